@@ -1,0 +1,1 @@
+"""Tensors: layers, attention, sampling and the model runner."""

@@ -1,0 +1,1 @@
+"""Every option, once; and the resolved plan."""

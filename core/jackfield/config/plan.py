@@ -1,0 +1,65 @@
+"""The resolved values that one engine is built from. Frozen; crosses the process border as JSON."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class PluginSource(msgspec.Struct, frozen=True):
+    """A ``--<kind>-plugin`` value: a ``.py`` file or a module, not installed as a distribution."""
+
+    kind: str
+    source: str
+
+
+class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker needs. Names are plugin names or ``module:Class`` paths; each process looks
+    them up for itself."""
+
+    model: str
+    """Directory of the checkpoint, on this machine."""
+    config: dict[str, object]
+    """``config.json`` with the overrides applied; multi-modal wrappers unwrapped by nobody."""
+    device: str
+    """Platform plugin: ``cpu``, ``cuda``, ..."""
+    dtype: str
+    """``bfloat16``, ``float16`` or ``float32``; resolved, never ``auto``."""
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    block_size: int
+    num_blocks_override: int | None = None
+    gpu_memory_utilization: float = 0.9
+    cpu_kv_cache_bytes: int = 4 << 30
+    load_format: str = "auto"
+    model_impl: str = "auto"
+    quantization: str | None = None
+    attention_backend: str = "auto"
+    worker: str = "device"
+    executor: str = "uni"
+    enforce_eager: bool = False
+    max_graph_batch: int = 512
+    """The largest decode batch that gets a CUDA graph."""
+    steps_in_flight: int = 0
+    """0: as the worker says."""
+    num_threads: int = 0
+    """Compute threads on the CPU; 0: the physical cores."""
+    seed: int = 0
+    trust_remote_code: bool = False
+    show_progress: bool = False
+    tensor_parallel_size: int = 1
+    plugin_sources: tuple[PluginSource, ...] = ()
+
+
+class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine process needs: the worker's plan and its own choices."""
+
+    worker: WorkerPlan
+    scheduler: str = "fcfs"
+    enable_prefix_caching: bool = True
+    prefix_caching_hash_algo: str = "sha256"
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    max_num_partial_prefills: int = 1
+    max_long_partial_prefills: int = 1
+    log_level: str = "info"

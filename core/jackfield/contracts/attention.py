@@ -1,0 +1,104 @@
+"""Attention over paged KV. Imports torch.
+
+Kind ``jackfield.attention_backends`` (``--attention-backend``).
+
+Sizes: T tokens of the step, S sequences in it, H query heads, K KV heads (H a multiple of K),
+D head dimension, R rows of the batch state (the last one is a dummy for padding), M blocks a
+block table can hold. Query head h belongs to KV head h // (H // K).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """What is fixed for one layer. ``scale`` multiplies q.k; ``sliding_window`` w lets position
+    p see positions p - w + 1 .. p; ``soft_cap`` c maps scores s to c * tanh(s / c)."""
+
+    layer: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    scale: float
+    sliding_window: int | None = None
+    soft_cap: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KVLayer:
+    """One layer's KV cache; the shape is the backend's own (``kv_shape``)."""
+
+    key: Tensor
+    value: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionBatch:
+    """The step as attention sees it; made once a step, shared by all layers.
+
+    Device tensors: ``rows`` int32 [S]; ``query_starts`` int32 [S + 1], first token of each
+    sequence in the flat batch; ``seq_lens`` int32 [S], tokens of KV after this step (0 for
+    padding); ``block_table`` int32 [R, M] of all rows, indexed by ``rows``; ``slots`` int64
+    [T], block id * block_size + offset where each token's KV goes; ``positions`` int64 [T].
+    Host values: bounds that size a launch; exact lists are given where the device is the host
+    (``host_lens``: query and KV lengths, else None). ``num_decodes`` leading sequences have one
+    query token each; ``fresh`` is true if no sequence but those has KV computed before.
+    """
+
+    rows: Tensor
+    query_starts: Tensor
+    seq_lens: Tensor
+    block_table: Tensor
+    slots: Tensor
+    positions: Tensor
+    num_seqs: int
+    num_tokens: int
+    num_decodes: int
+    max_query_len: int
+    max_seq_len: int
+    fresh: bool
+    host_lens: tuple[tuple[int, int], ...] | None = None
+
+
+class AttentionBackend(Protocol):
+    """Writes new keys and values into the pages and attends over them.
+
+    Made once per worker as ``cls(device, dtype, block_size)``. Called from one thread; no
+    method may wait for the device. Where ``supports_graphs``, a batch of decodes only reads
+    no host value but ``num_seqs`` and ``max_seq_len`` (an upper bound then), so that it can be
+    captured in a CUDA graph and replayed with other lengths.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+    supports_graphs: ClassVar[bool]
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None: ...
+
+    def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
+        """Shape of one layer's key tensor, and of its value tensor."""
+        ...
+
+    def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
+        """Stores k and v, [T, K, D] each, at ``batch.slots``."""
+        ...
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        kv: KVLayer,
+        spec: AttentionSpec,
+        batch: AttentionBatch,
+    ) -> Tensor:
+        """[T, H, D] -> [T, H, D]: causal attention of q over everything written for its row up to
+        its own position. k and v are the step's own, [T, K, D], written already; a backend may
+        read them instead of the pages."""
+        ...

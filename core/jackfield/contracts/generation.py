@@ -1,0 +1,64 @@
+"""A request as the one door (``jackfield.llm``) takes it, and what comes out, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jackfield.contracts.messages import TokenLogprobs
+from jackfield.contracts.sampling import SamplingParams
+from jackfield.contracts.text import Event
+
+FinishName = Literal["stop", "length", "abort", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One prompt to continue, ``sampling.n`` times.
+
+    ``prompt_token_ids`` is checked and fits the context. ``parse`` sends the output through
+    the reasoning parser and, where ``tools`` is not empty, the tool parser; without it a
+    choice's text comes as it is.
+    """
+
+    request_id: str
+    prompt_token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    prompt_text: str | None = None
+    parse: bool = False
+    tools: Sequence[Mapping[str, object]] = ()
+    template_kwargs: Mapping[str, object] = field(default_factory=dict)
+    priority: int = 0
+    cache_salt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Why a choice ended. ``stop_reason`` is the stop string or the stop token id that ended it
+    (None for the end-of-sequence token); ``message`` is set for ``error``."""
+
+    reason: FinishName
+    stop_reason: str | int | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta:
+    """What one choice gained. The last one of a choice, and only it, has ``finish``.
+
+    ``text`` is the new text, stop strings removed as asked. ``events`` say the same where the
+    request asked to ``parse`` (then use them and not ``text``). ``token_ids`` are all new ids,
+    held-back text or not. ``logprobs`` is aligned with ``token_ids`` where asked for.
+    ``prompt_logprobs`` (position 1 on, in order, in pieces) come before the first token.
+    ``num_cached_tokens`` is set with the first delta of a choice.
+    """
+
+    index: int
+    text: str
+    token_ids: tuple[int, ...]
+    events: tuple[Event, ...] = ()
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    num_cached_tokens: int = 0
+    finish: Finish | None = None

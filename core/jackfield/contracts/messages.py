@@ -1,0 +1,148 @@
+"""What crosses the border between the API process and the engine process.
+
+msgpack by msgspec, one tagged struct a message; arrays travel as little-endian bytes
+(``numpy.frombuffer``). Nothing here holds an object that only one of the two sides knows.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from jackfield.contracts.sampling import TokenSampling
+
+
+class FinishReason(IntEnum):
+    """Why a request ended; ``RUNNING`` while it has not."""
+
+    RUNNING = 0
+    STOP = 1
+    LENGTH = 2
+    ABORT = 3
+    ERROR = 4
+
+
+# --- to the engine ---------------------------------------------------------------------
+
+
+class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
+    """One sequence to continue; ``n`` choices are ``n`` of these.
+
+    ``key`` is unique in the life of the engine. ``prompt`` is int32 ids as bytes, at least
+    one. ``max_tokens`` is resolved: prompt plus output fits the context. ``arrival`` is
+    ``time.monotonic()`` of the API process (one clock for all processes of a machine).
+    """
+
+    key: int
+    prompt: bytes
+    sampling: TokenSampling
+    max_tokens: int
+    arrival: float
+    priority: int = 0
+    cache_salt: str | None = None
+
+
+class AbortRequests(msgspec.Struct, frozen=True, tag="abort"):
+    """The clients of these requests are gone, or a stop string was found. Unknown keys are ignored."""
+
+    keys: list[int]
+
+
+class ResetPrefixCache(msgspec.Struct, frozen=True, tag="reset_prefix_cache"):
+    """Forget every cached block that no request uses."""
+
+
+class StopEngine(msgspec.Struct, frozen=True, tag="stop"):
+    """End the engine process; requests still there are aborted."""
+
+
+ToEngine = AddRequest | AbortRequests | ResetPrefixCache | StopEngine
+
+
+# --- from the engine -------------------------------------------------------------------
+
+
+class EngineReady(msgspec.Struct, frozen=True, tag="ready"):
+    """The model is loaded and serving starts. ``phases``: (name, start, end), monotonic seconds."""
+
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+    logits_width: int
+    phases: list[tuple[str, float, float]]
+    notes: list[str] = []
+
+
+class EngineFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The engine process ends now. ``message`` is one line for the user."""
+
+    message: str
+    is_config_error: bool = False
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Log-probabilities at one sampled position.
+
+    ``rank`` is 1 for the most likely token. The ``top_*`` lists are sorted, most likely first.
+    """
+
+    token_id: int
+    logprob: float
+    rank: int
+    top_ids: list[int]
+    top_logprobs: list[float]
+
+
+class RequestLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Logprobs of one request in one step: ``output`` for each new token, ``prompt`` for prompt
+    positions computed in this step (``prompt_start`` is the position of the first; position 0
+    has none)."""
+
+    key: int
+    output: list[TokenLogprobs]
+    prompt: list[TokenLogprobs] = []
+    prompt_start: int = 0
+
+
+class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
+    """The engine could not serve this request; it is finished with ``FinishReason.ERROR``."""
+
+    key: int
+    message: str
+
+
+class EngineStats(msgspec.Struct, frozen=True, array_like=True):
+    """Gauges and counters (totals since start) of the engine, at most a few times a second."""
+
+    num_running: int
+    num_waiting: int
+    num_blocks_used: int
+    num_preemptions: int
+    prefix_cache_queries: int
+    prefix_cache_hits: int
+    num_prompt_tokens: int
+    num_generation_tokens: int
+    num_steps: int
+
+
+class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
+    """The outcome of one engine step: one message whatever the number of requests.
+
+    ``keys`` int64[n], ``token_ids`` int32[n] (-1: the request ended without a new token),
+    ``finish`` int8[n] (``FinishReason``), ``num_cached`` int32[n]: prompt tokens found in the
+    prefix cache, set with a request's first token, else 0. ``scheduled`` float64[n]:
+    monotonic time at which the request was first scheduled, set likewise.
+    """
+
+    keys: bytes = b""
+    token_ids: bytes = b""
+    finish: bytes = b""
+    num_cached: bytes = b""
+    scheduled: bytes = b""
+    logprobs: list[RequestLogprobs] = []
+    failed: list[RequestFailed] = []
+    stats: EngineStats | None = None
+
+
+FromEngine = EngineReady | EngineFailed | StepTokens

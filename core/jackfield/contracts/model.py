@@ -1,0 +1,122 @@
+"""Models and quantization methods. Imports torch.
+
+Kinds: ``jackfield.models`` (the checkpoint's ``architectures``, ``--model-impl``),
+``jackfield.quantization`` (the checkpoint's ``quant_method``, ``--quantization``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from jackfield.contracts.attention import AttentionBackend, AttentionBatch, AttentionSpec, KVLayer
+
+
+@dataclass(frozen=True, slots=True)
+class TensorParallelGroup:
+    """This process's place among the workers that share each layer."""
+
+    rank: int = 0
+    size: int = 1
+
+    def all_reduce(self, x: Tensor) -> Tensor:
+        """The sum over the group; x itself for a group of one."""
+        if self.size > 1:
+            torch.distributed.all_reduce(x)
+        return x
+
+    def all_gather_last(self, x: Tensor) -> Tensor:
+        """The shards of the last dimension, joined in rank order."""
+        if self.size == 1:
+            return x
+        parts = [torch.empty_like(x) for _ in range(self.size)]
+        torch.distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts, dim=-1)
+
+
+class LinearMethod(Protocol):
+    """How one linear layer stores its weight and multiplies by it.
+
+    ``layer`` is an ``nn.Module`` that has ``in_features`` and ``out_features`` (of this shard).
+    """
+
+    def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+        """Registers the parameters under the names the checkpoint uses (``weight``, ...)."""
+        ...
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """Repacks once every shard is in place; called once."""
+        ...
+
+    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        """[T, in_features] -> [T, out_features], in x's dtype."""
+        ...
+
+
+class QuantizationMethod(Protocol):
+    """A quantization method; made once per worker as ``cls(config)`` from the checkpoint's
+    ``quantization_config`` (empty for online methods)."""
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    def __init__(self, config: Mapping[str, object]) -> None: ...
+
+    def linear_method(self, prefix: str) -> LinearMethod | None:
+        """The method for the layer at ``prefix`` (``model.layers.0.mlp.gate_up_proj``); None
+        leaves the layer unquantized."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a model is built with. ``attention`` receives one spec a layer and owns the KV."""
+
+    dtype: torch.dtype
+    device: torch.device
+    group: TensorParallelGroup
+    attention_backend: AttentionBackend
+    max_model_len: int
+    max_num_batched_tokens: int
+    quantization: QuantizationMethod | None = None
+    trust_remote_code: bool = False
+    directory: str = ""
+
+
+class Model(Protocol):
+    """A causal language model over paged KV; an ``nn.Module`` made as ``cls(config, context)``.
+
+    ``config`` is the checkpoint's ``config.json`` as a mapping. Parameters are created empty on
+    ``context.device`` by the constructor; no value is computed before ``load_weights``.
+    ``forward`` must not wait for the device, and must be capturable in a CUDA graph where the
+    attention backend is.
+    """
+
+    api_version: ClassVar[int]
+    attention_specs: tuple[AttentionSpec, ...]
+    """One a layer that has KV, in the order of ``KVLayer``s given to ``bind_kv``."""
+
+    def __init__(self, config: Mapping[str, object], context: BuildContext) -> None: ...
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Copies each tensor of the checkpoint to its place, once; ends by calling
+        ``process_weights_after_loading`` on every layer. Raises ``CheckpointError`` naming
+        tensors that are missing or have another shape; unknown ones are an error too, unless
+        the model lists them as ignorable."""
+        ...
+
+    def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
+        """Hands the KV tensors to the attention layers; called again only with new tensors."""
+        ...
+
+    def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
+        """ids, positions int64 [T] -> hidden states after the final norm, [T, hidden]."""
+        ...
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        """[N, hidden] -> [N, vocabulary] in the model's dtype, final soft cap applied."""
+        ...

@@ -1,0 +1,163 @@
+"""How one request wants its tokens chosen, and when to stop."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from jackfield.errors import RequestError
+
+MAX_SEED = 2**63 - 1
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The sampling and stopping parameters of one request; vLLM's names and meanings.
+
+    Immutable and checked when made: a value out of range raises ``RequestError`` with the
+    field in ``param``. Bounds that depend on the model (vocabulary, context length) are
+    checked where the model is known.
+
+    ``top_k`` 0 or -1 keeps all tokens; ``temperature`` 0 is greedy and makes the other
+    sampling parameters but the penalties irrelevant; ``max_tokens`` None means as many as
+    the context holds; ``logprobs`` k asks for the chosen token's log-probability and the k
+    most likely ones (of the unmodified distribution, natural logarithm).
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    stop: tuple[str, ...] | list[str] | str | None = ()
+    stop_token_ids: tuple[int, ...] | list[int] = ()
+    bad_words: tuple[str, ...] | list[str] = ()
+    allowed_token_ids: tuple[int, ...] | list[int] | None = None
+    logit_bias: dict[int, float] | None = None
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    detokenize: bool = True
+
+    def __post_init__(self) -> None:
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        msgspec.structs.force_setattr(self, "stop", stop)
+        for name in ("stop_token_ids", "bad_words"):
+            msgspec.structs.force_setattr(self, name, tuple(getattr(self, name)))
+        if self.allowed_token_ids is not None:
+            msgspec.structs.force_setattr(self, "allowed_token_ids", tuple(self.allowed_token_ids))
+        self._check_numbers()
+        self._check_lists()
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """``stop`` in its one normal form."""
+        return tuple(self.stop or ())
+
+    def _check_numbers(self) -> None:
+        _check("n", self.n, 1, 128)
+        _check("temperature", self.temperature, 0.0, 100.0)
+        _check("top_p", self.top_p, 0.0, 1.0, open_low=True)
+        _check("top_k", self.top_k, -1, 2**31 - 1)
+        _check("min_p", self.min_p, 0.0, 1.0)
+        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
+        _check("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        if self.seed is not None:
+            _check("seed", self.seed, -MAX_SEED - 1, MAX_SEED)
+        if self.max_tokens is not None:
+            _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        _check("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise RequestError(
+                f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})",
+                param="min_tokens",
+            )
+        for name in ("logprobs", "prompt_logprobs"):
+            value = getattr(self, name)
+            if value is not None:
+                _check(name, value, 0, 2**31 - 1)
+
+    def _check_lists(self) -> None:
+        if any(not text for text in self.stop_strings):
+            raise RequestError("stop must not hold an empty string", param="stop")
+        if any(not text for text in self.bad_words):
+            raise RequestError("bad_words must not hold an empty string", param="bad_words")
+        if self.allowed_token_ids is not None and not self.allowed_token_ids:
+            raise RequestError(
+                "allowed_token_ids must not be an empty list", param="allowed_token_ids"
+            )
+        for token, bias in (self.logit_bias or {}).items():
+            if not math.isfinite(bias) or abs(bias) > 100.0:
+                raise RequestError(
+                    f"logit_bias of token {token} must be between -100 and 100, not {bias}",
+                    param="logit_bias",
+                )
+
+
+def _check(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
+    """Raises ``RequestError`` unless low <= value <= high (low < value if ``open_low``)."""
+    in_range = (
+        math.isfinite(value) and (low < value if open_low else low <= value) and value <= high
+    )
+    if not in_range:
+        relation = "above" if open_low else "at least"
+        raise RequestError(
+            f"{name} must be {relation} {low:g} and at most {high:g}, not {value}", param=name
+        )
+
+
+class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the engine and the worker need of ``SamplingParams``: ids and numbers only.
+
+    Made by ``jackfield.text.prompt``, which knows the tokenizer; crosses the process border.
+    ``seed`` is always set: requests without one got a random one. ``stop_token_ids`` ends a
+    request (end-of-sequence ids included unless the request ignores them);
+    ``min_tokens_ids`` are the ids that must not be sampled before ``min_tokens`` output
+    tokens. ``top_k`` 0 means all.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int = 0
+    min_tokens: int = 0
+    min_tokens_ids: tuple[int, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[tuple[int, ...], ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely token is always taken."""
+        return self.temperature == 0.0
+
+    @property
+    def changes_logits(self) -> bool:
+        """Whether anything but temperature and truncation acts on the logits."""
+        return (
+            self.repetition_penalty != 1.0
+            or self.presence_penalty != 0.0
+            or self.frequency_penalty != 0.0
+            or self.min_tokens > 0
+            or bool(self.logit_bias)
+            or self.allowed_token_ids is not None
+            or bool(self.bad_words)
+        )

@@ -1,0 +1,131 @@
+"""Who runs in the next step. No torch here.
+
+Kind ``jackfield.schedulers`` (``--scheduling-policy``, ``--scheduler-cls``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerLimits:
+    """The options every scheduler gets.
+
+    ``max_num_batched_tokens`` is the one budget of a step for prefill and decode together;
+    ``long_prefill_token_threshold`` caps the prompt tokens that one request may have
+    computed in a step (0: no cap); with ``enable_chunked_prefill`` false a prompt is
+    computed whole or not at all (the budget is then at least ``max_model_len``).
+    """
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    max_num_partial_prefills: int = 1
+    max_long_partial_prefills: int = 1
+
+
+class SchedulerRequest(Protocol):
+    """A scheduler's view of a request. The engine changes it; a scheduler only reads.
+
+    ``num_tokens``: prompt and output, a token that is sampled by a step in flight included.
+    ``num_computed_tokens``: of these, whose KV is in blocks or is being computed by a step
+    in flight. The difference is what is left to schedule: 1 for a decoding request.
+    ``num_in_flight``: sampled tokens that the host has not seen yet.
+    """
+
+    @property
+    def key(self) -> int: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def arrival(self) -> float: ...
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def num_computed_tokens(self) -> int: ...
+    @property
+    def num_in_flight(self) -> int: ...
+
+
+class Blocks(Protocol):
+    """The KV blocks, as a scheduler may use them. Every call is O(blocks it touches)."""
+
+    @property
+    def block_size(self) -> int: ...
+    @property
+    def num_free(self) -> int: ...
+
+    def match(self, request: SchedulerRequest) -> int:
+        """How many leading tokens of the request are cached: a multiple of the block size, at
+        most ``num_tokens - 1`` (the last token is always computed). Changes nothing."""
+        ...
+
+    def admit(self, request: SchedulerRequest, num_tokens: int) -> bool:
+        """Gives a request without blocks its cached prefix and room for ``num_tokens`` more
+        tokens behind it; afterwards ``num_computed_tokens`` counts the prefix. False, and
+        nothing changed, where there are not enough blocks."""
+        ...
+
+    def grow(self, request: SchedulerRequest, num_tokens: int) -> bool:
+        """Makes room for ``num_tokens`` tokens more than are computed; False as above."""
+        ...
+
+    def release(self, request: SchedulerRequest) -> None:
+        """Takes all blocks of the request; used for preemption. ``num_computed_tokens`` is 0
+        afterwards."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The decision for one step.
+
+    ``entries``: (request, tokens to compute now), each request once, tokens at least 1; room
+    was made by ``admit`` or ``grow``. ``preempted``: running requests whose blocks were
+    released in this call; the scheduler keeps them among its waiting ones.
+    """
+
+    entries: tuple[tuple[SchedulerRequest, int], ...]
+    preempted: tuple[SchedulerRequest, ...] = ()
+
+
+class Scheduler(Protocol):
+    """Decides who runs. Made once per engine as ``cls(limits)``; called from one thread.
+
+    An exception from ``schedule`` ends the engine. A request is in the scheduler from
+    ``add`` to ``finish``, waiting or running. A request with ``num_in_flight`` above 0 and
+    no blocks (just preempted) must not be admitted again until that is 0.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    def __init__(self, limits: SchedulerLimits) -> None: ...
+
+    def add(self, request: SchedulerRequest) -> None:
+        """Takes a new request in. O(log waiting)."""
+        ...
+
+    def schedule(self, blocks: Blocks) -> Schedule:
+        """Chooses the next step; called before the previous step's tokens are known. May
+        return no entries (nothing to do, or nothing fits until a step in flight ends)."""
+        ...
+
+    def finish(self, request: SchedulerRequest) -> None:
+        """Forgets a request: it ended or was aborted. The engine releases its blocks."""
+        ...
+
+    def __len__(self) -> int:
+        """Requests in the scheduler, waiting and running."""
+        ...
+
+    @property
+    def num_waiting(self) -> int:
+        """Of these, how many have no blocks."""
+        ...

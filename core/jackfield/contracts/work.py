@@ -1,0 +1,163 @@
+"""Engine and worker: what is computed in a step, and what comes back. No torch here.
+
+Kinds: ``jackfield.workers`` (``--worker-cls``) and ``jackfield.executors``
+(``--distributed-executor-backend``).
+
+A *row* is a place in the batch state that the worker keeps on its device: token ids, block
+table and sampling parameters of one running request, ``max_num_seqs`` rows in all. The
+engine owns the rows' allocation; the worker only obeys. Sampled ids stay in the row: the
+worker writes each sampled token after the row's last one, so that the next step can be
+executed before the host has seen the token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.messages import TokenLogprobs
+from jackfield.contracts.sampling import TokenSampling
+
+Int32Array = npt.NDArray[np.int32]
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedRow:
+    """A request takes a row in this step, for the first time or again after a preemption.
+
+    ``token_ids``: int32, the prompt and whatever was generated before. ``num_prompt_tokens``
+    of them are the prompt.
+    """
+
+    row: int
+    token_ids: Int32Array
+    num_prompt_tokens: int
+    sampling: TokenSampling
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledBatch:
+    """One step. All arrays are of length S, the sequences in the step, unless said otherwise.
+
+    ``admitted`` and ``new_blocks`` take effect before the step is computed. Tokens
+    ``first_positions[i] .. first_positions[i] + num_tokens[i] - 1`` of row ``rows[i]`` are
+    computed; their ids are in the row already. Where ``samples[i]``, a token is sampled from
+    the last of them and written at position ``first_positions[i] + num_tokens[i]`` of the row.
+    Rows come with the ``num_tokens == 1`` ones first. A row stands in a step at most once.
+    """
+
+    step: int
+    admitted: tuple[AdmittedRow, ...]
+    rows: Int32Array
+    num_tokens: Int32Array
+    first_positions: Int32Array
+    samples: BoolArray
+    new_blocks: Int32Array
+    """[C, 3]: row, index in the row's block table, block id."""
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens computed in the step."""
+        return int(self.num_tokens.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class RowLogprobs:
+    """Logprobs of one row: of the sampled token (None if not asked or none was sampled) and of
+    prompt positions ``prompt_start ..`` that this step computed."""
+
+    row: int
+    output: TokenLogprobs | None
+    prompt: tuple[TokenLogprobs, ...] = ()
+    prompt_start: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step sampled: ``token_ids[i]`` (int32, [S]; undefined where ``samples`` was false),
+    aligned with ``ScheduledBatch.rows``; logprobs of the rows that asked; rows that failed
+    alone, with a message."""
+
+    token_ids: Int32Array
+    logprobs: tuple[RowLogprobs, ...] = ()
+    failed: tuple[tuple[int, str], ...] = ()
+
+
+class PendingStep(Protocol):
+    """A step that is under way on the device."""
+
+    def done(self) -> bool:
+        """Whether ``wait`` would return at once."""
+        ...
+
+    def wait(self) -> StepOutput:
+        """Blocks until the step is computed. Called once, in the order of ``execute``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KVCapacity:
+    """What the worker found room for once the model was loaded."""
+
+    num_blocks: int
+    """KV blocks, the reserved block 0 included (padding writes go there)."""
+    logits_width: int
+    """Width of the logits: a token id of a prompt or of a parameter must be below it."""
+    steps_in_flight: int
+    """How many steps the engine should have enqueued at once: 2 where the device runs
+    beside the host, 1 where it does not."""
+    notes: tuple[str, ...] = ()
+    """Lines for the start-up story (attention backend, graphs, memory)."""
+
+
+class Worker(Protocol):
+    """Owns one device: the model's shard, the KV tensors, the batch state.
+
+    Made in the worker's process with no arguments; called by its executor from one thread.
+    An exception from any method ends the engine; what concerns one row goes into
+    ``StepOutput.failed``.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        """Loads the model and sizes the KV cache; called once, before everything else."""
+        ...
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues one step and returns without waiting for the device, if it has one."""
+        ...
+
+    def stop(self) -> None:
+        """Frees the device. Called once; no call follows."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts ``plan.tensor_parallel_size`` workers, runs each call on all, and ends with them.
+
+    ``start``, ``execute`` and ``stop`` are the worker's, over all workers; the capacity is
+    that of the smallest worker, the output that of rank 0. A worker that dies raises
+    ``EngineError`` from the next call.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        """Makes and starts the workers."""
+        ...
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues one step on every worker."""
+        ...
+
+    def stop(self) -> None:
+        """Ends the workers."""
+        ...

@@ -1,0 +1,1 @@
+"""The step loop, its process, and which request owns which KV block. No torch."""

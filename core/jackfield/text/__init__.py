@@ -1,0 +1,1 @@
+"""Text to ids, ids to text, text to events. No torch."""
