@@ -1,0 +1,15 @@
+"""The one door to generation: ``AsyncLLM`` for servers, ``LLM`` for programs."""
+
+from jackfield.llm.door import AsyncLLM, Observer
+from jackfield.llm.offline import LLM
+from jackfield.llm.outputs import CompletionOutput, RequestOutput
+from jackfield.llm.run import RequestRecord
+
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "CompletionOutput",
+    "Observer",
+    "RequestOutput",
+    "RequestRecord",
+]

@@ -1,0 +1,343 @@
+"""The asynchronous door: requests to the engine process, its tokens to text and events."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+import numpy as np
+
+from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.contracts.messages import (
+    AbortRequests,
+    AddRequest,
+    EngineReady,
+    EngineStats,
+    FinishReason,
+    RequestLogprobs,
+    ResetPrefixCache,
+    StepTokens,
+)
+from jackfield.contracts.sampling import MAX_SEED, TokenSampling
+from jackfield.contracts.text import ParserContext, ReasoningParser, Tokenizer, ToolParser
+from jackfield.engine.client import EngineClient
+from jackfield.errors import EngineError, JackfieldError
+from jackfield.llm.run import RequestRecord, Run
+from jackfield.planning import ServingPlan
+from jackfield.registry import Registry
+from jackfield.text.chat_template import find_chat_template
+from jackfield.text.output import ChoiceOutput
+from jackfield.text.prompt import PromptBuilder
+from jackfield.text.tokenizer import load_tokenizer
+
+log = logging.getLogger(__name__)
+
+PROMPT_SUFFIX_CHARACTERS = 256
+
+
+class Observer(Protocol):
+    """Sees finished requests and token gaps; called in the event loop, must not raise or wait."""
+
+    def request_finished(self, record: RequestRecord) -> None: ...
+
+    def inter_token(self, seconds: float, count: int) -> None:
+        """``count`` tokens came ``seconds`` after the request's previous ones."""
+        ...
+
+
+class AsyncLLM:
+    """Owns the engine process and every request under way.
+
+    ``launch`` starts the engine process and returns at once; ``start`` waits until it is
+    ready. All other methods belong to the event loop that ran ``start``.
+    """
+
+    def __init__(self, plan: ServingPlan, registry: Registry) -> None:
+        self.plan = plan
+        self.registry = registry
+        self.tokenizer: Tokenizer | None = None
+        self.prompts: PromptBuilder
+        self.ready: EngineReady | None = None
+        self.stats: EngineStats | None = None
+        self.phases: list[tuple[str, float, float]] = []
+        self._client = EngineClient(plan.engine)
+        self._launched = False
+        self._runs: dict[int, tuple[Run, int]] = {}
+        self._keys = itertools.count(1)
+        self._observers: list[Observer] = []
+        self._death: JackfieldError | None = None
+        self._died = asyncio.Event()
+        self._reasoning_parser: type[ReasoningParser] | None = None
+        self._tool_parser: type[ToolParser] | None = None
+
+    # --- life ------------------------------------------------------------------------
+
+    def launch(self) -> None:
+        """Starts the engine process; idempotent, needs no event loop."""
+        if not self._launched:
+            self._launched = True
+            self._client.launch()
+
+    async def start(self) -> EngineReady:
+        """Loads the tokenizer while the engine loads the model; ``ConfigError`` or
+        ``EngineError`` where either fails."""
+        self.launch()
+        loading = asyncio.create_task(asyncio.to_thread(self._load_text))
+        try:
+            ready = await self._client.connect(self._on_step, self._on_dead)
+            await loading
+        except BaseException:
+            loading.cancel()
+            await self._client.stop(timeout=1.0)
+            raise
+        template = find_chat_template(self.tokenizer, self.plan.chat_template)
+        self.prompts = PromptBuilder(
+            self.tokenizer,
+            template,
+            max_model_len=ready.max_model_len,
+            logits_width=ready.logits_width,
+            eos_token_ids=self.plan.eos_token_ids,
+            max_logprobs=self.plan.max_logprobs,
+            content_format=self.plan.chat_template_content_format,
+        )
+        self.ready = ready
+        return ready
+
+    async def stop(self, drain_seconds: float = 0.0) -> None:
+        """Lets running requests finish for at most ``drain_seconds``, then ends the engine."""
+        deadline = time.monotonic() + drain_seconds
+        while self._runs and self._death is None and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        self.ready = None
+        await self._client.stop()
+        self._fail_all(EngineError("the server is shutting down"))
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether requests are served."""
+        return self.ready is not None and self._death is None
+
+    @property
+    def death(self) -> JackfieldError | None:
+        """Why the engine ended, if it did."""
+        return self._death
+
+    async def wait_dead(self) -> JackfieldError:
+        """Returns when the engine has died, with its error."""
+        await self._died.wait()
+        assert self._death is not None
+        return self._death
+
+    @property
+    def max_model_len(self) -> int:
+        """Context length in tokens, prompt and output together."""
+        return self.plan.engine.worker.max_model_len
+
+    @property
+    def num_waiting(self) -> int:
+        """Choices that certainly wait for a row in the engine."""
+        return max(0, len(self._runs) - self.plan.engine.worker.max_num_seqs)
+
+    def observe(self, observer: Observer) -> None:
+        """Adds an observer of finished requests and token gaps."""
+        self._observers.append(observer)
+
+    def reset_prefix_cache(self) -> None:
+        """Forgets cached blocks that no request uses."""
+        self._client.send(ResetPrefixCache())
+
+    # --- requests --------------------------------------------------------------------
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        """What the choices gain, step by step, until each has finished.
+
+        Closing the iterator aborts what is still running and frees its blocks. Raises
+        ``RequestError`` for a request that cannot be served, ``EngineError`` when the engine dies.
+        """
+        run = self._submit(request, wake_at_end=False)
+        try:
+            while True:
+                yield await run.take()
+                if not run.num_open:
+                    break
+        finally:
+            self._end(run)
+
+    async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]:
+        """Everything the choices gain, once all have finished; cheaper than ``stream``."""
+        run = self._submit(request, wake_at_end=True)
+        try:
+            return await run.take()
+        finally:
+            self._end(run)
+
+    def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
+        if not self.is_ready:
+            raise self._death or EngineError("the engine is not ready")
+        arrival = time.monotonic()
+        sampling, max_tokens = self.prompts.resolve(
+            request.sampling, len(request.prompt_token_ids)
+        )
+        count = request.sampling.n
+        keys = [next(self._keys) for _ in range(count)]
+        choices = [self._choice(request, index) for index in range(count)]
+        run = Run(request, keys, choices, arrival, max_tokens, wake_at_end)
+        prompt = np.asarray(request.prompt_token_ids, dtype="<i4").tobytes()
+        for index, key in enumerate(keys):
+            self._runs[key] = (run, index)
+            self._client.send(
+                AddRequest(
+                    key=key,
+                    prompt=prompt,
+                    sampling=sampling if index == 0 else _reseeded(sampling, index),
+                    max_tokens=max_tokens,
+                    arrival=arrival,
+                    priority=request.priority,
+                    cache_salt=request.cache_salt,
+                )
+            )
+        return run
+
+    def _choice(self, request: GenerationRequest, index: int) -> ChoiceOutput:
+        reasoning: ReasoningParser | None = None
+        tools: ToolParser | None = None
+        if request.parse:
+            context = ParserContext(
+                prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
+                template_kwargs=request.template_kwargs,
+                tools=request.tools,
+            )
+            if self._reasoning_parser is not None:
+                reasoning = self._reasoning_parser(context)
+            if self._tool_parser is not None and request.tools:
+                tools = self._tool_parser(context)
+        return ChoiceOutput(
+            index, self.tokenizer, request.prompt_token_ids, request.sampling, reasoning, tools
+        )
+
+    def _end(self, run: Run) -> None:
+        """Forgets a run; aborts what still runs; tells the observers."""
+        alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
+        if alive and self.is_ready:
+            self._client.send(AbortRequests(alive))
+        record = run.record()
+        for observer in self._observers:
+            observer.request_finished(record)
+
+    # --- from the engine -------------------------------------------------------------
+
+    def _on_step(self, step: StepTokens) -> None:
+        """Hands each token of a step to its choice. O(tokens); one call a step."""
+        if step.stats is not None:
+            self.stats = step.stats
+        if not step.keys:
+            return
+        now = time.monotonic()
+        keys = np.frombuffer(step.keys, dtype="<i8").tolist()
+        tokens = np.frombuffer(step.token_ids, dtype="<i4").tolist()
+        finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
+        self._note_first(step, keys)
+        logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
+        messages = {entry.key: entry.message for entry in step.failed} if step.failed else {}
+        stopped: list[int] = []
+        for key, token, finish in zip(keys, tokens, finishes, strict=True):
+            entry = self._runs.get(key)
+            if entry is None:
+                continue
+            run, index = entry
+            if token >= 0:
+                self._note_token(run, now)
+            delta = _feed(
+                run, index, token, finish, logprobs.get(key) if logprobs else None, messages.get(key)
+            )
+            if delta.finish is not None:
+                del self._runs[key]
+                if not finish:
+                    stopped.append(key)
+            run.push(delta, delta.finish)
+        if stopped:
+            self._client.send(AbortRequests(stopped))
+
+    def _note_first(self, step: StepTokens, keys: list[int]) -> None:
+        """Prefix-cache hits and scheduling times, which come with a request's first token."""
+        if not step.num_cached:
+            return
+        cached = np.frombuffer(step.num_cached, dtype="<i4")
+        scheduled = np.frombuffer(step.scheduled, dtype="<f8")
+        for position in np.flatnonzero(scheduled).tolist():
+            entry = self._runs.get(keys[position])
+            if entry is not None and entry[0].first_scheduled is None:
+                entry[0].first_scheduled = float(scheduled[position])
+                entry[0].num_cached = int(cached[position])
+
+    def _note_token(self, run: Run, now: float) -> None:
+        run.num_output += 1
+        if run.first_token is None:
+            run.first_token = now
+        elif run.last_token is not None:
+            for observer in self._observers:
+                observer.inter_token(now - run.last_token, 1)
+        run.last_token = now
+
+    def _on_dead(self, error: JackfieldError) -> None:
+        self._death = error
+        self._died.set()
+        self._fail_all(EngineError("the engine process died"))
+
+    def _fail_all(self, error: EngineError) -> None:
+        for run, _ in list(self._runs.values()):
+            run.fail(error)
+        self._runs.clear()
+
+    def _load_text(self) -> None:
+        """Tokenizer and parsers, in a thread: the engine is loading the model meanwhile."""
+        begin = time.monotonic()
+        plan, registry = self.plan, self.registry
+        if plan.tokenizer_mode != "none":
+            self.tokenizer = load_tokenizer(
+                registry,
+                plan.tokenizer_mode,
+                str(plan.tokenizer_directory),
+                trust_remote_code=plan.engine.worker.trust_remote_code,
+            )
+        if plan.reasoning_parser is not None:
+            self._reasoning_parser = registry.load("reasoning_parsers", plan.reasoning_parser)
+        if plan.tool_parser is not None:
+            self._tool_parser = registry.load("tool_parsers", plan.tool_parser)
+        self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
+
+
+def _feed(
+    run: Run,
+    index: int,
+    token: int,
+    finish: int,
+    logprobs: RequestLogprobs | None,
+    message: str | None,
+) -> ChoiceDelta:
+    """One token through a choice's text path; a failure there is this choice's alone."""
+    choice = run.choices[index]
+    tokens = (token,) if token >= 0 else ()
+    try:
+        return choice.feed(
+            tokens,
+            FinishReason(finish),
+            logprobs=tuple(logprobs.output) if logprobs else (),
+            prompt_logprobs=tuple(logprobs.prompt) if logprobs else (),
+            num_cached_tokens=run.num_cached,
+            message=message,
+        )
+    except Exception:
+        log.exception("request %s: its output could not be decoded", run.request.request_id)
+        failed = Finish("error", message="the output of this request could not be decoded")
+        return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
+
+
+def _reseeded(sampling: TokenSampling, index: int) -> TokenSampling:
+    """The same sampling for another choice: each choice draws its own numbers."""
+    return msgspec.structs.replace(sampling, seed=(sampling.seed + index) & MAX_SEED)

@@ -1,0 +1,127 @@
+"""One request under way: its choices, what they gained and nobody has taken yet, its times."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.text.output import ChoiceOutput
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A finished request, for observers. Times are monotonic seconds; None where the request
+    ended before the event. ``finish`` is the last choice's reason."""
+
+    request_id: str
+    arrival: float
+    first_scheduled: float | None
+    first_token: float | None
+    last_token: float | None
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+    finish: str
+    n: int
+    max_tokens: int
+
+
+class Run:
+    """The state of one request between the engine's steps and the consumer of its stream.
+
+    Made, fed and read in the event loop's thread. With ``wake_at_end`` the consumer is woken
+    once, when every choice has finished, and not for every step.
+    """
+
+    __slots__ = (
+        "_pending",
+        "_waiter",
+        "arrival",
+        "choices",
+        "failure",
+        "first_scheduled",
+        "first_token",
+        "keys",
+        "last_token",
+        "max_tokens",
+        "num_cached",
+        "num_open",
+        "num_output",
+        "reason",
+        "request",
+        "wake_at_end",
+    )
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        keys: list[int],
+        choices: list[ChoiceOutput],
+        arrival: float,
+        max_tokens: int,
+        wake_at_end: bool,
+    ) -> None:
+        self.request = request
+        self.keys = keys
+        self.choices = choices
+        self.arrival = arrival
+        self.max_tokens = max_tokens
+        self.wake_at_end = wake_at_end
+        self.num_open = len(choices)
+        self.first_scheduled: float | None = None
+        self.first_token: float | None = None
+        self.last_token: float | None = None
+        self.num_output = 0
+        self.num_cached = 0
+        self.reason = "abort"
+        self.failure: Exception | None = None
+        self._pending: list[ChoiceDelta] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, delta: ChoiceDelta, finished: Finish | None) -> None:
+        """Keeps a delta for the consumer and wakes it."""
+        self._pending.append(delta)
+        if finished is not None:
+            self.num_open -= 1
+            self.reason = finished.reason
+        if not self.wake_at_end or self.num_open == 0:
+            self._wake()
+
+    def fail(self, failure: Exception) -> None:
+        """The engine is gone: the consumer gets ``failure`` after what is pending."""
+        self.failure = failure
+        self._wake()
+
+    async def take(self) -> list[ChoiceDelta]:
+        """What has gathered since the last call; waits until there is something."""
+        while not self._pending or (self.wake_at_end and self.num_open and self.failure is None):
+            if self.failure is not None:
+                raise self.failure
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        taken, self._pending = self._pending, []
+        return taken
+
+    def record(self) -> RequestRecord:
+        """The request as observers see it once it is over."""
+        return RequestRecord(
+            request_id=self.request.request_id,
+            arrival=self.arrival,
+            first_scheduled=self.first_scheduled,
+            first_token=self.first_token,
+            last_token=self.last_token,
+            num_prompt_tokens=len(self.request.prompt_token_ids),
+            num_output_tokens=self.num_output,
+            num_cached_tokens=self.num_cached,
+            finish=self.reason,
+            n=len(self.choices),
+            max_tokens=self.max_tokens,
+        )
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
