@@ -180,9 +180,7 @@ class AsyncLLM:
         if not self.is_ready:
             raise self._death or EngineError("the engine is not ready")
         arrival = time.monotonic()
-        sampling, max_tokens = self.prompts.resolve(
-            request.sampling, len(request.prompt_token_ids)
-        )
+        sampling, max_tokens = self.prompts.resolve(request.sampling, len(request.prompt_token_ids))
         count = request.sampling.n
         keys = [next(self._keys) for _ in range(count)]
         choices = [self._choice(request, index) for index in range(count)]
@@ -253,7 +251,12 @@ class AsyncLLM:
             if token >= 0:
                 self._note_token(run, now)
             delta = _feed(
-                run, index, token, finish, logprobs.get(key) if logprobs else None, messages.get(key)
+                run,
+                index,
+                token,
+                finish,
+                logprobs.get(key) if logprobs else None,
+                messages.get(key),
             )
             if delta.finish is not None:
                 del self._runs[key]

@@ -1,0 +1,85 @@
+"""A small HTTP/1.1 client for load generation: one connection, one request at a time.
+
+A general client library costs more CPU per chunk than the server under test (both run on one
+machine in most benchmarks), so this one does the least that a load test needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens; from ``http://host:port/prefix``."""
+
+    host: str
+    port: int
+    prefix: str
+    tls: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Raises ``ValueError`` for anything but an http or https URL."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is not an http or https URL")
+        tls = parts.scheme == "https"
+        return cls(parts.hostname, parts.port or (443 if tls else 80), parts.path.rstrip("/"), tls)
+
+
+class Connection:
+    """A keep-alive connection; reconnects when the server closed it."""
+
+    def __init__(self, address: Address, headers: dict[str, str]) -> None:
+        self._address = address
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def post(self, path: str, body: bytes) -> tuple[int, AsyncIterator[bytes]]:
+        """Sends a JSON body; returns the status and the pieces of the answer as they arrive."""
+        address = self._address
+        if self._writer is None or self._writer.is_closing():
+            context = ssl.create_default_context() if address.tls else None
+            self._reader, self._writer = await asyncio.open_connection(
+                address.host, address.port, ssl=context
+            )
+        assert self._reader is not None
+        head = (
+            f"POST {address.prefix}{path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{self._headers}\r\n"
+        )
+        self._writer.write(head.encode("latin-1") + body)
+        status, headers = await self._read_head(self._reader)
+        return status, self._read_body(self._reader, headers)
+
+    def close(self) -> None:
+        """Closes the connection at once."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    async def _read_head(self, reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
+        raw = await reader.readuntil(b"\r\n\r\n")
+        lines = raw.decode("latin-1").split("\r\n")
+        pairs = (line.split(":", 1) for line in lines[1:] if ":" in line)
+        headers = {name.strip().lower(): value.strip() for name, value in pairs}
+        return int(lines[0].split(" ", 2)[1]), headers
+
+    async def _read_body(
+        self, reader: asyncio.StreamReader, headers: dict[str, str]
+    ) -> AsyncIterator[bytes]:
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            while size := int(await reader.readline(), 16):
+                data = await reader.readexactly(size + 2)
+                yield data[:-2]
+            await reader.readline()
+        else:
+            yield await reader.readexactly(int(headers.get("content-length", "0")))
+        if headers.get("connection", "").lower() == "close":
+            self.close()

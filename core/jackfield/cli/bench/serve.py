@@ -1,0 +1,161 @@
+"""``jackfield bench serve``: load on a running OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from jackfield.cli.bench.http_client import Address
+from jackfield.cli.bench.statistics import report, spread
+from jackfield.cli.bench.traffic import Load, Outcome, drive
+
+WORDS = ("the", "of", "and", "to", "in", "is", "for", "that", "with", "as", "this", "from")
+
+
+def main(argv: list[str]) -> int:
+    """Runs the load and prints the table; status 1 when no request succeeded."""
+    args = _parser().parse_args(argv)
+    try:
+        address = Address.parse(args.base_url)
+    except ValueError as error:
+        _parser().error(f"--base-url: {error}")
+    percents = [float(part) for part in args.metric_percentiles.split(",")]
+    bodies = make_bodies(args)
+    headers = {"Authorization": f"Bearer {args.api_key}"} if args.api_key else {}
+    load = Load(args.max_concurrency, args.request_rate, args.burstiness, args.seed)
+    bar = tqdm(total=len(bodies), disable=args.disable_tqdm, unit="request")
+    outcomes, duration = asyncio.run(_run(address, args, headers, bodies, load, bar))
+    bar.close()
+    values = summarise(outcomes, duration, percents)
+    settings = {
+        "max_concurrency": args.max_concurrency,
+        "request_rate": args.request_rate,
+        "burstiness": args.burstiness,
+        "model": args.model,
+        "seed": args.seed,
+    }
+    report("Serving benchmark", {**settings, **values}, args.result_filename)
+    return 0 if values["completed"] else 1
+
+
+async def _run(
+    address: Address,
+    args: argparse.Namespace,
+    headers: dict[str, str],
+    bodies: Sequence[bytes],
+    load: Load,
+    bar: tqdm[None],
+) -> tuple[list[Outcome], float]:
+    loop = asyncio.get_running_loop()
+    for body in bodies[: args.num_warmups]:
+        warm = await drive(address, args.endpoint, headers, [body], load, lambda: None)
+        if warm[0].error:
+            raise SystemExit(f"jackfield bench: the warm-up request failed: {warm[0].error}")
+    start = loop.time()
+    outcomes = await drive(
+        address, args.endpoint, headers, bodies[args.num_warmups :], load, lambda: bar.update(1)
+    )
+    return outcomes, loop.time() - start
+
+
+def make_bodies(args: argparse.Namespace) -> list[bytes]:
+    """The request bodies, encoded beforehand: random prompts of exactly the asked lengths where
+    the endpoint takes ids, about as many common words where it takes messages."""
+    rng = random.Random(args.seed)
+    chat = args.endpoint.endswith("/chat/completions")
+    low, high = args.min_token_id, args.max_token_id
+    prefix = [rng.randrange(low, high) for _ in range(args.random_prefix_len)]
+    bodies = []
+    for _ in range(args.num_prompts + args.num_warmups):
+        spread_factor = args.random_range_ratio
+        length = _around(rng, args.random_input_len, spread_factor)
+        output = _around(rng, args.random_output_len, spread_factor)
+        body: dict[str, object] = {
+            "model": args.model,
+            "max_tokens": output,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "temperature": args.temperature,
+            "ignore_eos": args.ignore_eos,
+        }
+        if chat:
+            text = " ".join(rng.choices(WORDS, k=length))
+            body["messages"] = [{"role": "user", "content": text}]
+        else:
+            body["prompt"] = prefix + [rng.randrange(low, high) for _ in range(length)]
+        bodies.append(json.dumps(body).encode())
+    return bodies
+
+
+def summarise(
+    outcomes: Sequence[Outcome], duration: float, percents: Sequence[float]
+) -> dict[str, object]:
+    """The fields of ``vllm bench serve``, by their names there."""
+    good = [outcome for outcome in outcomes if outcome.error is None]
+    errors = Counter(outcome.error for outcome in outcomes if outcome.error is not None)
+    inputs = sum(outcome.prompt_tokens for outcome in good)
+    outputs = sum(outcome.output_tokens for outcome in good)
+    ttft = [o.first - o.sent for o in good if o.first is not None]
+    tpot = [
+        (o.last - o.first) / (o.output_tokens - 1)
+        for o in good
+        if o.first is not None and o.last is not None and o.output_tokens > 1
+    ]
+    per_second = Counter(int(time) for o in good for time in o.token_times)
+    values: dict[str, object] = {
+        "completed": len(good),
+        "failed": len(outcomes) - len(good),
+        "duration": duration,
+        "total_input_tokens": inputs,
+        "total_output_tokens": outputs,
+        "request_throughput": len(good) / duration,
+        "output_throughput": outputs / duration,
+        "max_output_tokens_per_s": max(per_second.values(), default=0),
+        "total_token_throughput": (inputs + outputs) / duration,
+        **spread("ttft", ttft, percents),
+        **spread("tpot", tpot, percents),
+        **spread("itl", [gap for o in good for gap in o.gaps], percents),
+        **spread("e2el", [o.done - o.sent for o in good], percents),
+    }
+    if errors:
+        values["errors"] = dict(errors.most_common(3))
+    return values
+
+
+def _around(rng: random.Random, length: int, ratio: float) -> int:
+    return max(1, rng.randint(int(length * (1 - ratio)), int(length * (1 + ratio))))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jackfield bench serve", description="Loads a running OpenAI-compatible server."
+    )
+    add = parser.add_argument
+    add("--base-url", default="http://127.0.0.1:8000", help="without /v1")
+    add("--endpoint", default="/v1/completions", help="or /v1/chat/completions")
+    add("--model", required=True, help="the name in the requests")
+    add("--api-key", help="sent as a bearer token")
+    add("--num-prompts", type=int, default=100)
+    add("--num-warmups", type=int, default=1, help="requests sent before, one at a time")
+    add("--max-concurrency", type=int, help="requests under way at once")
+    add("--request-rate", type=float, default=float("inf"), help="arrivals a second")
+    add("--burstiness", type=float, default=1.0, help="gamma shape of the gaps; 1 is Poisson")
+    add("--random-input-len", type=int, default=512)
+    add("--random-output-len", type=int, default=128)
+    add("--random-range-ratio", type=float, default=0.0, help="lengths vary by this share")
+    add("--random-prefix-len", type=int, default=0, help="ids all prompts begin with")
+    add("--min-token-id", type=int, default=300)
+    add("--max-token-id", type=int, default=4000)
+    add("--temperature", type=float, default=0.0)
+    add("--ignore-eos", action=argparse.BooleanOptionalAction, default=True)
+    add("--metric-percentiles", default="50,90,99", help="comma-separated")
+    add("--seed", type=int, default=0)
+    add("--result-filename", help="write the values as JSON")
+    add("--disable-tqdm", action="store_true")
+    return parser
