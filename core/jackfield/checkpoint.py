@@ -1,0 +1,407 @@
+"""Finding a model's directory and reading what it says about itself, without torch.
+
+A checkpoint is a directory with ``config.json`` and weights, as Hugging Face lays it out. All
+that can be known from the file headers is refused here, before anything heavy is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from jackfield.errors import CheckpointError
+
+# Bits an element; https://github.com/huggingface/safetensors, the format's dtype list.
+_DTYPE_BITS: Mapping[str, int] = {
+    "BOOL": 8,
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "U8": 8,
+    "I8": 8,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "I16": 16,
+    "U16": 16,
+    "F16": 16,
+    "BF16": 16,
+    "I32": 32,
+    "U32": 32,
+    "F32": 32,
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+    "C64": 64,
+}
+_MAX_HEADER_BYTES = 100_000_000
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+    "model_max_length",
+)
+# What serving reads: weights at the top level, configuration, tokenizer, templates, code.
+_WANTED = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "*.tiktoken",
+    "*.py",
+    "additional_chat_templates/*",
+)
+
+
+class TensorEntry(NamedTuple):
+    """One tensor of a safetensors file; ``begin`` and ``end`` are byte offsets in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFiles:
+    """The files that hold a checkpoint's weights, in the order in which they are read.
+
+    ``tensor_files`` is the index (tensor name to file), where the checkpoint has one.
+    """
+
+    files: tuple[Path, ...]
+    tensor_files: Mapping[str, str] | None = None
+
+
+# --- finding the directory -------------------------------------------------------------
+
+
+def resolve_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    download_dir: str | None = None,
+    ignore_patterns: Sequence[str] = (),
+) -> Path:
+    """The directory of a model: ``name`` itself if it is one, else the hub's snapshot of it.
+
+    Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
+    ``CheckpointError`` where there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name} is a file; a model is a directory that has config.json")
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise CheckpointError(f"there is no directory {name}")
+    return _snapshot(name, revision, download_dir, tuple(ignore_patterns))
+
+
+def _snapshot(
+    name: str, revision: str | None, download_dir: str | None, ignored: tuple[str, ...]
+) -> Path:
+    directory = _download(name, revision, download_dir, _WANTED, ignored)
+    # Many repositories have their weights twice; the second kind only where it is the only one.
+    if safetensors_files(directory) is None:
+        directory = _download(name, revision, download_dir, (*_WANTED, "*.bin"), ignored)
+    return directory
+
+
+def _download(
+    name: str,
+    revision: str | None,
+    download_dir: str | None,
+    wanted: tuple[str, ...],
+    ignored: tuple[str, ...],
+) -> Path:
+    # Local directories, the usual case, must not pay for this import (0.3 s).
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    where = name if revision is None else f"{name} at revision {revision}"
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                cache_dir=download_dir,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(ignored) or None,
+            )
+        )
+    except HFValidationError:
+        raise CheckpointError(
+            f"{name!r} is neither a directory nor a name on the hub (owner/model)"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{name!r} is not a directory, the hub cannot be reached, and its cache does not "
+            f"have {where}; give a directory, or download the model while online"
+        ) from None
+    except Exception as error:  # also those of whichever HTTP client the hub's client uses
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{name!r} is not a directory, and the hub does not give {where}: {reason[0]}"
+        ) from error
+
+
+# --- config.json -----------------------------------------------------------------------
+
+
+def read_config(
+    directory: Path, overrides: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """``config.json``, with ``overrides`` applied: a value replaces the old one, except that a
+    sub-configuration (``text_config``) is merged."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no config.json; it is not a model directory")
+    return _merge(_read_object(path), overrides or {})
+
+
+def read_generation_config(directory: Path) -> dict[str, object]:
+    """``generation_config.json``; empty where there is none."""
+    path = directory / "generation_config.json"
+    return _read_object(path) if path.is_file() else {}
+
+
+def _merge(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(config)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        if key.endswith("_config") and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read_object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"cannot read {path}: it is not a JSON object")
+    return value
+
+
+def architectures(config: Mapping[str, object]) -> tuple[str, ...]:
+    """The class names that ``config.json`` offers, first choice first."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError('config.json has no list "architectures", so no model can be chosen')
+    return tuple(names)
+
+
+def torch_dtype_name(config: Mapping[str, object]) -> str | None:
+    """The dtype that the checkpoint asks for (``bfloat16``), None if it does not say."""
+    for part in _parts(config):
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(value := part.get(key), str):
+                return value.removeprefix("torch.")
+    return None
+
+
+def context_length(config: Mapping[str, object]) -> int:
+    """Tokens that the model can see at once, its own RoPE scaling included.
+
+    Raises ``CheckpointError`` where ``config.json`` does not say; do not ask where the user
+    did (``--max-model-len``).
+    """
+    for part in _parts(config):
+        for key in _CONTEXT_KEYS:
+            value = part.get(key)
+            if isinstance(value, int) and value > 0:
+                return _scaled_context(part, value)
+    raise CheckpointError("config.json does not say how long the context is; give --max-model-len")
+
+
+def _parts(config: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The configuration and, where the model is a multi-modal wrapper, that of its text model."""
+    text = config.get("text_config")
+    return [config, text] if isinstance(text, Mapping) else [config]
+
+
+def _scaled_context(config: Mapping[str, object], length: int) -> int:
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping):
+        return length
+    kind = rope.get("rope_type", rope.get("type"))
+    factor = rope.get("factor")
+    if kind not in ("linear", "dynamic", "yarn") or not isinstance(factor, int | float):
+        return length
+    original = rope.get("original_max_position_embeddings")
+    if kind == "yarn" and isinstance(original, int):
+        return max(length, int(original * factor))
+    return int(length * factor)
+
+
+# --- weights ---------------------------------------------------------------------------
+
+
+def safetensors_files(directory: Path) -> WeightFiles | None:
+    """The safetensors files of a checkpoint; None where it has none."""
+    return _weight_files(directory, "model", "safetensors", "*.safetensors")
+
+
+def pt_files(directory: Path) -> WeightFiles | None:
+    """The files that ``torch.save`` wrote; None where there are none."""
+    return _weight_files(directory, "pytorch_model", "bin", "pytorch_model*.bin")
+
+
+def _weight_files(directory: Path, stem: str, suffix: str, pattern: str) -> WeightFiles | None:
+    single = directory / f"{stem}.{suffix}"
+    if single.is_file():
+        return WeightFiles((single,))
+    index = directory / f"{stem}.{suffix}.index.json"
+    if index.is_file():
+        tensor_files = _read_index(index)
+        names = sorted(set(tensor_files.values()))
+        return WeightFiles(tuple(directory / name for name in names), tensor_files)
+    files = tuple(sorted(directory.glob(pattern)))
+    return WeightFiles(files) if files else None
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    tensor_files = _read_object(path).get("weight_map")
+    if not isinstance(tensor_files, dict) or not tensor_files:
+        raise CheckpointError(f'cannot read {path}: it has no object "weight_map"')
+    for tensor, file in tensor_files.items():
+        # An index must not lead out of the checkpoint's directory.
+        if not isinstance(file, str) or Path(file).name != file:
+            raise CheckpointError(f"{path} puts tensor {tensor} into {file!r}, which is no file")
+    return tensor_files
+
+
+def check_weights(directory: Path) -> None:
+    """Raises ``CheckpointError`` unless all weights are there and whole; reads headers only."""
+    if (weights := safetensors_files(directory)) is not None:
+        check_safetensors(weights)
+    elif (weights := pt_files(directory)) is not None:
+        check_pt(weights)
+    else:
+        raise CheckpointError(
+            f"{directory} has no weights: neither *.safetensors nor pytorch_model*.bin"
+        )
+
+
+def check_safetensors(weights: WeightFiles) -> dict[Path, dict[str, TensorEntry]]:
+    """The headers of all files, once they are there, whole, and hold what the index says."""
+    _check_present(weights)
+    headers = {file: read_safetensors_header(file) for file in weights.files}
+    by_name = {file.name: header for file, header in headers.items()}
+    for tensor, file_name in (weights.tensor_files or {}).items():
+        if tensor not in by_name[file_name]:
+            raise CheckpointError(f"{file_name} lacks tensor {tensor}, which the index puts there")
+    return headers
+
+
+def check_pt(weights: WeightFiles) -> None:
+    """The files are there and end where they should. Zip archives (all since torch 1.6) have
+    their directory at the end, so that a truncated one shows."""
+    _check_present(weights)
+    for file in weights.files:
+        with file.open("rb") as stream:
+            magic = stream.read(2)
+        if not magic or (magic == b"PK" and not zipfile.is_zipfile(file)):
+            raise CheckpointError(f"{file} is truncated; download it again")
+
+
+def _check_present(weights: WeightFiles) -> None:
+    missing = [file for file in weights.files if not file.is_file()]
+    if not missing:
+        return
+    wanted = [t for t, file in (weights.tensor_files or {}).items() if file == missing[0].name]
+    lost = f", which has tensor {wanted[0]}" if wanted else ""
+    more = f", and {len(missing) - 1} more of {len(weights.files)}" if len(missing) > 1 else ""
+    raise CheckpointError(f"weights are missing: {missing[0]}{lost}{more}; download them again")
+
+
+def read_safetensors_header(path: Path) -> dict[str, TensorEntry]:
+    """Where each tensor of a safetensors file is, in file order.
+
+    Raises ``CheckpointError`` that names file and tensor where the header is damaged or the
+    file does not have the bytes that the header promises.
+    """
+    size = path.stat().st_size
+    start, header = _read_header_object(path, size)
+    header.pop("__metadata__", None)
+    entries = {name: _tensor_entry(path, start, name, value) for name, value in header.items()}
+    ordered = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+    end = start
+    for name, entry in ordered.items():
+        if entry.begin != end:
+            raise CheckpointError(f"{path} is damaged: tensor {name} leaves a gap or overlaps")
+        end = entry.end
+        if end > size:
+            raise CheckpointError(
+                f"{path} is truncated: tensor {name} ends at byte {end}, the file at {size}"
+            )
+    if end != size:
+        raise CheckpointError(f"{path} is damaged: {size - end} bytes follow the last tensor")
+    return ordered
+
+
+def _read_header_object(path: Path, size: int) -> tuple[int, dict[str, object]]:
+    """(offset of the data, header)."""
+    with path.open("rb") as stream:
+        prefix = stream.read(8)
+        if len(prefix) < 8:
+            raise CheckpointError(f"{path} is truncated: it has {size} bytes and no header")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > _MAX_HEADER_BYTES:
+            raise CheckpointError(f"{path} is damaged: its header claims {length} bytes")
+        if 8 + length > size:
+            raise CheckpointError(
+                f"{path} is truncated: the header ends at byte {8 + length}, the file at {size}"
+            )
+        text = stream.read(length)
+    try:
+        header = json.loads(text)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: its header is not JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise CheckpointError(f"{path} is damaged: its header is not a JSON object")
+    return 8 + length, header
+
+
+def _tensor_entry(path: Path, start: int, name: str, value: object) -> TensorEntry:
+    fault = f"{path} is damaged: tensor {name}"
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{fault} has no description")
+    dtype, shape = value.get("dtype"), _counts(value.get("shape"))
+    offsets = _counts(value.get("data_offsets"))
+    if not isinstance(dtype, str) or dtype not in _DTYPE_BITS:
+        raise CheckpointError(f"{fault} has the unknown dtype {dtype!r}")
+    if shape is None:
+        raise CheckpointError(f"{fault} has the shape {value.get('shape')!r}")
+    if offsets is None or len(offsets) != 2:
+        raise CheckpointError(f"{fault} has the offsets {value.get('data_offsets')!r}")
+    begin, end = offsets
+    if (end - begin) * 8 != math.prod(shape) * _DTYPE_BITS[dtype]:
+        raise CheckpointError(
+            f"{fault} of shape {list(shape)} and dtype {dtype} cannot have {end - begin} bytes"
+        )
+    return TensorEntry(dtype, shape, start + begin, start + end)
+
+
+def _counts(value: object) -> tuple[int, ...] | None:
+    """A JSON list of numbers from 0, None if it is something else."""
+    if not isinstance(value, list):
+        return None
+    fine = all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in value)
+    return tuple(value) if fine else None
