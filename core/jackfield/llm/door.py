@@ -38,6 +38,7 @@ from jackfield.text.tokenizer import load_tokenizer
 log = logging.getLogger(__name__)
 
 PROMPT_SUFFIX_CHARACTERS = 256
+FINISH_REASONS = tuple(FinishReason)
 
 
 class Observer(Protocol):
@@ -329,7 +330,7 @@ def _feed(
     try:
         return choice.feed(
             tokens,
-            FinishReason(finish),
+            FINISH_REASONS[finish],
             logprobs=tuple(logprobs.output) if logprobs else (),
             prompt_logprobs=tuple(logprobs.prompt) if logprobs else (),
             num_cached_tokens=run.num_cached,

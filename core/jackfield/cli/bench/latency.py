@@ -1,0 +1,75 @@
+"""``jackfield bench latency``: one batch from start to end, and the time of its decode steps.
+
+The same batch is run with one output token and with all of them: the first is the time to the
+first token, the difference over the number of further tokens is one decode step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from jackfield.cli.bench.prompts import random_prompts
+from jackfield.cli.bench.statistics import report, spread
+from jackfield.contracts.sampling import SamplingParams
+from jackfield.llm import LLM
+
+
+def main(argv: list[str]) -> int:
+    """Takes its own options and those of ``jackfield serve``."""
+    args, rest = _parser().parse_known_args(argv)
+    with LLM.from_arguments(rest) as llm:
+        values = measure(
+            llm, args.batch_size, args.input_len, args.output_len, args.num_iters, args.temperature
+        )
+    report("Latency", values, args.result_filename)
+    return 0
+
+
+def measure(
+    llm: LLM, batch: int, input_len: int, output_len: int, iterations: int, temperature: float = 0.0
+) -> dict[str, object]:
+    """Medians over ``iterations`` runs after one warm-up; prompts are fresh in each run."""
+    first, whole = [], []
+    for seed in range(iterations + 1):
+        first.append(_timed(llm, batch, input_len, 1, 2 * seed, temperature))
+        whole.append(_timed(llm, batch, input_len, output_len, 2 * seed + 1, temperature))
+    first, whole = first[1:], whole[1:]
+    values: dict[str, object] = {
+        "batch_size": batch,
+        "input_len": input_len,
+        "output_len": output_len,
+        **spread("first_token", first, [90]),
+        **spread("latency", whole, [90]),
+    }
+    if output_len > 1:
+        step = (statistics.median(whole) - statistics.median(first)) / (output_len - 1)
+        values["decode_step_ms"] = step * 1e3
+    return values
+
+
+def _timed(
+    llm: LLM, batch: int, input_len: int, output_len: int, seed: int, temperature: float
+) -> float:
+    prompts = random_prompts(batch, input_len, input_len, seed)
+    params = SamplingParams(max_tokens=output_len, ignore_eos=True, temperature=temperature)
+    begin = time.perf_counter()
+    llm.generate(prompts, params, use_tqdm=False)
+    return time.perf_counter() - begin
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="jackfield bench latency",
+        description="One batch, start to end. Other options are those of `jackfield serve`.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--batch-size", type=int, default=8)
+    add("--input-len", type=int, default=32)
+    add("--output-len", type=int, default=128)
+    add("--num-iters", type=int, default=3)
+    add("--temperature", type=float, default=0.0)
+    add("--result-filename", help="write the values as JSON")
+    return parser
