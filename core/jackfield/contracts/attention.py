@@ -73,6 +73,10 @@ class AttentionBackend(Protocol):
     method may wait for the device. Where ``supports_graphs``, a batch of decodes only reads
     no host value but ``num_seqs`` and ``max_seq_len`` (an upper bound then), so that it can be
     captured in a CUDA graph and replayed with other lengths.
+
+    Optional: ``rotate_and_write(qkv, positions, cos_sin, q_weight, k_weight, eps, kv, spec, batch)
+    -> (q, k, v)`` does what ``compute.ops.qk_norm_rope`` and then ``write`` do, in one pass; a
+    layer calls it instead of the two where the backend has it.
     """
 
     name: ClassVar[str]

@@ -1,0 +1,38 @@
+"""SiLU of the gate times the up projection, from their packed output."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.launch import overlaps
+
+_BLOCK = 1024
+
+
+@triton.jit
+def _silu_and_mul_kernel(x, out, x_stride, N: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = cols < N
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    gate = tl.load(x + row * x_stride + cols, mask=mask, other=0.0).to(tl.float32)
+    up = tl.load(x + row * x_stride + N + cols, mask=mask, other=0.0).to(tl.float32)
+    value = gate * tl.sigmoid(gate) * up
+    tl.store(out + row * N + cols, value.to(out.dtype.element_ty), mask=mask)
+
+
+def silu_and_mul(x: Tensor) -> Tensor:
+    """x [T, 2I], the gate first -> silu(gate) * up [T, I]."""
+    num_rows, width = x.shape
+    n = width // 2
+    out = torch.empty((num_rows, n), dtype=x.dtype, device=x.device)
+    if not num_rows:
+        return out
+    pdl = overlaps(x)
+    _silu_and_mul_kernel[(num_rows, triton.cdiv(n, _BLOCK))](
+        x, out, x.stride(0), N=n, BLOCK=_BLOCK, PDL=pdl, num_warps=4, launch_pdl=pdl
+    )
+    return out

@@ -1,0 +1,337 @@
+"""Attention of one query token a sequence over paged KV, the work split evenly over the device.
+
+The KV of all sequences and heads is a line of tiles, and each program takes an equal stretch of
+it, found from the lengths in device memory: the grid depends on no length, so that a captured
+graph serves all of them. A (sequence, KV head) pair that lies within one stretch is written
+directly; of one that lies in several, each program leaves its part in a workspace and the last
+to arrive merges them (split-KV: FlashDecoding, crfm.stanford.edu, 2023-10-12). The query heads
+of a group are the rows of one tensor-core tile.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2
+from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
+
+
+@triton.jit
+def _first_tile(seq_len, WINDOW: tl.constexpr, TILE: tl.constexpr):
+    if WINDOW > 0:
+        return tl.maximum(seq_len - WINDOW, 0) // TILE
+    else:
+        return seq_len * 0
+
+
+@triton.jit
+def _attend(
+    q,
+    key,
+    value,
+    table,
+    head,
+    seq_len,
+    start,
+    stop,
+    scale,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    m = tl.full((BLOCK_G,), MASKED, tl.float32)
+    denom = tl.zeros((BLOCK_G,), tl.float32)
+    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
+    for t in tl.range(start, stop, TILE, num_stages=STAGES):
+        tokens = t + tl.arange(0, TILE)
+        valid = tokens < seq_len
+        if WINDOW > 0:
+            valid = valid & (tokens >= seq_len - WINDOW)
+        places = page_places(table, t, tokens, valid, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
+        offsets = places[:, None] * HEAD_DIM + dims
+        # What a page holds beyond the sequence is undefined, and 0 * NaN is NaN: mask the load.
+        mask = valid[:, None] & (dims < HEAD_DIM)
+        k = tl.load(key + offsets, mask=mask, other=0.0)
+        v = tl.load(value + offsets, mask=mask, other=0.0)
+        m, denom, acc = add_tile(q, k, v, m, denom, acc, valid[None, :], scale, SOFT_CAP, True)
+    return m, denom, acc
+
+
+@triton.jit
+def _merge(
+    partial,
+    stats,
+    first,
+    last,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    # The pair's parts: the second slot of program ``first``, the first slot of those after it.
+    g = tl.arange(0, BLOCK_G)
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    rows = g < GROUP
+    mask = rows[:, None] & (dims < HEAD_DIM)
+    m = tl.full((BLOCK_G,), MASKED, tl.float32)
+    for program in tl.range(first, last + 1, loop_unroll_factor=4):
+        place = (2 * program + (program == first).to(tl.int32)) * GROUP + g
+        part = tl.load(stats + 2 * place, mask=rows, other=MASKED, cache_modifier=".cg")
+        m = tl.maximum(m, part)
+    denom = tl.zeros((BLOCK_G,), tl.float32)
+    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
+    for program in tl.range(first, last + 1, loop_unroll_factor=4):
+        place = (2 * program + (program == first).to(tl.int32)) * GROUP + g
+        part = tl.load(stats + 2 * place, mask=rows, other=MASKED, cache_modifier=".cg")
+        part_denom = tl.load(stats + 2 * place + 1, mask=rows, other=1.0, cache_modifier=".cg")
+        offsets = place[:, None] * HEAD_DIM + dims
+        part_acc = tl.load(partial + offsets, mask=mask, other=0.0, cache_modifier=".cg")
+        weight = tl.exp2(part - m)
+        denom += part_denom * weight
+        acc += part_acc * weight[:, None]
+    return denom, acc
+
+
+@triton.jit
+def _zero_padding(
+    out, seq_lens, num_seqs, HEADS_DIM: tl.constexpr, BLOCK: tl.constexpr, program, num_programs
+):
+    # Rows that pad a graph have no KV; NaN from unwritten memory must not reach the sampler.
+    for seq in range(program, num_seqs, num_programs):
+        if tl.load(seq_lens + seq) == 0:
+            for c in tl.static_range(0, HEADS_DIM, BLOCK):
+                cols = c + tl.arange(0, BLOCK)
+                zeros = tl.zeros((BLOCK,), out.dtype.element_ty)
+                tl.store(out + seq * HEADS_DIM + cols, zeros, mask=cols < HEADS_DIM)
+
+
+@triton.jit
+def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
+    # The pair that tile ``here`` belongs to, its first tile and how many it has.
+    seq = tl.sum((ends <= here).to(tl.int32), 0)
+    seq_tiles = tl.sum(tl.where(ids == seq, tiles, 0), 0)
+    seq_start = tl.sum(tl.where(ids == seq, ends, 0), 0) - seq_tiles
+    head_tiles = seq_tiles // NUM_KV_HEADS
+    head = (here - seq_start) // head_tiles
+    return seq, head, seq_start + head * head_tiles, head_tiles
+
+
+@triton.jit(do_not_specialize=["num_seqs"])
+def _decode_kernel(
+    q,
+    key,
+    value,
+    rows,
+    seq_lens,
+    block_table,
+    out,
+    partial,
+    stats,
+    arrivals,
+    num_seqs,
+    q_stride,
+    table_stride,
+    scale,
+    NUM_KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    BLOCK_SEQS: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    TILE: tl.constexpr,
+    STAGES: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    program = tl.program_id(0)
+    num_programs = tl.num_programs(0)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+    ids = tl.arange(0, BLOCK_SEQS)
+    lens = tl.load(seq_lens + ids, mask=ids < num_seqs, other=0)
+    tiles = (tl.cdiv(lens, TILE) - _first_tile(lens, WINDOW, TILE)) * NUM_KV_HEADS
+    ends = tl.cumsum(tiles, 0)
+    total = tl.sum(tiles, 0)
+    share = tl.cdiv(total, num_programs)
+    here = program * share
+    stop = tl.minimum(here + share, total)
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+    heads_dim: tl.constexpr = NUM_KV_HEADS * GROUP * HEAD_DIM
+    _zero_padding(out, seq_lens, num_seqs, heads_dim, 1024, program, num_programs)
+    g = tl.arange(0, BLOCK_G)
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    mask = (g < GROUP)[:, None] & (dims < HEAD_DIM)
+    while here < stop:
+        seq, head, pair_start, head_tiles = _locate(here, ids, tiles, ends, NUM_KV_HEADS)
+        skipped = here - pair_start
+        count = tl.minimum(head_tiles - skipped, stop - here)
+        seq_len = tl.load(seq_lens + seq)
+        table = block_table + tl.load(rows + seq).to(tl.int64) * table_stride
+        first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
+        places = (head * GROUP + g)[:, None] * HEAD_DIM + dims
+        queries = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
+        m, denom, acc = _attend(
+            queries,
+            key,
+            value,
+            table,
+            head,
+            seq_len,
+            first_tile * TILE,
+            (first_tile + count) * TILE,
+            scale,
+            NUM_KV_HEADS,
+            HEAD_DIM,
+            BLOCK_SIZE,
+            WINDOW,
+            SOFT_CAP,
+            BLOCK_G,
+            BLOCK_D,
+            TILE,
+            STAGES,
+        )
+        target = out + seq.to(tl.int64) * heads_dim + places
+        first = pair_start // share
+        last = (pair_start + head_tiles - 1) // share
+        if first == last:
+            tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
+        else:
+            slot = (2 * program + (skipped == 0).to(tl.int32)) * GROUP + g
+            tl.store(stats + 2 * slot, m, mask=g < GROUP)
+            tl.store(stats + 2 * slot + 1, denom, mask=g < GROUP)
+            tl.store(partial + slot[:, None] * HEAD_DIM + dims, acc, mask=mask)
+            # The barrier orders this program's stores before its one releasing increment.
+            tl.debug_barrier()
+            arrived = tl.atomic_add(arrivals + first, 1, sem="acq_rel")
+            if arrived == last - first:
+                tl.debug_barrier()
+                denom, acc = _merge(partial, stats, first, last, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D)
+                tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
+                tl.store(arrivals + first, 0)
+        here += count
+
+
+MAX_PROGRAMS_PER_PROCESSOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeConfig:
+    """``tile`` tokens a step of the loop, ``stages`` of its pipeline (Triton gives the loads behind
+    a block table half of them), ``warps`` a program, programs a processor."""
+
+    tile: int
+    stages: int
+    warps: int
+    programs_per_processor: int
+
+
+def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
+    """What measured best on an H200; wide heads and float32 take fewer tokens a tile."""
+    row_bytes = power_of_2(head_dim) * itemsize
+    tile = 64 if row_bytes <= 256 else 32
+    stages = 5 if row_bytes <= 512 else 3
+    return DecodeConfig(tile, stages, 4, 3 if num_seqs >= 32 else 2)
+
+
+class DecodeWorkspace:
+    """Where programs leave their parts of split sequences; shared by all layers of a worker.
+
+    Grows to the widest layer seen. It must not have to while a graph is captured, so every layer
+    is run once before a capture; what captured graphs may still use is kept.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._width = 0
+        self._outgrown: list[Tensor] = []
+        self.max_programs = num_processors(device) * MAX_PROGRAMS_PER_PROCESSOR
+        self.arrivals = torch.zeros(self.max_programs, dtype=torch.int32, device=device)
+        self.partial = self.stats = torch.empty(0, device=device)
+
+    def reserve(self, group: int, head_dim: int) -> None:
+        """Makes room for two parts, [group, head_dim] each, a program."""
+        width = power_of_2(group) * power_of_2(head_dim)
+        if width <= self._width:
+            return
+        capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        assert not capturing, "run a decode of this shape once before capturing it"
+        self._outgrown += [self.partial, self.stats]
+        self._width = width
+        self.partial = torch.empty(2 * self.max_programs * width, device=self._device)
+        self.stats = torch.empty(4 * self.max_programs * width, device=self._device)
+
+
+def decode_attention(
+    q: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    rows: Tensor,
+    seq_lens: Tensor,
+    block_table: Tensor,
+    out: Tensor,
+    workspace: DecodeWorkspace,
+    *,
+    scale: float,
+    sliding_window: int | None = None,
+    soft_cap: float | None = None,
+    config: DecodeConfig | None = None,
+) -> None:
+    """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
+
+    ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
+    ``rows``. No host value but the shapes enters the launch.
+    """
+    num_seqs, num_heads, head_dim = q.shape
+    _, num_kv_heads, block_size, _ = key_pages.shape
+    group = num_heads // num_kv_heads
+    if config is None:
+        config = decode_config(head_dim, q.element_size(), num_seqs)
+    max_tiles = (
+        num_seqs * num_kv_heads * triton.cdiv(block_table.shape[1] * block_size, config.tile)
+    )
+    programs = min(num_processors(q.device) * config.programs_per_processor, max_tiles)
+    workspace.reserve(group, head_dim)
+    pdl = overlaps(q)
+    _decode_kernel[(programs,)](
+        q,
+        key_pages,
+        value_pages,
+        rows,
+        seq_lens,
+        block_table,
+        out,
+        workspace.partial,
+        workspace.stats,
+        workspace.arrivals,
+        num_seqs,
+        q.stride(0),
+        block_table.stride(0),
+        scale * 1.4426950408889634,
+        NUM_KV_HEADS=num_kv_heads,
+        GROUP=group,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=block_size,
+        WINDOW=sliding_window or 0,
+        SOFT_CAP=soft_cap or 0.0,
+        BLOCK_SEQS=64 if num_seqs <= 64 else max(512, power_of_2(num_seqs)),
+        BLOCK_G=max(16, power_of_2(group)),
+        BLOCK_D=power_of_2(head_dim),
+        TILE=config.tile,
+        STAGES=config.stages,
+        PDL=pdl,
+        num_warps=config.warps,
+        launch_pdl=pdl,
+    )

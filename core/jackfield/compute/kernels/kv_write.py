@@ -1,0 +1,66 @@
+"""Storing new keys and values into the pages."""
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.launch import overlaps, power_of_2
+
+
+@triton.jit
+def _kv_write_kernel(
+    k,
+    v,
+    key_pages,
+    value_pages,
+    slots,
+    k_stride,
+    v_stride,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    heads = tl.arange(0, BLOCK_H)[:, None]
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    mask = (heads < NUM_KV_HEADS) & (dims < HEAD_DIM)
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+    slot = tl.load(slots + token)
+    page = slot // BLOCK_SIZE
+    place = (page * NUM_KV_HEADS + heads) * BLOCK_SIZE + slot % BLOCK_SIZE
+    source = heads * HEAD_DIM + dims
+    new_k = tl.load(k + token * k_stride + source, mask=mask, other=0.0)
+    new_v = tl.load(v + token * v_stride + source, mask=mask, other=0.0)
+    tl.store(key_pages + place * HEAD_DIM + dims, new_k, mask=mask)
+    tl.store(value_pages + place * HEAD_DIM + dims, new_v, mask=mask)
+
+
+def kv_write(k: Tensor, v: Tensor, key_pages: Tensor, value_pages: Tensor, slots: Tensor) -> None:
+    """Stores k and v [T, K, D] (rows may be strided) in pages [N, K, block_size, D] at ``slots``
+    int64 [T], block * block_size + offset."""
+    num_tokens, num_kv_heads, head_dim = k.shape
+    if not num_tokens:
+        return
+    pdl = overlaps(k)
+    _kv_write_kernel[(num_tokens,)](
+        k,
+        v,
+        key_pages,
+        value_pages,
+        slots,
+        k.stride(0),
+        v.stride(0),
+        NUM_KV_HEADS=num_kv_heads,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=key_pages.shape[2],
+        BLOCK_H=power_of_2(num_kv_heads),
+        BLOCK_D=power_of_2(head_dim),
+        PDL=pdl,
+        num_warps=4,
+        launch_pdl=pdl,
+    )

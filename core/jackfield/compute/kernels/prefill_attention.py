@@ -1,0 +1,294 @@
+"""Causal attention of several query tokens a sequence, of any lengths, over pages or fresh KV.
+
+A program takes ``block_m`` query rows of one KV head: neighbouring tokens, all query heads of the
+group for each, so that every key read serves the whole group and causality skips in steps of
+few tokens. Programs find their sequence from ``query_starts`` in device memory.
+"""
+
+from dataclasses import dataclass
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.launch import power_of_2
+from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
+
+
+@triton.jit
+def _attend_tiles(
+    q,
+    key,
+    value,
+    table,
+    kv_start,
+    key_stride,
+    value_stride,
+    head,
+    positions,
+    start,
+    stop,
+    m,
+    denom,
+    acc,
+    scale,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    STAGES: tl.constexpr,
+    MASK: tl.constexpr,
+):
+    # Keys start .. stop; without MASK every row sees all of them. BLOCK_SIZE 0: fresh KV.
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    for t in tl.range(start, stop, BLOCK_N, num_stages=STAGES):
+        tokens = t + tl.arange(0, BLOCK_N)
+        written = tokens < stop
+        if BLOCK_SIZE > 0:
+            places = page_places(table, t, tokens, written, head, NUM_KV_HEADS, BLOCK_SIZE, BLOCK_N)
+            k_at = places[:, None] * HEAD_DIM + dims
+            v_at = k_at
+        else:
+            places = (kv_start + tokens).to(tl.int64)[:, None]
+            k_at = places * key_stride + head * HEAD_DIM + dims
+            v_at = places * value_stride + head * HEAD_DIM + dims
+        mask = dims < HEAD_DIM
+        if MASK:
+            mask = mask & written[:, None]
+        k = tl.load(key + k_at, mask=mask, other=0.0)
+        v = tl.load(value + v_at, mask=mask, other=0.0)
+        visible = tokens[None, :] <= positions[:, None]
+        if WINDOW > 0:
+            visible = visible & (tokens[None, :] > positions[:, None] - WINDOW)
+        m, denom, acc = add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP, MASK)
+    return m, denom, acc
+
+
+@triton.jit
+def _locate(
+    query_starts, first_seq, num_seqs, block, TOKENS: tl.constexpr, BLOCK_SEQS: tl.constexpr
+):
+    # Which sequence the block falls in, and its first token there; -1 behind the last.
+    ids = tl.arange(0, BLOCK_SEQS)
+    live = ids < num_seqs - first_seq
+    starts = tl.load(query_starts + first_seq + ids, mask=live, other=0)
+    stops = tl.load(query_starts + first_seq + ids + 1, mask=live, other=0)
+    blocks = tl.cdiv(stops - starts, TOKENS)
+    ends = tl.cumsum(blocks, 0)
+    index = tl.sum((ends <= block).to(tl.int32), 0)
+    # The last block of a sequence has the most keys to see: it goes first.
+    first_token = (tl.sum(tl.where(ids == index, ends, 0), 0) - 1 - block) * TOKENS
+    seq = tl.where(block < tl.sum(blocks, 0), first_seq + index, -1)
+    return seq, first_token
+
+
+@triton.jit(do_not_specialize=["first_seq", "num_seqs", "num_blocks", "head_step", "block_step"])
+def _prefill_kernel(
+    q,
+    key,
+    value,
+    rows,
+    query_starts,
+    seq_lens,
+    block_table,
+    out,
+    first_seq,
+    num_seqs,
+    num_blocks,
+    head_step,
+    block_step,
+    q_stride,
+    key_stride,
+    value_stride,
+    table_stride,
+    scale,
+    NUM_KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    BLOCK_SEQS: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    STAGES: tl.constexpr,
+):
+    TOKENS: tl.constexpr = BLOCK_M // GROUP
+    head = tl.program_id(0) // head_step % NUM_KV_HEADS
+    block = tl.program_id(0) // block_step % num_blocks
+    seq, first_token = _locate(query_starts, first_seq, num_seqs, block, TOKENS, BLOCK_SEQS)
+    if seq < 0:
+        return
+    query_start = tl.load(query_starts + seq)
+    query_len = tl.load(query_starts + seq + 1) - query_start
+    seq_len = tl.load(seq_lens + seq)
+    prefix = seq_len - query_len
+    table = block_table + tl.load(rows + seq).to(tl.int64) * table_stride
+    row = tl.arange(0, BLOCK_M)
+    token = first_token + row // GROUP
+    positions = prefix + token
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    live = (token < query_len) & (row < TOKENS * GROUP)
+    mask = live[:, None] & (dims < HEAD_DIM)
+    where = (head * GROUP + row % GROUP)[:, None] * HEAD_DIM + dims
+    flat = (query_start + token).to(tl.int64)[:, None]
+    queries = tl.load(q + flat * q_stride + where, mask=mask, other=0.0)
+    m = tl.full((BLOCK_M,), MASKED, tl.float32)
+    denom = tl.zeros((BLOCK_M,), tl.float32)
+    acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
+    stop = prefix + tl.minimum(first_token + TOKENS, query_len)
+    if WINDOW > 0:
+        start = tl.maximum(prefix + first_token - WINDOW + 1, 0) // BLOCK_N * BLOCK_N
+    else:
+        # Tiles that every row sees whole need no mask.
+        start = (prefix + first_token + 1) // BLOCK_N * BLOCK_N
+        m, denom, acc = _attend_tiles(
+            queries,
+            key,
+            value,
+            table,
+            query_start,
+            key_stride,
+            value_stride,
+            head,
+            positions,
+            0,
+            start,
+            m,
+            denom,
+            acc,
+            scale,
+            NUM_KV_HEADS,
+            HEAD_DIM,
+            BLOCK_SIZE,
+            WINDOW,
+            SOFT_CAP,
+            BLOCK_N,
+            BLOCK_D,
+            STAGES,
+            False,
+        )
+    m, denom, acc = _attend_tiles(
+        queries,
+        key,
+        value,
+        table,
+        query_start,
+        key_stride,
+        value_stride,
+        head,
+        positions,
+        start,
+        stop,
+        m,
+        denom,
+        acc,
+        scale,
+        NUM_KV_HEADS,
+        HEAD_DIM,
+        BLOCK_SIZE,
+        WINDOW,
+        SOFT_CAP,
+        BLOCK_N,
+        BLOCK_D,
+        STAGES if WINDOW > 0 else 1,
+        True,
+    )
+    result = (acc / denom[:, None]).to(out.dtype.element_ty)
+    tl.store(out + flat * (NUM_KV_HEADS * GROUP * HEAD_DIM) + where, result, mask=mask)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillConfig:
+    """Query rows and keys of a tile, warps a program, pipeline stages."""
+
+    block_m: int
+    block_n: int
+    warps: int
+    stages: int
+
+
+def prefill_config(head_dim: int, itemsize: int, max_query_len: int) -> PrefillConfig:
+    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles."""
+    row_bytes = power_of_2(head_dim) * itemsize
+    if itemsize > 2:
+        return PrefillConfig(32, 32, 4, 2) if row_bytes > 512 else PrefillConfig(64, 32, 4, 2)
+    if row_bytes > 256:
+        return PrefillConfig(128, 64, 8, 2)
+    if max_query_len >= 16384:
+        return PrefillConfig(128, 128, 8, 3)
+    return PrefillConfig(64, 64, 4, 3)
+
+
+def prefill_attention(
+    q: Tensor,
+    key: Tensor,
+    value: Tensor,
+    rows: Tensor,
+    query_starts: Tensor,
+    seq_lens: Tensor,
+    block_table: Tensor,
+    out: Tensor,
+    *,
+    first_seq: int,
+    num_seqs: int,
+    num_tokens: int,
+    max_query_len: int,
+    num_kv_heads: int,
+    paged: bool,
+    scale: float,
+    sliding_window: int | None = None,
+    soft_cap: float | None = None,
+    config: PrefillConfig | None = None,
+) -> None:
+    """Sequences ``first_seq .. num_seqs`` of the batch, ``num_tokens`` tokens: q [T, H, D] into
+    out [T, H, D], both of the whole batch.
+
+    Where ``paged``, key and value are pages [N, K, block_size, D]; else the step's own k and v
+    [T, K, D] (rows may be strided), and no sequence has a prefix.
+    """
+    _, num_heads, head_dim = q.shape
+    group = num_heads // num_kv_heads
+    if config is None:
+        config = prefill_config(head_dim, q.element_size(), max_query_len)
+    block_m = max(config.block_m, power_of_2(group))
+    num_prefills = num_seqs - first_seq
+    blocks = triton.cdiv(num_tokens, block_m // group) + num_prefills - 1
+    # Neighbouring programs share a block of queries in a small step, a head's keys in a large one.
+    head_step, block_step = (1, num_kv_heads) if num_tokens <= 2048 else (blocks, 1)
+    _prefill_kernel[(blocks * num_kv_heads,)](
+        q,
+        key,
+        value,
+        rows,
+        query_starts,
+        seq_lens,
+        block_table,
+        out,
+        first_seq,
+        num_seqs,
+        blocks,
+        head_step,
+        block_step,
+        q.stride(0),
+        key.stride(0),
+        value.stride(0),
+        block_table.stride(0),
+        scale * 1.4426950408889634,
+        NUM_KV_HEADS=num_kv_heads,
+        GROUP=group,
+        HEAD_DIM=head_dim,
+        BLOCK_SIZE=key.shape[2] if paged else 0,
+        WINDOW=sliding_window or 0,
+        SOFT_CAP=soft_cap or 0.0,
+        BLOCK_SEQS=16 if num_prefills <= 16 else max(256, power_of_2(num_prefills)),
+        BLOCK_M=block_m,
+        BLOCK_N=config.block_n,
+        BLOCK_D=power_of_2(head_dim),
+        STAGES=config.stages,
+        num_warps=config.warps,
+    )

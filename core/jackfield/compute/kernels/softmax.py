@@ -1,0 +1,59 @@
+"""One tile of attention with a running softmax, shared by the attention kernels.
+
+Scores are kept in base 2 (their logarithm divided by ln 2), so that the exponential is one
+instruction: FlashAttention-2 (arXiv 2307.08691), section 3.1.
+"""
+
+import triton
+import triton.language as tl
+
+MASKED = tl.constexpr(-1.0e30)
+
+
+@triton.jit
+def soft_capped(scores, scale, SOFT_CAP: tl.constexpr):
+    """SOFT_CAP * tanh(scores * scale / SOFT_CAP), in base 2; scale comes in base 2 too."""
+    LN2: tl.constexpr = 0.6931471805599453
+    LOG2E: tl.constexpr = 1.4426950408889634
+    x = scores * (scale * (LN2 / SOFT_CAP))
+    return (2.0 * tl.sigmoid(2.0 * x) - 1.0) * (SOFT_CAP * LOG2E)
+
+
+@triton.jit
+def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MASK: tl.constexpr):
+    """Takes keys k and values v [N, D] into the running m [M], denom [M] and acc [M, D].
+
+    ``visible`` [M, N] or broadcastable; read only where MASK. float32 is split in three tf32
+    parts for the tensor cores (``tf32x3``)."""
+    scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")
+    if SOFT_CAP > 0:
+        scores = soft_capped(scores, scale, SOFT_CAP)
+        scale = 1.0
+    if MASK:
+        scores = tl.where(visible, scores, MASKED)
+    new_m = tl.maximum(m, tl.max(scores, 1) * scale)
+    p = tl.exp2(scores * scale - new_m[:, None])
+    alpha = tl.exp2(m - new_m)
+    denom = denom * alpha + tl.sum(p, 1)
+    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="tf32x3")
+    return new_m, denom, acc
+
+
+@triton.jit
+def page_places(
+    table,
+    start,
+    tokens,
+    valid,
+    head,
+    NUM_KV_HEADS: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Row of [N * K * block_size, D] of each token of the tile that begins at ``start``."""
+    if BLOCK_SIZE % TILE == 0:
+        page = tl.load(table + start // BLOCK_SIZE).to(tl.int64) * NUM_KV_HEADS + head
+        return page * BLOCK_SIZE + start % BLOCK_SIZE + tl.arange(0, TILE)
+    else:
+        pages = tl.load(table + tokens // BLOCK_SIZE, mask=valid, other=0).to(tl.int64)
+        return (pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE
