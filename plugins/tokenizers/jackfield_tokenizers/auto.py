@@ -1,0 +1,32 @@
+"""Tokenizer mode ``auto``: tokenizer.json if there is one, else whatever transformers can load."""
+
+from __future__ import annotations
+
+import logging
+from typing import ClassVar
+
+from jackfield.contracts.text import Tokenizer
+from jackfield_tokenizers.fast import FastTokenizer
+from jackfield_tokenizers.files import read_tokenizer_files
+from jackfield_tokenizers.slow import SlowTokenizerMode
+
+log = logging.getLogger(__name__)
+
+
+class AutoTokenizerMode:
+    """Loads without transformers wherever the directory has a tokenizer.json."""
+
+    name: ClassVar[str] = "auto"
+    api_version: ClassVar[int] = 1
+
+    def load(self, directory: str, *, trust_remote_code: bool = False) -> Tokenizer:
+        """Reads the files; ``CheckpointError`` names what is missing or damaged."""
+        files = read_tokenizer_files(directory)
+        if (files.directory / "tokenizer.json").is_file():
+            return FastTokenizer.from_files(files)
+        log.warning(
+            "%s has no tokenizer.json: loading the tokenizer through transformers, which starts "
+            "and runs slower (as --tokenizer-mode slow does)",
+            directory,
+        )
+        return SlowTokenizerMode().load(directory, trust_remote_code=trust_remote_code)
