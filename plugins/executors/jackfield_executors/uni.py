@@ -1,0 +1,43 @@
+"""One worker, in the engine's own process."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from jackfield.registry import Registry
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, Worker
+from jackfield.errors import ConfigError
+
+
+class UniExecutor:
+    """Calls the worker directly; nothing is between the step loop and the device."""
+
+    name: ClassVar[str] = "uni"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        """Finds the worker class by the plan's name, and starts it."""
+        if plan.tensor_parallel_size != 1:
+            raise ConfigError(
+                "executor 'uni' runs one worker; tensor_parallel_size is "
+                f"{plan.tensor_parallel_size}: choose another executor"
+            )
+        worker: Worker = Registry(plan.plugin_sources).load("workers", plan.worker)()
+        self._worker = worker
+        return worker.start(plan)
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues the step on the worker."""
+        assert self._worker is not None
+        return self._worker.execute(batch)
+
+    def stop(self) -> None:
+        """Stops the worker if it was made."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None

@@ -1,0 +1,226 @@
+"""Continuous batching under one token budget; what the bundled schedulers share.
+
+A step first serves the running requests, then admits waiting ones, both in the order that a
+subclass gives. Prefill and decode draw on the same budget; a prompt that does not fit is
+computed in chunks (Sarathi-Serve, arXiv 2403.02310). When blocks run out, the running request
+that is last in order is preempted: it gives up its blocks and is recomputed later. The first
+in order is never preempted, so every request ends.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import insort
+from heapq import heapify, heappop, heappush
+
+from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits, SchedulerRequest
+from jackfield.errors import ConfigError
+
+Order = tuple[float, ...]
+Entry = tuple[SchedulerRequest, int]
+
+MAX_PASSED_OVER = 16
+"""How many waiting prompts that hit a limit for partial prefills may be overtaken in a step."""
+
+
+class TokenBudgetScheduler(ABC):
+    """Running requests in a sorted list, waiting ones in a heap; O(running + admitted) a step."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        budget = limits.max_num_batched_tokens
+        if not limits.enable_chunked_prefill and budget < limits.max_model_len:
+            raise ConfigError(
+                f"max_num_batched_tokens ({budget}) is below max_model_len "
+                f"({limits.max_model_len}): raise it or leave chunked prefill on"
+            )
+        self._limits = limits
+        self._running: list[SchedulerRequest] = []
+        self._heap: list[tuple[Order, SchedulerRequest]] = []
+        # Keys of waiting requests; a heap entry whose key is not here was finished meanwhile.
+        self._waiting: set[int] = set()
+
+    @abstractmethod
+    def order(self, request: SchedulerRequest) -> Order:
+        """Who goes first (lowest); the last element is the key, so that it is unique."""
+
+    def may_displace(self, waiting: SchedulerRequest, running: SchedulerRequest) -> bool:
+        """Whether a waiting request for which there are no blocks may have those of a running
+        one that comes after it."""
+        return False
+
+    # --- the contract ------------------------------------------------------------------
+
+    def add(self, request: SchedulerRequest) -> None:
+        """Takes a new request in. O(log waiting)."""
+        self._waiting.add(request.key)
+        heappush(self._heap, (self.order(request), request))
+
+    def finish(self, request: SchedulerRequest) -> None:
+        """Forgets a request, waiting or running."""
+        if request.key in self._waiting:
+            self._waiting.remove(request.key)
+            if len(self._heap) > 2 * len(self._waiting) + 64:
+                self._heap = [entry for entry in self._heap if entry[1].key in self._waiting]
+                heapify(self._heap)
+        else:
+            self._running.remove(request)
+
+    def __len__(self) -> int:
+        return len(self._running) + len(self._waiting)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests without blocks."""
+        return len(self._waiting)
+
+    def schedule(self, blocks: Blocks) -> Schedule:
+        """Chooses the next step: first the running requests, then waiting ones."""
+        step = _Step(self._limits, blocks, len(self._waiting))
+        self._serve_running(step)
+        if self._waiting and not step.preempted and step.budget:
+            self._admit_waiting(step)
+        for request in step.preempted:
+            self.add(request)
+        return Schedule(tuple(step.entries), tuple(step.preempted))
+
+    # --- running requests ----------------------------------------------------------------
+
+    def _serve_running(self, step: _Step) -> None:
+        """O(running): a decoding request costs three attribute reads and one ``grow``."""
+        running = self._running
+        grow = step.blocks.grow
+        entries = step.entries
+        budget = step.budget
+        # Preemption shortens the list at its end while it is walked, which Python allows.
+        for request in running:
+            if not budget:
+                break
+            num_tokens = num_left = request.num_tokens - request.num_computed_tokens
+            if num_left != 1:
+                num_tokens = step.chunk(num_left, budget)
+                step.reserved[request.key] = num_left - num_tokens
+                if num_tokens <= 0:
+                    continue
+            while not grow(request, num_tokens):
+                self._preempt(victim := running.pop(), step)
+                if victim is request:
+                    break
+            else:
+                entries.append((request, num_tokens))
+                budget -= num_tokens
+        step.budget = budget
+
+    def _preempt(self, victim: SchedulerRequest, step: _Step) -> None:
+        step.withdraw(victim)
+        step.blocks.release(victim)
+        step.preempted.append(victim)
+
+    # --- waiting requests ----------------------------------------------------------------
+
+    def _admit_waiting(self, step: _Step) -> None:
+        passed_over: list[tuple[Order, SchedulerRequest]] = []
+        while step.budget and len(self._running) < self._limits.max_num_seqs:
+            head = self._first_waiting()
+            if head is None or head[1].num_in_flight:
+                break
+            request = head[1]
+            num_left = request.num_tokens - step.blocks.match(request)
+            num_tokens = self._first_chunk(num_left, step)
+            if num_tokens == 0 and len(passed_over) < MAX_PASSED_OVER:
+                passed_over.append(heappop(self._heap))
+                continue
+            if not num_tokens or not self._make_room(request, num_left, num_tokens, step):
+                break
+            heappop(self._heap)
+            self._waiting.remove(request.key)
+            insort(self._running, request, key=self.order)
+            step.entries.append((request, num_tokens))
+            step.budget -= num_tokens
+            step.reserved[request.key] = num_left - num_tokens
+        for entry in passed_over:
+            heappush(self._heap, entry)
+
+    def _first_waiting(self) -> tuple[Order, SchedulerRequest] | None:
+        while self._heap:
+            if self._heap[0][1].key in self._waiting:
+                return self._heap[0]
+            heappop(self._heap)
+        return None
+
+    def _first_chunk(self, num_left: int, step: _Step) -> int | None:
+        """Tokens to compute of the first waiting request; 0 if a limit for partial prefills
+        lets others pass it, None if nobody may pass it."""
+        if self._limits.enable_chunked_prefill:
+            return step.chunk(num_left, step.budget)
+        return num_left if num_left <= step.budget else None
+
+    def _make_room(
+        self, request: SchedulerRequest, num_left: int, num_tokens: int, step: _Step
+    ) -> bool:
+        """Admits the request, with the blocks of worse running ones if it may have them."""
+        while True:
+            if self._fits_whole(num_left, step) and step.blocks.admit(request, num_tokens):
+                return True
+            if not self._running or not self.may_displace(request, self._running[-1]):
+                return False
+            self._preempt(self._running.pop(), step)
+
+    def _fits_whole(self, num_left: int, step: _Step) -> bool:
+        """Whether there are blocks for the whole prompt beside those that running prompts still
+        need: half-computed prompts that preempt each other would waste their work."""
+        if not self._running:
+            return True
+        blocks = step.blocks
+        num_needed = -(-(num_left + sum(step.reserved.values())) // blocks.block_size)
+        return num_needed <= blocks.num_free
+
+
+class _Step:
+    """What one ``schedule`` call has given away so far."""
+
+    def __init__(self, limits: SchedulerLimits, blocks: Blocks, num_waiting: int) -> None:
+        self.blocks = blocks
+        self.budget = limits.max_num_batched_tokens
+        self.entries: list[Entry] = []
+        self.preempted: list[SchedulerRequest] = []
+        self.reserved: dict[int, int] = {}
+        """By key: tokens of running prompts that later steps will compute."""
+        self._limits = limits
+        self._num_waiting = num_waiting
+        self._num_partial = 0
+        self._num_long = 0
+
+    def chunk(self, num_left: int, budget: int) -> int:
+        """How many of ``num_left`` tokens a prompt may have computed now; 0 where a limit for
+        partial prefills is reached."""
+        limits = self._limits
+        threshold = limits.long_prefill_token_threshold
+        num_tokens = min(num_left, budget)
+        if threshold:
+            num_tokens = min(num_tokens, threshold)
+        if num_tokens < num_left and limits.max_num_partial_prefills > 1 and self._num_waiting:
+            num_tokens = min(num_tokens, max(1, self._share()))
+        if num_tokens == num_left:
+            return num_tokens
+        is_long = 0 < threshold < num_left
+        if self._num_partial >= limits.max_num_partial_prefills or (
+            is_long and self._num_long >= limits.max_long_partial_prefills
+        ):
+            return 0
+        self._num_partial += 1
+        self._num_long += is_long
+        return num_tokens
+
+    def withdraw(self, request: SchedulerRequest) -> None:
+        """Takes back what the request was given in this call, if anything."""
+        self.reserved.pop(request.key, None)
+        for index in range(len(self.entries) - 1, -1, -1):
+            if self.entries[index][0] is request:
+                self.budget += self.entries.pop(index)[1]
+                return
+
+    def _share(self) -> int:
+        """The budget of one of several prompts that are computed side by side."""
+        limits = self._limits
+        num_sharing = min(limits.max_num_partial_prefills, self._num_partial + self._num_waiting)
+        return limits.max_num_batched_tokens // num_sharing

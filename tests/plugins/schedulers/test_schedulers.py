@@ -1,0 +1,103 @@
+"""The bundled schedulers: the kit, and what each promises beyond it."""
+
+from __future__ import annotations
+
+import pytest
+
+from jackfield.contracts.scheduling import SchedulerLimits
+from jackfield.errors import ConfigError
+from jackfield.testing.schedulers import SchedulerContract
+from jackfield.testing.simulated_engine import SimulatedEngine
+from jackfield_schedulers.fcfs import FcfsScheduler
+from jackfield_schedulers.priority import PriorityScheduler
+
+
+class TestFcfs(SchedulerContract):
+    scheduler = FcfsScheduler
+    keeps_order_of_arrival = True
+
+
+class TestPriority(SchedulerContract):
+    scheduler = PriorityScheduler
+    keeps_order_of_arrival = True
+
+
+LIMITS = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=32, max_model_len=64)
+
+
+def test_a_better_priority_overtakes_the_queue() -> None:
+    engine = SimulatedEngine(PriorityScheduler(LIMITS), LIMITS)
+    keys = [engine.add([i] * 30, 4, priority=5) for i in range(6)]
+    urgent = engine.add([50] * 30, 4, priority=1)
+    engine.run()
+    first = {key: answer.first_step for key, answer in engine.answers.items()}
+    assert first[urgent] < min(first[key] for key in keys)
+
+
+def test_a_better_priority_takes_blocks_from_a_worse_running_request() -> None:
+    engine = SimulatedEngine(PriorityScheduler(LIMITS), LIMITS, num_blocks=11, block_size=4)
+    low = engine.add([1] * 20, 18, priority=9)
+    for _ in range(4):
+        engine.step()
+    urgent = engine.add([2] * 24, 4, priority=0)
+    engine.run()
+    assert engine.stats is not None and engine.stats.num_preemptions == 1
+    assert len(engine.answers[low].token_ids) == 18
+    assert engine.answers[urgent].first_step < 12
+
+
+def test_equal_priorities_take_nothing_from_each_other() -> None:
+    engine = SimulatedEngine(PriorityScheduler(LIMITS), LIMITS, num_blocks=11, block_size=4)
+    engine.add([1] * 20, 18, priority=1)
+    for _ in range(4):
+        engine.step()
+    engine.add([2] * 24, 4, priority=1)
+    engine.run()
+    assert engine.stats is not None and engine.stats.num_preemptions == 0
+
+
+def test_decodes_go_on_while_a_long_prompt_is_computed() -> None:
+    limits = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=8, max_model_len=64)
+    engine = SimulatedEngine(FcfsScheduler(limits), limits, steps_in_flight=1)
+    short = engine.add([1, 2], 20)
+    engine.step()
+    long = engine.add([3] * 40, 2)
+    for _ in range(5):
+        engine.step()
+    assert len(engine.answers[short].token_ids) == 6
+    assert not engine.answers[long].token_ids
+    engine.step()
+    assert len(engine.answers[long].token_ids) == 1
+
+
+def test_a_short_prompt_passes_long_ones_that_wait_for_their_limit() -> None:
+    limits = SchedulerLimits(
+        max_num_seqs=8,
+        max_num_batched_tokens=32,
+        max_model_len=64,
+        long_prefill_token_threshold=8,
+    )
+    engine = SimulatedEngine(FcfsScheduler(limits), limits, steps_in_flight=1)
+    for start in range(2):
+        engine.add([start] * 40, 2)
+    short = engine.add([9] * 4, 2)
+    engine.step()
+    assert engine.answers[short].first_step == 1
+
+
+def test_prefills_share_the_budget_where_several_may_be_partial() -> None:
+    limits = SchedulerLimits(
+        max_num_seqs=8, max_num_batched_tokens=16, max_model_len=64, max_num_partial_prefills=2
+    )
+    engine = SimulatedEngine(FcfsScheduler(limits), limits, steps_in_flight=1)
+    keys = [engine.add([start] * 32, 2) for start in range(2)]
+    engine.step()
+    assert [engine.core.requests[key].num_computed_tokens for key in keys] == [8, 8]
+
+
+def test_whole_prompts_need_a_budget_of_the_context() -> None:
+    limits = SchedulerLimits(
+        max_num_seqs=8, max_num_batched_tokens=16, max_model_len=64, enable_chunked_prefill=False
+    )
+    with pytest.raises(ConfigError, match="max_num_batched_tokens"):
+        FcfsScheduler(limits)
