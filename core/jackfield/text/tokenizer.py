@@ -1,0 +1,26 @@
+"""The tokenizer of a model directory, by the mode the user chose."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from jackfield.contracts.text import Tokenizer, TokenizerMode
+from jackfield.errors import CheckpointError, JackfieldError
+
+if TYPE_CHECKING:
+    from jackfield.registry import Registry
+
+
+def load_tokenizer(
+    registry: Registry, mode: str, directory: str, trust_remote_code: bool = False
+) -> Tokenizer:
+    """Loads it; ``PluginError`` for an unknown mode, ``CheckpointError`` for bad files."""
+    cls = cast(type[TokenizerMode], registry.load("tokenizers", mode))
+    try:
+        return cls().load(directory, trust_remote_code=trust_remote_code)
+    except JackfieldError:
+        raise
+    except Exception as error:  # a plugin may raise anything; the user gets one line
+        raise CheckpointError(
+            f"tokenizer mode {mode!r} cannot load {directory}: {type(error).__name__}: {error}"
+        ) from error
