@@ -1,1 +1,1 @@
-"""The HTTP server and the OpenAI wire format."""
+"""The OpenAI-compatible HTTP server over the one door, ``jackfield.llm``."""

@@ -1,0 +1,227 @@
+"""The FastAPI application: which path leads where, and how errors look."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.routing import APIRoute
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+
+import jackfield
+from jackfield.errors import JackfieldError, NotFoundError, RequestError
+from jackfield.server.asgi import ASGIApp, parse_json_object, read_body
+from jackfield.server.chat import Chat
+from jackfield.server.chat_request import ChatRequest
+from jackfield.server.completion_request import CompletionRequest
+from jackfield.server.completions import Completions
+from jackfield.server.door import Frontend
+from jackfield.server.errors import (
+    MethodNotAllowedError,
+    as_request_error,
+    error_body,
+    error_headers,
+)
+from jackfield.server.generation_route import GenerationRoute
+from jackfield.server.metrics import Metrics
+from jackfield.server.middleware import HotRoutes, build_middleware
+from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
+
+JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
+
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/completions": CompletionRequest,
+    "/tokenize": TokenizeRequest,
+    "/detokenize": DetokenizeRequest,
+}
+_SCHEMAS = "#/components/schemas/"
+
+
+class Application(FastAPI):
+    """FastAPI whose document knows the bodies that the routes read themselves."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document; made once, when somebody asks."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for path, model in _BODIES.items():
+                schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
+                schemas.update(schema.pop("$defs", {}))
+                schemas[model.__name__] = schema
+                content = {"application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}}}
+                document["paths"][path]["post"]["requestBody"] = {
+                    "required": True,
+                    "content": content,
+                }
+        schema_document: dict[str, Any] = self.openapi_schema or document
+        return schema_document
+
+
+class AsgiRoute(APIRoute):
+    """What the document and 405 answers know of a route that ``HotRoutes`` has taken before."""
+
+    def __init__(self, path: str, application: ASGIApp, summary: str) -> None:
+        async def documented() -> None:
+            """Never called: FastAPI reads a route's document from a function."""
+
+        super().__init__(
+            path, documented, methods=["POST"], summary=summary, description=summary, name=path
+        )
+        self.app = application
+
+
+def build_app(
+    frontend: Frontend,
+    *,
+    hooked_middleware: Sequence[Middleware] = (),
+    hooked_routers: Sequence[APIRouter] = (),
+) -> ASGIApp:
+    """The application over ``frontend``. It can serve before the model is loaded: generation
+    and health answer 503 until then."""
+    hot: dict[str, ASGIApp] = {
+        "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
+        "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
+    }
+    api = _build_api(frontend, hot, hooked_routers)
+    stack = build_middleware(frontend.options, hooked_middleware)
+    app: ASGIApp = HotRoutes(api, hot)
+    for middleware in reversed(stack):
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    return app
+
+
+def _build_api(
+    frontend: Frontend, hot: Mapping[str, ASGIApp], hooked_routers: Sequence[APIRouter]
+) -> FastAPI:
+    docs = frontend.options.enable_docs
+    api = Application(
+        title="Jackfield",
+        version=jackfield.__version__,
+        docs_url="/docs" if docs else None,
+        redoc_url="/redoc" if docs else None,
+        openapi_url="/openapi.json" if docs else None,
+    )
+    metrics = Metrics(frontend.llm)
+    frontend.llm.observe(metrics)
+    for path, route in hot.items():
+        api.router.routes.append(AsgiRoute(path, route, f"POST {path} as OpenAI has it"))
+    _add_model_routes(api, frontend)
+    _add_text_routes(api, frontend)
+    _add_service_routes(api, frontend, metrics)
+    for router in hooked_routers:
+        api.include_router(router)
+    _add_error_handlers(api)
+    return api
+
+
+def _json(value: object) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:
+    def card(name: str) -> dict[str, object]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": frontend.created,
+            "owned_by": "jackfield",
+            "root": frontend.model_names[0],
+            "parent": None,
+            "max_model_len": frontend.llm.max_model_len,
+        }
+
+    @app.get("/v1/models", summary="The models served")
+    async def models() -> Response:
+        return _json({"object": "list", "data": [card(name) for name in frontend.model_names]})
+
+    @app.get("/v1/models/{model:path}", summary="One model")
+    async def model(model: str) -> Response:
+        return _json(card(frontend.check_model(model)))
+
+
+def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
+    tokenization = Tokenization(frontend)
+    options = frontend.options
+
+    async def answer(request: Request, handler: JsonHandler) -> Response:
+        body = await read_body(request.receive, options.max_body_bytes)
+        return _json(await handler(parse_json_object(body)))
+
+    @app.post("/tokenize", summary="Text or chat to token ids")
+    async def tokenize(request: Request) -> Response:
+        return await answer(request, tokenization.tokenize)
+
+    @app.post("/detokenize", summary="Token ids to text")
+    async def detokenize(request: Request) -> Response:
+        return await answer(request, tokenization.detokenize)
+
+
+def _add_service_routes(app: FastAPI, frontend: Frontend, metrics: Metrics) -> None:
+    async def health() -> Response:
+        return Response(status_code=200 if frontend.is_ready else 503)
+
+    async def version() -> Response:
+        return _json({"version": jackfield.__version__})
+
+    async def scrape() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def load() -> Response:
+        return _json({"server_load": frontend.num_active})
+
+    async def reset_prefix_cache() -> Response:
+        frontend.llm.reset_prefix_cache()
+        return Response(status_code=200)
+
+    app.add_api_route("/health", health, methods=["GET"], summary="200 while serving, else 503")
+    app.add_api_route("/ping", health, methods=["GET"], summary="The same as /health")
+    app.add_api_route("/ping", health, methods=["POST"], summary="The same as /health")
+    app.add_api_route("/version", version, methods=["GET"], summary="The server's version")
+    app.add_api_route("/metrics", scrape, methods=["GET"], summary="Prometheus metrics")
+    app.add_api_route("/load", load, methods=["GET"], summary="Generation requests under way")
+    if frontend.options.enable_reset_prefix_cache:
+        app.add_api_route(
+            "/reset_prefix_cache",
+            reset_prefix_cache,
+            methods=["POST"],
+            summary="Forget cached blocks that no request uses",
+        )
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    async def failed(_: Request, error: Exception) -> Response:
+        shown = as_request_error(error)
+        headers = {name.decode(): value.decode() for name, value in error_headers(shown)}
+        return Response(
+            error_body(shown),
+            status_code=shown.status,
+            media_type="application/json",
+            headers=headers,
+        )
+
+    async def not_routed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException), "registered for it alone"
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            shown: RequestError = MethodNotAllowedError(
+                f"{request.method} is not allowed on this path"
+            )
+        elif error.status_code == HTTPStatus.NOT_FOUND:
+            shown = NotFoundError("There is nothing at this path", code="not_found")
+        else:
+            shown = RequestError(str(error.detail))
+            shown.status = error.status_code
+        response = await failed(request, shown)
+        response.headers.update(error.headers or {})
+        return response
+
+    app.add_exception_handler(JackfieldError, failed)
+    app.add_exception_handler(HTTPException, not_routed)
+    app.add_exception_handler(Exception, failed)

@@ -1,0 +1,115 @@
+"""The small part of ASGI that the hot routes speak themselves: bodies in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+import orjson
+
+from jackfield.errors import RequestError
+from jackfield.server.errors import BodyTooLargeError, error_body, error_headers
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+MAX_NESTING = 64
+
+
+class ClientDisconnected(Exception):
+    """The client left before its request was answered."""
+
+
+async def read_body(receive: Receive, max_bytes: int) -> bytes:
+    """The whole body; ``BodyTooLargeError`` as soon as it is longer than ``max_bytes``."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnected
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        return await _read_rest(receive, body, max_bytes)
+    _check_length(len(body), max_bytes)
+    return body
+
+
+async def _read_rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
+    parts = [first]
+    length = len(first)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        parts.append(message.get("body", b""))
+        length += len(parts[-1])
+        _check_length(length, max_bytes)
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def _check_length(length: int, max_bytes: int) -> None:
+    if length > max_bytes:
+        raise BodyTooLargeError(f"The request body is longer than {max_bytes} bytes")
+
+
+def parse_json_object(body: bytes) -> dict[str, Any]:
+    """The body as a JSON object.
+
+    orjson is strict: no NaN, no infinities (a number too big for a double included), no lone
+    surrogates, no invalid UTF-8. Containers may nest ``MAX_NESTING`` deep.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"The request body is not valid JSON: {error}") from None
+    if type(value) is not dict:
+        raise RequestError("The request body must be a JSON object")
+    # No more brackets than the limit means no deeper nesting: true of almost every request.
+    if body.count(b"[") + body.count(b"{") > MAX_NESTING:
+        _check_nesting(value)
+    return value
+
+
+def _check_nesting(value: Any) -> None:
+    level = [value]
+    for _ in range(MAX_NESTING):
+        below: list[Any] = []
+        for container in level:
+            items = container.values() if type(container) is dict else container
+            below.extend(item for item in items if type(item) is dict or type(item) is list)
+        if not below:
+            return
+        level = below
+    raise RequestError(f"The request body nests more than {MAX_NESTING} levels deep")
+
+
+async def send_answer(
+    send: Send,
+    body: bytes,
+    *,
+    status: int = 200,
+    content_type: bytes = b"application/json",
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> None:
+    """One whole answer with its length."""
+    head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: RequestError) -> None:
+    """An error as a whole answer."""
+    await send_answer(send, error_body(error), status=error.status, headers=error_headers(error))
+
+
+def route_path(scope: Scope) -> str:
+    """The path below ``root_path``: what routes and authentication decide on."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and (path == root or path.startswith(root + "/")):
+        return path[len(root) :]
+    return path

@@ -1,0 +1,159 @@
+"""``POST /v1/completions``: from the request's JSON to prompts and the shape of the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from jackfield.contracts.generation import GenerationRequest
+from jackfield.contracts.sampling import SamplingParams
+from jackfield.errors import RequestError
+from jackfield.server.completion_answer import (
+    CompletionAnswer,
+    CompletionFrames,
+    CompletionShape,
+)
+from jackfield.server.completion_request import CompletionRequest, split_prompts, truncated
+from jackfield.server.door import Frontend, new_id
+from jackfield.server.generation_route import Prepared
+from jackfield.server.request_fields import check_stream_options, settle_best_of
+from jackfield.server.sampling import sampling_params
+from jackfield.server.spellings import respelled, settle_spellings
+from jackfield.server.token_text import TokenText
+from jackfield.server.validation import validate
+
+DEFAULT_MAX_TOKENS = 16
+
+_KNOWN = frozenset(CompletionRequest.model_fields)
+
+
+class Completions:
+    """Prepares completion requests."""
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._frontend = frontend
+
+    def __call__(self, data: dict[str, Any], header_id: str | None) -> Prepared:
+        """Checks everything that can be known in front; raises ``RequestError``."""
+        settle_best_of(data)
+        spelling = settle_spellings(data, _KNOWN)
+        try:
+            return self._prepare(data, header_id, spelling)
+        except RequestError as error:
+            raise respelled(error, spelling) from None
+
+    def _prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Mapping[str, str]
+    ) -> Prepared:
+        request = validate(CompletionRequest, data)
+        check_stream_options(request)
+        model = self._frontend.check_model(request.model)
+        prompts = split_prompts(request.prompt)
+        n = request.n if request.n is not None else 1
+        self._check_num_choices(n, len(prompts))
+        sampling = self._sampling(request)
+        encoded = [self._encode(prompt, request) for prompt in prompts]
+        request_id = new_id("cmpl-") if header_id is None else f"cmpl-{header_id}"
+        if request.request_id is not None:
+            request_id = f"cmpl-{request.request_id}"
+        shape = self._shape(request, request_id, model, encoded)
+        requests = [
+            GenerationRequest(
+                request_id=request_id if len(encoded) == 1 else f"{request_id}-{index}",
+                prompt_token_ids=ids,
+                sampling=sampling,
+                prompt_text=text,
+                priority=request.priority or 0,
+                cache_salt=request.cache_salt,
+            )
+            for index, (text, ids) in enumerate(encoded)
+        ]
+        return Prepared(requests, _reply(request, shape), spelling)
+
+    def _check_num_choices(self, n: int, num_prompts: int) -> None:
+        limit = self._frontend.options.max_choices
+        if n * num_prompts > limit:
+            raise RequestError(
+                f"n x prompts ({n} x {num_prompts}) is above the limit of {limit}",
+                param="n" if num_prompts == 1 else "prompt",
+            )
+
+    def _sampling(self, request: CompletionRequest) -> SamplingParams:
+        overrides: dict[str, Any] = {"logprobs": request.logprobs}
+        if request.max_tokens == 0 and request.echo:
+            overrides["max_tokens"] = 1
+        if request.prompt_logprobs is None and request.echo:
+            overrides["prompt_logprobs"] = request.logprobs
+        if request.stream and request.prompt_logprobs is not None:
+            raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")
+        return sampling_params(
+            request,
+            self._frontend.llm.plan.generation_defaults,
+            max_tokens=DEFAULT_MAX_TOKENS,
+            **overrides,
+        )
+
+    def _encode(
+        self, prompt: str | list[int], request: CompletionRequest
+    ) -> tuple[str | None, tuple[int, ...]]:
+        prompts = self._frontend.llm.prompts
+        if isinstance(prompt, str):
+            self._frontend.require_tokenizer()
+            add_special = request.add_special_tokens
+            ids = prompts.from_text(
+                prompt,
+                add_special_tokens=True if add_special is None else add_special,
+                truncate_prompt_tokens=request.truncate_prompt_tokens,
+            )
+            return prompt, ids
+        limit = request.truncate_prompt_tokens
+        return None, prompts.from_ids(truncated(prompt, limit, self._frontend.llm.max_model_len))
+
+    def _shape(
+        self,
+        request: CompletionRequest,
+        request_id: str,
+        model: str,
+        encoded: list[tuple[str | None, tuple[int, ...]]],
+    ) -> CompletionShape:
+        options = self._frontend.options
+        echoes = None
+        if request.echo:
+            echoes = [self._echo(text, ids) for text, ids in encoded]
+        as_ids = request.return_tokens_as_token_ids
+        return CompletionShape(
+            id=request_id,
+            created=int(time.time()),
+            model=model,
+            prompts=[ids for _, ids in encoded],
+            n=request.n or 1,
+            names=TokenText(
+                self._frontend.llm.tokenizer,
+                options.return_tokens_as_token_ids if as_ids is None else as_ids,
+            ),
+            echoes=echoes,
+            generate=not (request.echo and request.max_tokens == 0),
+            logprobs=request.logprobs is not None,
+            prompt_logprobs=request.prompt_logprobs is not None,
+            token_ids=bool(request.return_token_ids),
+            usage_details=options.enable_prompt_tokens_details,
+        )
+
+    def _echo(self, text: str | None, ids: tuple[int, ...]) -> str:
+        if text is not None:
+            return text
+        return self._frontend.require_tokenizer().decode(ids)
+
+
+def _reply(
+    request: CompletionRequest, shape: CompletionShape
+) -> CompletionAnswer | CompletionFrames:
+    if not request.stream:
+        return CompletionAnswer(shape)
+    options = request.stream_options
+    return CompletionFrames(
+        shape,
+        include_usage=bool(options and options.include_usage),
+        continuous=bool(options and options.continuous_usage_stats),
+    )

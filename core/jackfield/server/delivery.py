@@ -1,0 +1,223 @@
+"""Runs the prompts of one request and writes what they yield; a client that leaves ends them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import cast
+
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
+from jackfield.errors import JackfieldError, RequestError
+from jackfield.server.asgi import Receive, Send, send_answer, send_error
+from jackfield.server.door import Door
+from jackfield.server.errors import as_request_error, error_body
+from jackfield.server.spellings import respelled
+
+log = logging.getLogger(__name__)
+
+_STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Answer(ABC):
+    """Gathers deltas into one body."""
+
+    @abstractmethod
+    def add(self, prompt: int, deltas: Sequence[ChoiceDelta]) -> None:
+        """Takes deltas of prompt number ``prompt``."""
+
+    @abstractmethod
+    def body(self) -> bytes:
+        """The answer, once every choice has finished."""
+
+
+class Frames(ABC):
+    """Turns deltas into server-sent events."""
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether every choice has finished."""
+
+    @abstractmethod
+    def feed(self, prompt: int, deltas: Sequence[ChoiceDelta]) -> bytes:
+        """The frames of these deltas; may be empty."""
+
+    @abstractmethod
+    def ending(self) -> bytes:
+        """What follows the last choice."""
+
+
+class ClientWatch:
+    """While entered: a client that disconnects cancels the task that entered.
+
+    The cancellation ends here: the block is left quietly, ``left`` is set.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.left = False
+
+    async def __aenter__(self) -> ClientWatch:
+        task = asyncio.current_task()
+        assert task is not None, "runs in a task"
+        self._task = task
+        self._watcher = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        # A response that is complete also ends ``receive``: from here on it means nothing.
+        self._watcher.cancel()
+        if not self.left:
+            return False
+        # A cancel from elsewhere may have come at the same time; it goes on.
+        others = self._task.uncancel()
+        return kind is not None and issubclass(kind, asyncio.CancelledError) and not others
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.left = True
+        self._task.cancel()
+
+
+async def deliver_answer(
+    llm: Door,
+    requests: Sequence[GenerationRequest],
+    answer: Answer,
+    spelling: Mapping[str, str],
+    receive: Receive,
+    send: Send,
+) -> None:
+    """One JSON answer once all prompts have finished."""
+    async with ClientWatch(receive):
+        try:
+            for prompt, deltas in enumerate(await _collect_all(llm, requests)):
+                answer.add(prompt, deltas)
+            body = answer.body()
+        except Exception as error:
+            await send_error(send, _shown(error, spelling))
+        else:
+            await send_answer(send, body)
+
+
+async def _collect_all(
+    llm: Door, requests: Sequence[GenerationRequest]
+) -> Sequence[list[ChoiceDelta]]:
+    if len(requests) == 1:
+        return (await llm.collect(requests[0]),)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(llm.collect(request)) for request in requests]
+    except* Exception as errors:
+        raise _first(errors) from None
+    return [task.result() for task in tasks]
+
+
+def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
+    first: BaseException = errors
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, Exception), "except* selects exceptions"
+    return first
+
+
+async def deliver_stream(
+    llm: Door,
+    requests: Sequence[GenerationRequest],
+    frames: Frames,
+    spelling: Mapping[str, str],
+    receive: Receive,
+    send: Send,
+) -> None:
+    """Server-sent events. The response starts with the first token: an error before it is a
+    status; one after it is an event, the last before ``[DONE]``."""
+    async with ClientWatch(receive):
+        started = False
+        try:
+            async with aclosing(_deltas(llm, requests)) as deltas:
+                async for prompt, batch in deltas:
+                    data = frames.feed(prompt, batch)
+                    done = frames.done
+                    if done:
+                        data += frames.ending()
+                    elif not data:
+                        continue
+                    if not started:
+                        started = True
+                        await _start_stream(send)
+                    await send({"type": "http.response.body", "body": data, "more_body": not done})
+        except Exception as error:
+            await _end_in_error(send, _shown(error, spelling), started)
+
+
+async def _start_stream(send: Send) -> None:
+    # A new list each time: middleware adds to it.
+    headers = list(_STREAM_HEADERS)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+def _shown(error: Exception, spelling: Mapping[str, str]) -> RequestError:
+    if not isinstance(error, JackfieldError):
+        log.error("a request failed", exc_info=error)
+    return respelled(as_request_error(error), spelling)
+
+
+async def _end_in_error(send: Send, error: RequestError, started: bool) -> None:
+    if not started:
+        await send_error(send, error)
+        return
+    data = b"data: %b\n\ndata: [DONE]\n\n" % error_body(error)
+    await send({"type": "http.response.body", "body": data, "more_body": False})
+
+
+async def _deltas(
+    llm: Door, requests: Sequence[GenerationRequest]
+) -> AsyncGenerator[tuple[int, list[ChoiceDelta]]]:
+    """The deltas of all prompts with their prompt's number; closing it closes every stream."""
+    if len(requests) == 1:
+        async with _closing(llm.stream(requests[0])) as stream:
+            async for batch in stream:
+                yield 0, batch
+        return
+    pending: list[tuple[int, list[ChoiceDelta]]] = []
+    wake = asyncio.Event()
+
+    async def pump(prompt: int, request: GenerationRequest) -> None:
+        try:
+            async with _closing(llm.stream(request)) as stream:
+                async for batch in stream:
+                    pending.append((prompt, batch))
+                    wake.set()
+        finally:
+            wake.set()
+
+    tasks = [asyncio.create_task(pump(*numbered)) for numbered in enumerate(requests)]
+    try:
+        while pending or not all(task.done() for task in tasks):
+            await wake.wait()
+            wake.clear()
+            taken = pending.copy()
+            pending.clear()
+            for item in taken:
+                yield item
+            for task in tasks:
+                if task.done():
+                    task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _closing(
+    stream: AsyncIterator[list[ChoiceDelta]],
+) -> aclosing[AsyncGenerator[list[ChoiceDelta]]]:
+    """``Door.stream`` gives an async generator: closed as soon as its consumer ends."""
+    return aclosing(cast("AsyncGenerator[list[ChoiceDelta]]", stream))

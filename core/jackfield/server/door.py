@@ -1,0 +1,105 @@
+"""What the server needs of ``jackfield.llm.AsyncLLM``, and what routes share beside it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
+from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.contracts.text import Tokenizer
+from jackfield.errors import NotFoundError, OverloadedError, RequestError
+from jackfield.server.errors import UnavailableError
+from jackfield.server.options import ServerOptions
+
+if TYPE_CHECKING:
+    from jackfield.llm import Observer
+    from jackfield.text.prompt import PromptBuilder
+
+
+class Plan(Protocol):
+    """The part of ``ServingPlan`` that answers depend on."""
+
+    @property
+    def generation_defaults(self) -> Mapping[str, object]: ...
+    @property
+    def served_model_names(self) -> tuple[str, ...]: ...
+    @property
+    def tool_parser(self) -> str | None: ...
+    @property
+    def reasoning_parser(self) -> str | None: ...
+
+
+class Door(Protocol):
+    """The one door to generation. ``prompts`` exists once ``is_ready``."""
+
+    tokenizer: Tokenizer | None
+    prompts: PromptBuilder
+    ready: EngineReady | None
+    stats: EngineStats | None
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def is_ready(self) -> bool: ...
+    @property
+    def num_waiting(self) -> int: ...
+    def observe(self, observer: Observer) -> None: ...
+    def reset_prefix_cache(self) -> None: ...
+    def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]: ...
+    async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]: ...
+
+
+class Frontend:
+    """The door with the server's own state: names, bounds, and whether it is going away."""
+
+    def __init__(self, llm: Door, options: ServerOptions) -> None:
+        self.llm = llm
+        self.options = options
+        self.model_names = llm.plan.served_model_names
+        self.created = int(time.time())
+        self.num_active = 0
+        """Generation requests under way; the response is not written yet."""
+        self.is_draining = False
+        """Set once, when the server was asked to stop."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether new requests are served."""
+        return self.llm.is_ready and not self.is_draining
+
+    def admit(self) -> None:
+        """Raises the 503 or 429 that a new generation request gets now, if it gets one."""
+        if not self.is_ready:
+            reason = "is shutting down" if self.is_draining else "is not ready"
+            raise UnavailableError(f"The server {reason}")
+        if self.llm.num_waiting >= self.options.max_waiting_requests:
+            raise OverloadedError("Too many requests are waiting; try again later")
+
+    def check_model(self, name: str | None) -> str:
+        """The name to answer with; ``NotFoundError`` for a model that is not served."""
+        if name is None:
+            return self.model_names[0]
+        if name not in self.model_names:
+            raise NotFoundError(
+                f"The model '{name[:256]}' does not exist; "
+                f"this server has {', '.join(map(repr, self.model_names))}",
+                param="model",
+                code="model_not_found",
+            )
+        return name
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer; a request that needs one is refused where there is none."""
+        if self.llm.tokenizer is None:
+            raise RequestError("This server runs without a tokenizer: send token ids")
+        return self.llm.tokenizer
+
+
+def new_id(prefix: str) -> str:
+    """``chatcmpl-...``, ``cmpl-...``: never the same twice."""
+    return prefix + secrets.token_hex(16)

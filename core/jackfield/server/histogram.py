@@ -1,0 +1,39 @@
+"""A Prometheus histogram that costs one bisection an observation."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from prometheus_client.core import HistogramMetricFamily
+
+
+class Histogram:
+    """Counts by bucket; exported at scrape time. For one event loop: no lock."""
+
+    __slots__ = ("_bounds", "_counts", "_help", "_name", "_sum")
+
+    def __init__(self, name: str, text: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._help = text
+        self._bounds = list(bounds)
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float, count: int = 1) -> None:
+        """Counts ``value``, ``count`` times."""
+        self._counts[bisect_left(self._bounds, value)] += count
+        self._sum += value * count
+
+    def export(self, labels: dict[str, str]) -> HistogramMetricFamily:
+        """The histogram as Prometheus wants it: cumulative, the last bucket without a bound."""
+        family = HistogramMetricFamily(self._name, self._help, labels=list(labels))
+        total = 0
+        buckets = []
+        for bound, count in zip(
+            [*map(str, map(float, self._bounds)), "+Inf"], self._counts, strict=True
+        ):
+            total += count
+            buckets.append((bound, float(total)))
+        family.add_metric(list(labels.values()), buckets=buckets, sum_value=self._sum)
+        return family

@@ -1,0 +1,205 @@
+"""What every request passes: bounds, authentication, request ids. Plain ASGI, no wrapping per
+chunk where it can be avoided."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import importlib
+import inspect
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jackfield.errors import ConfigError, RequestError
+from jackfield.server.asgi import ASGIApp, Message, Receive, Scope, Send, route_path, send_error
+from jackfield.server.errors import (
+    AuthenticationError,
+    BodyTooLargeError,
+    as_request_error,
+    error_body,
+)
+from jackfield.server.generation_route import header_value
+from jackfield.server.options import ServerOptions
+
+LIVENESS_PATHS = frozenset({"/health", "/ping"})
+
+
+class RequestBounds:
+    """Refuses a request with too many header fields or too long a body."""
+
+    def __init__(self, app: ASGIApp, max_headers: int, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_headers = max_headers
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 400 or 413."""
+        if scope["type"] == "http":
+            error = self._refusal(scope["headers"])
+            if error is not None:
+                await send_error(send, error)
+                return
+        await self._app(scope, receive, send)
+
+    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> RequestError | None:
+        if len(headers) > self._max_headers:
+            return RequestError(f"The request has more than {self._max_headers} header fields")
+        for name, value in headers:
+            # h11 has checked that it is a number and holds the body to it.
+            if name == b"content-length" and int(value) > self._max_body_bytes:
+                limit = self._max_body_bytes
+                return BodyTooLargeError(f"The request body is longer than {limit} bytes")
+        return None
+
+
+class Authentication:
+    """Asks for ``Authorization: Bearer KEY`` on every path but liveness."""
+
+    def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
+        self._app = app
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in api_keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on, or answers 401. Server start-up events pass."""
+        if scope["type"] == "lifespan" or self._is_allowed(scope):
+            await self._app(scope, receive, send)
+        else:
+            await send_error(
+                send, AuthenticationError("This server needs an API key: Authorization: Bearer KEY")
+            )
+
+    def _is_allowed(self, scope: Scope) -> bool:
+        if scope["type"] == "http" and route_path(scope) in LIVENESS_PATHS:
+            return True
+        credentials = [value for name, value in scope["headers"] if name == b"authorization"]
+        if len(credentials) != 1:
+            return False
+        kind, _, key = credentials[0].partition(b" ")
+        digest = hashlib.sha256(key.strip()).digest()
+        # Every key is compared, so that the time does not tell which one matched.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return kind.lower() == b"bearer" and any(matches)
+
+
+class CrossOrigin(CORSMiddleware):
+    """Starlette's, past it where no browser asks: it would wrap every chunk of a stream."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers preflights; adds headers to the answers of requests with an ``Origin``."""
+        if scope["type"] == "http" and any(name == b"origin" for name, _ in scope["headers"]):
+            await super().__call__(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class HotRoutes:
+    """Takes the paths that must be fast, for POST, before the framework sees them."""
+
+    def __init__(self, app: ASGIApp, routes: Mapping[str, ASGIApp]) -> None:
+        self._app = app
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Dispatches."""
+        app = self._app
+        if scope["type"] == "http" and scope["method"] == "POST":
+            app = self._routes.get(route_path(scope), app)
+        await app(scope, receive, send)
+
+
+class RootPath:
+    """Tells the path prefix under which a reverse proxy publishes the server."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on with the prefix noted."""
+        scope["root_path"] = self._root_path
+        await self._app(scope, receive, send)
+
+
+class RequestIdHeaders:
+    """Answers with ``X-Request-Id``: the client's own, or a new one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Adds the header to the start of the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = (header_value(scope, b"x-request-id") or secrets.token_hex(16)).encode()
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message.get("headers", ()), (b"x-request-id", request_id)]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, send_with_id)
+
+
+def build_middleware(options: ServerOptions, hooked: Sequence[Middleware]) -> list[Middleware]:
+    """The stack, outermost first. Cross-origin preflights are answered before authentication,
+    as browsers send them without credentials; ``hooked`` come from plugins."""
+    stack: list[Middleware] = []
+    if options.root_path:
+        stack.append(Middleware(RootPath, options.root_path))
+    if options.enable_request_id_headers:
+        stack.append(Middleware(RequestIdHeaders))
+    if options.allowed_origins:
+        stack.append(_cross_origin(options))
+    stack.append(Middleware(RequestBounds, options.max_headers, options.max_body_bytes))
+    if options.api_keys:
+        stack.append(Middleware(Authentication, options.api_keys))
+    foreign = [*hooked, *map(load_middleware, options.middleware)]
+    if foreign:
+        # A foreign middleware that raises costs its request, and the answer says no more.
+        stack += [Middleware(ServerErrorMiddleware, handler=_failed), *foreign]
+    return stack
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    shown = as_request_error(error)
+    return Response(error_body(shown), shown.status, media_type="application/json")
+
+
+def _cross_origin(options: ServerOptions) -> Middleware:
+    if options.allow_credentials and "*" in options.allowed_origins:
+        raise ConfigError(
+            "--allow-credentials needs --allowed-origins without '*': any site could use the "
+            "browser's credentials"
+        )
+    return Middleware(
+        CrossOrigin,
+        allow_origins=list(options.allowed_origins),
+        allow_methods=list(options.allowed_methods),
+        allow_headers=list(options.allowed_headers),
+        allow_credentials=options.allow_credentials,
+    )
+
+
+def load_middleware(path: str) -> Middleware:
+    """An ASGI middleware class, or a function ``(request, call_next)``, by its import path."""
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        loaded: Any = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"--middleware {path}: cannot be imported ({error})") from error
+    if inspect.isclass(loaded):
+        factory: Any = loaded
+        return Middleware(factory)
+    if inspect.iscoroutinefunction(loaded):
+        return Middleware(BaseHTTPMiddleware, dispatch=loaded)
+    raise ConfigError(f"--middleware {path}: neither a class nor a coroutine function")

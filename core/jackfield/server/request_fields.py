@@ -1,0 +1,120 @@
+"""The fields that chat and completion requests share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from jackfield.errors import RequestError
+
+MAX_STOPS = 16
+MAX_STOP_CHARACTERS = 256
+MAX_LOGIT_BIAS = 1024
+MAX_WORDS = 1024
+
+StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_CHARACTERS)]
+ShortText = Annotated[str, StringConstraints(max_length=1024)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+class StrictModel(BaseModel):
+    """Takes no value of another type than declared, and no field that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(StrictModel):
+    """What a stream says beside the text."""
+
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: Literal[False] | None = None
+
+
+class RequestFields(StrictModel):
+    """Sampling, stopping and bookkeeping; None is the same as silence.
+
+    Fields named as in ``SamplingParams`` are passed there as they are, and checked there.
+    """
+
+    sampling_fields: ClassVar[tuple[str, ...]] = (
+        "n",
+        "temperature",
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "presence_penalty",
+        "frequency_penalty",
+        "seed",
+        "max_tokens",
+        "min_tokens",
+        "stop",
+        "stop_token_ids",
+        "bad_words",
+        "allowed_token_ids",
+        "ignore_eos",
+        "prompt_logprobs",
+        "include_stop_str_in_output",
+        "skip_special_tokens",
+        "spaces_between_special_tokens",
+    )
+
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    n: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
+    bad_words: Annotated[list[ShortText], Field(max_length=MAX_WORDS)] | None = None
+    allowed_token_ids: list[TokenId] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_LOGIT_BIAS)] | None = None
+    ignore_eos: bool | None = None
+    prompt_logprobs: int | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    add_special_tokens: bool | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
+
+    # Accepted: bookkeeping of the caller or of OpenAI's service, without any effect on the output.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: Literal[False] | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    prediction: dict[str, Any] | None = None
+
+
+def check_stream_options(request: RequestFields) -> None:
+    """OpenAI refuses ``stream_options`` without ``stream``."""
+    if request.stream_options is not None and not request.stream:
+        raise RequestError("'stream_options' needs 'stream': true", param="stream_options")
+
+
+def settle_best_of(data: dict[str, Any]) -> None:
+    """Drops a ``best_of`` that asks for no more than ``n`` does; others are refused later."""
+    n = data.get("n")
+    if data.get("best_of") == (1 if n is None else n):
+        del data["best_of"]

@@ -1,0 +1,42 @@
+"""The sampling fields of a request, and the model's defaults where it is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jackfield.contracts.sampling import SamplingParams
+from jackfield.errors import RequestError
+from jackfield.server.request_fields import RequestFields
+
+
+def sampling_params(
+    request: RequestFields,
+    defaults: Mapping[str, object],
+    *,
+    max_tokens: int | None,
+    **overrides: Any,
+) -> SamplingParams:
+    """``defaults`` are the checkpoint's (``generation_config.json``); ``max_tokens`` holds where
+    neither they nor the request say one; ``overrides`` win over both."""
+    values: dict[str, Any] = {"max_tokens": max_tokens, **defaults}
+    given = request.model_fields_set
+    for name in request.sampling_fields:
+        if name in given:
+            value = getattr(request, name)
+            if value is not None:
+                values[name] = value
+    if request.logit_bias:
+        values["logit_bias"] = _logit_bias(request.logit_bias)
+    values.update(overrides)
+    return SamplingParams(**values)
+
+
+def _logit_bias(bias: Mapping[str, float]) -> dict[int, float]:
+    result: dict[int, float] = {}
+    for key, value in bias.items():
+        # isdecimal alone would take other scripts' digits; the length bounds int()'s work.
+        if not (key.isascii() and key.isdecimal() and len(key) <= 10):
+            raise RequestError(f"logit_bias: {key[:32]!r} is not a token id", param="logit_bias")
+        result[int(key)] = value
+    return result

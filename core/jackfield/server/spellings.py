@@ -1,0 +1,122 @@
+"""Request fields that are not in the models: old spellings, fields refused by name, typos."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jackfield.errors import RequestError
+
+ALIASES: Mapping[str, str] = {
+    "max_completion_tokens": "max_tokens",
+    "reasoning_content": "reasoning",
+    "repeat_penalty": "repetition_penalty",
+}
+"""Other spellings of a field, in requests and in messages, and the name it has inside."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a known field is refused, and the values that ask for nothing and so pass."""
+
+    reason: str
+    neutral: tuple[Any, ...] = ()
+
+
+_NOT_BUILT = "is not built yet"
+_STRUCTURED = Refusal("structured output is not built yet")
+
+REFUSED: Mapping[str, Refusal] = {
+    "audio": Refusal(f"audio output {_NOT_BUILT}"),
+    "best_of": Refusal("only a value equal to n is supported"),
+    "beam_width": Refusal(f"beam search {_NOT_BUILT}"),
+    "chat_template": Refusal("a request's own template is not allowed on this server"),
+    "early_stopping": Refusal(f"beam search {_NOT_BUILT}", (False,)),
+    "function_call": Refusal("it is deprecated; use 'tool_choice'", ("none",)),
+    "functions": Refusal("it is deprecated; use 'tools'", ([],)),
+    "guided_choice": _STRUCTURED,
+    "guided_decoding_backend": _STRUCTURED,
+    "guided_grammar": _STRUCTURED,
+    "guided_json": _STRUCTURED,
+    "guided_regex": _STRUCTURED,
+    "guided_whitespace_pattern": _STRUCTURED,
+    "kv_transfer_params": Refusal(f"KV transfer {_NOT_BUILT}"),
+    "length_penalty": Refusal(f"beam search {_NOT_BUILT}", (1, 1.0)),
+    "logits_processors": Refusal(f"naming logits processors {_NOT_BUILT}", ([],)),
+    "mm_processor_kwargs": Refusal(f"multi-modal input {_NOT_BUILT}", ({},)),
+    "modalities": Refusal("only text output is supported", (["text"],)),
+    "moderation": Refusal("moderation is not offered by this server"),
+    "prompt_embeds": Refusal(f"prompts as embeddings {_NOT_BUILT}"),
+    "response_format": Refusal("structured output is not built yet", ({"type": "text"},)),
+    "structured_outputs": _STRUCTURED,
+    "suffix": Refusal("text completion before a suffix is not supported"),
+    "thinking_token_budget": Refusal(f"a thinking budget {_NOT_BUILT}"),
+    "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
+    "verbosity": Refusal("the model has no verbosity setting", ("medium",)),
+    "vllm_xargs": Refusal("extra arguments for plugins are not built yet", ({},)),
+    "web_search_options": Refusal("web search is not offered by this server"),
+}
+"""Fields of OpenAI's and vLLM's requests that would change the answer and that we cannot do."""
+
+
+def settle_spellings(
+    data: dict[str, Any], known: Collection[str], path: str = ""
+) -> dict[str, str]:
+    """Brings ``data`` to the ``known`` names, in place.
+
+    Aliases are renamed; fields of ``REFUSED`` go if their value asks for nothing. Returns
+    name -> alias used, so that an error can name the client's own spelling. ``path`` is put
+    before the names in errors. Raises ``RequestError`` for anything else.
+    """
+    used: dict[str, str] = {}
+    for name in data.keys() - known:
+        value = data.pop(name)
+        inside = ALIASES.get(name)
+        if inside is not None and inside in known:
+            _rename(data, name, inside, value, path)
+            used[inside] = name
+        elif name in REFUSED:
+            refusal = REFUSED[name]
+            if value is not None and value not in refusal.neutral:
+                raise RequestError(
+                    f"'{path}{name}' cannot be used: {refusal.reason}",
+                    param=path + name,
+                    code="unsupported_parameter",
+                )
+        else:
+            raise _unknown(name, known, path)
+    return used
+
+
+def _rename(data: dict[str, Any], name: str, inside: str, value: Any, path: str) -> None:
+    if value is None:
+        return
+    present = data.get(inside)
+    if present is not None and present != value:
+        raise RequestError(
+            f"'{path}{name}' and '{path}{inside}' are the same field and differ",
+            param=path + name,
+        )
+    data[inside] = value
+
+
+def _unknown(name: str, known: Collection[str], path: str) -> RequestError:
+    shown = name if len(name) <= 64 else name[:61] + "..."
+    candidates = [*known, *(alias for alias, inside in ALIASES.items() if inside in known)]
+    close = difflib.get_close_matches(shown, candidates, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return RequestError(
+        f"Unknown field '{path}{shown}'{hint}", param=path + shown, code="unknown_parameter"
+    )
+
+
+def respelled(error: RequestError, spelling: Mapping[str, str]) -> RequestError:
+    """The error with the field named as the client spelled it."""
+    if error.param is None or error.param not in spelling:
+        return error
+    name = spelling[error.param]
+    error.message = error.message.replace(error.param, name)
+    error.param = name
+    return error

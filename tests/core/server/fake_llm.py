@@ -1,0 +1,167 @@
+"""A door to no engine: streams what a test wrote down, over a byte tokenizer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.contracts.messages import EngineReady, EngineStats, TokenLogprobs
+from jackfield.errors import EngineError, JackfieldError, RequestError
+
+Script = Callable[[GenerationRequest], AsyncIterator[list[ChoiceDelta]]]
+
+
+class ByteTokenizer:
+    """One token a byte; 256 is the end of the sequence."""
+
+    vocab_size = 257
+    special_ids = frozenset({256})
+    eos_token_id = 256
+    special_tokens: Mapping[str, str] = {"eos_token": "<eos>"}
+    chat_template = None
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+
+    def token_text(self, token_id: int) -> str:
+        return "<eos>" if token_id == 256 else chr(token_id)
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        return b"<eos>" if token_id == 256 else bytes([token_id])
+
+
+@dataclass(frozen=True)
+class Rendered:
+    text: str
+    token_ids: tuple[int, ...]
+
+
+class FakePrompts:
+    """Renders chats as ``role: content`` lines; keeps what it was asked for."""
+
+    def __init__(self, max_model_len: int) -> None:
+        self.tokenizer = ByteTokenizer()
+        self.max_model_len = max_model_len
+        self.last_chat: dict[str, Any] = {}
+
+    def from_text(
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        truncate_prompt_tokens: int | None = None,
+    ) -> tuple[int, ...]:
+        ids = self.tokenizer.encode(text)
+        return self.from_ids(ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids)
+
+    def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
+        if any(not 0 <= i < 257 for i in ids):
+            raise RequestError("a token id is out of range", param=param)
+        if len(ids) >= self.max_model_len:
+            raise RequestError("the prompt is too long", param=param)
+        return tuple(ids)
+
+    def from_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Rendered:
+        self.last_chat = {"messages": messages, **options}
+        lines = [f"{message['role']}: {message.get('content')}" for message in messages]
+        text = "\n".join(lines)
+        return Rendered(text, self.from_ids(self.tokenizer.encode(text), param="messages"))
+
+
+@dataclass
+class FakePlan:
+    generation_defaults: Mapping[str, object] = field(default_factory=dict)
+    served_model_names: tuple[str, ...] = ("fake", "alias")
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+
+
+def letters(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+    """Every choice says ``abc...``, a letter a step, until ``max_tokens``."""
+
+    async def stream() -> AsyncIterator[list[ChoiceDelta]]:
+        total = request.sampling.max_tokens or 3
+        for step in range(total):
+            await asyncio.sleep(0)
+            yield [letter(request, index, step, total) for index in range(request.sampling.n)]
+
+    return stream()
+
+
+def letter(request: GenerationRequest, index: int, step: int, total: int) -> ChoiceDelta:
+    token = 97 + (step + index) % 26
+    prompt: tuple[TokenLogprobs, ...] = ()
+    if step == 0 and request.sampling.prompt_logprobs is not None:
+        prompt = tuple(logprob(i) for i in request.prompt_token_ids[1:])
+    return ChoiceDelta(
+        index=index,
+        text=chr(token),
+        token_ids=(token,),
+        logprobs=() if request.sampling.logprobs is None else (logprob(token),),
+        prompt_logprobs=prompt,
+        num_cached_tokens=2 if step == 0 else 0,
+        finish=Finish("length") if step == total - 1 else None,
+    )
+
+
+def logprob(token: int) -> TokenLogprobs:
+    return TokenLogprobs(token, -0.5, 1, [token, 120], [-0.5, -1.5])
+
+
+class FakeLLM:
+    """Implements ``Door``. ``active`` and ``closed`` count the streams."""
+
+    def __init__(
+        self,
+        script: Script = letters,
+        *,
+        plan: FakePlan | None = None,
+        max_model_len: int = 1000,
+    ) -> None:
+        self.script = script
+        self.plan = plan or FakePlan()
+        self.max_model_len = max_model_len
+        self.tokenizer: ByteTokenizer | None = ByteTokenizer()
+        self.prompts: Any = FakePrompts(max_model_len)
+        self.ready: EngineReady | None = EngineReady(100, 16, max_model_len, 257, [])
+        self.stats: EngineStats | None = EngineStats(1, 2, 50, 3, 40, 30, 20, 10, 5)
+        self.death: JackfieldError | None = None
+        self.num_waiting = 0
+        self.requests: list[GenerationRequest] = []
+        self.observers: list[Any] = []
+        self.active = 0
+        self.closed = 0
+        self.resets = 0
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready is not None and self.death is None
+
+    def observe(self, observer: Any) -> None:
+        self.observers.append(observer)
+
+    def reset_prefix_cache(self) -> None:
+        self.resets += 1
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        if self.death is not None:
+            raise EngineError("the engine process died")
+        if request.sampling.logprobs is not None and request.sampling.logprobs > 20:
+            raise RequestError("logprobs must be at most 20", param="logprobs")
+        self.requests.append(request)
+        self.active += 1
+        try:
+            async for deltas in self.script(request):
+                yield deltas
+        finally:
+            self.active -= 1
+            self.closed += 1
+
+    async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]:
+        return [delta async for deltas in self.stream(request) for delta in deltas]
