@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from tests.core.compute.attention.reference import Case, make_case
+from tests.interpreter import DEVICE, MATRIX_DTYPES
+
+from jackfield.compute.attention.triton import TritonAttention
+from jackfield.compute.kernels.decode_attention import DecodeConfig, decode_attention
+from jackfield.contracts.attention import AttentionSpec
+
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+DECODES = [(1, 1), (1, 17), (1, 63), (1, 64), (1, 65), (1, 300), (1, 0)]
+FRESH = [(17, 17), (64, 64), (65, 65)]
+CHUNKS = [(1, 17), (1, 65), (2, 64), (16, 63), (20, 300), (5, 5)]
+
+# head_dim, KV heads, group, block size, window, soft cap: every value of the grid, and the
+# pairs that meet in one line of a kernel (block size and window, head_dim and group).
+SHAPES = [
+    (64, 2, 2, 16, None, None),
+    (80, 1, 3, 8, 37, None),
+    (96, 2, 4, 128, None, 5.0),
+    (128, 1, 8, 64, 64, 20.0),
+    (128, 3, 1, 32, 1, None),
+    (256, 1, 5, 32, None, 50.0),
+    (64, 1, 7, 48, 100, None),
+    (80, 1, 6, 64, None, None),
+    (96, 1, 20, 16, None, None),
+]
+
+
+def backend_for(block_size: int, dtype: torch.dtype) -> TritonAttention:
+    return TritonAttention(DEVICE, dtype, block_size)
+
+
+def run(
+    lens: list[tuple[int, int]],
+    shape: tuple[int, int, int, int, int | None, float | None],
+    dtype: torch.dtype,
+) -> float:
+    torch.manual_seed(0)
+    head_dim, num_kv_heads, group, block_size, window, cap = shape
+    scale = 1.3 * head_dim**-0.5
+    spec = AttentionSpec(0, num_kv_heads * group, num_kv_heads, head_dim, scale, window, cap)
+    backend = backend_for(block_size, dtype)
+    case = make_case(backend, lens, spec, block_size, dtype, DEVICE)
+    return case.error(backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_decodes_of_any_length_agree_with_float64(
+    shape: tuple[int, int, int, int, int | None, float | None],
+) -> None:
+    assert run(DECODES, shape, torch.float32) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_chunks_behind_a_prefix_agree_with_float64(
+    shape: tuple[int, int, int, int, int | None, float | None],
+) -> None:
+    assert run(CHUNKS, shape, torch.float32) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("shape", SHAPES[:4])
+def test_fresh_sequences_beside_decodes_agree_with_float64(
+    shape: tuple[int, int, int, int, int | None, float | None],
+) -> None:
+    assert run([(1, 300), (1, 9), *FRESH], shape, torch.float32) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("dtype", MATRIX_DTYPES)
+@pytest.mark.parametrize("lens", [DECODES, CHUNKS, FRESH])
+def test_error_is_the_rounding_of_the_dtype(
+    lens: list[tuple[int, int]], dtype: torch.dtype
+) -> None:
+    assert run(lens, (64, 2, 2, 16, None, None), dtype) < TOLERANCE[dtype]
+
+
+def _decode_case(lens: list[int]) -> tuple[Case, TritonAttention]:
+    torch.manual_seed(0)
+    spec = AttentionSpec(0, 4, 2, 64, 0.125)
+    backend = backend_for(16, torch.float32)
+    return make_case(backend, [(1, n) for n in lens], spec, 16, torch.float32, DEVICE), backend
+
+
+@pytest.mark.parametrize("programs_per_processor", [1, 4])
+def test_any_division_of_the_work_gives_the_same_result(programs_per_processor: int) -> None:
+    case, backend = _decode_case([129, 1, 300, 0, 7])
+    out = torch.full_like(case.q, float("nan"))
+    # Twice in one workspace: the first run must leave it as it found it.
+    for _ in range(2):
+        decode_attention(
+            case.q,
+            case.kv.key,
+            case.kv.value,
+            case.batch.rows,
+            case.batch.seq_lens,
+            case.batch.block_table,
+            out,
+            backend._workspace,
+            scale=case.spec.scale,
+            config=DecodeConfig(32, 3, 4, programs_per_processor),
+        )
+        assert case.error(out) < 1e-5
+
+
+def test_lengths_may_change_between_replays_of_one_launch() -> None:
+    case, backend = _decode_case([300, 129, 65])
+    before = backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
+    case.batch.seq_lens.zero_()
+    padding = backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
+    assert case.error(before) < 1e-5
+    assert not padding.any()
+
+
+def test_wide_groups_widen_the_workspace() -> None:
+    backend = backend_for(16, torch.float32)
+    for group, head_dim in ((2, 64), (8, 64), (1, 128)):
+        torch.manual_seed(group)
+        spec = AttentionSpec(0, group, 1, head_dim, 0.1)
+        case = make_case(backend, [(1, 130), (1, 40)], spec, 16, torch.float32, DEVICE)
+        out = backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch)
+        assert case.error(out) < 1e-5

@@ -1,0 +1,112 @@
+"""Compiles what serving Qwen3-like models launches, for Hopper: ``python -m`` this prints a row a
+kernel, with ``--all`` over every head size, dtype and block size too."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+
+from jackfield.compute.attention.triton import TritonAttention
+from jackfield.compute.kernels import activation, gemv, kv_write, norm
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+from tests.core.compute.kernels.hopper import Compiled, compiling
+
+Lens = list[tuple[int, int]]
+DECODES, FRESH, CHUNKS = [(1, 100)] * 4, [(1, 100), (90, 90)], [(1, 100), (90, 180)]
+LONG_FRESH, LONG_CHUNKS = [(16384, 16384)], [(16384, 16385)]
+
+
+def attention(
+    lens: Lens, group: int, head_dim: int, block_size: int, dtype: torch.dtype, **spec: float | None
+) -> None:
+    num_seqs, num_tokens, heads = len(lens), sum(n for n, _ in lens), 8
+    num_decodes = sum(1 for n, _ in lens if n == 1)
+    batch = AttentionBatch(
+        rows=torch.zeros(num_seqs, dtype=torch.int32),
+        query_starts=torch.zeros(num_seqs + 1, dtype=torch.int32),
+        seq_lens=torch.zeros(num_seqs, dtype=torch.int32),
+        block_table=torch.zeros((num_seqs + 1, 16), dtype=torch.int32),
+        slots=torch.zeros(num_tokens, dtype=torch.int64),
+        positions=torch.zeros(num_tokens, dtype=torch.int64),
+        num_seqs=num_seqs,
+        num_tokens=num_tokens,
+        num_decodes=num_decodes,
+        max_query_len=max(n for n, _ in lens),
+        max_seq_len=max(kv for _, kv in lens),
+        fresh=all(n == kv for n, kv in lens[num_decodes:]),
+    )
+    backend = TritonAttention(torch.device("cpu"), dtype, block_size)
+    pages = torch.empty(backend.kv_shape(2, heads, head_dim), dtype=dtype)
+    kv = KVLayer(pages, pages)
+    shape = AttentionSpec(0, heads * group, heads, head_dim, 0.1, **spec)  # type: ignore[arg-type]
+    qkv = torch.empty((num_tokens, (group + 2) * heads * head_dim), dtype=dtype)
+    weight, cos_sin = torch.empty(head_dim, dtype=dtype), torch.empty((9, head_dim))
+    turn = (qkv, batch.positions, cos_sin, weight, weight, 1e-6)
+    q, k, v = backend.rotate_and_write(*turn, kv, shape, batch)
+    backend.attend(q, k, v, kv, shape, batch)
+
+
+def served() -> None:
+    """The variants that a bfloat16 model of head size 128 meets."""
+    bf16 = torch.bfloat16
+    x, weight = torch.empty((4, 4096), dtype=bf16), torch.empty(4096, dtype=bf16)
+    norm.rms_norm(x, weight, 1e-6)
+    norm.add_rms_norm(x, x, weight, 1e-6)
+    activation.silu_and_mul(x)
+    heads = x.view(4, 32, 128)
+    kv_write.kv_write(heads, heads, heads[None], heads[None], torch.zeros(4, dtype=torch.int64))
+    for lens in (DECODES, FRESH, CHUNKS, LONG_FRESH, LONG_CHUNKS):
+        attention(lens, 4, 128, 64, bf16)
+    for n, k in ((1024, 2048), (4096, 4096), (6144, 4096), (4096, 12288)):
+        for rows in (1, 8):
+            w = torch.empty((n, k), dtype=bf16)
+            gemv.linear_small(torch.empty((rows, k), dtype=bf16), w, None)
+
+
+def every_shape() -> None:
+    """Head sizes, dtypes, block sizes, windows and soft caps beside those."""
+    dtypes = (torch.bfloat16, torch.float16, torch.float32)
+    for head_dim, dtype in itertools.product((64, 80, 96, 128, 256), dtypes):
+        for lens in (DECODES, FRESH, CHUNKS):
+            attention(lens, 2, head_dim, 16, dtype)
+            attention(lens, 5, head_dim, 128, dtype, sliding_window=4096, soft_cap=50.0)
+    attention(LONG_CHUNKS, 4, 128, 16, torch.bfloat16)
+    attention(DECODES, 4, 128, 8, torch.bfloat16)
+    for n, k in gemv._GEMV_CONFIGS:
+        if n < 100_000:
+            w = torch.empty((n, k), dtype=torch.bfloat16)
+            bias = torch.empty(n, dtype=torch.bfloat16)
+            for rows in (1, 16):
+                gemv.linear_small(torch.empty((rows, k), dtype=w.dtype), w, bias)
+
+
+def facts(compiled: Compiled) -> dict[str, object]:
+    return {
+        "kernel": compiled.kernel,
+        "seconds": round(compiled.seconds, 2),
+        "registers": compiled.registers,
+        "spilled_bytes": compiled.spilled_bytes,
+        "shared_bytes": compiled.shared_bytes,
+        "wgmma": "wgmma.mma_async" in compiled.ptx,
+        "mma": "mma.sync" in compiled.ptx,
+        "pipelined": "cp.async" in compiled.ptx,
+    }
+
+
+def main() -> None:
+    with compiling() as compiled:
+        served()
+        if "--all" in sys.argv:
+            every_shape()
+    for row in compiled:
+        print(json.dumps(facts(row)))
+
+
+if __name__ == "__main__":
+    main()
