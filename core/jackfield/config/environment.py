@@ -1,4 +1,4 @@
-"""The environment that child processes get: the parent's, and threads that wait without spinning."""
+"""The environment of child processes: the parent's, and threads that wait without spinning."""
 
 from __future__ import annotations
 

@@ -1,0 +1,65 @@
+"""Whether a class can be a plugin of its kind at all: its contract version and its members."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from typing import Any
+
+from jackfield.errors import BrokenPluginError, IncompatiblePluginError
+from jackfield.registry.kinds import Kind
+
+
+def check_class(kind: Kind, who: str, found: object, remedy: str) -> None:
+    """Raises unless ``found`` is a class of an accepted contract version with all members.
+
+    ``who`` begins the message and ``remedy`` ends it. Contracts that need torch are compared
+    only where torch is imported already, as it is by then for such a plugin.
+    """
+    if not isinstance(found, type):
+        raise BrokenPluginError(f"{who} is broken: it is no class but {found!r:.60}; {remedy}")
+    version = getattr(found, "api_version", None)
+    if not isinstance(version, int):
+        raise BrokenPluginError(f"{who} is broken: {found.__name__} has no api_version; {remedy}")
+    if version not in kind.api_versions:
+        accepted = " or ".join(str(each) for each in sorted(kind.api_versions))
+        raise IncompatiblePluginError(
+            f"{who} was written for contract version {version} and this Jackfield takes "
+            f"{accepted}; {remedy}"
+        )
+    if kind.contract is None or (kind.imports_torch and "torch" not in sys.modules):
+        return
+    module, _, name = kind.contract.partition(":")
+    contract = getattr(importlib.import_module(module), name)
+    missing = [member for member in required_members(contract) if _lacks(found, member, contract)]
+    if missing:
+        raise BrokenPluginError(
+            f"{who} is broken: {found.__name__} lacks {', '.join(missing)} of {name}; {remedy}"
+        )
+
+
+def required_members(contract: type[Any]) -> list[str]:
+    """What a class of the contract must have as a class: methods and class variables.
+
+    Properties and plain annotations may be set by ``__init__`` and are not asked for.
+    """
+    variables = [
+        name
+        for name, annotation in contract.__annotations__.items()
+        if str(annotation).startswith(("ClassVar", "typing.ClassVar"))
+    ]
+    methods = [
+        name
+        for name, value in vars(contract).items()
+        if (callable(value) or isinstance(value, classmethod | staticmethod))
+        and not hasattr(object, name)
+        and (not name.startswith("_") or name.endswith("__"))
+    ]
+    return [*variables, *methods]
+
+
+def _lacks(found: type[Any], member: str, contract: type[Any]) -> bool:
+    """Whether it is absent, or only the contract's own empty body is inherited."""
+    value = inspect.getattr_static(found, member, None)
+    return value is None or value is vars(contract).get(member)

@@ -1,0 +1,87 @@
+"""Plugins that were never packaged: a ``.py`` file or a module named by ``--<kind>-plugin``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jackfield.config.plan import PluginSource
+from jackfield.errors import BrokenPluginError, UnknownPluginError
+from jackfield.registry.kinds import KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class SourceClass:
+    """A class that a source offers under its own ``name``."""
+
+    name: str
+    source: str
+    found: type[Any]
+
+    def describe(self, kind: str) -> str:
+        """Who it is, for messages."""
+        return f"{kind} plugin {self.name!r} of {self.source}"
+
+
+def source_classes(source: PluginSource) -> list[SourceClass]:
+    """Imports the source; its own classes that have a ``name`` and an ``api_version``."""
+    module = _import(source)
+    offered = []
+    for found in vars(module).values():
+        if not isinstance(found, type) or not _is_own(found, module):
+            continue
+        name = getattr(found, "name", None)
+        if isinstance(name, str) and hasattr(found, "api_version"):
+            offered.append(SourceClass(name, source.source, found))
+    return offered
+
+
+def _is_own(found: type[Any], module: ModuleType) -> bool:
+    """Not what the source merely imports: a base class from elsewhere is no plugin of it."""
+    return f"{found.__module__}.".startswith(f"{module.__name__}.")
+
+
+def _import(source: PluginSource) -> ModuleType:
+    is_file = source.source.endswith(".py")
+    path = Path(source.source).expanduser().absolute()
+    if is_file and not path.is_file():
+        raise UnknownPluginError(
+            f"{KINDS[source.kind].plugin_flag} {source.source}: there is no such file"
+        )
+    try:
+        return _execute(path) if is_file else importlib.import_module(source.source)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit too: a plugin must not end the program
+        raise BrokenPluginError(
+            f"{KINDS[source.kind].plugin_flag} {source.source} is broken: {cause(error)}; "
+            "correct it, or leave the option out"
+        ) from error
+
+
+def _execute(path: Path) -> ModuleType:
+    """Runs a file as a module of a private name, so that it can shadow no other module."""
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    spec = importlib.util.spec_from_file_location(f"_jackfield_{path.stem}_{digest}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Before it runs: dataclasses and the like look their module up.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    return module
+
+
+def cause(error: BaseException) -> str:
+    """The type and the first line of an error."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
