@@ -1,0 +1,100 @@
+"""The small operations between matrix products: Triton kernels on a GPU, torch on the CPU.
+
+On the CPU a call costs about a microsecond before it computes anything, so each operation is a
+handful of torch calls over the whole batch; arithmetic is in float32 and rounded once.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# The kernels are imported where they are called: a machine without a GPU may have no Triton.
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x [..., N], weight [N] -> x / sqrt(mean(x^2) + eps) * weight, in x's dtype."""
+    if x.is_cuda:
+        from jackfield.compute.kernels import norm
+
+        return norm.rms_norm(x, weight, eps)
+    return _to_unit_rms(x.to(torch.float32, copy=True), eps).mul_(weight).to(x.dtype)
+
+
+def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x, residual [T, N] -> (rms_norm(x + residual), x + residual).
+
+    ``residual`` is updated in place and is the second result.
+    """
+    if x.is_cuda:
+        from jackfield.compute.kernels import norm
+
+        return norm.add_rms_norm(x, residual, weight, eps)
+    residual.add_(x)
+    return rms_norm(residual, weight, eps), residual
+
+
+def silu_and_mul(x: Tensor) -> Tensor:
+    """x [T, 2I], the gate first -> silu(gate) * up, [T, I]."""
+    if x.is_cuda:
+        from jackfield.compute.kernels import activation
+
+        return activation.silu_and_mul(x)
+    gate, up = x.chunk(2, dim=-1)
+    return F.silu(gate).mul_(up)
+
+
+def qk_norm_rope(
+    qkv: Tensor,
+    positions: Tensor,
+    cos_sin: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    eps: float,
+    num_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Splits the packed projection, normalizes each head of q and k, and rotates them.
+
+    qkv [T, (H + 2K) * D]; positions int64 [T]; cos_sin float32 [P, R], R/2 cosines and then R/2
+    sines of each position; weights [D], None where the model has no such norm. Dimension i of
+    the first R is rotated with dimension i + R/2, the rest of a head passes through. Returns q
+    [T, H, D], k [T, K, D] and v [T, K, D] in qkv's dtype, perhaps as views.
+    """
+    if qkv.is_cuda:
+        from jackfield.compute.kernels import rotary
+
+        return rotary.qk_norm_rope(
+            qkv, positions, cos_sin, q_weight, k_weight, eps, num_heads, num_kv_heads, head_dim
+        )
+    heads = qkv.view(qkv.shape[0], num_heads + 2 * num_kv_heads, head_dim)
+    qk, v = heads.split((num_heads + num_kv_heads, num_kv_heads), dim=1)
+    wide = qk.to(torch.float32, copy=True)
+    for part, weight in ((wide[:, :num_heads], q_weight), (wide[:, num_heads:], k_weight)):
+        if weight is not None:
+            _to_unit_rms(part, eps).mul_(weight)
+    turned = _rotated(wide, positions, cos_sin, qkv.dtype)
+    return turned[:, :num_heads], turned[:, num_heads:], v
+
+
+def _to_unit_rms(x: Tensor, eps: float) -> Tensor:
+    # float32 [..., N], in place. vector_norm reads its input once, where squaring and taking the
+    # mean writes the squares first.
+    scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x.mul_(scale.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_())
+
+
+def _rotated(x: Tensor, positions: Tensor, cos_sin: Tensor, dtype: torch.dtype) -> Tensor:
+    # x float32 [T, N, D] -> dtype [T, N, D].
+    angles = cos_sin.index_select(0, positions).unsqueeze(1)
+    cos, sin = angles.chunk(2, dim=-1)
+    half = cos.shape[-1]
+    out = torch.empty(x.shape, dtype=dtype, device=x.device)
+    left, right = x[..., :half], x[..., half : 2 * half]
+    out[..., :half] = torch.mul(left, cos).addcmul_(right, sin, value=-1)
+    out[..., half : 2 * half] = torch.mul(right, cos).addcmul_(left, sin)
+    if 2 * half < x.shape[-1]:
+        out[..., 2 * half :] = x[..., 2 * half :]
+    return out

@@ -1,0 +1,69 @@
+"""The packed linear layer against float64 products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jackfield.compute.layers.unquantized import UnquantizedLinear, packs
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
+
+
+class Layer(nn.Module):
+    packed_weight: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.in_features, self.out_features = inputs, outputs
+
+
+def loaded(inputs: int, outputs: int, dtype: torch.dtype) -> tuple[Layer, Tensor]:
+    layer, method = Layer(inputs, outputs), UnquantizedLinear()
+    method.create_weights(layer, dtype, torch.device("cpu"))
+    weight = torch.randn(outputs, inputs).to(dtype)
+    layer.get_parameter("weight").data.copy_(weight)
+    method.process_weights_after_loading(layer)
+    return layer, weight
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 4, 5, 33, 130])
+def test_product_equals_float64(rows: int, bias: bool, dtype: torch.dtype) -> None:
+    layer, weight = loaded(96, 272, dtype)
+    x = torch.randn(rows, 96).to(dtype)
+    offset = torch.randn(272).to(dtype) if bias else None
+    product = UnquantizedLinear().apply(layer, x, offset)
+    exact = x.double() @ weight.double().T + (0 if offset is None else offset.double())
+    assert product.dtype == dtype
+    assert product.shape == (rows, 272)
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(product.double(), exact, rtol=tolerance, atol=tolerance * 8)
+
+
+def test_rows_of_a_view_are_multiplied_as_they_are() -> None:
+    layer, weight = loaded(64, 64, torch.float32)
+    x = torch.randn(5, 128)[:, 32:96]
+    torch.testing.assert_close(UnquantizedLinear().apply(layer, x, None), x @ weight.T)
+
+
+@pytest.mark.skipif(not packs(torch.float32), reason="this CPU build has no oneDNN")
+def test_the_plain_weight_is_dropped_once_packed() -> None:
+    layer, _ = loaded(64, 64, torch.float32)
+    assert not list(layer.parameters())
+
+
+@pytest.mark.skipif(not packs(torch.float32), reason="this CPU build has no oneDNN")
+def test_a_weight_tied_to_the_embedding_stays_there() -> None:
+    embedding = nn.Embedding(80, 64)
+    head = Layer(64, 80)
+    head.register_parameter("weight", embedding.get_parameter("weight"))
+    UnquantizedLinear().process_weights_after_loading(head)
+    x = torch.randn(3, 64)
+    torch.testing.assert_close(
+        UnquantizedLinear().apply(head, x, None), x @ embedding.weight.detach().T
+    )
+    assert embedding.weight.shape == (80, 64)
+    assert "weight" not in dict(head.named_parameters())
