@@ -1,0 +1,39 @@
+"""Main program of the engine process: ``python -m jackfield.engine.process SOCKET``.
+
+Spawned by ``EngineClient``, never forked. It ends when it is told to, and when the socket
+closes, because then the parent is gone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(arguments: list[str]) -> int:
+    """Serves until the end; the exit status is 1 after ``EngineFailed`` was sent."""
+    began = time.monotonic()
+    # Terminals and service managers signal the whole group. When this process ends is the
+    # parent's decision: it may be draining.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _die_with_parent()
+    # Imported here so that --explain-startup can tell imports from the interpreter's start.
+    from jackfield.engine.serving import serve
+
+    (path,) = arguments
+    return serve(path, began)
+
+
+def _die_with_parent() -> None:
+    """A second belt beside the socket: a parent killed while this process computes a long step."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

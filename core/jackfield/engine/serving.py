@@ -1,0 +1,177 @@
+"""From a plan to an engine that serves, and its loop between socket and step."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+import time
+
+from jackfield.config.plan import EnginePlan
+from jackfield.contracts.messages import EngineFailed, EngineReady, StopEngine, ToEngine
+from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
+from jackfield.contracts.work import Executor, KVCapacity
+from jackfield.engine.admission import RequestBounds
+from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.channel import EngineChannel, StartEngine
+from jackfield.engine.prefix_hash import PrefixHasher
+from jackfield.engine.step_loop import EngineCore
+from jackfield.errors import ConfigError, EngineError, JackfieldError
+from jackfield.registry import Registry
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 2.0
+# Steps allocate few cycles; a collection costs milliseconds once a model is loaded.
+GC_THRESHOLDS = (50_000, 20, 50)
+
+Channel = EngineChannel[ToEngine | StartEngine]
+Phases = list[tuple[str, float, float]]
+
+
+def serve(path: str, began: float) -> int:
+    """Connects to the parent at ``path``, starts an engine by its plan, serves; exit status."""
+    imported = time.monotonic()
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.connect(path)
+    channel: Channel = EngineChannel(connection, ToEngine | StartEngine)
+    start = _wait_for_plan(channel)
+    if start is None:
+        return 0
+    logging.basicConfig(
+        level=start.plan.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    phases = [("interpreter", start.launched, began), ("imports", began, imported)]
+    try:
+        _start_and_run(start.plan, channel, phases)
+    except Exception as error:
+        log.debug("the engine ends", exc_info=error)
+        channel.send(EngineFailed(_one_line(error), isinstance(error, ConfigError)))
+        channel.drain(LAST_WORDS_SECONDS)
+        return 1
+    finally:
+        channel.close()
+    return 0
+
+
+def _wait_for_plan(channel: Channel) -> StartEngine | None:
+    while not channel.closed:
+        for message in channel.poll():
+            if isinstance(message, StartEngine):
+                return message
+            if isinstance(message, StopEngine):
+                return None
+        if not channel.closed:
+            channel.wait()
+    return None
+
+
+def _start_and_run(plan: EnginePlan, channel: Channel, phases: Phases) -> None:
+    gc.set_threshold(*GC_THRESHOLDS)
+    begin = time.monotonic()
+    registry = Registry(plan.worker.plugin_sources)
+    scheduler_class: type[Scheduler] = registry.load("schedulers", plan.scheduler)
+    executor: Executor = registry.load("executors", plan.worker.executor)()
+    loaded = time.monotonic()
+    phases.append(("scheduler and executor", begin, loaded))
+    try:
+        capacity = executor.start(plan.worker)
+        phases.append(("worker", loaded, time.monotonic()))
+        core, ready = make_core(plan, executor, scheduler_class, capacity, phases)
+        channel.send(ready)
+        # What was made so far stays: later collections need not look at it.
+        gc.collect()
+        gc.freeze()
+        run(core, channel)
+    finally:
+        executor.stop()
+
+
+def make_core(
+    plan: EnginePlan,
+    executor: Executor,
+    scheduler_class: type[Scheduler],
+    capacity: KVCapacity,
+    phases: Phases,
+) -> tuple[EngineCore, EngineReady]:
+    """The step loop over a started executor, and what to tell the parent."""
+    worker = plan.worker
+    hasher = None
+    if plan.enable_prefix_caching:
+        hasher = PrefixHasher(plan.prefix_caching_hash_algo, worker.block_size, worker.model)
+    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher)
+    notes = list(capacity.notes)
+    num_block_tokens = (capacity.num_blocks - 1) * worker.block_size
+    max_model_len = worker.max_model_len
+    if num_block_tokens < max_model_len:
+        notes.append(
+            f"context limited to {num_block_tokens} tokens, which is what the KV cache holds "
+            f"(max_model_len is {max_model_len})"
+        )
+        max_model_len = num_block_tokens
+    scheduler = scheduler_class(
+        SchedulerLimits(
+            max_num_seqs=worker.max_num_seqs,
+            max_num_batched_tokens=worker.max_num_batched_tokens,
+            max_model_len=max_model_len,
+            enable_chunked_prefill=plan.enable_chunked_prefill,
+            long_prefill_token_threshold=plan.long_prefill_token_threshold,
+            max_num_partial_prefills=plan.max_num_partial_prefills,
+            max_long_partial_prefills=plan.max_long_partial_prefills,
+        )
+    )
+    core = EngineCore(
+        executor,
+        scheduler,
+        blocks,
+        RequestBounds(max_model_len, capacity.logits_width, num_block_tokens),
+        max_num_seqs=worker.max_num_seqs,
+        max_num_batched_tokens=worker.max_num_batched_tokens,
+        steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,
+    )
+    ready = EngineReady(
+        num_blocks=capacity.num_blocks,
+        block_size=worker.block_size,
+        max_model_len=max_model_len,
+        logits_width=capacity.logits_width,
+        phases=phases,
+        notes=notes,
+    )
+    return core, ready
+
+
+def run(core: EngineCore, channel: Channel) -> None:
+    """Messages in, a step, tokens out, until told to stop or the other end is gone. Sleeps in
+    the kernel while there is nothing to do."""
+    while not channel.closed:
+        for message in channel.poll():
+            if isinstance(message, StopEngine):
+                core.abort_all()
+                _send_output(core, channel)
+                channel.drain(LAST_WORDS_SECONDS)
+                return
+            if isinstance(message, StartEngine):
+                raise EngineError("the engine was started twice")
+            core.take_in(message)
+        if channel.closed:
+            return
+        if core.has_work:
+            tokens = core.step()
+            if tokens is not None:
+                channel.send(tokens)
+        else:
+            channel.wait()
+
+
+def _send_output(core: EngineCore, channel: Channel) -> None:
+    tokens = core.take_output()
+    if tokens is not None:
+        channel.send(tokens)
+
+
+def _one_line(error: Exception) -> str:
+    """What the user reads; our own errors are written for that."""
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, JackfieldError):
+        return " ".join(line.strip() for line in lines)
+    return f"the engine failed: {type(error).__name__}: {lines[0]}".rstrip(": ")
