@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import ClassVar
 
 import numpy as np
-from jackfield_schedulers.fcfs import FcfsScheduler
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import AddRequest
@@ -21,6 +21,7 @@ from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import FrameEncoder
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
+from jackfield_schedulers.fcfs import FcfsScheduler
 
 NUM_STEPS = 400
 BLOCK_SIZE = 16
@@ -38,8 +39,8 @@ class NoStep:
 
 
 class NoExecutor:
-    name = "none"
-    api_version = 1
+    name: ClassVar[str] = "none"
+    api_version: ClassVar[int] = 1
 
     def start(self, plan: WorkerPlan) -> KVCapacity:
         raise AssertionError("not started")

@@ -139,8 +139,9 @@ class EngineClient:
         if process is None:
             return
         protocol = self._protocol
-        if protocol is not None and protocol.ready.done():
+        if protocol is not None:
             protocol.stopping = True
+        if protocol is not None and protocol.serving:
             self.send(StopEngine())
         else:
             # It is still starting: it would not listen, and there is nothing to lose.
@@ -186,6 +187,7 @@ class _EngineProtocol(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[EngineReady] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
+        self.serving = False
         self.stopping = False
         self.watch: asyncio.Task[None] | None = None
         self._on_step = on_step
@@ -211,8 +213,10 @@ class _EngineProtocol(asyncio.Protocol):
                 self._on_step(message)
             elif isinstance(message, EngineFailed):
                 self._failure = _failure(message)
-            elif not self.ready.done():
-                self.ready.set_result(message)
+            else:
+                self.serving = True
+                if not self.ready.done():
+                    self.ready.set_result(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jackfield.registry import Registry
-
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, Worker
 from jackfield.errors import ConfigError
+from jackfield.registry import Registry
 
 
 class UniExecutor:

@@ -1,0 +1,61 @@
+"""Workers that engine processes of the tests load by ``module:Class``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.work import KVCapacity, ScheduledBatch
+from jackfield.errors import CheckpointError
+from jackfield.testing.simulated_worker import SimulatedStep, SimulatedWorker
+
+
+class NotedWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        print("a library that prints")
+        capacity = super().start(plan)
+        return KVCapacity(
+            capacity.num_blocks, capacity.logits_width, capacity.steps_in_flight, ("a note",)
+        )
+
+
+class SlowWorker(SimulatedWorker):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        time.sleep(0.02)
+        return super().execute(batch)
+
+
+class BadCheckpointWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        raise CheckpointError("model.safetensors is cut off:\n  tensor a.weight")
+
+
+class BrokenWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        raise ValueError("no such device\nand more")
+
+
+class BrokenStepWorker(SimulatedWorker):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        raise ValueError("the device is lost")
+
+
+class ExitingWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        sys.exit(7)
+
+
+class CrashingWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(10)
+        raise AssertionError
+
+
+class LoadingWorker(SimulatedWorker):
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        time.sleep(60)
+        return super().start(plan)
