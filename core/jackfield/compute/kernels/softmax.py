@@ -30,9 +30,14 @@ def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MAS
         scores = soft_capped(scores, scale, SOFT_CAP)
         scale = 1.0
     if MASK:
-        scores = tl.where(visible, scores, MASKED)
-    new_m = tl.maximum(m, tl.max(scores, 1) * scale)
-    p = tl.exp2(scores * scale - new_m[:, None])
+        # Scaled before it is masked: fused multiply-add would leave the rounding error of
+        # MASKED * scale, an enormous number, in the exponent of a row that sees nothing here.
+        scores = tl.where(visible, scores * scale, MASKED)
+        new_m = tl.maximum(m, tl.max(scores, 1))
+        p = tl.exp2(scores - new_m[:, None])
+    else:
+        new_m = tl.maximum(m, tl.max(scores, 1) * scale)
+        p = tl.exp2(scores * scale - new_m[:, None])
     alpha = tl.exp2(m - new_m)
     denom = denom * alpha + tl.sum(p, 1)
     acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="tf32x3")
