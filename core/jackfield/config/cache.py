@@ -1,0 +1,32 @@
+"""The KV cache: how large, in what blocks, and what is shared."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from jackfield.config.values import HumanInt
+
+
+class CacheOptions(BaseModel):
+    """KV cache"""
+
+    block_size: int | None = Field(
+        None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 32 on the CPU"
+    )
+    gpu_memory_utilization: float = Field(
+        0.9, gt=0, le=1, description="share of the GPU's memory that may be used"
+    )
+    num_gpu_blocks_override: HumanInt | None = Field(
+        None, ge=2, description="number of KV blocks, whatever memory there is"
+    )
+    cpu_kv_cache_gib: float = Field(
+        4.0, gt=0, description="size of the KV cache on the CPU, in GiB"
+    )
+    enable_prefix_caching: bool = Field(
+        True, description="keep the KV of prompts for later ones with the same beginning"
+    )
+    prefix_caching_hash_algo: Literal["builtin", "sha256"] = Field(
+        "sha256", description="hash of KV blocks; builtin is faster and may collide"
+    )

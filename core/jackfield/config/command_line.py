@@ -1,0 +1,235 @@
+"""From command-line words to settings: vLLM's spellings, and one line for what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag
+from jackfield.config.settings import (
+    GROUPS,
+    Settings,
+    flag_of,
+    make_settings,
+    unknown_variables,
+    variable_of,
+)
+from jackfield.config.suggestion import did_you_mean
+from jackfield.config.values import Spelling, plain_type, shape_of
+from jackfield.errors import ConfigError
+
+_BOOLEANS = {"true": True, "false": False}
+
+
+def parse_arguments(
+    words: Sequence[str], prog: str = "jackfield serve"
+) -> tuple[Settings, list[str]]:
+    """The settings, and lines for the user about flags that have no effect.
+
+    Prints the help and raises ``SystemExit`` for ``--help``; raises ``ConfigError`` for all
+    that is wrong.
+    """
+    parser = make_parser(prog)
+    plain, objects = _normalise(words)
+    known, rest = parser.parse_known_args(plain)
+    if rest:
+        raise ConfigError(_unexpected(rest[0]))
+    values = vars(known)
+    notes = _foreign_notes(values)
+    model = values.pop("model_positional", None)
+    if model is not None:
+        if values.get("model", model) != model:
+            raise ConfigError(f"two models are named: {model} and --model {values['model']}")
+        values["model"] = model
+    for option, given in objects.items():
+        values[option] = _merge(_object_of(option, values.get(option)), given)
+    return make_settings(values), [*notes, *unknown_variables()]
+
+
+def make_parser(prog: str) -> argparse.ArgumentParser:
+    """The parser that ``--help`` describes: a group of options for each class in ``GROUPS``."""
+    parser = _Parser(
+        prog=prog,
+        usage=f"{prog} MODEL [options]",
+        description="Dashes and underscores are the same; a switch is turned off by --no-NAME. "
+        "Every option is an environment variable and a key of the config file too; the command "
+        "line goes before the environment, the environment before the file.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        formatter_class=_HelpFormatter,
+    )
+    parser.add_argument("model_positional", nargs="?", metavar="MODEL", help=_field_help("model"))
+    parser.add_argument("--config", metavar="FILE", help=_field_help("config"))
+    for group in GROUPS:
+        section = parser.add_argument_group(str(group.__doc__))
+        for option in group.model_fields:
+            _add_option(section, option)
+    for flag, foreign in FOREIGN_FLAGS.items():
+        _add_foreign(parser, flag, foreign)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message[:1].lower() + message[1:].replace("\n", " "))
+
+
+class _HelpFormatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28, width=100)
+
+
+def _add_option(section: argparse._ArgumentGroup, option: str) -> None:
+    field = Settings.model_fields[option]
+    spellings = [
+        flag for mark in field.metadata if isinstance(mark, Spelling) for flag in mark.flags
+    ]
+    flags = [*(flag for flag in spellings if not flag.startswith("--")), flag_of(option)]
+    flags += [flag for flag in spellings if flag.startswith("--")]
+    if option == "verbose":
+        flags.insert(0, "-v")
+    shape = shape_of(field.annotation)
+    more: dict[str, Any] = {"dest": option, "help": _field_help(option)}
+    if shape == "switch":
+        more["action"] = argparse.BooleanOptionalAction
+    else:
+        more["metavar"] = _metavar(field.annotation, option)
+    if shape == "list":
+        more |= {"action": "extend", "nargs": "+"}
+    section.add_argument(*flags, **more)
+
+
+def _add_foreign(parser: argparse.ArgumentParser, flag: str, foreign: ForeignFlag) -> None:
+    more: dict[str, Any] = {"dest": flag, "help": argparse.SUPPRESS}
+    if foreign.is_switch:
+        more["action"] = argparse.BooleanOptionalAction
+    else:
+        # A flag that is refused whatever it says may be a list; the others have one value.
+        more["nargs"] = "*" if foreign.is_refused and not foreign.harmless else 1
+    parser.add_argument(flag, *foreign.short, **more)
+
+
+def _metavar(annotation: Any, option: str) -> str:
+    kind = plain_type(annotation)
+    choices = getattr(kind, "__args__", ())
+    if choices and all(isinstance(choice, str) for choice in choices):
+        return "{" + ",".join(choices) + "}"
+    if shape_of(annotation) == "object":
+        return "JSON"
+    names = {int: "N", float: "X"}
+    return names.get(kind, option.rpartition("_")[2].upper())
+
+
+def _field_help(option: str) -> str:
+    field = Settings.model_fields[option]
+    default = field.get_default(call_default_factory=True)
+    shown = "" if default is None or default in ("", (), {}) else f" = {_shown(default)}"
+    return f"{field.description} [{variable_of(option)}{shown}]".replace("%", "%%")
+
+
+def _shown(default: object) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+# --- spellings -------------------------------------------------------------------------
+
+
+def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any]]]:
+    """Words that argparse understands, and what was said in dotted form, by option."""
+    plain: list[str] = []
+    objects: dict[str, dict[str, Any]] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        if not word.startswith("--") or word == "--":
+            plain.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        base, dot, path = name.partition(".")
+        flag = base.replace("_", "-")
+        option = flag.removeprefix("--").replace("-", "_")
+        if dot and _is(option, "object"):
+            if not equals and not waiting:
+                raise ConfigError(f"{name} needs a value")
+            _put(objects.setdefault(option, {}), path.split("."), value or waiting.pop(0))
+        elif dot:
+            plain += [flag, *([value] if equals else [])]
+        elif _is(option, "switch"):
+            plain.append(_switch(flag, value if equals else None, waiting))
+        else:
+            plain.append(f"{flag}={value}" if equals else flag)
+    return plain, objects
+
+
+def _is(option: str, shape: str) -> bool:
+    field = Settings.model_fields.get(option)
+    if field is None:
+        foreign = FOREIGN_FLAGS.get(flag_of(option))
+        return shape == "switch" and foreign is not None and foreign.is_switch
+    return shape_of(field.annotation) == shape
+
+
+def _switch(flag: str, value: str | None, waiting: list[str]) -> str:
+    """``--x=false`` and ``--x false``, as older versions of vLLM have it, are ``--no-x``."""
+    if value is None and waiting and waiting[0].lower() in _BOOLEANS:
+        value = waiting.pop(0)
+    if value is None:
+        return flag
+    if value.lower() not in _BOOLEANS:
+        raise ConfigError(f"{flag} is a switch; it takes no value but true or false, not {value!r}")
+    return flag if _BOOLEANS[value.lower()] else flag.replace("--", "--no-", 1)
+
+
+def _put(target: dict[str, Any], path: list[str], text: str) -> None:
+    for key in path[:-1]:
+        target = target.setdefault(key, {})
+    try:
+        target[path[-1]] = json.loads(text)
+    except ValueError:
+        target[path[-1]] = text
+
+
+def _object_of(option: str, text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text is not None else {}
+    except ValueError as error:
+        raise ConfigError(f"{flag_of(option)} is no JSON object: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{flag_of(option)} is no JSON object: {text}")
+    return value
+
+
+def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, value in new.items():
+        inner = merged.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            merged[key] = _merge(inner, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _foreign_notes(values: dict[str, Any]) -> list[str]:
+    """Takes the flags out that are no options; refuses or notes each."""
+    notes = []
+    for flag in [name for name in values if name.startswith("--")]:
+        given = values.pop(flag)
+        if given is False:
+            continue
+        note = FOREIGN_FLAGS[flag].note(flag, [] if given is True else given)
+        if note is not None:
+            notes.append(note)
+    return notes
+
+
+def _unexpected(word: str) -> str:
+    if not word.startswith("-"):
+        return f"unexpected argument {word!r}; there is one MODEL, and options begin with --"
+    flag = word.partition("=")[0]
+    known = [*map(flag_of, Settings.model_fields), *FOREIGN_FLAGS]
+    if flag.startswith("--no-"):
+        known = [name.replace("--", "--no-", 1) for name in known]
+    return f"unknown option {flag}{did_you_mean(flag, known, quote='')}"

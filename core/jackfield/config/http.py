@@ -1,0 +1,90 @@
+"""The HTTP server: where it listens, who may call it, and what a call may cost."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from jackfield.config.values import HumanInt, Spelling, StringList
+
+
+class HttpOptions(BaseModel):
+    """HTTP server"""
+
+    host: str = Field("0.0.0.0", description="address to listen on")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
+    uds: str | None = Field(None, description="unix socket to listen on instead")
+    root_path: str = Field("", description="path prefix that a proxy in front takes off")
+    api_key: StringList = Field(
+        (), repr=False, description="keys of which a client must send one; none: no check"
+    )
+    allowed_origins: StringList = Field(("*",), description="CORS origins, a JSON list")
+    allowed_methods: StringList = Field(("*",), description="CORS methods, a JSON list")
+    allowed_headers: StringList = Field(("*",), description="CORS headers, a JSON list")
+    allow_credentials: bool = Field(False, description="CORS credentials")
+    ssl_keyfile: str | None = Field(None, description="TLS key")
+    ssl_certfile: str | None = Field(None, description="TLS certificate")
+    ssl_ca_certs: str | None = Field(None, description="TLS authorities that clients must be of")
+    ssl_cert_reqs: int = Field(
+        0, ge=0, le=2, description="client certificates: 0 none, 1 optional, 2 required"
+    )
+    middleware: StringList = Field(
+        (), description="ASGI middleware, module.Class or module:function, outermost first"
+    )
+    disable_fastapi_docs: bool = Field(False, description="no /docs and no /openapi.json")
+    enable_reset_prefix_cache: bool = Field(
+        False, description="POST /reset_prefix_cache forgets all cached prefixes"
+    )
+    shutdown_timeout: float = Field(
+        30.0, ge=0, description="seconds that running requests get after SIGTERM"
+    )
+
+
+class ApiOptions(BaseModel):
+    """API"""
+
+    response_role: str = Field("assistant", description="role of the replies")
+    return_tokens_as_token_ids: bool = Field(
+        False, description="tokens in logprobs are written token_id:N"
+    )
+    enable_prompt_tokens_details: bool = Field(
+        False, description="usage tells how many prompt tokens were cached"
+    )
+    enable_request_id_headers: bool = Field(False, description="replies carry X-Request-Id")
+    max_waiting_requests: HumanInt = Field(
+        4096, ge=0, description="requests that may wait; the next ones get 429"
+    )
+    max_choices: HumanInt = Field(
+        128, ge=1, description="choices of one request: n times the number of prompts"
+    )
+    max_body_bytes: HumanInt = Field(16 << 20, ge=1024, description="longest request body")
+    max_header_bytes: HumanInt = Field(64 << 10, ge=1024, description="longest request head")
+    max_headers: int = Field(100, ge=8, description="most header fields of a request")
+    header_timeout_seconds: float = Field(
+        30.0, gt=0, description="time a client has to send the head of a request"
+    )
+    body_timeout_seconds: float = Field(
+        60.0, gt=0, description="time a client has to send the body of a request"
+    )
+
+
+class LogOptions(BaseModel):
+    """Logging"""
+
+    verbose: Annotated[bool, Spelling("-v")] = Field(
+        False, description="debug log; errors with their traceback"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="level of Jackfield's log"
+    )
+    uvicorn_log_level: Literal["debug", "info", "warning", "error", "critical", "trace"] = Field(
+        "info", description="level of the HTTP server's own log"
+    )
+    disable_uvicorn_access_log: bool = Field(False, description="no line for each request")
+    enable_log_requests: bool = Field(False, description="log each request's parameters and prompt")
+    max_log_len: HumanInt | None = Field(
+        None, ge=0, description="most characters of a prompt, or ids, that are logged"
+    )
+    disable_log_stats: bool = Field(False, description="no line with throughput while serving")
+    explain_startup: bool = Field(False, description="a timeline of the start by phase")

@@ -1,0 +1,20 @@
+"""Where the weights come from and how they are read."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from jackfield.config.values import StringList
+
+
+class LoadOptions(BaseModel):
+    """Loading"""
+
+    download_dir: str | None = Field(None, description="where hub downloads are kept")
+    load_format: str = Field(
+        "auto", description="load_formats plugin: auto, safetensors, pt, dummy (random), or a name"
+    )
+    ignore_patterns: StringList = Field(
+        ("original/**/*",), description="files of a hub repository that are not downloaded"
+    )
+    use_tqdm_on_load: bool = Field(True, description="a progress bar while weights are read")

@@ -1,0 +1,63 @@
+"""Which model, and how much of its context."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from jackfield.config.values import HumanInt, JsonObject, Spelling, StringList
+
+
+class ModelOptions(BaseModel):
+    """Model"""
+
+    model: str | None = Field(
+        None, description="directory of the checkpoint, or its name on the hub; also positional"
+    )
+    served_model_name: StringList = Field(
+        (), description="names the API answers to, the first one in its replies; default: MODEL"
+    )
+    revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    hf_config_path: str | None = Field(
+        None, description="directory or hub name to read config.json from instead of MODEL"
+    )
+    hf_overrides: JsonObject = Field(
+        default_factory=dict, description="JSON object laid over the model's config.json"
+    )
+    rope_scaling: JsonObject = Field(
+        default_factory=dict, description="JSON object that replaces the model's RoPE scaling"
+    )
+    rope_theta: float | None = Field(None, gt=0, description="RoPE base instead of the model's")
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = Field(
+        "auto", description="dtype of weights and activations; auto: the checkpoint's"
+    )
+    max_model_len: HumanInt | None = Field(
+        None, ge=1, description="longest context, prompt and output, in tokens; takes 32k"
+    )
+    disable_sliding_window: bool = Field(
+        False, description="end the context where the model's sliding window ends"
+    )
+    model_impl: str = Field(
+        "auto",
+        description="models plugin: auto (by architecture, else transformers), jackfield, "
+        "transformers, or a name",
+    )
+    quantization: Annotated[str | None, Spelling("-q")] = Field(
+        None, description="quantization plugin; default: what the checkpoint says"
+    )
+    trust_remote_code: bool = Field(
+        False, description="run Python code that comes with the checkpoint"
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of dummy weights and random numbers")
+    max_logprobs: int = Field(
+        20, ge=-1, description="most logprobs a request may ask for; -1: the vocabulary"
+    )
+    generation_config: str = Field(
+        "auto",
+        description="sampling defaults: auto (the model's generation_config.json), vllm (none), "
+        "or a directory",
+    )
+    override_generation_config: JsonObject = Field(
+        default_factory=dict, description="JSON object laid over these sampling defaults"
+    )

@@ -1,0 +1,40 @@
+"""How much a step computes, and who runs in it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from jackfield.config.values import HumanInt
+
+
+class SchedulingOptions(BaseModel):
+    """Scheduling"""
+
+    max_num_batched_tokens: HumanInt | None = Field(
+        None, ge=1, description="tokens computed in a step; default: 8192 on a GPU, 2048 on the CPU"
+    )
+    max_num_seqs: HumanInt | None = Field(
+        None, ge=1, description="sequences in a step; default: 256 on a GPU, 64 on the CPU"
+    )
+    max_num_partial_prefills: int = Field(
+        1, ge=1, description="prompts that may be computed in part at the same time"
+    )
+    max_long_partial_prefills: int = Field(
+        1, ge=1, description="of these, how many may be long ones"
+    )
+    long_prefill_token_threshold: HumanInt = Field(
+        0, ge=0, description="prompt tokens of one request in a step, at most; 0: no limit"
+    )
+    enable_chunked_prefill: bool = Field(True, description="compute long prompts over many steps")
+    scheduling_policy: str = Field(
+        "fcfs", description="schedulers plugin: fcfs, priority or a name"
+    )
+    scheduler_cls: str | None = Field(
+        None, description="the same by class, module:Class; goes before --scheduling-policy"
+    )
+    num_scheduler_steps: int | None = Field(
+        None, ge=1, le=8, description="steps enqueued at once; default: as the device needs"
+    )
+    disable_async_output_proc: bool = Field(
+        False, description="never be a step ahead of the device; for debugging"
+    )

@@ -1,0 +1,182 @@
+"""All options together, and the three places they come from: command line, environment, file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from jackfield.config.cache import CacheOptions
+from jackfield.config.devices import DeviceOptions
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.http import ApiOptions, HttpOptions, LogOptions
+from jackfield.config.load import LoadOptions
+from jackfield.config.model import ModelOptions
+from jackfield.config.plugins import PluginOptions
+from jackfield.config.scheduling import SchedulingOptions
+from jackfield.config.suggestion import did_you_mean
+from jackfield.config.text import TextOptions
+from jackfield.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "JACKFIELD_"
+GROUPS: tuple[type[BaseModel], ...] = (
+    ModelOptions,
+    LoadOptions,
+    CacheOptions,
+    SchedulingOptions,
+    DeviceOptions,
+    TextOptions,
+    HttpOptions,
+    ApiOptions,
+    PluginOptions,
+    LogOptions,
+)
+"""The groups of ``--help``; a group's docstring is its title."""
+
+
+class Settings(
+    ModelOptions,
+    LoadOptions,
+    CacheOptions,
+    SchedulingOptions,
+    DeviceOptions,
+    TextOptions,
+    HttpOptions,
+    ApiOptions,
+    PluginOptions,
+    LogOptions,
+    BaseSettings,
+):
+    """Every option, checked and frozen. Made by ``make_settings`` or ``parse_arguments``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_ignore_empty=True,
+        enable_decoding=False,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+    )
+
+    config: str | None = Field(None, description="YAML file with options, spelled as flags")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given here goes before the environment, that before the file."""
+        given: Mapping[str, Any] = {**env_settings(), **init_settings()}
+        values = read_config_file(given.get("config"))
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if self.allow_credentials and "*" in self.allowed_origins:
+            raise ValueError("--allow-credentials needs --allowed-origins that are not '*'")
+        if bool(self.ssl_keyfile) != bool(self.ssl_certfile):
+            raise ValueError("--ssl-keyfile and --ssl-certfile are given together")
+        if self.max_long_partial_prefills > self.max_num_partial_prefills:
+            raise ValueError(
+                "--max-long-partial-prefills is above --max-num-partial-prefills "
+                f"({self.max_num_partial_prefills})"
+            )
+        return self
+
+
+def flag_of(option: str) -> str:
+    """``max_model_len`` as a flag."""
+    return f"--{option.replace('_', '-')}"
+
+
+def variable_of(option: str) -> str:
+    """``max_model_len`` as an environment variable."""
+    return f"{ENVIRONMENT_PREFIX}{option.upper()}"
+
+
+def make_settings(values: Mapping[str, object]) -> Settings:
+    """Settings from options by name, the environment and the config file.
+
+    Raises ``ConfigError``, one line that names the option as the user wrote it.
+    """
+    for name in values:
+        if name not in Settings.model_fields:
+            raise ConfigError(
+                f"there is no option {name!r}{did_you_mean(name, Settings.model_fields)}"
+            )
+    try:
+        return Settings(**dict(values))  # type: ignore[arg-type]  # checked by pydantic
+    except ValidationError as error:
+        raise ConfigError(_describe(error, values)) from None
+
+
+def unknown_variables() -> list[str]:
+    """A line for each ``JACKFIELD_*`` variable that is no option: most likely a misspelling."""
+    known = {variable_of(option) for option in Settings.model_fields}
+    return [
+        f"environment variable {name} is no option{did_you_mean(name, known)}"
+        for name in sorted(os.environ)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known
+    ]
+
+
+def read_config_file(path: object) -> dict[str, object]:
+    """The options of a YAML file, by name; empty if there is no file."""
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(Path(str(path)).expanduser().read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"cannot read --config {path}: {reason}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"cannot read --config {path}: it is not a mapping of options")
+    values: dict[str, object] = {}
+    for key, value in content.items():
+        option = str(key).replace("-", "_")
+        foreign = FOREIGN_FLAGS.get(flag_of(option))
+        if foreign is not None:
+            foreign.note(f"{key} in {path}", [str(value)])
+        elif option not in Settings.model_fields or option == "config":
+            raise ConfigError(
+                f"{path} has the unknown option {key!r}"
+                f"{did_you_mean(option, map(_dashed, Settings.model_fields))}"
+            )
+        else:
+            values[option] = value
+    return values
+
+
+def _dashed(option: str) -> str:
+    return option.replace("_", "-")
+
+
+def _describe(error: ValidationError, values: Mapping[str, object]) -> str:
+    """The first complaint, in one line."""
+    first = error.errors(include_url=False)[0]
+    message = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return message
+    option = str(first["loc"][0])
+    place = flag_of(option)
+    if option not in values:
+        place = variable_of(option) if variable_of(option) in os.environ else f"{place} (--config)"
+    # A key must not appear in a log.
+    shown = "" if option == "api_key" else f" {str(first['input'])!r:.80}"
+    return f"{place}{shown} is refused: {message[:1].lower()}{message[1:]}"

@@ -1,0 +1,30 @@
+"""Tokenizer, chat template, and what is made of the output."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class TextOptions(BaseModel):
+    """Text"""
+
+    tokenizer: str | None = Field(
+        None, description="directory or hub name of the tokenizer; default: MODEL"
+    )
+    tokenizer_revision: str | None = Field(
+        None, description="branch, tag or commit of the tokenizer on the hub"
+    )
+    tokenizer_mode: str = Field("auto", description="tokenizers plugin: auto, slow, or a name")
+    skip_tokenizer_init: bool = Field(False, description="token ids in, token ids out; no text")
+    chat_template: str | None = Field(
+        None, description="file with a chat template, or the template itself"
+    )
+    chat_template_content_format: Literal["auto", "string", "openai"] = Field(
+        "auto", description="how the template wants message content"
+    )
+    tool_call_parser: str | None = Field(None, description="tool_parsers plugin, such as hermes")
+    reasoning_parser: str | None = Field(
+        None, description="reasoning_parsers plugin, such as deepseek_r1 or qwen3"
+    )

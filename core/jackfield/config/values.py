@@ -1,0 +1,101 @@
+"""How option values are written: human integers, JSON objects, lists; the same in every source."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator
+
+# vLLM's rule: a small letter counts in thousands, a capital in powers of 1024.
+_SUFFIXES = {
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "K": 2**10,
+    "M": 2**20,
+    "G": 2**30,
+    "T": 2**40,
+}
+_NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)([kmgtKMGT])\s*")
+
+
+def human_integer(value: object) -> object:
+    """``32k`` is 32,000 and ``32K`` is 32,768; anything else is left to the validator."""
+    if not isinstance(value, str) or (match := _NUMBER.fullmatch(value)) is None:
+        return value
+    number, suffix = match.groups()
+    if "." in number and suffix.isupper():
+        raise ValueError(f"{value} has a fraction of {suffix}; write {number}{suffix.lower()}")
+    product = float(number) * _SUFFIXES[suffix]
+    if not product.is_integer():
+        raise ValueError(f"{value} is not a whole number")
+    return int(product)
+
+
+def json_object(value: object) -> object:
+    """A JSON object as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f"not a JSON object ({error})") from None
+
+
+def string_list(value: object) -> object:
+    """A JSON list as text, one string, or a list of either."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        return items
+    flat: list[object] = []
+    for item in items:
+        parsed = _json_list(item) if isinstance(item, str) else None
+        flat.extend([item] if parsed is None else parsed)
+    return tuple(flat)
+
+
+def _json_list(text: str) -> list[object] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not a JSON list ({error})") from None
+    return value if isinstance(value, list) else None
+
+
+HumanInt = Annotated[int, BeforeValidator(human_integer)]
+JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
+StringList = Annotated[tuple[str, ...], BeforeValidator(string_list)]
+
+Shape = Literal["switch", "list", "object", "value"]
+
+
+class Spelling:
+    """Further spellings of an option's flag, short ones (``-q``) and old ones (``--old-name``)."""
+
+    def __init__(self, *flags: str) -> None:
+        self.flags = flags
+
+
+def plain_type(annotation: Any) -> Any:
+    """The type inside ``Annotated[...]`` and ``... | None``."""
+    if get_origin(annotation) is Annotated:
+        return plain_type(get_args(annotation)[0])
+    inner = [each for each in get_args(annotation) if each is not type(None)]
+    if len(inner) == 1 and len(get_args(annotation)) == 2 and get_origin(annotation) is not tuple:
+        return plain_type(inner[0])
+    return annotation
+
+
+def shape_of(annotation: Any) -> Shape:
+    """How an option of this type is written on a command line."""
+    kind = plain_type(annotation)
+    if kind is bool:
+        return "switch"
+    if get_origin(kind) is tuple:
+        return "list"
+    return "object" if get_origin(kind) is dict else "value"

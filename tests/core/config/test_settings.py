@@ -1,0 +1,188 @@
+"""Options: three places, one meaning; what is wrong is one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jackfield.config.command_line import parse_arguments
+from jackfield.config.settings import GROUPS, Settings, flag_of, make_settings, variable_of
+from jackfield.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for option in Settings.model_fields:
+        monkeypatch.delenv(variable_of(option), raising=False)
+
+
+def parse(*words: str) -> Settings:
+    return parse_arguments(words)[0]
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        parse_arguments(words)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_the_command_line_goes_before_the_environment_and_that_before_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("port: 1\nmax-num-seqs: 2\nmax_model_len: 4k\nseed: 4\n")
+    monkeypatch.setenv("JACKFIELD_PORT", "10")
+    monkeypatch.setenv("JACKFIELD_MAX_NUM_SEQS", "20")
+    settings = parse("M", "--config", str(file), "--port", "100")
+    assert (settings.port, settings.max_num_seqs) == (100, 20)
+    assert (settings.max_model_len, settings.seed, settings.block_size) == (4000, 4, None)
+
+
+def test_the_config_file_may_be_named_by_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("model: /a/model\napi-key: [one, two]\nhf-overrides: {a: {b: 1}}\n")
+    monkeypatch.setenv("JACKFIELD_CONFIG", str(file))
+    settings = parse()
+    assert settings.model == "/a/model"
+    assert settings.api_key == ("one", "two")
+    assert settings.hf_overrides == {"a": {"b": 1}}
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "value"),
+    [
+        (["--max_model_len=32k"], "max_model_len", 32_000),
+        (["--max-model-len", "32K"], "max_model_len", 32_768),
+        (["--max-num-batched-tokens", "2.5k"], "max_num_batched_tokens", 2_500),
+        (["--max-body-bytes", "1M"], "max_body_bytes", 1 << 20),
+        (["--max-logprobs", "-1"], "max_logprobs", -1),
+        (["--no-enable-prefix-caching"], "enable_prefix_caching", False),
+        (["--no_enable_prefix_caching"], "enable_prefix_caching", False),
+        (["--enable-chunked-prefill=False"], "enable_chunked_prefill", False),
+        (["--enable-chunked-prefill", "true"], "enable_chunked_prefill", True),
+        (["--enforce-eager"], "enforce_eager", True),
+        (["-q", "gptq"], "quantization", "gptq"),
+        (["-v"], "verbose", True),
+        (["--allowed-origins", '["a", "b"]'], "allowed_origins", ("a", "b")),
+        (["--api-key", "a", "b", "--api-key", "c"], "api_key", ("a", "b", "c")),
+        (["--middleware", "a.B", "--middleware", "c:d"], "middleware", ("a.B", "c:d")),
+        (["--served-model-name", "a", "b"], "served_model_name", ("a", "b")),
+        (["--hf-overrides", '{"a": 1}'], "hf_overrides", {"a": 1}),
+        (["--hf_overrides.a_b.c-d", "1e3"], "hf_overrides", {"a_b": {"c-d": 1000.0}}),
+        (["--hf-overrides.a=x=y"], "hf_overrides", {"a": "x=y"}),
+        (
+            ["--hf-overrides.a.b=1", "--hf-overrides", '{"a": {"c": 2}}'],
+            "hf_overrides",
+            {"a": {"b": 1, "c": 2}},
+        ),
+        (["--model", "X"], "model", "X"),
+    ],
+)
+def test_vllms_spellings_are_understood(words: list[str], option: str, value: object) -> None:
+    assert getattr(parse(*words), option) == value
+
+
+def test_the_environment_has_the_spellings_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("JACKFIELD_MAX_MODEL_LEN", "8k")
+    monkeypatch.setenv("JACKFIELD_API_KEY", "a key, with a comma")
+    monkeypatch.setenv("JACKFIELD_ALLOWED_ORIGINS", '["a", "b"]')
+    monkeypatch.setenv("JACKFIELD_HF_OVERRIDES", '{"a": 1}')
+    monkeypatch.setenv("JACKFIELD_ENFORCE_EAGER", "true")
+    settings = parse("M")
+    assert settings.max_model_len == 8000
+    assert settings.api_key == ("a key, with a comma",)
+    assert settings.allowed_origins == ("a", "b")
+    assert settings.hf_overrides == {"a": 1}
+    assert settings.enforce_eager
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--max-model-ln", "3"], "did you mean --max-model-len?"),
+        (["--no-enable-prefix-cach"], "did you mean --no-enable-prefix-caching?"),
+        (["--speculativ-config", "x"], "did you mean --speculative-config?"),
+        (["M", "N"], "unexpected argument 'N'"),
+        (["M", "--model", "N"], "two models"),
+        (["--port"], "--port: expected one argument"),
+        (["--port", "x"], "--port 'x'"),
+        (["--port", "99999"], "65535"),
+        (["--dtype", "int8"], "'bfloat16'"),
+        (["--max-model-len", "1.5K"], "1.5k"),
+        (["--hf-overrides", "{"], "not a JSON object"),
+        (["--hf-overrides", "3"], "--hf-overrides"),
+        (["--allowed-origins", "[1"], "not a JSON list"),
+        (["--enforce-eager=3"], "switch"),
+        (["--ssl-keyfile", "k"], "--ssl-certfile"),
+        (["--allow-credentials"], "--allowed-origins"),
+        (["--config", "/no/such/file"], "cannot read --config /no/such/file"),
+    ],
+)
+def test_what_is_wrong_is_one_line_in_the_users_spelling(words: list[str], part: str) -> None:
+    assert part in refusal(*words)
+
+
+def test_a_wrong_variable_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACKFIELD_PORT", "x")
+    assert refusal("M").startswith("JACKFIELD_PORT 'x' is refused")
+
+
+def test_an_unknown_variable_gets_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACKFIELD_PROT", "1")
+    (note,) = parse_arguments(["M"])[1]
+    assert "JACKFIELD_PROT" in note and "did you mean 'JACKFIELD_PORT'?" in note
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("prot: 1", "did you mean 'port'?"),
+        ("- port", "not a mapping"),
+        ("a: [", "cannot read"),
+        ("enable-lora: true", "not built yet"),
+        ("port: x", "--port (--config) 'x' is refused"),
+    ],
+)
+def test_a_wrong_config_file_is_one_line(tmp_path: Path, text: str, part: str) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(text)
+    assert part in refusal("--config", str(file))
+
+
+def test_a_key_is_in_no_message() -> None:
+    assert "secret" not in refusal("--api-key", '["secret", 3]')
+    assert "secret" not in repr(parse("--api-key", "secret"))
+
+
+def test_settings_are_frozen_and_checked_by_name_in_programs() -> None:
+    settings = make_settings({"model": "M", "max_model_len": "4k"})
+    assert settings.max_model_len == 4000
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 3
+    with pytest.raises(ConfigError, match="did you mean 'max_model_len'"):
+        make_settings({"max_model_lenght": 3})
+
+
+def test_help_names_every_option_with_its_variable_and_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse_arguments(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for group in GROUPS:
+        assert f"\n{group.__doc__}:\n" in text
+    for option in Settings.model_fields:
+        assert flag_of(option) in text and variable_of(option) in text
+    assert "JACKFIELD_PORT = 8000" in text
+
+
+def test_every_option_has_one_line_of_help() -> None:
+    for field in Settings.model_fields.values():
+        assert field.description is not None and "\n" not in field.description
