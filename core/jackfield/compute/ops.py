@@ -70,7 +70,7 @@ def qk_norm_rope(
             qkv, positions, cos_sin, q_weight, k_weight, eps, num_heads, num_kv_heads, head_dim
         )
     heads = qkv.view(qkv.shape[0], num_heads + 2 * num_kv_heads, head_dim)
-    qk, v = heads.split((num_heads + num_kv_heads, num_kv_heads), dim=1)
+    qk, v = torch.split(heads, [num_heads + num_kv_heads, num_kv_heads], dim=1)
     wide = qk.to(torch.float32, copy=True)
     for part, weight in ((wide[:, :num_heads], q_weight), (wide[:, num_heads:], k_weight)):
         if weight is not None:

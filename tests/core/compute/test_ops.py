@@ -104,7 +104,7 @@ def test_qk_norm_rope_is_the_float64_one_rounded_once(
     q, k, v = ops.qk_norm_rope(
         qkv, positions, cos_sin, weights[0], weights[1], 1e-6, heads, kv_heads, head_dim
     )
-    parts = qkv.double().view(tokens, -1, head_dim).split((heads, kv_heads, kv_heads), 1)
+    parts = torch.split(qkv.double().view(tokens, -1, head_dim), [heads, kv_heads, kv_heads], 1)
     for got, part, weight in zip((q, k), parts[:2], weights, strict=True):
         expected = part if weight is None else exact_norm(part, weight, 1e-6)
         assert got.dtype == dtype

@@ -1,0 +1,150 @@
+"""Attention over pages on the CPU: gathered keys and values, matrix products in batches.
+
+A *stream* is one KV head of one sequence. Its pages are gathered into one contiguous run, its
+query heads are packed as rows, and the streams of sequences of like lengths are multiplied
+together, so that a step costs a few large torch calls a layer. Keys and values of a prompt
+without a cached prefix are taken from the step itself instead of from the pages.
+
+Scores are in the model's dtype (products accumulate in float32); softmax computes in float32.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+
+
+class CpuAttention:
+    """Implements ``AttentionBackend``; a layer's pages are [K, num_blocks, block_size, D]."""
+
+    name: ClassVar[str] = "cpu"
+    api_version: ClassVar[int] = 1
+    supports_graphs: ClassVar[bool] = False
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
+        self._dtype = dtype
+        self._block_size = block_size
+        self._batch: AttentionBatch | None = None
+        self._plans: dict[tuple[int, int, int, int | None], Plan] = {}
+        self._buffers: dict[str, Tensor] = {}
+
+    def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
+        """[K, num_blocks, block_size, D]: a stream's part of a block is contiguous."""
+        return (num_kv_heads, num_blocks, self._block_size, head_dim)
+
+    def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
+        """Stores k and v, [T, K, D] each, at ``batch.slots``."""
+        begun = self._blocks_begun(batch)
+        for pages, new in ((kv.key, k), (kv.value, v)):
+            if begun is not None:
+                # A gathered block is multiplied whole, its unwritten rest by zero: that must
+                # not be an infinity or NaN from uninitialized memory.
+                pages.index_fill_(1, begun, 0.0)
+            tokens = pages.view(pages.shape[0], -1, pages.shape[-1])
+            tokens.index_copy_(1, batch.slots, new.transpose(0, 1))
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        kv: KVLayer,
+        spec: AttentionSpec,
+        batch: AttentionBatch,
+    ) -> Tensor:
+        """[T, H, D] -> [T, H, D]: causal attention over all that is written for each row."""
+        plan = self._plan(spec, batch)
+        out = torch.zeros_like(q) if plan.has_padding else torch.empty_like(q)
+        for group in plan.groups:
+            keys, values = self._gather(group, k, v, kv)
+            self._attend_group(group, group.pack(q), keys, values, spec, out)
+        return out
+
+    def _blocks_begun(self, batch: AttentionBatch) -> Tensor | None:
+        self._renew(batch)
+        return self._begun
+
+    def _renew(self, batch: AttentionBatch) -> None:
+        # What depends on the step alone is made once and used by all layers.
+        if self._batch is batch:
+            return
+        self._batch = batch
+        self._plans.clear()
+        blocks = batch.slots[batch.slots % self._block_size == 0] // self._block_size
+        self._begun = blocks if len(blocks) else None
+
+    def _plan(self, spec: AttentionSpec, batch: AttentionBatch) -> Plan:
+        self._renew(batch)
+        key = (spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.sliding_window)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = Plan.of(batch, spec, self._block_size, self._dtype)
+        return plan
+
+    def _gather(self, group: Group, k: Tensor, v: Tensor, kv: KVLayer) -> tuple[Tensor, Tensor]:
+        # -> keys and values of the group's streams, [N * K, L, D] each, contiguous.
+        if group.blocks is None:
+            return group.pack_kv(k), group.pack_kv(v)
+        return self._read("key", kv.key, group), self._read("value", kv.value, group)
+
+    def _read(self, name: str, pages: Tensor, group: Group) -> Tensor:
+        assert group.blocks is not None
+        num_kv_heads, num_blocks, block_size, head_dim = pages.shape
+        index = group.streams(num_blocks)
+        width = block_size * head_dim
+        buffer = self._buffer(name, (len(index), width), pages)
+        torch.index_select(pages.view(num_kv_heads * num_blocks, width), 0, index, out=buffer)
+        return buffer.view(group.num_seqs * num_kv_heads, -1, head_dim)
+
+    def _attend_group(
+        self,
+        group: Group,
+        packed: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        spec: AttentionSpec,
+        out: Tensor,
+    ) -> None:
+        # packed [N * K, rows, D], rows = queries * (H / K); the result replaces it.
+        size = spec.num_heads // spec.num_kv_heads
+        attended = packed.new_empty(packed.shape)
+        for chunk in group.chunks:
+            rows = slice(chunk.first_query * size, chunk.end_query * size)
+            here = keys[:, chunk.first_key : chunk.end_key]
+            if not here.is_contiguous():
+                # A copy here is much cheaper than the one inside bmm.
+                here = here.contiguous()
+            scores = self._scores(packed[:, rows], here, chunk, group.num_seqs, spec)
+            torch.softmax(scores, -1, out=scores)
+            visible = values[:, chunk.first_key : chunk.end_key]
+            torch.bmm(scores, visible, out=attended[:, rows])
+        group.unpack(attended, out)
+
+    def _scores(
+        self, q: Tensor, keys: Tensor, chunk: QueryChunk, num_seqs: int, spec: AttentionSpec
+    ) -> Tensor:
+        # [N * K, rows, L], masked.
+        scores = self._buffer("scores", (q.shape[0], q.shape[1], keys.shape[1]), q)
+        torch.baddbmm(scores, q, keys.transpose(1, 2), beta=0, alpha=spec.scale, out=scores)
+        if spec.soft_cap is not None:
+            scores.div_(spec.soft_cap).tanh_().mul_(spec.soft_cap)
+        if chunk.mask is not None:
+            shape = (num_seqs, spec.num_kv_heads, -1, spec.num_heads // spec.num_kv_heads)
+            by_query = scores.view(*shape, scores.shape[-1])
+            by_query[..., chunk.mask_from :].add_(chunk.mask)
+        return scores
+
+    def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        # Fresh memory for every layer would cost a page fault every 4 KiB.
+        size = 1
+        for n in shape:
+            size *= n
+        held = self._buffers.get(name)
+        if held is None or held.numel() < size:
+            held = self._buffers[name] = torch.empty(size, dtype=like.dtype)
+        return held[:size].view(shape)
