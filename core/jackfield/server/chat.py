@@ -111,7 +111,7 @@ class Chat:
         return sampling_params(
             request,
             self._frontend.llm.plan.generation_defaults,
-            max_tokens=None,
+            default_max_tokens=None,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
 

@@ -115,7 +115,7 @@ def _text_part(part: object, path: str) -> dict[str, str]:
         raise RequestError(f"'{path}.type' must be a text", param=f"{path}.type")
     if kind not in _PART_FIELDS:
         raise RequestError(
-            f"'{path}': only text parts are supported; {kind[:32]!r} input is not built yet",
+            f"'{path}.type': only text parts are supported; {kind[:32]!r} input is not built yet",
             param=f"{path}.type",
             code="unsupported_parameter",
         )

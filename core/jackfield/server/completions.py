@@ -90,7 +90,7 @@ class Completions:
         return sampling_params(
             request,
             self._frontend.llm.plan.generation_defaults,
-            max_tokens=DEFAULT_MAX_TOKENS,
+            default_max_tokens=DEFAULT_MAX_TOKENS,
             **overrides,
         )
 

@@ -91,9 +91,6 @@ def error_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
         return [(b"retry-after", b"1")]
     if isinstance(error, AuthenticationError):
         return [(b"www-authenticate", b"Bearer")]
-    if isinstance(error, BodyTooLargeError):
-        # The rest of the body is not read.
-        return [(b"connection", b"close")]
     return []
 
 

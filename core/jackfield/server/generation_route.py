@@ -71,6 +71,8 @@ class GenerationRoute:
             await send_error(send, as_request_error(error))
             return
         frontend = self._frontend
+        if frontend.options.log_requests:
+            log_requests(prepared.requests, frontend.options.max_log_len)
         frontend.num_active += 1
         try:
             await prepared.deliver(frontend.llm, receive, send)
@@ -86,6 +88,18 @@ class GenerationRoute:
         if len(body) < LARGE_BODY_BYTES:
             return self._prepare(data, header_id)
         return await asyncio.to_thread(self._prepare, data, header_id)
+
+
+def log_requests(requests: Sequence[GenerationRequest], max_length: int | None) -> None:
+    """A line for each prompt; only where somebody asked for it."""
+    for request in requests:
+        log.info(
+            "request %s: prompt %r, ids %s, %s",
+            request.request_id,
+            request.prompt_text[:max_length] if request.prompt_text is not None else None,
+            list(request.prompt_token_ids[:max_length]),
+            request.sampling,
+        )
 
 
 def header_value(scope: Scope, name: bytes) -> str | None:

@@ -13,7 +13,9 @@ class DeadlineProtocol(H11Protocol):
     """Closes a connection on which a request does not arrive in time.
 
     The time for the headers runs from the connection, or from the first byte after the last
-    request; idle connections between two requests are uvicorn's keep-alive business.
+    request; idle connections between two requests are uvicorn's keep-alive business. The rest
+    of a body that was answered early (413) is read and dropped until the deadline: closing at
+    once would take the answer away from a client that still sends.
     """
 
     header_seconds: ClassVar[float] = 30.0
@@ -37,10 +39,6 @@ class DeadlineProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
         super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        self._cancel_deadline()
-        super().on_response_complete()
 
     def _await_request(self, state: object) -> None:
         self._cancel_deadline()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jackfield.config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerOptions:
-    """The HTTP frontend's options; ``jackfield.server.run`` fills them from the settings."""
+    """The HTTP frontend's options; ``options_from_settings`` fills them."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -24,8 +28,11 @@ class ServerOptions:
     ssl_certfile: str | None = None
     ssl_ca_certs: str | None = None
     ssl_cert_reqs: int = 0
-    log_level: str = "info"
+    uvicorn_log_level: str = "info"
     access_log: bool = False
+    log_requests: bool = False
+    max_log_len: int | None = None
+    log_stats: bool = True
     enable_docs: bool = True
     enable_request_id_headers: bool = False
     enable_prompt_tokens_details: bool = False
@@ -43,3 +50,51 @@ class ServerOptions:
     max_waiting_requests: int = 4096
     shutdown_timeout_seconds: float = 30.0
     explain_startup: bool = False
+
+
+def options_from_settings(settings: Settings) -> ServerOptions:
+    """The server's part of all options.
+
+    Addresses are not logged unless somebody asks: uvicorn's access log is on with
+    ``--no-disable-uvicorn-access-log`` or ``--uvicorn-log-level debug``.
+    """
+    wants_access_log = (
+        "disable_uvicorn_access_log" in settings.model_fields_set
+        or settings.uvicorn_log_level in ("debug", "trace")
+    )
+    return ServerOptions(
+        host=settings.host,
+        port=settings.port,
+        uds=settings.uds,
+        root_path=settings.root_path,
+        api_keys=tuple(settings.api_key),
+        allowed_origins=tuple(settings.allowed_origins),
+        allowed_methods=tuple(settings.allowed_methods),
+        allowed_headers=tuple(settings.allowed_headers),
+        allow_credentials=settings.allow_credentials,
+        middleware=tuple(settings.middleware),
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_ca_certs=settings.ssl_ca_certs,
+        ssl_cert_reqs=settings.ssl_cert_reqs,
+        uvicorn_log_level=settings.uvicorn_log_level,
+        access_log=wants_access_log and not settings.disable_uvicorn_access_log,
+        log_requests=settings.enable_log_requests,
+        max_log_len=settings.max_log_len,
+        log_stats=not settings.disable_log_stats,
+        enable_docs=not settings.disable_fastapi_docs,
+        enable_request_id_headers=settings.enable_request_id_headers,
+        enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
+        enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
+        return_tokens_as_token_ids=settings.return_tokens_as_token_ids,
+        response_role=settings.response_role,
+        max_body_bytes=settings.max_body_bytes,
+        max_header_bytes=settings.max_header_bytes,
+        max_headers=settings.max_headers,
+        header_timeout_seconds=settings.header_timeout_seconds,
+        body_timeout_seconds=settings.body_timeout_seconds,
+        max_choices=settings.max_choices,
+        max_waiting_requests=settings.max_waiting_requests,
+        shutdown_timeout_seconds=settings.shutdown_timeout,
+        explain_startup=settings.explain_startup,
+    )

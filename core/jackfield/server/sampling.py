@@ -14,12 +14,12 @@ def sampling_params(
     request: RequestFields,
     defaults: Mapping[str, object],
     *,
-    max_tokens: int | None,
+    default_max_tokens: int | None,
     **overrides: Any,
 ) -> SamplingParams:
-    """``defaults`` are the checkpoint's (``generation_config.json``); ``max_tokens`` holds where
-    neither they nor the request say one; ``overrides`` win over both."""
-    values: dict[str, Any] = {"max_tokens": max_tokens, **defaults}
+    """``defaults`` are the checkpoint's (``generation_config.json``). ``default_max_tokens`` holds
+    where neither they nor the request say one; ``overrides`` win over both."""
+    values: dict[str, Any] = {"max_tokens": default_max_tokens, **defaults}
     given = request.model_fields_set
     for name in request.sampling_fields:
         if name in given:

@@ -9,6 +9,7 @@ from typing import Any
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats, TokenLogprobs
+from jackfield.contracts.text import Tokenizer
 from jackfield.errors import EngineError, JackfieldError, RequestError
 
 Script = Callable[[GenerationRequest], AsyncIterator[list[ChoiceDelta]]]
@@ -21,7 +22,7 @@ class ByteTokenizer:
     special_ids = frozenset({256})
     eos_token_id = 256
     special_tokens: Mapping[str, str] = {"eos_token": "<eos>"}
-    chat_template = None
+    chat_template: str | None = None
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
@@ -62,9 +63,9 @@ class FakePrompts:
 
     def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
         if any(not 0 <= i < 257 for i in ids):
-            raise RequestError("a token id is out of range", param=param)
+            raise RequestError(f"{param}: a token id is out of range", param=param)
         if len(ids) >= self.max_model_len:
-            raise RequestError("the prompt is too long", param=param)
+            raise RequestError(f"{param}: too long", param=param)
         return tuple(ids)
 
     def from_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Rendered:
@@ -127,7 +128,7 @@ class FakeLLM:
         self.script = script
         self.plan = plan or FakePlan()
         self.max_model_len = max_model_len
-        self.tokenizer: ByteTokenizer | None = ByteTokenizer()
+        self.tokenizer: Tokenizer | None = ByteTokenizer()
         self.prompts: Any = FakePrompts(max_model_len)
         self.ready: EngineReady | None = EngineReady(100, 16, max_model_len, 257, [])
         self.stats: EngineStats | None = EngineStats(1, 2, 50, 3, 40, 30, 20, 10, 5)

@@ -1,0 +1,193 @@
+"""The life of a serving process: start, serve, drain, end; and its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import uvicorn
+
+from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.errors import ConfigError, JackfieldError
+from jackfield.server.asgi import ASGIApp
+from jackfield.server.door import Door, Frontend
+from jackfield.server.http_protocol import deadline_protocol
+from jackfield.server.options import ServerOptions
+
+log = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 5
+"""How long finished answers may take to reach their clients once the engine has ended."""
+
+
+STATS_SECONDS = 10.0
+
+
+class LivingDoor(Door, Protocol):
+    """The door with its life: what ``AsyncLLM`` is."""
+
+    async def start(self) -> EngineReady: ...
+    async def stop(self, drain_seconds: float = 0.0) -> None: ...
+    async def wait_dead(self) -> JackfieldError: ...
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn without its own signal handlers: ``Service`` decides what a signal means."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Captures none."""
+        yield
+
+
+class Service:
+    """One engine, one HTTP server. ``run`` returns the exit status and the error to show."""
+
+    def __init__(
+        self,
+        llm: LivingDoor,
+        frontend: Frontend,
+        app: ASGIApp,
+        listener: socket.socket,
+        on_ready: Callable[[EngineReady], None],
+    ) -> None:
+        self._llm = llm
+        self._frontend = frontend
+        self._listener = listener
+        self._on_ready = on_ready
+        self._server = QuietServer(uvicorn_config(app, frontend.options))
+        self._signals: asyncio.Queue[int] = asyncio.Queue()
+
+    async def run(self) -> tuple[int, JackfieldError | None]:
+        """Serves from now on (503 until the model is loaded) to the end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        living = asyncio.create_task(self._live())
+        await asyncio.wait({serving, living}, return_when=asyncio.FIRST_COMPLETED)
+        if not living.done():
+            living.cancel()
+            await asyncio.wait({living})
+        self._server.should_exit = True
+        # Re-raises what ended the HTTP server, where that came first.
+        await serving
+        return living.result()
+
+    async def _live(self) -> tuple[int, JackfieldError | None]:
+        stopped = asyncio.create_task(self._signals.get())
+        starting = asyncio.create_task(self._llm.start())
+        await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            return await self._give_up_start(starting)
+        try:
+            ready = starting.result()
+        except JackfieldError as error:
+            stopped.cancel()
+            return (2 if isinstance(error, ConfigError) else 1), error
+        self._on_ready(ready)
+        dying = asyncio.create_task(self._llm.wait_dead())
+        telling = asyncio.create_task(self._tell_throughput())
+        await asyncio.wait({stopped, dying}, return_when=asyncio.FIRST_COMPLETED)
+        telling.cancel()
+        if dying.done():
+            stopped.cancel()
+            await self._llm.stop()
+            return 1, dying.result()
+        dying.cancel()
+        return await self._drain()
+
+    async def _tell_throughput(self) -> None:
+        """A line every ``STATS_SECONDS``, unless nothing happened."""
+        last = self._llm.stats
+        while self._frontend.options.log_stats:
+            await asyncio.sleep(STATS_SECONDS)
+            stats = self._llm.stats
+            if stats is not None and last is not None and stats.num_steps != last.num_steps:
+                log.info("%s", throughput_line(last, stats, STATS_SECONDS))
+            last = stats
+
+    async def _give_up_start(
+        self, starting: asyncio.Task[EngineReady]
+    ) -> tuple[int, JackfieldError | None]:
+        log.info("stopped while the model was loading")
+        starting.cancel()
+        await asyncio.wait({starting})
+        return 0, None
+
+    async def _drain(self) -> tuple[int, JackfieldError | None]:
+        """Readiness is 503 from here on; running requests finish, unless a second signal comes."""
+        frontend = self._frontend
+        frontend.is_draining = True
+        seconds = frontend.options.shutdown_timeout_seconds
+        log.info("stopping: %d requests may run for %g s more", frontend.num_active, seconds)
+        draining = asyncio.create_task(self._llm.stop(drain_seconds=seconds))
+        again = asyncio.create_task(self._signals.get())
+        await asyncio.wait({draining, again}, return_when=asyncio.FIRST_COMPLETED)
+        if draining.done():
+            again.cancel()
+            draining.result()
+            return 0, None
+        draining.cancel()
+        self._server.force_exit = True
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._llm.stop(), timeout=1.0)
+        return 128 + again.result(), None
+
+
+def throughput_line(last: EngineStats, now: EngineStats, seconds: float) -> str:
+    """What the engine did between two reports."""
+    prompt = (now.num_prompt_tokens - last.num_prompt_tokens) / seconds
+    output = (now.num_generation_tokens - last.num_generation_tokens) / seconds
+    queries = now.prefix_cache_queries - last.prefix_cache_queries
+    hits = now.prefix_cache_hits - last.prefix_cache_hits
+    return (
+        f"prompt {prompt:.1f} tok/s, output {output:.1f} tok/s, running {now.num_running}, "
+        f"waiting {now.num_waiting}, KV blocks in use {now.num_blocks_used}, "
+        f"prefix cache hits {hits / max(queries, 1):.0%}"
+    )
+
+
+def uvicorn_config(app: ASGIApp, options: ServerOptions) -> uvicorn.Config:
+    """uvicorn with our protocol class and bounds; our own lines tell the story of the start."""
+    application: Any = app
+    ssl: dict[str, Any] = {}
+    if options.ssl_certfile is not None:
+        ssl = {
+            "ssl_keyfile": options.ssl_keyfile,
+            "ssl_certfile": options.ssl_certfile,
+            "ssl_ca_certs": options.ssl_ca_certs,
+            "ssl_cert_reqs": options.ssl_cert_reqs,
+        }
+    config = uvicorn.Config(
+        application,
+        http=deadline_protocol(options.header_timeout_seconds, options.body_timeout_seconds),
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        log_level=_uvicorn_level(options.uvicorn_log_level),
+        access_log=options.access_log,
+        proxy_headers=False,
+        server_header=False,
+        h11_max_incomplete_event_size=options.max_header_bytes,
+        timeout_graceful_shutdown=CLOSING_SECONDS,
+        **ssl,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise ConfigError(f"--ssl-certfile {options.ssl_certfile}: {error}") from error
+    if options.access_log:
+        logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+    return config
+
+
+def _uvicorn_level(level: str) -> str:
+    """uvicorn's own story of the start and the stop, at ``info``, is told by us already."""
+    return "warning" if level == "info" else level

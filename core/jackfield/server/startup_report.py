@@ -1,0 +1,96 @@
+"""What a start tells: the model, the cache, the plugins, the address; and the time it took."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from jackfield.contracts.messages import EngineReady
+
+if TYPE_CHECKING:
+    from jackfield.planning import ServingPlan
+    from jackfield.registry import Registry
+
+MAX_NOTES = 6
+
+Phase = tuple[str, float, float]
+"""Name, start, end; monotonic seconds."""
+
+
+def chosen_plugins(plan: ServingPlan) -> dict[str, str]:
+    """Kind to chosen name; kinds whose choice is made by the engine (``auto``) are left out."""
+    worker = plan.engine.worker
+    chosen = {
+        "schedulers": plan.engine.scheduler,
+        "executors": worker.executor,
+        "workers": worker.worker,
+        "platforms": worker.device,
+        "load_formats": worker.load_format,
+        "attention_backends": worker.attention_backend,
+        "tokenizers": plan.tokenizer_mode,
+        "tool_parsers": plan.tool_parser,
+        "reasoning_parsers": plan.reasoning_parser,
+    }
+    return {kind: name for kind, name in chosen.items() if name not in (None, "auto", "none")}
+
+
+def plugins_line(chosen: Mapping[str, str], registry: Registry) -> str:
+    """``schedulers fcfs, workers device (jackfield 0.1.0); tool_parsers mine (other 2.0)``."""
+    by_source: defaultdict[str, list[str]] = defaultdict(list)
+    for kind, name in chosen.items():
+        by_source[_source(kind, name, registry)].append(f"{kind} {name}")
+    return "; ".join(f"{', '.join(names)} ({source})" for source, names in by_source.items())
+
+
+def _source(kind: str, name: str, registry: Registry) -> str:
+    wanted = name.replace("-", "_")
+    for entry in registry.list(kind):
+        if entry.name.replace("-", "_") == wanted:
+            return f"{entry.distribution} {entry.version}"
+    return "not installed"
+
+
+def report(plan: ServingPlan, ready: EngineReady, plugins: str) -> Iterator[str]:
+    """The lines of a start, without the address."""
+    worker = plan.engine.worker
+    architectures = plan.config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else "?"
+    yield f"model {plan.directory}: {architecture}, {worker.dtype} on {worker.device}"
+    yield from ready.notes[:MAX_NOTES]
+    if len(ready.notes) > MAX_NOTES:
+        yield f"({len(ready.notes) - MAX_NOTES} more notes)"
+    tokens = ready.num_blocks * ready.block_size
+    yield (
+        f"KV cache: {tokens:,} tokens in {ready.num_blocks:,} blocks of {ready.block_size}; "
+        f"context {ready.max_model_len:,} tokens, at most {worker.max_num_seqs} requests at a time"
+    )
+    yield f"plugins: {plugins}"
+
+
+def timeline(phases: Sequence[Phase], start: float, end: float) -> Iterator[str]:
+    """One line a phase: when it began and ended, and a bar; ``start`` is time zero."""
+    width = 40
+    scale = width / max(end - start, 1e-9)
+    yield f"{'phase':<32} {'from':>7} {'to':>7} {'s':>7}"
+    for name, begin, stop in sorted(phases, key=lambda phase: phase[1]):
+        left = min(width - 1, max(0, int((begin - start) * scale)))
+        length = max(1, min(width - left, round((stop - begin) * scale)))
+        bar = " " * left + "#" * length
+        yield f"{name:<32.32} {begin - start:7.2f} {stop - start:7.2f} {stop - begin:7.2f} {bar}"
+    yield f"{'ready':<32} {end - start:7.2f}"
+
+
+def process_start() -> float:
+    """When this process began, in monotonic seconds; now, where the system does not tell."""
+    now = time.monotonic()
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        ticks = int(fields[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError, ValueError, IndexError):
+        return now
+    return now - age

@@ -1,0 +1,60 @@
+"""The real server on a free port, over a scripted door."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+from tests.core.server.fake_llm import FakeLLM
+
+from jackfield.server.app import build_app
+from jackfield.server.door import Frontend
+from jackfield.server.lifecycle import QuietServer, uvicorn_config
+from jackfield.server.options import ServerOptions
+
+
+@asynccontextmanager
+async def serving(llm: FakeLLM, **options: Any) -> AsyncIterator[str]:
+    """The server's URL while it runs."""
+    server_options = ServerOptions(**options)
+    app = build_app(Frontend(llm, server_options))
+    server = QuietServer(uvicorn_config(app, server_options))
+    listener = socket.create_server(("127.0.0.1", 0))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def client(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A plain HTTP client of a server."""
+    async with (
+        serving(llm, **options) as url,
+        httpx.AsyncClient(base_url=url, timeout=20) as http,
+    ):
+        yield http
+
+
+@asynccontextmanager
+async def in_process(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application without a socket between: quicker, for whole answers."""
+    app = build_app(Frontend(llm, ServerOptions(**options)))
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
+        yield http
+
+
+async def until(condition: Any, seconds: float = 5.0) -> None:
+    """Waits for a condition, for a while."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)

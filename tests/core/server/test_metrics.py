@@ -1,0 +1,109 @@
+"""What ``/metrics`` says, read by Prometheus' own parser."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram as Reference
+from prometheus_client.parser import text_string_to_metric_families
+from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.http_server import in_process
+
+from jackfield.llm.run import RequestRecord
+from jackfield.server.histogram import Histogram
+
+# The names that dashboards and autoscalers read.
+NAMES = {
+    "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "cache_config_info",
+    "prompt_tokens", "generation_tokens", "num_preemptions", "prefix_cache_queries",
+    "prefix_cache_hits", "request_success", "prompt_tokens_cached",
+    "time_to_first_token_seconds", "inter_token_latency_seconds", "e2e_request_latency_seconds",
+    "request_time_per_output_token_seconds", "request_queue_time_seconds",
+    "request_prefill_time_seconds", "request_decode_time_seconds",
+    "request_inference_time_seconds", "request_prompt_tokens", "request_generation_tokens",
+    "request_params_n", "request_params_max_tokens",
+}  # fmt: skip
+
+
+def record(**changes: Any) -> RequestRecord:
+    values: dict[str, Any] = {
+        "request_id": "a",
+        "arrival": 10.0,
+        "first_scheduled": 10.5,
+        "first_token": 11.0,
+        "last_token": 13.0,
+        "num_prompt_tokens": 100,
+        "num_output_tokens": 5,
+        "num_cached_tokens": 64,
+        "finish": "stop",
+        "n": 1,
+        "max_tokens": 16,
+    }
+    return RequestRecord(**values | changes)
+
+
+async def scrape(llm: FakeLLM) -> dict[str, float]:
+    samples: dict[str, float] = {}
+    async with in_process(llm) as http:
+        for observer in llm.observers:
+            observer.request_finished(record())
+            observer.request_finished(
+                record(finish="abort", first_scheduled=None, first_token=None, last_token=None)
+            )
+            observer.inter_token(0.5, 4)
+        text = (await http.get("/metrics")).text
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            extra = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
+            assert sample.labels["model_name"] == "fake"
+            key = sample.name + "".join(f"|{v}" for v in extra.values())
+            samples[key] = sample.value
+        assert family.name.startswith("jackfield:")
+        samples[family.name] = samples.get(family.name, 0.0)
+    return samples
+
+
+async def test_the_names_are_vllms_with_our_prefix() -> None:
+    samples = await scrape(FakeLLM())
+    assert {f"jackfield:{name}" for name in NAMES} <= samples.keys()
+
+
+async def test_requests_and_engine_counts_are_told() -> None:
+    samples = await scrape(FakeLLM())
+    assert samples["jackfield:num_requests_running"] == 1
+    assert samples["jackfield:num_requests_waiting"] == 2
+    assert samples["jackfield:kv_cache_usage_perc"] == 0.5
+    assert samples["jackfield:prompt_tokens_total"] == 20
+    assert samples["jackfield:request_success_total|stop"] == 1
+    assert samples["jackfield:request_success_total|abort"] == 1
+    assert samples["jackfield:time_to_first_token_seconds_sum"] == 1.0
+    assert samples["jackfield:time_to_first_token_seconds_count"] == 1
+    assert samples["jackfield:e2e_request_latency_seconds_sum"] == 3.0
+    assert samples["jackfield:request_time_per_output_token_seconds_sum"] == 0.5
+    assert samples["jackfield:request_queue_time_seconds_sum"] == 0.5
+    assert samples["jackfield:request_prefill_kv_computed_tokens_sum"] == 72
+    assert samples["jackfield:inter_token_latency_seconds_count"] == 4
+    assert samples["jackfield:inter_token_latency_seconds_sum"] == 2.0
+
+
+async def test_a_server_that_still_loads_can_be_scraped() -> None:
+    llm = FakeLLM()
+    llm.ready = llm.stats = None
+    assert "jackfield:request_success" in await scrape(llm)
+
+
+def test_histograms_count_as_prometheus_clients_own() -> None:
+    bounds = (0.1, 0.5, 1.0, 7.5)
+    ours = Histogram("a", "a", bounds)
+    registry = CollectorRegistry()
+    theirs = Reference("a", "a", buckets=bounds, registry=registry)
+    values = [*bounds, 0.0, 100.0, *(random.Random(1).uniform(0, 10) for _ in range(200))]
+    for value in values:
+        ours.observe(value)
+        theirs.observe(value)
+    ours_samples = {(s.name, s.labels.get("le")): s.value for s in ours.export({}).samples}
+    for sample in next(iter(registry.collect())).samples:
+        if not sample.name.endswith("_created"):
+            assert ours_samples[sample.name, sample.labels.get("le")] == sample.value

@@ -1,0 +1,242 @@
+"""What a request may say: every field is honoured, harmless, or refused by name."""
+
+from __future__ import annotations
+
+import json
+import typing
+from typing import Any
+
+import pytest
+from openai.types import completion_create_params
+from openai.types.chat import completion_create_params as chat_create_params
+from tests.core.server.fake_llm import FakeLLM, FakePlan
+from tests.core.server.http_server import in_process
+
+from jackfield.errors import RequestError
+from jackfield.server.asgi import parse_json_object
+from jackfield.server.chat_request import ChatRequest
+from jackfield.server.completion_request import CompletionRequest
+from jackfield.server.spellings import ALIASES, REFUSED
+
+CHAT = "/v1/chat/completions"
+TEXT = "/v1/completions"
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
+
+
+def fields_of(params: Any) -> set[str]:
+    names: set[str] = set()
+    for kind in params.__mro__ if hasattr(params, "__mro__") else ():
+        names |= set(typing.get_type_hints(kind)) if kind is not dict else set()
+    return names | set(params.__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("params", "model"),
+    [
+        (chat_create_params.CompletionCreateParamsStreaming, ChatRequest),
+        (completion_create_params.CompletionCreateParamsStreaming, CompletionRequest),
+    ],
+)
+def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> None:
+    known = model.model_fields.keys() | ALIASES.keys() | REFUSED.keys()
+    assert fields_of(params) - known == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (TEXT, {}, "prompt"),
+        (TEXT, {"prompt": []}, "prompt"),
+        (TEXT, {"prompt": [1, "a"]}, "prompt[0]"),
+        (TEXT, {"prompt": [[1], []]}, "prompt[1]"),
+        (TEXT, {"prompt": [True]}, "prompt[0]"),
+        (TEXT, {"prompt": [-1]}, "prompt"),
+        (TEXT, {"prompt": [257]}, "prompt"),
+        (TEXT, {"prompt": [1] * 1000}, "prompt"),
+        (TEXT, {"prompt": "x", "temperature": "hot"}, "temperature"),
+        (TEXT, {"prompt": "x", "temperature": -1}, "temperature"),
+        (TEXT, {"prompt": "x", "top_p": 0}, "top_p"),
+        (TEXT, {"prompt": "x", "max_tokens": 1.5}, "max_tokens"),
+        (TEXT, {"prompt": "x", "max_tokens": 0}, "max_tokens"),
+        (TEXT, {"prompt": "x", "max_tokens": True}, "max_tokens"),
+        (TEXT, {"prompt": "x", "n": 129}, "n"),
+        (TEXT, {"prompt": ["x"] * 65, "n": 2}, "prompt"),
+        (TEXT, {"prompt": "x", "stop": ["a"] * 17}, "stop"),
+        (TEXT, {"prompt": "x", "stop": "a" * 257}, "stop"),
+        (TEXT, {"prompt": "x", "stop": ["a", 3]}, "stop[1]"),
+        (TEXT, {"prompt": "x", "stop": [""]}, "stop"),
+        (TEXT, {"prompt": "x", "logit_bias": {"a": 1}}, "logit_bias"),
+        (TEXT, {"prompt": "x", "logit_bias": {"1": 101}}, "logit_bias"),
+        (TEXT, {"prompt": "x", "logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
+        (TEXT, {"prompt": "x", "suffix": "y"}, "suffix"),
+        (TEXT, {"prompt": "x", "best_of": 2}, "best_of"),
+        (TEXT, {"prompt": "x", "guided_json": {}}, "guided_json"),
+        (TEXT, {"prompt": "x", "stream_options": {}}, "stream_options"),
+        (TEXT, {"prompt": "x", "stream": True, "stream_options": {"a": 1}}, "stream_options.a"),
+        (TEXT, {"prompt": "x", "stream": True, "prompt_logprobs": 1}, "prompt_logprobs"),
+        (TEXT, {"prompt": "x", "logprobs": 21}, "logprobs"),
+        (CHAT, {}, "messages"),
+        (CHAT, {"messages": []}, "messages"),
+        (CHAT, {"messages": [{"role": "boss", "content": ""}]}, "messages[0].role"),
+        (CHAT, {"messages": [{"role": "user"}]}, "messages[0].content"),
+        (CHAT, {"messages": [{"role": "user", "contnt": ""}]}, "messages[0].contnt"),
+        (
+            CHAT,
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].type",
+        ),
+        (CHAT, {"messages": HELLO, "top_logprobs": 1}, "top_logprobs"),
+        (CHAT, {"messages": HELLO, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        (CHAT, {"messages": HELLO, "max_completion_tokens": 0}, "max_completion_tokens"),
+        (
+            CHAT,
+            {"messages": HELLO, "max_completion_tokens": 1, "max_tokens": 2},
+            "max_completion_tokens",
+        ),
+        (CHAT, {"messages": HELLO, "response_format": {"type": "json_object"}}, "response_format"),
+        (CHAT, {"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
+        (CHAT, {"messages": HELLO, "tool_choice": "auto"}, "tool_choice"),
+        (CHAT, {"messages": HELLO, "functions": [{"name": "f"}]}, "functions"),
+        (CHAT, {"messages": HELLO, "modalities": ["text", "audio"]}, "modalities"),
+        (CHAT, {"messages": HELLO, "tools": [{"type": "function"}]}, "tools[0].function"),
+        (
+            CHAT,
+            {"messages": HELLO, "continue_final_message": True, "add_generation_prompt": True},
+            "continue_final_message",
+        ),
+    ],
+)
+async def test_bad_requests_are_400_and_name_the_field(
+    path: str, body: dict[str, Any], param: str
+) -> None:
+    async with in_process(FakeLLM()) as http:
+        answer = await http.post(path, json=body)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param, error
+    assert set(error) == {"message", "type", "param", "code"}
+    assert param.rpartition(".")[2].partition("[")[0] in error["message"]
+
+
+async def test_a_request_with_tools_needs_a_tool_parser() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    body = {"messages": HELLO, "tools": [tool]}
+    async with in_process(FakeLLM()) as http:
+        assert (await http.post(CHAT, json=body)).json()["error"]["param"] == "tool_choice"
+        answer = await http.post(CHAT, json=body | {"tool_choice": "none"})
+        assert answer.status_code == 200
+    llm = FakeLLM(plan=FakePlan(tool_parser="hermes"))
+    async with in_process(llm) as http:
+        await http.post(CHAT, json=body)
+        await http.post(CHAT, json=body | {"tool_choice": "none"})
+    assert [list(request.tools) for request in llm.requests] == [[tool], []]
+    assert [request.parse for request in llm.requests] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"metadata": {"a": "b"}, "user": "u", "store": False, "service_tier": "auto"},
+        {"safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "24h"},
+        {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None},
+        {"guided_json": None, "functions": None, "suffix": None, "best_of": 1, "n": None},
+        {"repeat_penalty": 1.2, "length_penalty": 1.0, "use_beam_search": False},
+        {"max_completion_tokens": 3, "max_tokens": 3, "tool_choice": "none", "tools": []},
+    ],
+)
+async def test_fields_without_effect_pass(body: dict[str, Any]) -> None:
+    llm = FakeLLM()
+    async with in_process(llm) as http:
+        answer = await http.post(CHAT, json={"messages": HELLO} | body)
+    assert answer.status_code == 200, answer.text
+    expected = body.get("repeat_penalty", 1.0)
+    assert llm.requests[0].sampling.repetition_penalty == expected
+
+
+async def test_messages_reach_the_template_in_one_spelling() -> None:
+    llm = FakeLLM()
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "hi"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "reasoning_content": "hm",
+            "refusal": None,
+            "audio": None,
+            "function_call": None,
+            "tool_calls": [
+                {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+            ],
+        },
+        {"role": "tool", "tool_call_id": "1", "content": "4"},
+    ]
+    body = {
+        "messages": messages,
+        "reasoning_effort": "low",
+        "chat_template_kwargs": {"enable_thinking": False},
+    }
+    async with in_process(llm) as http:
+        answer = await http.post(CHAT, json=body)
+    assert answer.status_code == 200, answer.text
+    seen = llm.prompts.last_chat
+    assert seen["messages"][2]["reasoning"] == "hm"
+    assert seen["template_kwargs"] == {"enable_thinking": False, "reasoning_effort": "low"}
+    assert seen["add_generation_prompt"] is True
+
+
+async def test_the_checkpoints_defaults_hold_where_the_request_is_silent() -> None:
+    llm = FakeLLM(plan=FakePlan(generation_defaults={"temperature": 0.6, "top_k": 20}))
+    async with in_process(llm) as http:
+        await http.post(CHAT, json={"messages": HELLO, "top_k": 3, "temperature": None})
+    sampling = llm.requests[0].sampling
+    assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.6, 3, None)
+
+
+async def test_echo_without_tokens_repeats_the_prompt_alone() -> None:
+    body = {"prompt": "hey", "echo": True, "max_tokens": 0, "logprobs": 0}
+    async with in_process(FakeLLM()) as http:
+        answer = (await http.post(TEXT, json=body)).json()
+    assert answer["choices"][0]["text"] == "hey"
+    assert answer["choices"][0]["logprobs"]["token_logprobs"] == [None, -0.5, -0.5]
+    assert answer["usage"]["completion_tokens"] == 0
+
+
+async def test_token_ids_and_prompt_logprobs_are_returned_when_asked_for() -> None:
+    body = {"prompt": "hey", "max_tokens": 2, "return_token_ids": True, "prompt_logprobs": 1}
+    async with in_process(FakeLLM(), return_tokens_as_token_ids=True) as http:
+        answer = (await http.post(TEXT, json=body | {"logprobs": 1})).json()
+        del body["prompt_logprobs"]
+        stream = (await http.post(TEXT, json=body | {"stream": True})).text
+    choice = answer["choices"][0]
+    assert choice["token_ids"] == [97, 98] and choice["prompt_token_ids"] == list(b"hey")
+    assert choice["logprobs"]["tokens"] == ["token_id:97", "token_id:98"]
+    assert choice["prompt_logprobs"][0] is None
+    assert choice["prompt_logprobs"][1]["101"]["rank"] == 1
+    frames = [json.loads(line[6:]) for line in stream.split("\n\n") if line.startswith("data: {")]
+    assert frames[0]["choices"][0]["prompt_token_ids"] == list(b"hey")
+    assert [frame["choices"][0]["token_ids"] for frame in frames] == [[97], [98]]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": "\xff"}',
+        b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
+    ],
+)
+def test_what_is_not_clean_json_is_refused(body: bytes) -> None:
+    with pytest.raises(RequestError):
+        parse_json_object(body)
+
+
+def test_nesting_up_to_the_limit_is_taken() -> None:
+    assert parse_json_object(b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}")
+    assert parse_json_object(b'{"a": [' + b"[]," * 100 + b"[]]}")
