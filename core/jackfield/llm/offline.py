@@ -226,9 +226,12 @@ class LLM:
                 bar.update(1)
                 return output
 
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
-        return [task.result() for task in tasks]
+            tasks = [asyncio.ensure_future(one(request)) for request in requests]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:
+                    task.cancel()
 
 
 def _assemble(request: GenerationRequest, deltas: Sequence[ChoiceDelta]) -> RequestOutput:
