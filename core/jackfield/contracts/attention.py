@@ -76,7 +76,8 @@ class AttentionBackend(Protocol):
 
     Optional: ``rotate_and_write(qkv, positions, cos_sin, q_weight, k_weight, eps, kv, spec, batch)
     -> (q, k, v)`` does what ``compute.ops.qk_norm_rope`` and then ``write`` do, in one pass; a
-    layer calls it instead of the two where the backend has it.
+    layer calls it instead of the two where the backend has it. ``warm_up(kv, spec, max_num_seqs)``
+    compiles what batches of up to so many sequences launch; called once for each kind of layer.
     """
 
     name: ClassVar[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 import torch
@@ -35,7 +36,7 @@ class TritonAttention:
 
     def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
         """One kernel."""
-        kv_write(k, v, kv.key, kv.value, batch.slots)
+        kv_write(_packed(k), _packed(v), kv.key, kv.value, batch.slots)
 
     def rotate_and_write(
         self,
@@ -64,12 +65,41 @@ class TritonAttention:
         batch: AttentionBatch,
     ) -> Tensor:
         """One kernel for the decodes, one for the rest."""
+        q = _packed(q)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         if batch.num_decodes:
             self._decode(q, kv, spec, batch, out)
         if batch.num_seqs > batch.num_decodes:
             self._prefill(q, k, v, kv, spec, batch, out)
         return out
+
+    def warm_up(self, kv: KVLayer, spec: AttentionSpec, max_num_seqs: int) -> None:
+        """Compiles (or loads from Triton's cache) what batches of up to ``max_num_seqs`` sequences
+        will launch, so that no request waits for it; nothing is computed."""
+        device, dtype = kv.key.device, kv.key.dtype
+        none = torch.zeros(max_num_seqs + 1, dtype=torch.int32, device=device)
+        table = torch.zeros((1, 1), dtype=torch.int32, device=device)
+        packed_heads = spec.num_heads + 2 * spec.num_kv_heads
+        qkv = torch.zeros((max_num_seqs, packed_heads, spec.head_dim), dtype=dtype, device=device)
+        q, k, v = torch.split(qkv, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], 1)
+        # The numbers of sequences at which a kernel's own bound on them doubles.
+        for num_seqs in {min(n, max_num_seqs) for n in (1, 17, 65, 257, 513, max_num_seqs)}:
+            for fresh, long, decodes in itertools.product((True, False), repeat=3):
+                batch = AttentionBatch(
+                    rows=none,
+                    query_starts=none,
+                    seq_lens=none,
+                    block_table=table,
+                    slots=none,
+                    positions=none,
+                    num_seqs=num_seqs,
+                    num_tokens=num_seqs,
+                    num_decodes=num_seqs if decodes else 0,
+                    max_query_len=1 << 20 if long else 1,
+                    max_seq_len=1,
+                    fresh=fresh,
+                )
+                self.attend(q.contiguous(), k.contiguous(), v, kv, spec, batch)
 
     def _decode(
         self, q: Tensor, kv: KVLayer, spec: AttentionSpec, batch: AttentionBatch, out: Tensor
@@ -100,8 +130,8 @@ class TritonAttention:
     ) -> None:
         prefill_attention(
             q,
-            k if batch.fresh else kv.key,
-            v if batch.fresh else kv.value,
+            _packed(k) if batch.fresh else kv.key,
+            _packed(v) if batch.fresh else kv.value,
             batch.rows,
             batch.query_starts,
             batch.seq_lens,
@@ -117,3 +147,8 @@ class TritonAttention:
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )
+
+
+def _packed(x: Tensor) -> Tensor:
+    # [T, H, D] whose tokens may lie apart, but each in one piece, as the kernels read them.
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()

@@ -126,7 +126,11 @@ def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
     return seq, head, seq_start + head * head_tiles, head_tiles
 
 
-@triton.jit(do_not_specialize=["num_seqs"])
+# The step's index tensors are views into uploads, at any offset: one variant serves all.
+@triton.jit(
+    do_not_specialize=["num_seqs", "table_stride"],
+    do_not_specialize_on_alignment=["rows", "seq_lens", "block_table"],
+)
 def _decode_kernel(
     q,
     key,
@@ -292,7 +296,8 @@ def decode_attention(
     """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
 
     ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
-    ``rows``. No host value but the shapes enters the launch.
+    ``rows``. No host value but the shapes enters the launch. ``seq_lens`` is read before the launch
+    before this one has ended: that may not be the one that writes it.
     """
     num_seqs, num_heads, head_dim = q.shape
     _, num_kv_heads, block_size, _ = key_pages.shape

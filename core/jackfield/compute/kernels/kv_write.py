@@ -7,7 +7,7 @@ from torch import Tensor
 from jackfield.compute.kernels.launch import overlaps, power_of_2
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["slots"])
 def _kv_write_kernel(
     k,
     v,

@@ -85,7 +85,18 @@ def _locate(
     return seq, first_token
 
 
-@triton.jit(do_not_specialize=["first_seq", "num_seqs", "num_blocks", "head_step", "block_step"])
+# One variant serves whatever the sizes of the step and the offsets of its index tensors are.
+@triton.jit(
+    do_not_specialize=[
+        "first_seq",
+        "num_seqs",
+        "num_blocks",
+        "head_step",
+        "block_step",
+        "table_stride",
+    ],
+    do_not_specialize_on_alignment=["rows", "query_starts", "seq_lens", "block_table"],
+)
 def _prefill_kernel(
     q,
     key,

@@ -20,7 +20,7 @@ def _normed(a, b, weight, dims, partner, live, eps, HEAD_DIM: tl.constexpr):
     return a * scale * here, b * scale * there
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["positions", "slots"])
 def _qk_norm_rope_kernel(
     qkv,
     positions,

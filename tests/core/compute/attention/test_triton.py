@@ -122,3 +122,29 @@ def test_wide_groups_widen_the_workspace() -> None:
         case = make_case(backend, [(1, 130), (1, 40)], spec, 16, torch.float32, DEVICE)
         out = backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch)
         assert case.error(out) < 1e-5
+
+
+def test_warming_up_leaves_the_pages_and_the_results_as_they_are() -> None:
+    case, backend = _decode_case([130, 40])
+    pages = case.kv.key.clone()
+    backend.warm_up(case.kv, case.spec, 2)
+    assert torch.equal(case.kv.key.nan_to_num(), pages.nan_to_num())
+    out = backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
+    assert case.error(out) < 1e-5
+
+
+def test_keys_that_do_not_lie_together_are_written_right() -> None:
+    case, backend = _decode_case([30, 17])
+    k, v = (x.transpose(0, 1).contiguous().transpose(0, 1) for x in (case.k, case.v))
+    case.kv.key.fill_(float("nan"))
+    backend.write(k, v, case.kv, case.batch)
+    row, last = int(case.batch.rows[0]), 29
+    block = int(case.batch.block_table[row, last // 16])
+    assert torch.equal(case.kv.key[block, :, last % 16], case.k[0])
+
+
+def test_queries_that_do_not_lie_together_are_read_right() -> None:
+    case, backend = _decode_case([30, 17])
+    apart = case.q.transpose(0, 1).contiguous().transpose(0, 1)
+    out = backend.attend(apart, case.k, case.v, case.kv, case.spec, case.batch)
+    assert case.error(out) < 1e-5

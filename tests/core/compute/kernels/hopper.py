@@ -30,6 +30,7 @@ H200_PROCESSORS = 132
 @dataclass(frozen=True)
 class Compiled:
     kernel: str
+    variant: str
     seconds: float
     registers: int
     spilled_bytes: int
@@ -76,7 +77,9 @@ def compiling() -> Iterator[list[Compiled]]:
         seconds = time.perf_counter() - start
         usage = _resources(kernel.asm["cubin"])
         shared = kernel.metadata.shared
-        compiled.append(Compiled(self.__name__, seconds, *usage, shared, kernel.asm["ptx"]))
+        compiled.append(
+            Compiled(self.__name__, kernel.hash, seconds, *usage, shared, kernel.asm["ptx"])
+        )
         return kernel
 
     triton.runtime.driver.set_active(_Driver())

@@ -11,15 +11,22 @@ import sys
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
+from tests.core.compute.kernels.hopper import Compiled, compiling
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.kernels import activation, gemv, kv_write, norm
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
-from tests.core.compute.kernels.hopper import Compiled, compiling
 
 Lens = list[tuple[int, int]]
 DECODES, FRESH, CHUNKS = [(1, 100)] * 4, [(1, 100), (90, 90)], [(1, 100), (90, 180)]
 LONG_FRESH, LONG_CHUNKS = [(16384, 16384)], [(16384, 16385)]
+OTHER_SIZES: list[Lens] = [
+    [(1, 1)],
+    [(1, 9000)] * 16,
+    [(7, 7)] * 13,
+    [(3000, 3000)],
+    [(1, 5), *[(16, 160)] * 15],
+]
 
 
 def attention(
@@ -27,13 +34,16 @@ def attention(
 ) -> None:
     num_seqs, num_tokens, heads = len(lens), sum(n for n, _ in lens), 8
     num_decodes = sum(1 for n, _ in lens if n == 1)
+    # Views of one upload, at offsets of no particular alignment.
+    upload = torch.zeros(3 * num_seqs + 2, dtype=torch.int32)
+    wide_upload = torch.zeros(2 * num_tokens + 1, dtype=torch.int64)
     batch = AttentionBatch(
-        rows=torch.zeros(num_seqs, dtype=torch.int32),
-        query_starts=torch.zeros(num_seqs + 1, dtype=torch.int32),
-        seq_lens=torch.zeros(num_seqs, dtype=torch.int32),
-        block_table=torch.zeros((num_seqs + 1, 16), dtype=torch.int32),
-        slots=torch.zeros(num_tokens, dtype=torch.int64),
-        positions=torch.zeros(num_tokens, dtype=torch.int64),
+        rows=upload[1:][:num_seqs],
+        query_starts=upload[num_seqs:][: num_seqs + 1],
+        seq_lens=upload[-num_seqs:],
+        block_table=torch.zeros((num_seqs + 1, num_seqs + 16), dtype=torch.int32),
+        slots=wide_upload[1:][:num_tokens],
+        positions=wide_upload[:num_tokens],
         num_seqs=num_seqs,
         num_tokens=num_tokens,
         num_decodes=num_decodes,
@@ -52,6 +62,13 @@ def attention(
     backend.attend(q, k, v, kv, shape, batch)
 
 
+def warmed_up() -> None:
+    """What the backend compiles ahead, for up to 16 sequences."""
+    backend = TritonAttention(torch.device("cpu"), torch.bfloat16, 64)
+    pages = torch.empty(backend.kv_shape(2, 8, 128), dtype=torch.bfloat16)
+    backend.warm_up(KVLayer(pages, pages), AttentionSpec(0, 32, 8, 128, 0.1), 16)
+
+
 def served() -> None:
     """The variants that a bfloat16 model of head size 128 meets."""
     bf16 = torch.bfloat16
@@ -61,7 +78,7 @@ def served() -> None:
     activation.silu_and_mul(x)
     heads = x.view(4, 32, 128)
     kv_write.kv_write(heads, heads, heads[None], heads[None], torch.zeros(4, dtype=torch.int64))
-    for lens in (DECODES, FRESH, CHUNKS, LONG_FRESH, LONG_CHUNKS):
+    for lens in (DECODES, FRESH, CHUNKS, LONG_FRESH, LONG_CHUNKS, *OTHER_SIZES):
         attention(lens, 4, 128, 64, bf16)
     for n, k in ((1024, 2048), (4096, 4096), (6144, 4096), (4096, 12288)):
         for rows in (1, 8):
@@ -89,6 +106,7 @@ def every_shape() -> None:
 def facts(compiled: Compiled) -> dict[str, object]:
     return {
         "kernel": compiled.kernel,
+        "variant": compiled.variant,
         "seconds": round(compiled.seconds, 2),
         "registers": compiled.registers,
         "spilled_bytes": compiled.spilled_bytes,
@@ -101,11 +119,13 @@ def facts(compiled: Compiled) -> dict[str, object]:
 
 def main() -> None:
     with compiling() as compiled:
+        warmed_up()
+        ahead = len(compiled)
         served()
         if "--all" in sys.argv:
             every_shape()
-    for row in compiled:
-        print(json.dumps(facts(row)))
+    for i, row in enumerate(compiled):
+        print(json.dumps({**facts(row), "ahead": i < ahead}))
 
 
 if __name__ == "__main__":

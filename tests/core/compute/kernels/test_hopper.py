@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 MAX_SHARED_BYTES = 227 * 1024  # a program's, on compute capability 9.0
 
 Rows = dict[str, list[dict[str, object]]]
@@ -25,8 +27,12 @@ def compile_served(cache: Path) -> Rows:
     return rows
 
 
-def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(tmp_path: Path) -> None:
-    rows = compile_served(tmp_path)
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    return compile_served(tmp_path_factory.mktemp("triton"))
+
+
+def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows: Rows) -> None:
     everything = [row for group in rows.values() for row in group]
     assert all(int(str(row["shared_bytes"])) <= MAX_SHARED_BYTES for row in everything)
     assert all(int(str(row["spilled_bytes"])) <= 16 for row in everything)
@@ -34,3 +40,15 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(tmp_p
     assert all(row["mma"] and row["pipelined"] for row in rows["_decode_kernel"])
     assert any(row["wgmma"] for row in rows["_wide_kernel"])
     assert len(rows) == 9
+
+
+def test_no_step_launches_an_attention_variant_that_warm_up_did_not_compile(rows: Rows) -> None:
+    for kernel in ("_decode_kernel", "_prefill_kernel"):
+        ahead = {row["variant"] for row in rows[kernel] if row["ahead"]}
+        served = {row["variant"] for row in rows[kernel] if not row["ahead"]}
+        assert served and served <= ahead
+
+
+def test_the_sizes_of_a_step_make_no_variants_of_the_rotation(rows: Rows) -> None:
+    variants = {row["variant"] for row in rows["_qk_norm_rope_kernel"]}
+    assert len(variants) == 2  # few programs, many programs
