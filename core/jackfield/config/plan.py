@@ -49,6 +49,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     show_progress: bool = False
     tensor_parallel_size: int = 1
     plugin_sources: tuple[PluginSource, ...] = ()
+    bundled_plugins_only: bool = False
 
 
 class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,95 @@
+"""Which device serves, and the limits that suit it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jackfield.config.settings import Settings
+from jackfield.contracts.platform import Platform
+from jackfield.errors import ConfigError
+from jackfield.registry import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDefaults:
+    """Limits that hold where the user gives none, and what becomes of float32 checkpoints."""
+
+    block_size: int
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    dtype_for_float32: str
+
+
+HOST = DeviceDefaults(
+    block_size=32, max_num_batched_tokens=2048, max_num_seqs=64, dtype_for_float32="float32"
+)
+ACCELERATOR = DeviceDefaults(
+    block_size=64, max_num_batched_tokens=8192, max_num_seqs=256, dtype_for_float32="bfloat16"
+)
+
+
+def choose_platform(wanted: str, registry: Registry) -> tuple[str, DeviceDefaults]:
+    """The platform plugin and its defaults. ``auto`` is the first bundled one that this machine
+    has, accelerators before the host; another distribution's must be named."""
+    if wanted == "auto":
+        name, platform = _detect(registry)
+    else:
+        name, platform = wanted, registry.load("platforms", wanted)
+        if not platform.available():
+            raise ConfigError(f"--device {wanted}: this machine has no such device")
+    return name, ACCELERATOR if _is_accelerator(platform) else HOST
+
+
+def _detect(registry: Registry) -> tuple[str, type[Platform]]:
+    found: list[tuple[str, type[Platform]]] = [
+        (entry.name, registry.load_entry(entry))
+        for entry in registry.list("platforms")
+        if entry.is_bundled
+    ]
+    for name, platform in sorted(found, key=lambda each: not _is_accelerator(each[1])):
+        if platform.available():
+            return name, platform
+    raise ConfigError("no device was found; name one with --device")
+
+
+def _is_accelerator(platform: type[Platform]) -> bool:
+    """Whether the device computes beside the host: then steps are enqueued ahead."""
+    return platform.steps_in_flight > 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """How much one step computes."""
+
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+
+def step_limits(settings: Settings, defaults: DeviceDefaults, max_model_len: int) -> StepLimits:
+    """The limits asked for; what was not asked for follows from what was."""
+    tokens, seqs = settings.max_num_batched_tokens, settings.max_num_seqs
+    if tokens is None:
+        tokens = max(defaults.max_num_batched_tokens, seqs or 0)
+        if not settings.enable_chunked_prefill:
+            tokens = max(tokens, max_model_len)
+    elif not settings.enable_chunked_prefill and tokens < max_model_len:
+        raise ConfigError(
+            f"--max-num-batched-tokens {tokens} is below --max-model-len {max_model_len}: with "
+            "--no-enable-chunked-prefill a prompt is computed in one step"
+        )
+    if seqs is None:
+        seqs = min(defaults.max_num_seqs, tokens)
+    elif seqs > tokens:
+        raise ConfigError(
+            f"--max-num-batched-tokens {tokens} is below --max-num-seqs {seqs}: each sequence of a "
+            "step needs a token"
+        )
+    return StepLimits(seqs, tokens)
+
+
+def block_size(settings: Settings, defaults: DeviceDefaults) -> int:
+    """Tokens in a KV block; kernels need a power of two."""
+    size = settings.block_size or defaults.block_size
+    if size & (size - 1):
+        raise ConfigError(f"--block-size {size} is no power of two")
+    return size

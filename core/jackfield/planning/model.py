@@ -1,0 +1,168 @@
+"""What the checkpoint says, with the user's word laid over it: config, dtype, context, class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jackfield import checkpoint
+from jackfield.config.settings import Settings
+from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
+from jackfield.planning.device import DeviceDefaults
+from jackfield.registry import Registry
+
+_DTYPES = {"half": "float16", "float": "float32"}
+_STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+# Load formats whose files can be checked before torch is imported.
+_CHECKED_FORMATS = ("auto", "safetensors", "pt")
+_OUR_MODELS = ("jackfield", "vllm")
+ANY_MODEL = "transformers"
+"""The models plugin that takes an architecture which has none of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where the model, its tokenizer and its configuration are on this machine."""
+
+    directory: Path
+    tokenizer: Path
+    config: dict[str, object]
+
+
+def find_files(settings: Settings) -> ModelFiles:
+    """Finds the directories, downloads what is on the hub, and reads ``config.json``."""
+    if settings.model is None:
+        raise ConfigError("no model is named; give the directory of one, or its name on the hub")
+    directory = checkpoint.resolve_model(
+        settings.model,
+        revision=settings.revision,
+        download_dir=settings.download_dir,
+        ignore_patterns=settings.ignore_patterns,
+    )
+    tokenizer = directory
+    if settings.tokenizer is not None or settings.tokenizer_revision is not None:
+        name = settings.tokenizer or settings.model
+        tokenizer = _without_weights(name, settings.tokenizer_revision, settings.download_dir)
+    source = directory
+    if settings.hf_config_path is not None:
+        source = _without_weights(settings.hf_config_path, None, settings.download_dir)
+    config = checkpoint.read_config(source, settings.hf_overrides)
+    return ModelFiles(directory, tokenizer, _with_rope(config, settings))
+
+
+def _without_weights(name: str, revision: str | None, download_dir: str | None) -> Path:
+    return checkpoint.resolve_model(
+        name, revision=revision, download_dir=download_dir, ignore_patterns=_WEIGHT_FILES
+    )
+
+
+def _with_rope(config: dict[str, object], settings: Settings) -> dict[str, object]:
+    """``--rope-scaling`` and ``--rope-theta`` in whichever form this config has."""
+    changed = dict(config)
+    new_form = config.get("rope_parameters")
+    if settings.rope_scaling:
+        if isinstance(new_form, Mapping):
+            theta = {key: new_form[key] for key in ("rope_theta",) if key in new_form}
+            changed["rope_parameters"] = {**theta, **settings.rope_scaling}
+        else:
+            changed["rope_scaling"] = dict(settings.rope_scaling)
+    if settings.rope_theta is not None:
+        parameters = changed.get("rope_parameters")
+        if isinstance(parameters, Mapping):
+            changed["rope_parameters"] = {**parameters, "rope_theta": settings.rope_theta}
+        changed["rope_theta"] = settings.rope_theta
+    return changed
+
+
+def check_weights(settings: Settings, directory: Path) -> None:
+    """Refuses missing and damaged weight files. The engine checks those of other formats."""
+    if settings.load_format in _CHECKED_FORMATS:
+        checkpoint.check_weights(directory)
+
+
+def context_length(settings: Settings, config: Mapping[str, object]) -> int:
+    """Tokens that a request may have, prompt and output."""
+    wanted = settings.max_model_len
+    try:
+        longest = checkpoint.context_length(config)
+    except CheckpointError:
+        if wanted is None:
+            raise
+        longest = wanted
+    window = config.get("sliding_window")
+    if settings.disable_sliding_window and isinstance(window, int):
+        # No token of so short a context sees the window's edge.
+        longest = min(longest, window)
+    if wanted is None:
+        return longest
+    if wanted > longest:
+        raise ConfigError(
+            f"--max-model-len {wanted} is above the {longest} tokens that the model can see; "
+            "lower it, or change the model with --rope-scaling or --hf-overrides"
+        )
+    return wanted
+
+
+def choose_dtype(settings: Settings, files: ModelFiles, defaults: DeviceDefaults) -> str:
+    """``bfloat16``, ``float16`` or ``float32``."""
+    if settings.dtype != "auto":
+        return _DTYPES.get(settings.dtype, settings.dtype)
+    said = checkpoint.torch_dtype_name(files.config) or _stored_dtype(files.directory)
+    if said in ("bfloat16", "float16"):
+        return said
+    # float64 is no better served; 8-bit weights are computed with in 16 bits.
+    if said is None or said in ("float32", "float64"):
+        return defaults.dtype_for_float32
+    return "bfloat16"
+
+
+def _stored_dtype(directory: Path) -> str | None:
+    """The dtype of most of the first weight file's bytes."""
+    weights = checkpoint.safetensors_files(directory)
+    if weights is None:
+        return None
+    sizes: dict[str, int] = {}
+    for entry in checkpoint.read_safetensors_header(weights.files[0]).values():
+        sizes[entry.dtype] = sizes.get(entry.dtype, 0) + entry.end - entry.begin
+    return _STORED_DTYPES.get(max(sizes, key=sizes.__getitem__)) if sizes else None
+
+
+def choose_model(settings: Settings, config: Mapping[str, object], registry: Registry) -> str:
+    """``auto`` (by architecture), or the models plugin to use.
+
+    An architecture without a plugin goes to ``transformers``, unless the user insists.
+    """
+    if settings.model_impl not in ("auto", *_OUR_MODELS):
+        registry.find("models", settings.model_impl)
+        return settings.model_impl
+    if registry.has_source("models"):
+        return "auto"
+    architectures = checkpoint.architectures(config)
+    unknown: UnknownPluginError | None = None
+    for name in architectures:
+        try:
+            registry.find("models", name)
+            return "auto"
+        except UnknownPluginError as error:
+            unknown = unknown or error
+    if settings.model_impl in _OUR_MODELS and unknown is not None:
+        raise unknown
+    registry.find("models", ANY_MODEL)
+    return ANY_MODEL
+
+
+def choose_quantization(
+    settings: Settings, config: Mapping[str, object], registry: Registry
+) -> str | None:
+    """The user's method, or the checkpoint's; None where the weights are plain."""
+    name = settings.quantization
+    if name is None or name.lower() == "none":
+        said = config.get("quantization_config")
+        method = said.get("quant_method") if isinstance(said, Mapping) else None
+        if not isinstance(method, str):
+            return None
+        name = method
+    registry.find("quantization", name)
+    return name

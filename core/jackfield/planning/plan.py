@@ -1,0 +1,155 @@
+"""The plan of a server: made once from the settings, then never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jackfield.config.plan import EnginePlan, WorkerPlan
+from jackfield.config.settings import Settings
+from jackfield.errors import ConfigError
+from jackfield.planning import device, generation, model
+from jackfield.registry import Registry
+
+# What `--scheduler-cls` is in older command lines unless someone chose another.
+_OLD_DEFAULT_SCHEDULER = "vllm.core.scheduler.Scheduler"
+_DEFAULT_WORKER = "device"
+_DEFAULT_EXECUTOR = "uni"
+_GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingPlan:
+    """All that the API process needs to know, and the plan it hands to its engine.
+
+    ``generation_defaults`` has the names of ``SamplingParams``. ``tokenizer_mode`` is ``none``
+    where there is no text. ``chat_template`` is a file's path or the template itself.
+    """
+
+    engine: EnginePlan
+    directory: Path
+    tokenizer_directory: Path
+    tokenizer_mode: str
+    config: Mapping[str, object]
+    generation_defaults: Mapping[str, object]
+    eos_token_ids: tuple[int, ...]
+    served_model_names: tuple[str, ...]
+    max_logprobs: int
+    chat_template: str | None
+    chat_template_content_format: str
+    tool_parser: str | None
+    reasoning_parser: str | None
+
+
+def make_plan(settings: Settings, registry: Registry) -> ServingPlan:
+    """Reads the checkpoint's small files and decides everything that torch is not needed for.
+
+    Raises ``ConfigError`` and its kind for what cannot work: no such model, damaged weights,
+    options that contradict each other, plugins that are not there.
+    """
+    files = model.find_files(settings)
+    _check_text_plugins(settings, registry)
+    said = generation.read_generation(settings, files.directory)
+    plan = ServingPlan(
+        engine=_engine_plan(settings, files, registry),
+        directory=files.directory,
+        tokenizer_directory=files.tokenizer,
+        tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
+        config=files.config,
+        generation_defaults=generation.sampling_defaults(settings, said),
+        eos_token_ids=generation.eos_token_ids(settings, said, files.config),
+        served_model_names=settings.served_model_name or (str(settings.model),),
+        max_logprobs=settings.max_logprobs,
+        chat_template=_chat_template(settings.chat_template),
+        chat_template_content_format=settings.chat_template_content_format,
+        tool_parser=settings.tool_call_parser,
+        reasoning_parser=settings.reasoning_parser,
+    )
+    # Last, because it reads the most: the header of every shard.
+    model.check_weights(settings, files.directory)
+    return plan
+
+
+def _engine_plan(settings: Settings, files: model.ModelFiles, registry: Registry) -> EnginePlan:
+    scheduler = settings.scheduler_cls
+    if scheduler in (None, _OLD_DEFAULT_SCHEDULER):
+        scheduler = settings.scheduling_policy
+    registry.find("schedulers", scheduler)
+    return EnginePlan(
+        worker=_worker_plan(settings, files, registry),
+        scheduler=scheduler,
+        enable_prefix_caching=settings.enable_prefix_caching,
+        prefix_caching_hash_algo=settings.prefix_caching_hash_algo,
+        enable_chunked_prefill=settings.enable_chunked_prefill,
+        long_prefill_token_threshold=settings.long_prefill_token_threshold,
+        max_num_partial_prefills=settings.max_num_partial_prefills,
+        max_long_partial_prefills=settings.max_long_partial_prefills,
+        log_level="debug" if settings.verbose else settings.log_level,
+    )
+
+
+def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry) -> WorkerPlan:
+    platform, defaults = device.choose_platform(settings.device, registry)
+    max_model_len = model.context_length(settings, files.config)
+    limits = device.step_limits(settings, defaults, max_model_len)
+    worker = _DEFAULT_WORKER if settings.worker_cls == "auto" else settings.worker_cls
+    executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
+    registry.find("workers", worker)
+    registry.find("executors", executor)
+    registry.find("load_formats", settings.load_format)
+    if settings.attention_backend != "auto":
+        registry.find("attention_backends", settings.attention_backend)
+    return WorkerPlan(
+        model=str(files.directory),
+        config=dict(files.config),
+        device=platform,
+        dtype=model.choose_dtype(settings, files, defaults),
+        max_model_len=max_model_len,
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        block_size=device.block_size(settings, defaults),
+        num_blocks_override=settings.num_gpu_blocks_override,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
+        load_format=settings.load_format,
+        model_impl=model.choose_model(settings, files.config, registry),
+        quantization=model.choose_quantization(settings, files.config, registry),
+        attention_backend=settings.attention_backend,
+        worker=worker,
+        executor=executor,
+        enforce_eager=settings.enforce_eager,
+        max_graph_batch=settings.max_cudagraph_capture_size,
+        steps_in_flight=_steps_in_flight(settings),
+        num_threads=settings.num_threads,
+        seed=settings.seed,
+        trust_remote_code=settings.trust_remote_code,
+        show_progress=settings.use_tqdm_on_load,
+        plugin_sources=registry.sources,
+        bundled_plugins_only=settings.safe_mode,
+    )
+
+
+def _steps_in_flight(settings: Settings) -> int:
+    """0: as many as the device needs."""
+    return 1 if settings.disable_async_output_proc else settings.num_scheduler_steps or 0
+
+
+def _check_text_plugins(settings: Settings, registry: Registry) -> None:
+    """Parsers are loaded, as they are small; the tokenizer is when the engine is under way."""
+    if settings.tool_call_parser is not None:
+        registry.load("tool_parsers", settings.tool_call_parser)
+    if settings.reasoning_parser is not None:
+        registry.load("reasoning_parsers", settings.reasoning_parser)
+    if not settings.skip_tokenizer_init:
+        registry.find("tokenizers", settings.tokenizer_mode)
+
+
+def _chat_template(given: str | None) -> str | None:
+    """The path of a file that is there, or a template: templates have braces."""
+    if given is None or "{" in given:
+        return given
+    path = Path(given).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"--chat-template {given}: there is no such file, and it is no template")
+    return str(path)
