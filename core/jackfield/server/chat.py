@@ -39,7 +39,7 @@ class Chat:
     def __call__(self, data: dict[str, Any], header_id: str | None) -> Prepared:
         """Checks everything that can be known in front; raises ``RequestError``."""
         settle_best_of(data)
-        spelling = settle_spellings(data, _KNOWN) | {"logprobs": "top_logprobs"}
+        spelling = settle_spellings(data, _KNOWN)
         try:
             return self._prepare(data, header_id, spelling)
         except RequestError as error:
@@ -73,7 +73,9 @@ class Chat:
             priority=request.priority or 0,
             cache_salt=request.cache_salt,
         )
-        return Prepared((generation,), _reply(request, shape), spelling)
+        # What is called logprobs from here on is the number of alternatives.
+        later = {**spelling, "logprobs": "top_logprobs"}
+        return Prepared((generation,), _reply(request, shape), later)
 
     def _tools(self, request: ChatRequest, data: Mapping[str, Any]) -> Tools:
         """The tools that the model sees and may call, as the client wrote them."""

@@ -86,6 +86,7 @@ def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> No
             "messages[0].content[0].type",
         ),
         (CHAT, {"messages": HELLO, "top_logprobs": 1}, "top_logprobs"),
+        (CHAT, {"messages": HELLO, "logprobs": 5}, "logprobs"),
         (CHAT, {"messages": HELLO, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         (CHAT, {"messages": HELLO, "max_completion_tokens": 0}, "max_completion_tokens"),
         (
