@@ -1,4 +1,4 @@
-"""Reading a checkpoint's weights. Imports no torch, so that ``check`` can run before anything heavy.
+"""Reading a checkpoint's weights. Imports no torch: ``check`` runs before anything heavy.
 
 Kind: ``jackfield.load_formats`` (``--load-format``).
 """
@@ -11,16 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFiles:
-    """A checkpoint on this machine."""
+    """A checkpoint on this machine.
+
+    ``wanted`` is what the model asks for, checkpoint name to full shape
+    (``Model.weight_shapes``), with the ``dtype`` and ``device`` it is loaded to; known to
+    ``iter_weights``, not to ``check``. A format that reads files may ignore it.
+    """
 
     directory: Path
     config: Mapping[str, object]
     show_progress: bool = False
+    wanted: Mapping[str, tuple[int, ...]] | None = None
+    dtype: torch.dtype | None = None
+    device: torch.device | None = None
 
 
 class LoadFormat(Protocol):
@@ -35,5 +44,6 @@ class LoadFormat(Protocol):
         ...
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor once, on the CPU, in file order; may be a view of a mapped file."""
+        """Every tensor once, in file order; may be a view of a mapped file. A tensor is not
+        changed after it was given out: a layer may keep it."""
         ...

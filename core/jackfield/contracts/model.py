@@ -102,6 +102,10 @@ class Model(Protocol):
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None: ...
 
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Name and full shape of every tensor that ``load_weights`` needs."""
+        ...
+
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """Copies each tensor of the checkpoint to its place, once; ends by calling
         ``process_weights_after_loading`` on every layer. Raises ``CheckpointError`` naming

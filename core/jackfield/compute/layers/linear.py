@@ -1,0 +1,234 @@
+"""Linear layers, sharded over the tensor-parallel group; fused ones keep one weight.
+
+Sharding: Megatron-LM (arXiv 1909.08053). How a weight is stored and multiplied is the business
+of a ``LinearMethod``. Its parameters are cut along ``output_dim`` and ``input_dim``, attributes
+of the parameter that default to 0 and 1 (1-D parameters: 0 and None); None means the dimension
+does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from jackfield.compute.layers.sharding import (
+    Shard,
+    even_shard,
+    kv_head_shard,
+    rescale,
+    whole,
+)
+from jackfield.compute.layers.unquantized import UnquantizedLinear
+from jackfield.compute.weights import LoadableLayer, Slot, keep_or_copy
+from jackfield.contracts.model import BuildContext, LinearMethod
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One checkpoint layer inside a fused one: its name beside the fused layer's, the outputs
+    of it that this worker has, and where they begin in the fused output."""
+
+    name: str
+    outputs: Shard
+    offset: int
+
+
+class ShardedLinear(LoadableLayer):
+    """What all linear layers share: parameters from the method, and their slots.
+
+    ``in_features`` and ``out_features`` are this worker's.
+    """
+
+    bias: Tensor | None
+
+    def __init__(
+        self,
+        inputs: Shard,
+        parts: Sequence[Part],
+        *,
+        bias: bool,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        self.in_features = inputs.length
+        self.out_features = sum(part.outputs.length for part in parts)
+        self.inputs = inputs
+        self.parts = tuple(parts)
+        self.group = context.group
+        self.method = linear_method(context, prefix)
+        self.method.create_weights(self, context.dtype, context.device)
+        self.bias = None
+        if bias:
+            empty = torch.empty(self.out_features, dtype=context.dtype, device=context.device)
+            self.bias = nn.Parameter(empty, requires_grad=False)
+
+    def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
+        beside = prefix.rpartition(".")[0]
+        for name, parameter in self.named_parameters(recurse=False):
+            for part in self.parts:
+                yield (
+                    ".".join(filter(None, (beside, part.name, name))),
+                    Slot(self, self._full_shape(parameter, part), self._placer(parameter, part)),
+                )
+
+    def finish_loading(self) -> None:
+        self.method.process_weights_after_loading(self)
+
+    def _full_shape(self, parameter: Tensor, part: Part) -> tuple[int, ...]:
+        shape = list(parameter.shape)
+        output_dim, input_dim = _dims(parameter)
+        if output_dim is not None:
+            shape[output_dim] = rescale(part.outputs.full, self.out_features, shape[output_dim])
+        if input_dim is not None:
+            shape[input_dim] = rescale(self.inputs.full, self.in_features, shape[input_dim])
+        return tuple(shape)
+
+    def _placer(self, parameter: Tensor, part: Part) -> Callable[[Tensor], None]:
+        if len(self.parts) == 1 and self.group.size == 1:
+            return partial(keep_or_copy, parameter)
+
+        def place(tensor: Tensor) -> None:
+            output_dim, input_dim = _dims(parameter)
+            target = parameter.data
+            if output_dim is not None:
+                tensor = part.outputs.of(tensor, output_dim)
+                size = target.shape[output_dim]
+                offset = rescale(part.offset, self.out_features, size)
+                target = target.narrow(output_dim, offset, tensor.shape[output_dim])
+            if input_dim is not None:
+                tensor = self.inputs.of(tensor, input_dim)
+            target.copy_(tensor)
+
+        return place
+
+
+class ColumnParallelLinear(ShardedLinear):
+    """y = x W^T + b, the outputs shared out: [T, inputs] -> [T, outputs / group size]."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = False,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        part = Part(_own_name(prefix), even_shard(outputs, context.group, prefix), 0)
+        super().__init__(whole(inputs), (part,), bias=bias, context=context, prefix=prefix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, inputs] -> [T, this worker's outputs]."""
+        return self.method.apply(self, x, self.bias)
+
+
+class MergedColumnParallelLinear(ShardedLinear):
+    """Several column-parallel layers of one input as one multiplication.
+
+    ``outputs`` maps the name of each checkpoint layer to its number of outputs; this worker's
+    share of each follows the other in the result.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: dict[str, int],
+        *,
+        bias: bool = False,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        shards = {n: even_shard(size, context.group, n) for n, size in outputs.items()}
+        super().__init__(whole(inputs), _joined(shards), bias=bias, context=context, prefix=prefix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, inputs] -> [T, this worker's outputs of every part]."""
+        return self.method.apply(self, x, self.bias)
+
+
+class QKVParallelLinear(ShardedLinear):
+    """Queries, keys and values in one multiplication, shared out by heads.
+
+    [T, hidden] -> [T, (H + 2 K) * D] with this worker's H = ``num_heads`` and K =
+    ``num_kv_heads``. ``names`` are the checkpoint's layers.
+    """
+
+    def __init__(
+        self,
+        hidden: int,
+        head_dim: int,
+        num_heads: int,
+        num_kv_heads: int,
+        *,
+        bias: bool = False,
+        context: BuildContext,
+        prefix: str,
+        names: tuple[str, str, str] = ("q_proj", "k_proj", "v_proj"),
+    ) -> None:
+        heads = even_shard(num_heads, context.group, "the number of attention heads")
+        kv_heads = kv_head_shard(num_kv_heads, context.group)
+        self_heads = (heads, kv_heads, kv_heads)
+        shards = {
+            name: Shard(*(n * head_dim for n in shard))
+            for name, shard in zip(names, self_heads, strict=True)
+        }
+        super().__init__(whole(hidden), _joined(shards), bias=bias, context=context, prefix=prefix)
+        self.num_heads = heads.length
+        self.num_kv_heads = kv_heads.length
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, hidden] -> [T, (H + 2 K) * D]."""
+        return self.method.apply(self, x, self.bias)
+
+
+class RowParallelLinear(ShardedLinear):
+    """y = x W^T + b, the inputs shared out: takes what a column-parallel layer gives, and sums
+    over the group."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        bias: bool = False,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        part = Part(_own_name(prefix), whole(outputs), 0)
+        shard = even_shard(inputs, context.group, prefix)
+        super().__init__(shard, (part,), bias=bias, context=context, prefix=prefix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, this worker's inputs] -> [T, outputs]."""
+        # The bias must be in the sum once.
+        bias = self.bias if self.group.rank == 0 else None
+        return self.group.all_reduce(self.method.apply(self, x, bias))
+
+
+def linear_method(context: BuildContext, prefix: str) -> LinearMethod:
+    """The quantization's method for the layer at ``prefix``, or the plain one."""
+    method = None if context.quantization is None else context.quantization.linear_method(prefix)
+    return method or UnquantizedLinear()
+
+
+def _own_name(prefix: str) -> str:
+    return prefix.rpartition(".")[2]
+
+
+def _joined(shards: dict[str, Shard]) -> tuple[Part, ...]:
+    parts, offset = [], 0
+    for name, shard in shards.items():
+        parts.append(Part(name, shard, offset))
+        offset += shard.length
+    return tuple(parts)
+
+
+def _dims(parameter: Tensor) -> tuple[int | None, int | None]:
+    """(output dimension, input dimension) of a parameter."""
+    default_input = 1 if parameter.dim() > 1 else None
+    return getattr(parameter, "output_dim", 0), getattr(parameter, "input_dim", default_input)

@@ -1,0 +1,46 @@
+"""The gated feed-forward block, SwiGLU (arXiv 2002.05202)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from jackfield.compute import ops
+from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
+from jackfield.contracts.model import BuildContext
+from jackfield.errors import CheckpointError
+
+
+class GatedMLP(nn.Module):
+    """down(silu(gate(x)) * up(x)), gate and up as one multiplication."""
+
+    def __init__(
+        self,
+        hidden: int,
+        intermediate: int,
+        *,
+        bias: bool = False,
+        activation: str = "silu",
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        if activation not in ("silu", "swish"):
+            raise CheckpointError(
+                f"the activation {activation!r} is not supported here; "
+                f"try --model-impl transformers"
+            )
+        self.gate_up_proj = MergedColumnParallelLinear(
+            hidden,
+            {"gate_proj": intermediate, "up_proj": intermediate},
+            bias=bias,
+            context=context,
+            prefix=f"{prefix}.gate_up_proj",
+        )
+        self.down_proj = RowParallelLinear(
+            intermediate, hidden, bias=bias, context=context, prefix=f"{prefix}.down_proj"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, hidden] -> [T, hidden]."""
+        down: Tensor = self.down_proj(ops.silu_and_mul(self.gate_up_proj(x)))
+        return down

@@ -1,0 +1,247 @@
+"""The decoder that Llama, Mistral and Qwen share: pre-norm blocks of attention and gated MLP.
+
+Module names are those of the checkpoints, so that a tensor's name is the path to its place.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from jackfield.compute.layers.attention import Attention
+from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
+from jackfield.compute.layers.linear import QKVParallelLinear, RowParallelLinear
+from jackfield.compute.layers.mlp import GatedMLP
+from jackfield.compute.layers.model_config import ModelConfig
+from jackfield.compute.layers.norm import RMSNorm
+from jackfield.compute.layers.rotary import Rope, make_rope
+from jackfield.compute.weights import load_weights, weight_shapes
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+from jackfield.contracts.model import BuildContext
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderConfig:
+    """What the shared decoder is made from. ``sliding_windows`` has one entry a layer."""
+
+    vocab_size: int
+    hidden: int
+    intermediate: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    norm_eps: float
+    activation: str
+    tie_word_embeddings: bool
+    sliding_windows: tuple[int | None, ...]
+    qkv_bias: bool = False
+    output_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+
+    @classmethod
+    def read(
+        cls,
+        config: ModelConfig,
+        *,
+        head_dim: int | None = None,
+        sliding_windows: tuple[int | None, ...] | None = None,
+        qkv_bias: bool = False,
+        output_bias: bool = False,
+        mlp_bias: bool = False,
+        qk_norm: bool = False,
+    ) -> DecoderConfig:
+        """From the keys that all these models have, and what differs between them."""
+        num_heads = config.integer("num_attention_heads")
+        hidden = config.integer("hidden_size")
+        return cls(
+            vocab_size=config.integer("vocab_size"),
+            hidden=hidden,
+            intermediate=config.integer("intermediate_size"),
+            num_heads=num_heads,
+            num_kv_heads=config.integer("num_key_value_heads", num_heads),
+            head_dim=head_dim or config.integer("head_dim", hidden // num_heads),
+            norm_eps=config.number("rms_norm_eps", 1e-6),
+            activation=config.text("hidden_act", "silu"),
+            tie_word_embeddings=config.flag("tie_word_embeddings", False),
+            sliding_windows=sliding_windows or (None,) * config.integer("num_hidden_layers"),
+            qkv_bias=qkv_bias,
+            output_bias=output_bias,
+            mlp_bias=mlp_bias,
+            qk_norm=qk_norm,
+        )
+
+
+class DecoderAttention(nn.Module):
+    """Self-attention with grouped KV heads."""
+
+    def __init__(
+        self, config: DecoderConfig, layer: int, rope: Rope, context: BuildContext, prefix: str
+    ) -> None:
+        super().__init__()
+        width = config.num_heads * config.head_dim
+        self.qkv_proj = QKVParallelLinear(
+            config.hidden,
+            config.head_dim,
+            config.num_heads,
+            config.num_kv_heads,
+            bias=config.qkv_bias,
+            context=context,
+            prefix=f"{prefix}.qkv_proj",
+        )
+        self.o_proj = RowParallelLinear(
+            width,
+            config.hidden,
+            bias=config.output_bias,
+            context=context,
+            prefix=f"{prefix}.o_proj",
+        )
+        self.q_norm: RMSNorm | None = None
+        self.k_norm: RMSNorm | None = None
+        if config.qk_norm:
+            self.q_norm = RMSNorm(config.head_dim, eps=config.norm_eps, context=context)
+            self.k_norm = RMSNorm(config.head_dim, eps=config.norm_eps, context=context)
+        spec = AttentionSpec(
+            layer=layer,
+            num_heads=self.qkv_proj.num_heads,
+            num_kv_heads=self.qkv_proj.num_kv_heads,
+            head_dim=config.head_dim,
+            scale=config.head_dim**-0.5,
+            sliding_window=config.sliding_windows[layer],
+        )
+        self.attention = Attention(spec, context, rope, self.q_norm, self.k_norm)
+
+    def forward(self, x: Tensor, positions: Tensor, batch: AttentionBatch) -> Tensor:
+        """[T, hidden] -> [T, hidden]."""
+        attended: Tensor = self.o_proj(self.attention(self.qkv_proj(x), positions, batch))
+        return attended
+
+
+class DecoderLayer(nn.Module):
+    """One block; the residual travels beside the normalized stream."""
+
+    def __init__(
+        self, config: DecoderConfig, layer: int, rope: Rope, context: BuildContext, prefix: str
+    ) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
+        self.self_attn = DecoderAttention(config, layer, rope, context, f"{prefix}.self_attn")
+        self.post_attention_layernorm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
+        self.mlp = GatedMLP(
+            config.hidden,
+            config.intermediate,
+            bias=config.mlp_bias,
+            activation=config.activation,
+            context=context,
+            prefix=f"{prefix}.mlp",
+        )
+
+    def forward(
+        self, x: Tensor, residual: Tensor | None, positions: Tensor, batch: AttentionBatch
+    ) -> tuple[Tensor, Tensor]:
+        """What the block adds, and the sum of all before, both [T, hidden]."""
+        if residual is None:
+            normed, residual = self.input_layernorm(x), x
+        else:
+            normed, residual = self.input_layernorm(x, residual)
+        attended = self.self_attn(normed, positions, batch)
+        normed, residual = self.post_attention_layernorm(attended, residual)
+        return self.mlp(normed), residual
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks, final norm."""
+
+    def __init__(
+        self, config: DecoderConfig, values: Mapping[str, object], context: BuildContext
+    ) -> None:
+        super().__init__()
+        rope = make_rope(
+            values,
+            head_dim=config.head_dim,
+            max_positions=context.max_model_len,
+            device=context.device,
+        )
+        self.embed_tokens = VocabParallelEmbedding(
+            config.vocab_size, config.hidden, context=context
+        )
+        self.layers = nn.ModuleList(
+            DecoderLayer(config, layer, rope, context, f"model.layers.{layer}")
+            for layer in range(len(config.sliding_windows))
+        )
+        self.norm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
+
+    def forward(self, ids: Tensor, positions: Tensor, batch: AttentionBatch) -> Tensor:
+        """int64 [T] -> [T, hidden]."""
+        x, residual = self.embed_tokens(ids), None
+        for layer in self.layers:
+            x, residual = layer(x, residual, positions, batch)
+        normed: Tensor = self.norm(x, residual)[0]
+        return normed
+
+
+class DecoderForCausalLM(nn.Module, ABC):
+    """Implements ``Model``; a model class says which decoder it is."""
+
+    api_version: ClassVar[int] = 1
+
+    # Old checkpoints store the frequencies, which follow from config.json.
+    _ignorable: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)
+
+    def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
+        super().__init__()
+        described = self.describe(ModelConfig(config))
+        self.model = Decoder(described, config, context)
+        tied = described.tie_word_embeddings
+        self.lm_head = LMHead(
+            described.vocab_size,
+            described.hidden,
+            context=context,
+            prefix="lm_head",
+            tied=self.model.embed_tokens if tied else None,
+        )
+        # Some tied checkpoints have the head's copy too.
+        self._ignored = (*self._ignorable, r"^lm_head\.weight$") if tied else self._ignorable
+        self._attentions = [m for m in self.model.modules() if isinstance(m, Attention)]
+        self.attention_specs = tuple(attention.spec for attention in self._attentions)
+
+    @staticmethod
+    @abstractmethod
+    def describe(config: ModelConfig) -> DecoderConfig:
+        """The decoder that ``config.json`` asks for."""
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return weight_shapes(self)
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        load_weights(self, weights, ignorable=self._ignored)
+
+    def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
+        for attention, kv in zip(self._attentions, layers, strict=True):
+            attention.bind_kv(kv)
+
+    def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
+        hidden: Tensor = self.model(ids, positions, attention)
+        return hidden
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.lm_head(hidden)
+        return logits
+
+
+def qwen_windows(config: ModelConfig) -> tuple[int | None, ...]:
+    """Qwen's windows: off unless ``use_sliding_window``; then by ``layer_types``, or from layer
+    ``max_window_layers`` on."""
+    num_layers = config.integer("num_hidden_layers")
+    if not config.flag("use_sliding_window", False):
+        return (None,) * num_layers
+    window = config.integer("sliding_window", 4096)
+    kinds = config.texts("layer_types")
+    if kinds is None:
+        first = config.integer("max_window_layers", 28)
+        return tuple(window if layer >= first else None for layer in range(num_layers))
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
