@@ -14,7 +14,7 @@ from jackfield.server.chat_request import ChatRequest, check_messages
 from jackfield.server.door import Frontend, new_id
 from jackfield.server.generation_route import Prepared
 from jackfield.server.request_fields import check_stream_options, settle_best_of
-from jackfield.server.sampling import sampling_params
+from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import respelled, settle_spellings
 from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
@@ -57,6 +57,7 @@ class Chat:
         sampling = self._sampling(request)
         kwargs = template_kwargs(request)
         rendered = self._render(request, tools, kwargs)
+        room = self._frontend.llm.max_model_len - len(rendered.token_ids)
         request_id = new_id("chatcmpl-") if header_id is None else f"chatcmpl-{header_id}"
         if request.request_id is not None:
             request_id = f"chatcmpl-{request.request_id}"
@@ -65,7 +66,7 @@ class Chat:
         generation = GenerationRequest(
             request_id=request_id,
             prompt_token_ids=rendered.token_ids,
-            sampling=sampling,
+            sampling=fitted(sampling, request, room),
             prompt_text=rendered.text,
             parse=parse,
             tools=tools,

@@ -18,7 +18,7 @@ from jackfield.server.completion_request import CompletionRequest, split_prompts
 from jackfield.server.door import Frontend, new_id
 from jackfield.server.generation_route import Prepared
 from jackfield.server.request_fields import check_stream_options, settle_best_of
-from jackfield.server.sampling import sampling_params
+from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import respelled, settle_spellings
 from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
@@ -58,11 +58,12 @@ class Completions:
         if request.request_id is not None:
             request_id = f"cmpl-{request.request_id}"
         shape = self._shape(request, request_id, model, encoded)
+        max_model_len = self._frontend.llm.max_model_len
         requests = [
             GenerationRequest(
                 request_id=request_id if len(encoded) == 1 else f"{request_id}-{index}",
                 prompt_token_ids=ids,
-                sampling=sampling,
+                sampling=fitted(sampling, request, max_model_len - len(ids)),
                 prompt_text=text,
                 priority=request.priority or 0,
                 cache_salt=request.cache_salt,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
@@ -76,8 +77,12 @@ def serve(options: ServerOptions, plan: ServingPlan, registry: Registry) -> int:
         asyncio.run(llm.stop())
         raise
     phases.append(("server: application", imported, time.monotonic()))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status, error = runner.run(service.run())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            status, error = runner.run(service.run())
+    finally:
+        if options.uds is not None:
+            Path(options.uds).unlink(missing_ok=True)
     if error is not None:
         log.error("%s", error)
     return status

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.errors import RequestError
 from jackfield.server.request_fields import RequestFields
@@ -30,6 +32,15 @@ def sampling_params(
         values["logit_bias"] = _logit_bias(request.logit_bias)
     values.update(overrides)
     return SamplingParams(**values)
+
+
+def fitted(sampling: SamplingParams, request: RequestFields, room: int) -> SamplingParams:
+    """A ``max_tokens`` that the client did not ask for is no more than the context has room for."""
+    if request.max_tokens is not None or sampling.max_tokens is None:
+        return sampling
+    if sampling.max_tokens <= room or room < 1:
+        return sampling
+    return msgspec.structs.replace(sampling, max_tokens=room)
 
 
 def _logit_bias(bias: Mapping[str, float]) -> dict[int, float]:

@@ -50,7 +50,7 @@ def _source(kind: str, name: str, registry: Registry) -> str:
     for entry in registry.list(kind):
         if entry.name.replace("-", "_") == wanted:
             return f"{entry.distribution} {entry.version}"
-    return "not installed"
+    return "given at the start"
 
 
 def report(plan: ServingPlan, ready: EngineReady, plugins: str) -> Iterator[str]:

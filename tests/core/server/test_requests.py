@@ -194,6 +194,15 @@ async def test_the_checkpoints_defaults_hold_where_the_request_is_silent() -> No
     assert (sampling.temperature, sampling.top_k, sampling.max_tokens) == (0.6, 3, None)
 
 
+async def test_a_default_length_is_cut_to_the_context_and_a_wish_is_not() -> None:
+    llm = FakeLLM(plan=FakePlan(generation_defaults={"max_tokens": 2048}), max_model_len=50)
+    async with in_process(llm) as http:
+        await http.post(TEXT, json={"prompt": "0123456789"})
+        await http.post(CHAT, json={"messages": [{"role": "user", "content": "0123"}]})
+        await http.post(TEXT, json={"prompt": "0123456789", "max_tokens": 45})
+    assert [request.sampling.max_tokens for request in llm.requests] == [40, 40, 45]
+
+
 async def test_echo_without_tokens_repeats_the_prompt_alone() -> None:
     body = {"prompt": "hey", "echo": True, "max_tokens": 0, "logprobs": 0}
     async with in_process(FakeLLM()) as http:
