@@ -47,7 +47,7 @@ class Call:
     arguments: dict[str, Any]
 
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.sampled_from(
+TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.sampled_from(
     [
         '"',
         "\\",
@@ -60,7 +60,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12) | st.samp
         "null",
     ]
 )
-SCALARS = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | TEXT
+SCALARS: st.SearchStrategy[Any] = st.none() | st.booleans() | st.integers(-(2**40), 2**40) | TEXT
 SCALARS |= st.floats(allow_nan=False, allow_infinity=False, width=32)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)
