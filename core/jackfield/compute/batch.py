@@ -1,0 +1,180 @@
+"""From the engine's batch to the tensors of one step: one upload, then views and gathers.
+
+Two layouts. A *decode* step (every sequence computes one token and samples the next) is closed
+on the device: row and position say everything, which is what a captured graph needs. A *mixed*
+step brings its token-to-sequence arrays from the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jackfield.compute.row_state import RowState
+from jackfield.contracts.attention import AttentionBatch
+from jackfield.contracts.work import Int32Array, ScheduledBatch
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """The step on the device: T tokens, of which N are sampled from.
+
+    ``ids`` int64 [T]. ``sample_index`` int64 [N]: the tokens whose logits are needed, None for
+    all T in order. ``sample_rows``, ``sample_positions`` int64 [N]: where the sampled id goes.
+    """
+
+    ids: Tensor
+    attention: AttentionBatch
+    sample_index: Tensor | None
+    sample_rows: Tensor
+    sample_positions: Tensor
+
+
+def is_decode(batch: ScheduledBatch) -> bool:
+    """Whether every sequence computes one token and samples the next."""
+    return len(batch.rows) > 0 and bool(batch.samples.all()) and int(batch.num_tokens.max()) == 1
+
+
+def pack_decode(
+    batch: ScheduledBatch, state: RowState, size: int, num_changes: int, with_changes: bool = True
+) -> Int32Array:
+    """A decode step as int32 [2 * size + 2 * num_changes]: rows, positions, changed places of
+    the block table, block ids. Padding is the dummy row at position -1, and block id 0 for it.
+    ``with_changes`` is false where the step's block changes were applied before.
+    """
+    n = len(batch.rows)
+    packed = np.zeros(2 * (size + num_changes), dtype=np.int32)
+    packed[:n] = batch.rows
+    packed[n:size] = state.dummy_row
+    packed[size : size + n] = batch.first_positions
+    packed[size + n : 2 * size] = -1
+    if num_changes:
+        places, blocks = packed[2 * size :].reshape(2, num_changes)
+        places[:] = state.dummy_row * state.max_blocks
+        changes = batch.new_blocks[: None if with_changes else 0]
+        places[: len(changes)] = state.block_places(changes)
+        blocks[: len(changes)] = changes[:, 2]
+    return packed
+
+
+def pack_padding(state: RowState, size: int) -> Int32Array:
+    """``pack_decode`` of nothing but padding, with room for ``size`` block changes."""
+    empty = np.empty(0, dtype=np.int32)
+    nothing = ScheduledBatch(
+        0, (), empty, empty, empty, empty.astype(np.bool_), empty.reshape(0, 3)
+    )
+    return pack_decode(nothing, state, size, size)
+
+
+def decode_inputs(
+    packed: Tensor,
+    state: RowState,
+    *,
+    size: int,
+    num_changes: int,
+    max_seq_len: int,
+    query_starts: Tensor,
+    host_lens: tuple[tuple[int, int], ...] | None = None,
+) -> StepInputs:
+    """Applies the block changes and builds the step from ``pack_decode``'s array.
+
+    ``query_starts`` is int32 0 .. size. Reads no value on the host, so that it can be captured.
+    """
+    if num_changes:
+        places, blocks = packed[2 * size :].view(2, num_changes)
+        state.set_blocks(places, blocks)
+    rows32, first = packed[:size], packed[size : 2 * size]
+    rows = rows32.long()
+    seq_lens = first + 1
+    following = seq_lens.long()
+    positions = first.clamp_min(0).long()
+    attention = AttentionBatch(
+        rows=rows32,
+        query_starts=query_starts,
+        seq_lens=seq_lens,
+        block_table=state.block_table,
+        slots=state.gather_slots(rows, positions),
+        positions=positions,
+        num_seqs=size,
+        num_tokens=size,
+        num_decodes=size,
+        max_query_len=1,
+        max_seq_len=max_seq_len,
+        fresh=True,
+        host_lens=host_lens,
+    )
+    ids = state.gather_ids(rows, positions)
+    return StepInputs(ids, attention, None, rows, following)
+
+
+def pack_mixed(batch: ScheduledBatch, state: RowState) -> Int32Array:
+    """Any step as one int32 array, in the order in which ``mixed_inputs`` takes it apart."""
+    num_tokens, first, rows = batch.num_tokens, batch.first_positions, batch.rows
+    ends = np.cumsum(num_tokens, dtype=np.int32)
+    starts = ends - num_tokens
+    sampled = batch.samples
+    total = int(ends[-1]) if len(ends) else 0
+    return np.concatenate(
+        [
+            state.block_places(batch.new_blocks),
+            batch.new_blocks[:, 2],
+            rows,
+            first + num_tokens,
+            np.zeros(1, dtype=np.int32),
+            ends,
+            np.repeat(rows, num_tokens),
+            np.arange(total, dtype=np.int32) - np.repeat(starts - first, num_tokens),
+            ends[sampled] - 1,
+            rows[sampled],
+            (first + num_tokens)[sampled],
+        ]
+    ).astype(np.int32, copy=False)
+
+
+def mixed_inputs(
+    packed: Tensor, batch: ScheduledBatch, state: RowState, *, with_host_lens: bool
+) -> StepInputs:
+    """Applies the block changes and builds the step from ``pack_mixed``'s array."""
+    num_seqs, total = len(batch.rows), batch.total_tokens
+    num_samples = int(batch.samples.sum())
+    seq_lens_host = batch.first_positions + batch.num_tokens
+    num_decodes = int((batch.num_tokens == 1).sum())
+    c = len(batch.new_blocks)
+    lengths = [c, c, num_seqs, num_seqs, num_seqs + 1, total, total, *[num_samples] * 3]
+    parts = packed.split(lengths)
+    if c:
+        state.set_blocks(parts[0], parts[1])
+    token_rows, positions = parts[5].long(), parts[6].long()
+    host_lens = None
+    if with_host_lens:
+        host_lens = tuple(zip(batch.num_tokens.tolist(), seq_lens_host.tolist(), strict=True))
+    attention = AttentionBatch(
+        rows=parts[2],
+        query_starts=parts[4],
+        seq_lens=parts[3],
+        block_table=state.block_table,
+        slots=state.gather_slots(token_rows, positions),
+        positions=positions,
+        num_seqs=num_seqs,
+        num_tokens=total,
+        num_decodes=num_decodes,
+        max_query_len=int(batch.num_tokens.max()),
+        max_seq_len=int(seq_lens_host.max()),
+        fresh=not batch.first_positions[num_decodes:].any(),
+        host_lens=host_lens,
+    )
+    return StepInputs(
+        ids=state.gather_ids(token_rows, positions),
+        attention=attention,
+        sample_index=None if num_samples == total else parts[7].long(),
+        sample_rows=parts[8].long(),
+        sample_positions=parts[9].long(),
+    )
+
+
+def count_up(n: int, device: torch.device) -> Tensor:
+    """int32 0 .. n, the query starts of decode steps."""
+    return torch.arange(n + 1, dtype=torch.int32, device=device)

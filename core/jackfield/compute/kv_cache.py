@@ -1,0 +1,132 @@
+"""How many KV blocks fit, and the tensors that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+
+import torch
+
+from jackfield.compute.transfer import device_zeros
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.attention import AttentionBackend, AttentionSpec, KVLayer
+from jackfield.errors import ConfigError
+
+_GIB = 1 << 30
+_WORKSPACE_BYTES = 256 << 20
+"""Libraries' workspaces and captured graphs, on a GPU."""
+
+LOGPROB_SLICE_BYTES = 64 << 20
+"""Float32 logits of prompt positions that may exist at once."""
+
+
+def bytes_per_block(
+    specs: Sequence[AttentionSpec], backend: AttentionBackend, dtype: torch.dtype
+) -> int:
+    """Bytes of one block's keys and values over all layers."""
+    sizes = (prod(backend.kv_shape(1, spec.num_kv_heads, spec.head_dim)) for spec in specs)
+    return 2 * sum(sizes) * dtype.itemsize
+
+
+def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: int) -> int:
+    """An upper bound of what one step needs beside weights and KV, from the model's sizes.
+
+    A token holds at once: the residual, its norm and two more of the hidden size; the merged
+    gate and up projections and their product; queries, keys, values and the attention output.
+    The logits of all rows exist in the model's dtype and twice in float32.
+    """
+    text = text_config(config)
+    hidden = _size(text, "hidden_size", 4096)
+    heads = _size(text, "num_attention_heads", 32)
+    head_dim = _size(text, "head_dim", hidden // heads)
+    experts = _size(text, "num_experts_per_tok", 1)
+    inner = max(
+        _size(text, "intermediate_size", 4 * hidden),
+        experts * _size(text, "moe_intermediate_size", 0),
+    )
+    per_token = 4 * hidden + 3 * inner + 4 * heads * head_dim
+    logits = plan.max_num_seqs * vocabulary_size(config) * (itemsize + 8)
+    tokens = max(plan.max_num_batched_tokens, plan.max_num_seqs)
+    return tokens * per_token * itemsize + logits + 3 * LOGPROB_SLICE_BYTES
+
+
+def text_config(config: Mapping[str, object]) -> Mapping[str, object]:
+    """The part of a checkpoint's config that describes its language model."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, Mapping) else config
+
+
+def vocabulary_size(config: Mapping[str, object]) -> int:
+    """Rows of the embedding."""
+    return _size(text_config(config), "vocab_size", 262_144)
+
+
+def num_kv_blocks(
+    plan: WorkerPlan,
+    block_bytes: int,
+    reserve_bytes: int,
+    memory: tuple[int, int],
+    *,
+    on_cpu: bool,
+) -> int:
+    """KV blocks, block 0 (for padding) included: what memory allows, and not more than
+    ``max_num_seqs`` sequences of full length can use.
+
+    ``memory``: (free, total) bytes after the weights are loaded. Raises ``ConfigError`` where
+    not even one sequence of ``max_model_len`` fits.
+    """
+    per_sequence = -(-plan.max_model_len // plan.block_size)
+    if plan.num_blocks_override is not None:
+        num_blocks = plan.num_blocks_override
+    else:
+        budget = plan.cpu_kv_cache_bytes
+        if not on_cpu:
+            free, total = memory
+            used = total - free
+            budget = int(total * plan.gpu_memory_utilization) - used
+            budget -= reserve_bytes + _WORKSPACE_BYTES
+        num_blocks = min(max(budget, 0) // block_bytes, plan.max_num_seqs * per_sequence + 1)
+    if num_blocks - 1 < per_sequence:
+        raise ConfigError(_too_small(plan, num_blocks, block_bytes, on_cpu))
+    return num_blocks
+
+
+def _too_small(plan: WorkerPlan, num_blocks: int, block_bytes: int, on_cpu: bool) -> str:
+    tokens = max(num_blocks - 1, 0) * plan.block_size
+    if plan.num_blocks_override is not None:
+        more = "raise --num-gpu-blocks-override"
+    elif on_cpu:
+        more = "raise --cpu-kv-cache-gib"
+    else:
+        more = "raise --gpu-memory-utilization"
+    size = num_blocks * block_bytes / _GIB
+    head = (
+        f"the KV cache ({size:.2f} GiB) holds {tokens} tokens, but one request may have"
+        f" {plan.max_model_len}: {more}"
+    )
+    return f"{head} or set --max-model-len to at most {tokens}" if tokens else head
+
+
+def allocate_kv(
+    specs: Sequence[AttentionSpec],
+    backend: AttentionBackend,
+    num_blocks: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[KVLayer, ...]:
+    """Zeroed keys and values of every layer: what was never written must be finite, because
+    a masked score is still multiplied."""
+    layers = []
+    for spec in specs:
+        shape = backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)
+        layers.append(
+            KVLayer(device_zeros(shape, dtype, device), device_zeros(shape, dtype, device))
+        )
+    return tuple(layers)
+
+
+def _size(config: Mapping[str, object], name: str, default: int) -> int:
+    value = config.get(name)
+    if isinstance(value, (list, tuple)):
+        return max((v for v in value if isinstance(v, int)), default=default)
+    return value if isinstance(value, int) else default

@@ -1,0 +1,322 @@
+"""One step on the device: from the engine's batch to sampled ids, without waiting."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jackfield.compute.batch import (
+    StepInputs,
+    count_up,
+    decode_inputs,
+    is_decode,
+    mixed_inputs,
+    pack_decode,
+    pack_mixed,
+    pack_padding,
+)
+from jackfield.compute.cuda_graphs import (
+    CudaGraphRecorder,
+    DecodeGraphs,
+    GraphRecorder,
+    graph_sizes,
+)
+from jackfield.compute.kv_cache import (
+    LOGPROB_SLICE_BYTES,
+    activation_bytes,
+    allocate_kv,
+    bytes_per_block,
+    num_kv_blocks,
+)
+from jackfield.compute.logit_rules import LogitRules
+from jackfield.compute.logprobs import logprobs_of, prompt_logprobs
+from jackfield.compute.pending import CopiedStep, OutputLogprobs, PromptLogprobs
+from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState
+from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
+from jackfield.compute.transfer import Uploads
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.attention import AttentionBackend
+from jackfield.contracts.model import Model
+from jackfield.contracts.platform import Platform
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.work import (
+    AdmittedRow,
+    Int32Array,
+    KVCapacity,
+    PendingStep,
+    ScheduledBatch,
+)
+
+Failures = tuple[tuple[int, str], ...]
+
+
+class ModelRunner:
+    """Runs a loaded model over the batch state of one device. Called from one thread."""
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        platform: Platform,
+        model: Model,
+        backend: AttentionBackend,
+        device: torch.device,
+        recorder: GraphRecorder | None = None,
+    ) -> None:
+        self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
+        self._device = device
+        self._on_host = device.type == "cpu"
+        self._recorder = recorder
+        self._uploads = Uploads(device)
+        self._state = RowState(
+            max_num_seqs=plan.max_num_seqs,
+            max_model_len=plan.max_model_len,
+            block_size=plan.block_size,
+            device=device,
+            uploads=self._uploads,
+        )
+        self._rules = LogitRules(self._state, self._uploads)
+        self._query_starts = count_up(plan.max_num_seqs, device)
+        self._graphs: DecodeGraphs | None = None
+        self._logits_width = 0
+
+    @torch.inference_mode()
+    def start(self) -> KVCapacity:
+        """Sizes and allocates the KV cache, runs one token, captures the greedy graphs.
+
+        Raises ``ConfigError`` where the KV cache cannot hold one sequence.
+        """
+        notes = []
+        num_blocks, size = self._allocate_kv()
+        tokens = (num_blocks - 1) * self._plan.block_size
+        notes.append(f"KV cache: {tokens} tokens in {num_blocks} blocks, {size / 2**30:.2f} GiB")
+        self._logits_width = self._run_one_token()
+        recorder = self._recorder
+        if recorder is None and self._device.type == "cuda":
+            recorder = CudaGraphRecorder(self._device)
+        if recorder and self._backend.supports_graphs and not self._plan.enforce_eager:
+            self._graphs = DecodeGraphs(
+                graph_sizes(self._plan.max_num_seqs, self._plan.max_graph_batch),
+                recorder,
+                self._captured_step,
+                lambda n: pack_padding(self._state, n),
+                self._uploads,
+                self._device,
+            )
+            self._graphs.capture(GREEDY)
+            notes.append(f"CUDA graphs: {len(self._graphs)} decode sizes")
+        return KVCapacity(
+            num_blocks=num_blocks,
+            logits_width=self._logits_width,
+            steps_in_flight=self._plan.steps_in_flight or self._platform.steps_in_flight,
+            notes=tuple(notes),
+        )
+
+    @torch.inference_mode()
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues one step. On the CPU the step is computed when this returns."""
+        failed = self._admit(batch.admitted)
+        if len(batch.rows) == 0:
+            if len(batch.new_blocks):
+                self._state.apply_blocks(batch.new_blocks)
+            return CopiedStep(batch, None, failed=failed)
+        positions = batch.first_positions + batch.num_tokens
+        rows = batch.rows
+        decode = is_decode(batch)
+        if not decode:
+            rows, positions = rows[batch.samples], positions[batch.samples]
+        flags = self._state.flags_of_rows(rows, positions)
+        mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
+        if decode and self._graphs is not None and not flags & RARE:
+            size = self._graphs.size_for(len(rows))
+            if size is not None:
+                ids = self._replay(batch, self._graphs, size, mode)
+                return CopiedStep(batch, ids, failed=failed)
+        inputs = self._inputs(batch, decode)
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        prompt = None if decode else self._prompt_logprobs(batch, hidden)
+        if len(rows) == 0:
+            return CopiedStep(batch, None, None, prompt, failed)
+        if inputs.sample_index is not None:
+            hidden = hidden.index_select(0, inputs.sample_index)
+        logits = self._model.compute_logits(hidden)
+        ids, output = self._sample(logits, inputs, rows, positions, flags, mode)
+        return CopiedStep(batch, ids, output, prompt, failed)
+
+    # --- the parts of a step -----------------------------------------------------------
+
+    def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
+        if not decode:
+            packed = self._uploads.upload(pack_mixed(batch, self._state))
+            return mixed_inputs(packed, batch, self._state, with_host_lens=self._on_host)
+        size, num_changes = len(batch.rows), len(batch.new_blocks)
+        seq_lens = batch.first_positions + 1
+        packed = self._uploads.upload(pack_decode(batch, self._state, size, num_changes))
+        return decode_inputs(
+            packed,
+            self._state,
+            size=size,
+            num_changes=num_changes,
+            max_seq_len=int(seq_lens.max()),
+            query_starts=self._query_starts[: size + 1],
+            host_lens=tuple((1, n) for n in seq_lens.tolist()) if self._on_host else None,
+        )
+
+    def _sample(
+        self,
+        logits: Tensor,
+        inputs: StepInputs,
+        rows: Int32Array,
+        positions: Int32Array,
+        flags: int,
+        mode: SamplingMode,
+    ) -> tuple[Tensor, OutputLogprobs | None]:
+        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some."""
+        raw, index, asked = None, None, np.empty(0, dtype=np.intp)
+        if flags & RowFlag.LOGPROBS:
+            asked = np.flatnonzero(self._state.flags[rows] & int(RowFlag.LOGPROBS))
+            index = self._uploads.upload(asked.astype(np.int32)).long()
+            raw = logits.index_select(0, index)
+        if flags & CHANGES_LOGITS:
+            logits = logits.float()
+            length = int(positions.max())
+            self._rules.apply(logits, rows, inputs.sample_rows, inputs.sample_positions, length)
+        ids = self._choose(logits, inputs, mode)
+        if raw is None or index is None:
+            return ids, None
+        asked_rows = rows[asked].tolist()
+        num_tops = [self._state.sampling[row].logprobs or 0 for row in asked_rows]
+        chosen = ids.index_select(0, index).long().clamp_min(0)
+        tensors = logprobs_of(raw, chosen, max(num_tops))
+        return ids, OutputLogprobs(tensors, asked_rows, num_tops)
+
+    def _choose(self, logits: Tensor, inputs: StepInputs, mode: SamplingMode) -> Tensor:
+        """Samples and writes the ids to the rows. int32 [N], -1 where there is no choice."""
+        sampling = None if mode == GREEDY else self._state.gather_sampling(inputs.sample_rows)
+        ids, possible = sample(logits, sampling, inputs.sample_positions, mode)
+        self._state.write_ids(inputs.sample_rows, inputs.sample_positions, ids)
+        return torch.where(possible, ids, -1).to(torch.int32)
+
+    def _prompt_logprobs(self, batch: ScheduledBatch, hidden: Tensor) -> PromptLogprobs | None:
+        """Logprobs of the prompt tokens that follow the prompt positions of this step."""
+        state = self._state
+        asked = np.flatnonzero(state.flags[batch.rows] & int(RowFlag.PROMPT_LOGPROBS))
+        if len(asked) == 0:
+            return None
+        first = batch.first_positions
+        left = state.num_prompt_tokens[batch.rows] - 1 - first
+        counts = np.minimum(batch.num_tokens, left)
+        asked = asked[counts[asked] > 0]
+        if len(asked) == 0:
+            return None
+        starts = np.cumsum(batch.num_tokens) - batch.num_tokens
+        places = [np.arange(starts[i], starts[i] + counts[i]) for i in asked]
+        positions = [np.arange(first[i] + 1, first[i] + 1 + counts[i]) for i in asked]
+        rows = np.repeat(batch.rows[asked], counts[asked])
+        packed = np.concatenate([*places, *positions, rows]).astype(np.int32)
+        place, position, row = self._uploads.upload(packed).long().view(3, -1)
+        asked_rows = batch.rows[asked].tolist()
+        num_tops = [state.sampling[i].prompt_logprobs or 0 for i in asked_rows]
+        tensors = prompt_logprobs(
+            hidden.index_select(0, place),
+            state.gather_ids(row, position),
+            self._model.compute_logits,
+            max(num_tops),
+            max(1, LOGPROB_SLICE_BYTES // (4 * self._logits_width)),
+        )
+        begins = (first[asked] + 1).tolist()
+        return PromptLogprobs(tensors, asked_rows, counts[asked].tolist(), begins, num_tops)
+
+    def _replay(
+        self, batch: ScheduledBatch, graphs: DecodeGraphs, size: int, mode: SamplingMode
+    ) -> Tensor:
+        """A decode step by its graph; int32 [N] that the next step overwrites."""
+        if len(batch.new_blocks) > size:
+            self._state.apply_blocks(batch.new_blocks)
+            packed = pack_decode(batch, self._state, size, size, with_changes=False)
+        else:
+            packed = pack_decode(batch, self._state, size, size)
+        return graphs.run(packed, size, mode)[: len(batch.rows)]
+
+    def _captured_step(self, packed: Tensor, size: int, mode: SamplingMode, out: Tensor) -> None:
+        """What a graph holds: a decode step that reads nothing but ``packed`` and the state."""
+        inputs = decode_inputs(
+            packed,
+            self._state,
+            size=size,
+            num_changes=size,
+            max_seq_len=self._plan.max_model_len,
+            query_starts=self._query_starts[: size + 1],
+        )
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        out.copy_(self._choose(self._model.compute_logits(hidden), inputs, mode))
+
+    # --- admission and start -----------------------------------------------------------
+
+    def _admit(self, admitted: tuple[AdmittedRow, ...]) -> Failures:
+        """Writes new rows. One that cannot be served fails alone, and its row is made harmless:
+        an id outside the vocabulary would end the whole step."""
+        failed: list[tuple[int, str]] = []
+        rows = []
+        for new in admitted:
+            message = self._refusal(new)
+            if message is not None:
+                failed.append((new.row, message))
+                harmless = np.zeros(min(len(new.token_ids), self._plan.max_model_len), np.int32)
+                new = AdmittedRow(new.row, harmless, new.num_prompt_tokens, TokenSampling())
+            rows.append(new)
+        self._state.admit(rows)
+        return tuple(failed)
+
+    def _refusal(self, new: AdmittedRow) -> str | None:
+        """Why a request cannot be served; the front checks the same before."""
+        if len(new.token_ids) > self._plan.max_model_len:
+            return f"{len(new.token_ids)} tokens are more than max_model_len"
+        sampling = new.sampling
+        named = [
+            *(token for token, _ in sampling.logit_bias),
+            *(sampling.allowed_token_ids or ()),
+            *sampling.min_tokens_ids,
+            *(token for word in sampling.bad_words for token in word),
+        ]
+        lowest = min(min(named, default=0), int(new.token_ids.min(initial=0)))
+        highest = max(max(named, default=0), int(new.token_ids.max(initial=0)))
+        if lowest < 0 or highest >= self._logits_width:
+            outside = lowest if lowest < 0 else highest
+            return f"token id {outside} is outside the vocabulary of {self._logits_width}"
+        return None
+
+    def _allocate_kv(self) -> tuple[int, int]:
+        """(number of blocks, bytes)."""
+        plan, dtype = self._plan, getattr(torch, self._plan.dtype)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        specs = self._model.attention_specs
+        block_bytes = bytes_per_block(specs, self._backend, dtype)
+        num_blocks = num_kv_blocks(
+            plan,
+            block_bytes,
+            activation_bytes(plan.config, plan, dtype.itemsize),
+            self._platform.memory(self._device),
+            on_cpu=self._on_host,
+        )
+        self._model.bind_kv(allocate_kv(specs, self._backend, num_blocks, dtype, self._device))
+        return num_blocks, num_blocks * block_bytes
+
+    def _run_one_token(self) -> int:
+        """Runs the dummy row's first token, so that what is lazy is ready. The logits' width."""
+        rows, zero = np.array([self._state.dummy_row], np.int32), np.zeros(1, np.int32)
+        batch = ScheduledBatch(
+            step=0,
+            admitted=(),
+            rows=rows,
+            num_tokens=zero + 1,
+            first_positions=zero,
+            samples=np.ones(1, dtype=np.bool_),
+            new_blocks=np.empty((0, 3), dtype=np.int32),
+        )
+        inputs = self._inputs(batch, decode=True)
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        logits = self._model.compute_logits(hidden)
+        self._choose(logits, inputs, GREEDY)
+        return int(logits.shape[-1])

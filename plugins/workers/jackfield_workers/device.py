@@ -1,0 +1,152 @@
+"""One device: finds the plugins by the plan's names, loads the model, runs its steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, cast
+
+import torch
+
+from jackfield.checkpoint import architectures
+from jackfield.compute.model_runner import ModelRunner
+from jackfield.compute.weights import read_weights
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.attention import AttentionBackend
+from jackfield.contracts.loading import CheckpointFiles, LoadFormat
+from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
+from jackfield.contracts.platform import Platform
+from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch
+from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
+from jackfield.registry import Registry
+from jackfield_workers.threads import physical_cores
+
+_OUR_MODELS = ("auto", "jackfield", "vllm")
+_ANY_MODEL = "transformers"
+
+
+class DeviceWorker:
+    """The worker of every platform that torch knows."""
+
+    name: ClassVar[str] = "device"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self) -> None:
+        self._runner: ModelRunner | None = None
+
+    @torch.inference_mode()
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        """Loads the model and sizes the KV cache. Raises ``ConfigError`` for what cannot work."""
+        story = _Story()
+        registry = Registry(plan.plugin_sources)
+        platform: Platform = registry.load("platforms", plan.device)()
+        device = platform.device(0)
+        torch.manual_seed(plan.seed)
+        if device.type == "cpu":
+            torch.set_num_threads(plan.num_threads or physical_cores())
+        dtype = _dtype(plan.dtype)
+        backend_name = plan.attention_backend
+        if backend_name == "auto":
+            backend_name = platform.default_attention_backend
+        backend_class = registry.load("attention_backends", backend_name)
+        backend: AttentionBackend = backend_class(device, dtype, plan.block_size)
+        with story.phase("model built"):
+            model = _build_model(plan, registry, backend, device, dtype)
+        with story.phase("weights loaded"):
+            files = CheckpointFiles(Path(plan.model), plan.config, plan.show_progress)
+            load_format: LoadFormat = registry.load("load_formats", plan.load_format)()
+            load_format.check(files)
+            read_weights(model, load_format, files, dtype=dtype, device=device)
+        with story.phase("model ready"):
+            self._runner = ModelRunner(plan, platform, model, backend, device)
+            capacity = self._runner.start()
+        what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
+        return KVCapacity(
+            num_blocks=capacity.num_blocks,
+            logits_width=capacity.logits_width,
+            steps_in_flight=capacity.steps_in_flight,
+            notes=(what, story.told(), *capacity.notes),
+        )
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues one step."""
+        assert self._runner is not None, "the worker was not started"
+        return self._runner.execute(batch)
+
+    def stop(self) -> None:
+        """Lets go of the model; the process ends soon, and the device's memory with it."""
+        self._runner = None
+
+
+def _build_model(
+    plan: WorkerPlan,
+    registry: Registry,
+    backend: AttentionBackend,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Model:
+    context = BuildContext(
+        dtype=dtype,
+        device=device,
+        group=TensorParallelGroup(),
+        attention_backend=backend,
+        max_model_len=plan.max_model_len,
+        max_num_batched_tokens=plan.max_num_batched_tokens,
+        quantization=_quantization(plan, registry),
+        trust_remote_code=plan.trust_remote_code,
+        directory=plan.model,
+    )
+    return _model_class(plan, registry)(plan.config, context)
+
+
+def _model_class(plan: WorkerPlan, registry: Registry) -> type[Model]:
+    """By ``model_impl``: ours for the checkpoint's architecture, or the plugin of that name;
+    ``auto`` falls back to transformers' own model."""
+    if plan.model_impl not in _OUR_MODELS:
+        return registry.load("models", plan.model_impl)
+    names = architectures(plan.config)
+    if not names:
+        raise CheckpointError("config.json of the model names no architecture")
+    unknown: UnknownPluginError | None = None
+    for name in names:
+        try:
+            return registry.load("models", name)
+        except UnknownPluginError as error:
+            unknown = unknown or error
+    if plan.model_impl == "auto":
+        return registry.load("models", _ANY_MODEL)
+    assert unknown is not None
+    raise unknown
+
+
+def _quantization(plan: WorkerPlan, registry: Registry) -> QuantizationMethod | None:
+    if plan.quantization is None:
+        return None
+    said = plan.config.get("quantization_config")
+    config = said if isinstance(said, Mapping) else {}
+    return cast(QuantizationMethod, registry.load("quantization", plan.quantization)(config))
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ConfigError(f"dtype {name!r} is unknown; use bfloat16, float16 or float32")
+    return dtype
+
+
+class _Story:
+    """How long each phase of the start took."""
+
+    def __init__(self) -> None:
+        self._phases: list[str] = []
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self._phases.append(f"{name} in {time.monotonic() - start:.2f} s")
+
+    def told(self) -> str:
+        return ", ".join(self._phases)
