@@ -28,6 +28,38 @@ def _first_tile(seq_len, WINDOW: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
+def _prefetch(
+    key,
+    value,
+    table,
+    head,
+    seq_len,
+    start,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    # Brings a tile's keys and values as far as L2 while the kernel that writes the newest of them
+    # still runs: L2 is where the device is coherent, so that none of them can be out of date.
+    LINE: tl.constexpr = 1024 // key.dtype.element_ty.primitive_bitwidth
+    tokens = tl.minimum(start + tl.arange(0, TILE), seq_len - 1)
+    places = page_places(table, start, tokens, tokens >= 0, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
+    for line in tl.static_range(0, HEAD_DIM, LINE):
+        offsets = places * HEAD_DIM + line
+        for pages in tl.static_range(2):
+            pointers = ((key if pages == 0 else value) + offsets).to(tl.int64)
+            tl.inline_asm_elementwise(
+                "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
+                "=r,l",
+                [pointers],
+                dtype=tl.int32,
+                is_pure=False,
+                pack=1,
+            )
+
+
+@triton.jit
 def _attend(
     q,
     key,
@@ -171,10 +203,7 @@ def _decode_kernel(
     share = tl.cdiv(total, num_programs)
     here = program * share
     stop = tl.minimum(here + share, total)
-    if PDL:
-        tl.extra.cuda.gdc_wait()
     heads_dim: tl.constexpr = NUM_KV_HEADS * GROUP * HEAD_DIM
-    _zero_padding(out, seq_lens, num_seqs, heads_dim, 1024, program, num_programs)
     g = tl.arange(0, BLOCK_G)
     dims = tl.arange(0, BLOCK_D)[None, :]
     mask = (g < GROUP)[:, None] & (dims < HEAD_DIM)
@@ -186,6 +215,12 @@ def _decode_kernel(
         table = block_table + tl.load(rows + seq).to(tl.int64) * table_stride
         first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
         places = (head * GROUP + g)[:, None] * HEAD_DIM + dims
+        if PDL:
+            start = first_tile * TILE
+            _prefetch(
+                key, value, table, head, seq_len, start, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, TILE
+            )
+            tl.extra.cuda.gdc_wait()
         queries = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
         m, denom, acc = _attend(
             queries,
