@@ -86,7 +86,8 @@ def num_kv_blocks(
             budget = int(total * plan.gpu_memory_utilization) - used
             budget -= reserve_bytes + _WORKSPACE_BYTES
         num_blocks = min(max(budget, 0) // block_bytes, plan.max_num_seqs * per_sequence + 1)
-    if num_blocks - 1 < per_sequence:
+    fits = num_blocks > 1 if plan.limit_context else num_blocks > per_sequence
+    if not fits:
         raise ConfigError(_too_small(plan, num_blocks, block_bytes, on_cpu))
     return num_blocks
 

@@ -28,6 +28,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int
     max_num_batched_tokens: int
     block_size: int
+    limit_context: bool = False
+    """Whether the context may be cut to what the KV cache holds: nobody asked for a length."""
     num_blocks_override: int | None = None
     gpu_memory_utilization: float = 0.9
     cpu_kv_cache_bytes: int = 4 << 30

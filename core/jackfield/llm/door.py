@@ -137,6 +137,8 @@ class AsyncLLM:
     @property
     def max_model_len(self) -> int:
         """Context length in tokens, prompt and output together."""
+        if self.ready is not None:
+            return self.ready.max_model_len
         return self.plan.engine.worker.max_model_len
 
     @property

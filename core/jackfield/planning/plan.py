@@ -106,6 +106,7 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         device=platform,
         dtype=model.choose_dtype(settings, files, defaults),
         max_model_len=max_model_len,
+        limit_context=settings.max_model_len is None,
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
         block_size=device.block_size(settings, defaults),
