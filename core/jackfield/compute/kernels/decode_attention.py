@@ -261,6 +261,9 @@ def _decode_kernel(
                 tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
                 tl.store(arrivals + first, 0)
         here += count
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+    _zero_padding(out, seq_lens, num_seqs, heads_dim, 1024, program, num_programs)
 
 
 MAX_PROGRAMS_PER_PROCESSOR = 4
