@@ -62,3 +62,21 @@ class ChoiceDelta:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     num_cached_tokens: int = 0
     finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """A finished request, for observers. Times are monotonic seconds; None where the request
+    ended before the event. ``finish`` is the last choice's reason."""
+
+    request_id: str
+    arrival: float
+    first_scheduled: float | None
+    first_token: float | None
+    last_token: float | None
+    num_prompt_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+    finish: str
+    n: int
+    max_tokens: int

@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.contracts.generation import RequestRecord as RequestRecord
 from jackfield.text.output import ChoiceOutput
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRecord:
-    """A finished request, for observers. Times are monotonic seconds; None where the request
-    ended before the event. ``finish`` is the last choice's reason."""
-
-    request_id: str
-    arrival: float
-    first_scheduled: float | None
-    first_token: float | None
-    last_token: float | None
-    num_prompt_tokens: int
-    num_output_tokens: int
-    num_cached_tokens: int
-    finish: str
-    n: int
-    max_tokens: int
 
 
 class Run:

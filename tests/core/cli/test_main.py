@@ -1,0 +1,157 @@
+"""The command line as a user meets it: real processes, one line for an error, light imports."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jackfield import __version__
+from jackfield.cli import main
+from jackfield.cli.main import COMMANDS
+from jackfield.cli.plugins import plugin_file
+from jackfield.errors import EngineError
+from jackfield.registry import KINDS, Registry
+
+HEAVY = ("torch", "transformers", "fastapi", "uvicorn", "tokenizers", "numpy", "huggingface_hub")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jackfield", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "light"),
+    [
+        (["--version"], ("pydantic", "importlib_metadata", "argparse")),
+        (["--help"], ("pydantic", "importlib_metadata")),
+        (["plugins", "list"], ("pydantic", "pluggy", "yaml")),
+        (["serve", "--help"], ("pluggy",)),
+        (["bench", "--help"], ("pydantic",)),
+    ],
+)
+def test_what_only_tells_imports_nothing_heavy(words: list[str], light: tuple[str, ...]) -> None:
+    code = f"""
+import sys
+from jackfield.cli import main
+try:
+    status = main({words!r})
+except SystemExit as ended:
+    status = ended.code
+heavy = set({(*HEAVY, *light)!r}) & set(sys.modules)
+assert not heavy, heavy
+assert status == 0, status
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_version_and_help() -> None:
+    assert run("--version").stdout == f"jackfield {__version__}\n"
+    text = run().stdout
+    assert all(f"\n  {name}" in text for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["serv"], "did you mean 'serve'?"),
+        (["serve", "--max-model-ln", "3"], "did you mean --max-model-len?"),
+        (["serve"], "no model is named"),
+        (["serve", "/no/such/model"], "/no/such/model"),
+        (["serve", "M", "--tool-call-parser", "nonsense", "--safe-mode"], "M"),
+        (["plugins", "list", "--kind", "x"], "there is no kind 'x'"),
+    ],
+)
+def test_an_error_is_one_line_and_status_2(words: list[str], part: str) -> None:
+    ports = ["--port", "0"] if words[0] == "serve" else []
+    done = run(*words, *ports)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("jackfield: error: ") and part in line
+
+
+def test_verbose_adds_the_traceback_and_the_line_stays_last() -> None:
+    lines = run("serve", "/no/such/model", "--port", "0", "-v").stderr.splitlines()
+    assert any(line.startswith("Traceback") for line in lines)
+    assert lines[-1].startswith("jackfield: error: ")
+
+
+def test_a_port_in_use_is_refused_before_the_model_is_looked_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run("serve", "/no/such/model", "--host", "127.0.0.1", "--port", port)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert port in line and "in use" in line
+
+
+def test_a_note_comes_before_everything_else() -> None:
+    lines = run("serve", "/no/such/model", "--port", "0", "--enable-reasoning").stderr.splitlines()
+    assert len(lines) == 2 and "--enable-reasoning has no effect" in lines[0]
+
+
+def test_other_failures_are_status_1_and_ctrl_c_is_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error, status in ((EngineError("it died"), 1), (KeyboardInterrupt(), 130)):
+
+        def fail(words: list[str], error: BaseException = error) -> int:
+            raise error
+
+        monkeypatch.setattr("jackfield.cli.plugins.main", fail)
+        assert main(["plugins"]) == status
+    assert capsys.readouterr().err == "jackfield: error: it died\n"
+
+
+def test_plugins_list_shows_every_bundled_plugin_and_its_origin() -> None:
+    rows = json.loads(run("plugins", "list", "--json").stdout)
+    shown = {(row["kind"], row["name"]) for row in rows}
+    registry = Registry()
+    assert shown >= {(kind, entry.name) for kind in KINDS for entry in registry.list(kind)}
+    fcfs = next(row for row in rows if row["name"] == "fcfs")
+    assert fcfs["distribution"] == "jackfield" and fcfs["version"] == __version__
+    assert fcfs["entry_point"] == "jackfield_schedulers.fcfs:FcfsScheduler"
+    assert len(fcfs["sha256"]) == 64
+    table = run("plugins", "list", "--kind", "schedulers").stdout.splitlines()
+    assert table[0].split() == [
+        "kind", "name", "distribution", "version", "entry_point", "sha256"
+    ]  # fmt: skip
+    assert table[1].split()[:2] == ["schedulers", "fcfs"] and fcfs["sha256"][:12] in table[1]
+
+
+def test_a_plugins_file_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "unimported_package"
+    (package / "inner").mkdir(parents=True)
+    for file in (package / "__init__.py", package / "inner" / "__init__.py", package / "one.py"):
+        file.write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert plugin_file("unimported_package.one:C") == package / "one.py"
+    assert plugin_file("unimported_package.inner:C") == package / "inner" / "__init__.py"
+    assert plugin_file("unimported_package:C") == package / "__init__.py"
+    assert plugin_file("unimported_package.none:C") is None
+    assert plugin_file("no_such_package_at_all.x:C") is None
+
+
+def test_verify_tells_a_broken_plugin_from_a_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "acme-3.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 3.1\n")
+    (info / "entry_points.txt").write_text("[jackfield.schedulers]\nbroken = acme_broken:S\n")
+    (tmp_path / "acme_broken.py").write_text("raise SystemExit(0)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["plugins", "list", "--kind", "schedulers", "--verify", "--json"]) == 1
+    states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+    assert states["fcfs"] == states["priority"] == "ok"
+    assert "acme 3.1 is broken: SystemExit: 0" in states["broken"]
