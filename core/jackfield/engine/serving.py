@@ -69,7 +69,7 @@ def _wait_for_plan(channel: Channel) -> StartEngine | None:
 def _start_and_run(plan: EnginePlan, channel: Channel, phases: Phases) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     begin = time.monotonic()
-    registry = Registry(plan.worker.plugin_sources)
+    registry = Registry.for_plan(plan.worker)
     scheduler_class: type[Scheduler] = registry.load("schedulers", plan.scheduler)
     executor: Executor = registry.load("executors", plan.worker.executor)()
     loaded = time.monotonic()

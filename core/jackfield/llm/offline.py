@@ -53,7 +53,7 @@ class LLM:
         return self
 
     def _begin(self, settings: Settings) -> None:
-        registry = Registry(settings.plugin_sources)
+        registry = Registry(settings.plugin_sources, bundled_only=settings.safe_mode)
         self._llm = AsyncLLM(make_plan(settings, registry), registry)
         self._llm.launch()
         self._ids = itertools.count(1)

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from jackfield.config.plan import PluginSource
+from jackfield.config.plan import PluginSource, WorkerPlan
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import (
     AmbiguousPluginError,
@@ -37,6 +37,11 @@ class Registry:
         self._bundled_only = bundled_only
         self._installed: dict[str, list[PluginEntry]] | None = None
         self._offered: dict[str, list[SourceClass]] = {}
+
+    @classmethod
+    def for_plan(cls, plan: WorkerPlan) -> Registry:
+        """The registry as the process that made the plan had it."""
+        return cls(plan.plugin_sources, bundled_only=plan.bundled_plugins_only)
 
     def list(self, kind: str) -> list[PluginEntry]:
         """What is installed of a kind, sorted by name. Imports nothing."""

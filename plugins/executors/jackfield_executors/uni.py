@@ -26,7 +26,7 @@ class UniExecutor:
                 "executor 'uni' runs one worker; tensor_parallel_size is "
                 f"{plan.tensor_parallel_size}: choose another executor"
             )
-        worker: Worker = Registry(plan.plugin_sources).load("workers", plan.worker)()
+        worker: Worker = Registry.for_plan(plan).load("workers", plan.worker)()
         self._worker = worker
         return worker.start(plan)
 

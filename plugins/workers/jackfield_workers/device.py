@@ -40,7 +40,7 @@ class DeviceWorker:
     def start(self, plan: WorkerPlan) -> KVCapacity:
         """Loads the model and sizes the KV cache. Raises ``ConfigError`` for what cannot work."""
         story = _Story()
-        registry = Registry(plan.plugin_sources)
+        registry = Registry.for_plan(plan)
         platform: Platform = registry.load("platforms", plan.device)()
         device = platform.device(0)
         torch.manual_seed(plan.seed)

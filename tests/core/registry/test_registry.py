@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from jackfield.config.plan import PluginSource
+from jackfield.config.plan import PluginSource, WorkerPlan
 from jackfield.errors import (
     AmbiguousPluginError,
     BrokenPluginError,
@@ -206,6 +207,24 @@ def test_safe_mode_offers_bundled_plugins_only(install: Install) -> None:
         safe.load("tool_parsers", "plugin_acme:Parser")
     with pytest.raises(PluginError, match="--safe-mode"):
         Registry([PluginSource("tool_parsers", "plugin_acme")], bundled_only=True)
+
+
+def test_an_engine_looks_plugins_up_as_its_server_does() -> None:
+    plan = WorkerPlan(
+        model="M",
+        config={},
+        device="cpu",
+        dtype="float32",
+        max_model_len=8,
+        max_num_seqs=1,
+        max_num_batched_tokens=8,
+        block_size=8,
+        plugin_sources=(PluginSource("tool_parsers", "a.py"),),
+    )
+    assert Registry.for_plan(plan).sources == plan.plugin_sources
+    safe = msgspec.structs.replace(plan, plugin_sources=(), bundled_plugins_only=True)
+    with pytest.raises(PluginError, match="--safe-mode"):
+        Registry.for_plan(safe).load("tool_parsers", "any.module:Class")
 
 
 def test_every_kind_has_two_flags_of_its_own() -> None:
