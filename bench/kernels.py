@@ -349,6 +349,7 @@ def report_best(
 PREFILL_CONFIGS = [
     PrefillConfig(64, 64, 4, 3),
     PrefillConfig(64, 64, 4, 2),
+    PrefillConfig(64, 64, 4, 5),
     PrefillConfig(128, 64, 8, 3),
     PrefillConfig(128, 128, 8, 2),
     PrefillConfig(128, 128, 8, 3),

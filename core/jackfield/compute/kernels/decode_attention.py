@@ -100,6 +100,25 @@ def _attend(
 
 
 @triton.jit
+def _leave(
+    partial,
+    stats,
+    slot,
+    m,
+    denom,
+    acc,
+    rows,
+    mask,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    tl.store(stats + 2 * slot, m, mask=rows)
+    tl.store(stats + 2 * slot + 1, denom, mask=rows)
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    tl.store(partial + slot[:, None] * HEAD_DIM + dims, acc, mask=mask)
+
+
+@triton.jit
 def _merge(
     partial,
     stats,
@@ -249,9 +268,7 @@ def _decode_kernel(
             tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
         else:
             slot = (2 * program + (skipped == 0).to(tl.int32)) * GROUP + g
-            tl.store(stats + 2 * slot, m, mask=g < GROUP)
-            tl.store(stats + 2 * slot + 1, denom, mask=g < GROUP)
-            tl.store(partial + slot[:, None] * HEAD_DIM + dims, acc, mask=mask)
+            _leave(partial, stats, slot, m, denom, acc, g < GROUP, mask, HEAD_DIM, BLOCK_D)
             # The barrier orders this program's stores before its one releasing increment.
             tl.debug_barrier()
             arrived = tl.atomic_add(arrivals + first, 1, sem="acq_rel")

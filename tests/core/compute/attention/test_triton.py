@@ -12,7 +12,7 @@ from jackfield.contracts.attention import AttentionSpec
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
 DECODES = [(1, 1), (1, 17), (1, 63), (1, 64), (1, 65), (1, 300), (1, 0)]
-FRESH = [(17, 17), (64, 64), (65, 65)]
+FRESH = [(17, 17), (65, 65), (2, 2)]
 CHUNKS = [(1, 17), (2, 64), (16, 63), (7, 300), (5, 5)]
 
 # head_dim, KV heads, group, block size, window, soft cap: every value of the grid, and the
@@ -62,7 +62,7 @@ def test_chunks_behind_a_prefix_agree_with_float64(
     assert run(CHUNKS, shape, torch.float32) < TOLERANCE[torch.float32]
 
 
-@pytest.mark.parametrize("shape", SHAPES[:4])
+@pytest.mark.parametrize("shape", SHAPES[:3])
 def test_fresh_sequences_beside_decodes_agree_with_float64(
     shape: tuple[int, int, int, int, int | None, float | None],
 ) -> None:
@@ -70,7 +70,7 @@ def test_fresh_sequences_beside_decodes_agree_with_float64(
 
 
 @pytest.mark.parametrize("dtype", MATRIX_DTYPES)
-@pytest.mark.parametrize("lens", [DECODES, CHUNKS, FRESH])
+@pytest.mark.parametrize("lens", [DECODES[:4], CHUNKS[:3], FRESH[:1]])
 def test_error_is_the_rounding_of_the_dtype(
     lens: list[tuple[int, int]], dtype: torch.dtype
 ) -> None:
