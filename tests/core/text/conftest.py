@@ -27,7 +27,7 @@ def byte_level() -> FastTokenizer:
     vocab = {token: index for index, token in enumerate(alphabet)}
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     merges: list[tuple[str, str]] = []
-    for word in [*WORDS, *(" " + word for word in WORDS)]:
+    for word in [*(" " + word for word in WORDS), *WORDS]:
         (encoded, _), *_ = split.pre_tokenize_str(word)
         for end in range(2, len(encoded) + 1):
             if encoded[:end] not in vocab:

@@ -1,0 +1,212 @@
+"""Requests to checked prompts and sampling values: text and messages to ids that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from jackfield.contracts.sampling import SamplingParams, TokenSampling
+from jackfield.contracts.text import Tokenizer
+from jackfield.errors import ConfigError, RequestError
+from jackfield.text.chat_template import ChatTemplate
+from jackfield.text.content_format import ContentFormat
+from jackfield.text.conversation import prepare_messages
+from jackfield.text.token_sampling import token_sampling
+
+CHARACTERS_PER_TOKEN = 16
+"""Text longer than this for each token of the context is refused before it is tokenized."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A rendered conversation and its ids."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBuilder:
+    """Checks everything that a model's vocabulary and context decide; ``RequestError`` names the
+    field. Immutable; may be used in several threads.
+
+    ``max_model_len`` counts prompt and output; ``logits_width`` bounds token ids.
+    ``content_format``: ``string`` or ``openai`` override what the template shows.
+    """
+
+    tokenizer: Tokenizer | None
+    template: ChatTemplate | None
+    max_model_len: int = field(kw_only=True)
+    logits_width: int = field(kw_only=True)
+    eos_token_ids: tuple[int, ...] = field(kw_only=True)
+    max_logprobs: int = field(kw_only=True)
+    content_format: str = field(kw_only=True, default="auto")
+
+    def from_text(
+        self,
+        text: str,
+        *,
+        add_special_tokens: bool = True,
+        truncate_prompt_tokens: int | None = None,
+    ) -> tuple[int, ...]:
+        """Ids of a plain prompt. ``truncate_prompt_tokens`` keeps only the last so many ids; -1
+        keeps what fits."""
+        return self._encode(text, add_special_tokens, truncate_prompt_tokens, "prompt")
+
+    def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
+        """A prompt given as ids, checked."""
+        if isinstance(ids, str) or not set(map(type, ids)) <= {int}:
+            odd = next((i for i in ids if type(i) is not int), ids)
+            raise RequestError(
+                f"{param} must be a list of token ids, not {type(odd).__name__}", param=param
+            )
+        if ids and (min(ids) < 0 or max(ids) >= self.logits_width):
+            odd_id = next(i for i in ids if not 0 <= i < self.logits_width)
+            raise RequestError(
+                f"{param} holds token id {odd_id}; ids of this model are 0 to "
+                f"{self.logits_width - 1}",
+                param=param,
+            )
+        return self._fitting(ids, param)
+
+    def from_chat(
+        self,
+        messages: Sequence[Mapping[str, object]],
+        *,
+        tools: Sequence[Mapping[str, object]] = (),
+        documents: Sequence[Mapping[str, object]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        add_special_tokens: bool = False,
+        chat_template: str | None = None,
+        template_kwargs: Mapping[str, object] | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> RenderedPrompt:
+        """A conversation, rendered with the request's own ``chat_template`` or the model's."""
+        template = self._template(chat_template)
+        with_tools = bool(tools)
+        prepared = prepare_messages(
+            messages,
+            self._format(template, with_tools),
+            knows_developer=template.mentions("developer", with_tools),
+        )
+        text = template.render(
+            prepared,
+            tools=tools,
+            documents=documents,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            template_kwargs=template_kwargs,
+        )
+        ids = self._encode(text, add_special_tokens, truncate_prompt_tokens, "messages")
+        return RenderedPrompt(text, ids)
+
+    def resolve(self, params: SamplingParams, num_prompt_tokens: int) -> tuple[TokenSampling, int]:
+        """The engine's half of the parameters, and how many tokens may be generated."""
+        room = self.max_model_len - num_prompt_tokens
+        max_tokens = room if params.max_tokens is None else params.max_tokens
+        if max_tokens > room:
+            raise RequestError(
+                f"This model's maximum context length is {self.max_model_len} tokens. However, "
+                f"you requested {num_prompt_tokens + max_tokens} tokens ({num_prompt_tokens} in "
+                f"the prompt, {max_tokens} for the completion). Please reduce the prompt or "
+                "max_tokens.",
+                param="max_tokens",
+                code="context_length_exceeded",
+            )
+        if params.min_tokens > max_tokens:
+            raise RequestError(
+                f"min_tokens ({params.min_tokens}) is more than the {max_tokens} tokens that the "
+                "context has left",
+                param="min_tokens",
+            )
+        sampling = token_sampling(
+            params,
+            self.tokenizer,
+            logits_width=self.logits_width,
+            eos_token_ids=self.eos_token_ids,
+            max_logprobs=self.max_logprobs,
+        )
+        return sampling, max_tokens
+
+    # --- checks ------------------------------------------------------------------------
+
+    def _template(self, source: str | None) -> ChatTemplate:
+        if source is None:
+            if self.template is None:
+                raise RequestError(
+                    "this model has no chat template; start the server with --chat-template FILE",
+                    param="messages",
+                )
+            return self.template
+        special_tokens = {} if self.tokenizer is None else self.tokenizer.special_tokens
+        try:
+            return ChatTemplate(source, special_tokens)
+        except ConfigError as error:
+            raise RequestError(str(error), param="chat_template") from error
+
+    def _format(self, template: ChatTemplate, with_tools: bool) -> ContentFormat:
+        if self.content_format == "auto":
+            return template.content_format(with_tools)
+        return cast(Literal["string", "openai"], self.content_format)
+
+    def _encode(
+        self, text: str, add_special_tokens: bool, truncate: int | None, param: str
+    ) -> tuple[int, ...]:
+        if self.tokenizer is None:
+            raise RequestError(
+                "this server runs without a tokenizer: give the prompt as token ids", param=param
+            )
+        if not isinstance(text, str):
+            raise RequestError(f"{param} must be text, not {type(text).__name__}", param=param)
+        if len(text) > CHARACTERS_PER_TOKEN * self.max_model_len:
+            raise self._too_long(f"has {len(text)} characters", param)
+        if not _is_unicode(text):
+            raise RequestError(f"{param} holds half of a surrogate pair", param=param)
+        keep = self._kept(truncate)
+        ids = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        if ids and max(ids) >= self.logits_width:
+            raise RequestError(
+                f"{param} contains the token {self.tokenizer.token_text(max(ids))!r}, which the "
+                "model has no embedding for",
+                param=param,
+            )
+        return self._fitting(ids if keep is None else ids[-keep:], param)
+
+    def _kept(self, truncate: int | None) -> int | None:
+        if truncate is None:
+            return None
+        if type(truncate) is not int or not (truncate == -1 or 1 <= truncate <= self.max_model_len):
+            raise RequestError(
+                f"truncate_prompt_tokens must be -1 or 1 to {self.max_model_len}, not {truncate}",
+                param="truncate_prompt_tokens",
+            )
+        return max(1, self.max_model_len - 1) if truncate == -1 else truncate
+
+    def _fitting(self, ids: Sequence[int], param: str) -> tuple[int, ...]:
+        if not ids:
+            raise RequestError(f"{param} must not be empty", param=param)
+        if len(ids) >= self.max_model_len:
+            raise self._too_long(f"resulted in {len(ids)} tokens", param)
+        return tuple(ids)
+
+    def _too_long(self, size: str, param: str) -> RequestError:
+        name = "messages" if param == "messages" else "prompt"
+        return RequestError(
+            f"This model's maximum context length is {self.max_model_len} tokens, one of which at "
+            f"least is for the output. However, your {name} {size}. Please reduce the length of "
+            f"the {name}.",
+            param=param,
+            code="context_length_exceeded",
+        )
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

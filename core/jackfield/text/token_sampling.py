@@ -1,0 +1,98 @@
+"""Sampling parameters to the ids and numbers that the engine needs, checked against the model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from jackfield.contracts.sampling import MAX_SEED, SamplingParams, TokenSampling
+from jackfield.contracts.text import Tokenizer
+from jackfield.errors import RequestError
+
+_GREEDY_BELOW = 1e-5
+
+
+def token_sampling(
+    params: SamplingParams,
+    tokenizer: Tokenizer | None,
+    *,
+    logits_width: int,
+    eos_token_ids: tuple[int, ...],
+    max_logprobs: int,
+) -> TokenSampling:
+    """``RequestError`` names the field that does not suit the model. A request without a seed
+    gets a random one; temperatures too small to divide by are greedy."""
+    _check_ids("stop_token_ids", params.stop_token_ids, logits_width)
+    _check_ids("logit_bias", params.logit_bias or (), logits_width)
+    _check_ids("allowed_token_ids", params.allowed_token_ids or (), logits_width)
+    for name in ("logprobs", "prompt_logprobs"):
+        count = getattr(params, name)
+        if count is not None and count > max_logprobs:
+            raise RequestError(
+                f"{name} is {count}, and this server gives at most {max_logprobs}", param=name
+            )
+    if params.stop_strings and (tokenizer is None or not params.detokenize):
+        raise RequestError("stop strings need text: the output is not detokenized", param="stop")
+    eos = eos_token_ids
+    if not eos and tokenizer is not None and tokenizer.eos_token_id is not None:
+        eos = (tokenizer.eos_token_id,)
+    stop_ids = tuple(params.stop_token_ids)
+    ends = _unique((*(() if params.ignore_eos else eos), *stop_ids))
+    return TokenSampling(
+        temperature=params.temperature if params.temperature >= _GREEDY_BELOW else 0.0,
+        top_k=params.top_k if 0 < params.top_k < logits_width else 0,
+        top_p=params.top_p,
+        min_p=params.min_p,
+        repetition_penalty=params.repetition_penalty,
+        presence_penalty=params.presence_penalty,
+        frequency_penalty=params.frequency_penalty,
+        seed=random.getrandbits(63) if params.seed is None else params.seed & MAX_SEED,
+        min_tokens=params.min_tokens,
+        min_tokens_ids=_unique((*eos, *stop_ids)) if params.min_tokens else (),
+        stop_token_ids=ends,
+        logit_bias=tuple((params.logit_bias or {}).items()),
+        allowed_token_ids=_allowed(params),
+        bad_words=_bad_words(params.bad_words, tokenizer, logits_width),
+        logprobs=params.logprobs,
+        prompt_logprobs=params.prompt_logprobs,
+    )
+
+
+def _unique(ids: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(ids))
+
+
+def _allowed(params: SamplingParams) -> tuple[int, ...] | None:
+    ids = params.allowed_token_ids
+    return None if ids is None else _unique(ids)
+
+
+def _check_ids(name: str, ids: Iterable[int], logits_width: int) -> None:
+    for token_id in ids:
+        if type(token_id) is not int or not 0 <= token_id < logits_width:
+            raise RequestError(
+                f"{name} holds token id {token_id}; ids of this model are 0 to {logits_width - 1}",
+                param=name,
+            )
+
+
+def _bad_words(
+    words: Iterable[str], tokenizer: Tokenizer | None, logits_width: int
+) -> tuple[tuple[int, ...], ...]:
+    """Each word as the ids it has at the beginning of a text, and those it has behind a space
+    where these differ in the first id only (as vLLM does)."""
+    sequences: dict[tuple[int, ...], None] = {}
+    for word in words:
+        if tokenizer is None:
+            raise RequestError("bad_words need a tokenizer, and there is none", param="bad_words")
+        bare = word.lstrip() or word
+        plain = tuple(tokenizer.encode(bare, add_special_tokens=False))
+        spaced = tuple(tokenizer.encode(" " + bare, add_special_tokens=False))
+        if not plain or max(plain) >= logits_width:
+            raise RequestError(
+                f"bad_words holds {word!r}, which this model has no tokens for", param="bad_words"
+            )
+        sequences[plain] = None
+        if len(spaced) == len(plain) and spaced[0] != plain[0] and max(spaced) < logits_width:
+            sequences[spaced] = None
+    return tuple(sequences)
