@@ -20,6 +20,7 @@ import aiohttp
 import uvloop
 from tests.core.server.fake_llm import FakeLLM
 
+from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
 from jackfield.server.asgi import Receive, Scope, Send
 from jackfield.server.door import Frontend
@@ -57,7 +58,9 @@ def serve(listener: socket.socket, floor_tokens: int, pipe: Any) -> None:
     options = ServerOptions()
 
     async def main() -> None:
-        app = bare(floor_tokens) if floor_tokens else build_app(Frontend(FakeLLM(), options))
+        app = (
+            bare(floor_tokens) if floor_tokens else build_app(Frontend(FakeLLM(), options), Hooks())
+        )
         server = QuietServer(uvicorn_config(app, options))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         loop = asyncio.get_running_loop()

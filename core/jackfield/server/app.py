@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 
 import jackfield
 from jackfield.errors import JackfieldError, NotFoundError, RequestError
+from jackfield.hooks import Hooks
 from jackfield.server.asgi import ASGIApp, parse_json_object, read_body
 from jackfield.server.chat import Chat
 from jackfield.server.chat_request import ChatRequest
@@ -29,6 +29,7 @@ from jackfield.server.errors import (
     error_headers,
 )
 from jackfield.server.generation_route import GenerationRoute
+from jackfield.server.hooked import PluginMetrics
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
 from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
@@ -78,29 +79,22 @@ class AsgiRoute(APIRoute):
         self.app = application
 
 
-def build_app(
-    frontend: Frontend,
-    *,
-    hooked_middleware: Sequence[Middleware] = (),
-    hooked_routers: Sequence[APIRouter] = (),
-) -> ASGIApp:
+def build_app(frontend: Frontend, hooks: Hooks) -> ASGIApp:
     """The application over ``frontend``. It can serve before the model is loaded: generation
     and health answer 503 until then."""
     hot: dict[str, ASGIApp] = {
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
         "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
     }
-    api = _build_api(frontend, hot, hooked_routers)
-    stack = build_middleware(frontend.options, hooked_middleware)
+    api = _build_api(frontend, hot, hooks)
+    stack = build_middleware(frontend.options, hooks.middleware)
     app: ASGIApp = HotRoutes(api, hot)
     for middleware in reversed(stack):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
     return app
 
 
-def _build_api(
-    frontend: Frontend, hot: Mapping[str, ASGIApp], hooked_routers: Sequence[APIRouter]
-) -> FastAPI:
+def _build_api(frontend: Frontend, hot: Mapping[str, ASGIApp], hooks: Hooks) -> FastAPI:
     docs = frontend.options.enable_docs
     api = Application(
         title="Jackfield",
@@ -111,12 +105,13 @@ def _build_api(
     )
     metrics = Metrics(frontend.llm)
     frontend.llm.observe(metrics)
+    plugin_metrics = PluginMetrics(hooks)
     for path, route in hot.items():
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as OpenAI has it"))
     _add_model_routes(api, frontend)
     _add_text_routes(api, frontend)
-    _add_service_routes(api, frontend, metrics)
-    for router in hooked_routers:
+    _add_service_routes(api, frontend, lambda: metrics.text() + plugin_metrics.text())
+    for router in hooks.routes:
         api.include_router(router)
     _add_error_handlers(api)
     return api
@@ -164,7 +159,7 @@ def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
         return await answer(request, tokenization.detokenize)
 
 
-def _add_service_routes(app: FastAPI, frontend: Frontend, metrics: Metrics) -> None:
+def _add_service_routes(app: FastAPI, frontend: Frontend, expose: Callable[[], bytes]) -> None:
     async def health() -> Response:
         return Response(status_code=200 if frontend.is_ready else 503)
 
@@ -172,7 +167,7 @@ def _add_service_routes(app: FastAPI, frontend: Frontend, metrics: Metrics) -> N
         return _json({"version": jackfield.__version__})
 
     async def scrape() -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(expose(), media_type=CONTENT_TYPE_LATEST)
 
     async def load() -> Response:
         return _json({"server_load": frontend.num_active})

@@ -35,11 +35,14 @@ class Plan(Protocol):
 class Door(Protocol):
     """The one door to generation. ``prompts`` exists once ``is_ready``."""
 
-    tokenizer: Tokenizer | None
-    prompts: PromptBuilder
-    ready: EngineReady | None
-    stats: EngineStats | None
-
+    @property
+    def tokenizer(self) -> Tokenizer | None: ...
+    @property
+    def prompts(self) -> PromptBuilder: ...
+    @property
+    def ready(self) -> EngineReady | None: ...
+    @property
+    def stats(self) -> EngineStats | None: ...
     @property
     def plan(self) -> Plan: ...
     @property

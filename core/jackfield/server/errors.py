@@ -17,6 +17,7 @@ _TYPES: Mapping[int, str] = {
     413: "invalid_request_error",
     422: "request_failed_error",
     429: "rate_limit_error",
+    500: "server_error",
     503: "service_unavailable_error",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import signal
 import socket
@@ -25,7 +26,7 @@ CLOSING_SECONDS = 5
 """How long finished answers may take to reach their clients once the engine has ended."""
 
 
-STATS_SECONDS = 10.0
+LINE_SECONDS = 10
 
 
 class LivingDoor(Door, Protocol):
@@ -46,7 +47,7 @@ class QuietServer(uvicorn.Server):
 
 
 class Service:
-    """One engine, one HTTP server. ``run`` returns the exit status and the error to show."""
+    """One engine, one HTTP server. ``run`` returns the exit status."""
 
     def __init__(
         self,
@@ -54,17 +55,21 @@ class Service:
         frontend: Frontend,
         app: ASGIApp,
         listener: socket.socket,
+        *,
         on_ready: Callable[[EngineReady], None],
+        on_statistics: Callable[[EngineStats], None],
     ) -> None:
         self._llm = llm
         self._frontend = frontend
         self._listener = listener
         self._on_ready = on_ready
+        self._on_statistics = on_statistics
         self._server = QuietServer(uvicorn_config(app, frontend.options))
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
-    async def run(self) -> tuple[int, JackfieldError | None]:
-        """Serves from now on (503 until the model is loaded) to the end."""
+    async def run(self) -> int:
+        """Serves from now on (503 until the model is loaded) to the end. Raises ``ConfigError`` or
+        ``EngineError`` for an engine that does not start or dies."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
@@ -79,48 +84,51 @@ class Service:
         await serving
         return living.result()
 
-    async def _live(self) -> tuple[int, JackfieldError | None]:
+    async def _live(self) -> int:
         stopped = asyncio.create_task(self._signals.get())
         starting = asyncio.create_task(self._llm.start())
         await asyncio.wait({stopped, starting}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             return await self._give_up_start(starting)
         try:
-            ready = starting.result()
-        except JackfieldError as error:
+            self._on_ready(starting.result())
+        except BaseException:
             stopped.cancel()
-            return (2 if isinstance(error, ConfigError) else 1), error
-        self._on_ready(ready)
+            raise
         dying = asyncio.create_task(self._llm.wait_dead())
-        telling = asyncio.create_task(self._tell_throughput())
+        telling = asyncio.create_task(self._tell_statistics())
         await asyncio.wait({stopped, dying}, return_when=asyncio.FIRST_COMPLETED)
         telling.cancel()
         if dying.done():
             stopped.cancel()
             await self._llm.stop()
-            return 1, dying.result()
+            raise dying.result()
         dying.cancel()
         return await self._drain()
 
-    async def _tell_throughput(self) -> None:
-        """A line every ``STATS_SECONDS``, unless nothing happened."""
-        last = self._llm.stats
-        while self._frontend.options.log_stats:
-            await asyncio.sleep(STATS_SECONDS)
+    async def _tell_statistics(self) -> None:
+        """The engine's numbers to whoever listens, and a log line every ``LINE_SECONDS``, unless
+        nothing happened."""
+        told = reported = self._llm.stats
+        for second in itertools.count(1):
+            await asyncio.sleep(1.0)
             stats = self._llm.stats
-            if stats is not None and last is not None and stats.num_steps != last.num_steps:
-                log.info("%s", throughput_line(last, stats, STATS_SECONDS))
-            last = stats
+            if stats is not told and stats is not None:
+                told = stats
+                self._on_statistics(stats)
+            if second % LINE_SECONDS or not self._frontend.options.log_stats:
+                continue
+            if stats and reported and stats.num_steps != reported.num_steps:
+                log.info("%s", throughput_line(reported, stats, LINE_SECONDS))
+            reported = stats
 
-    async def _give_up_start(
-        self, starting: asyncio.Task[EngineReady]
-    ) -> tuple[int, JackfieldError | None]:
+    async def _give_up_start(self, starting: asyncio.Task[EngineReady]) -> int:
         log.info("stopped while the model was loading")
         starting.cancel()
         await asyncio.wait({starting})
-        return 0, None
+        return 0
 
-    async def _drain(self) -> tuple[int, JackfieldError | None]:
+    async def _drain(self) -> int:
         """Readiness is 503 from here on; running requests finish, unless a second signal comes."""
         frontend = self._frontend
         frontend.is_draining = True
@@ -132,12 +140,12 @@ class Service:
         if draining.done():
             again.cancel()
             draining.result()
-            return 0, None
+            return 0
         draining.cancel()
         self._server.force_exit = True
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._llm.stop(), timeout=1.0)
-        return 128 + again.result(), None
+        return 128 + again.result()
 
 
 def throughput_line(last: EngineStats, now: EngineStats, seconds: float) -> str:

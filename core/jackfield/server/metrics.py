@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jackfield.contracts.generation import RequestRecord
 from jackfield.contracts.messages import EngineReady, EngineStats
 from jackfield.server.door import Door
 from jackfield.server.histogram import Histogram
-
-if TYPE_CHECKING:
-    from jackfield.llm import RequestRecord
 
 PREFIX = "jackfield:"
 

@@ -150,9 +150,9 @@ class RequestIdHeaders:
         await self._app(scope, receive, send_with_id)
 
 
-def build_middleware(options: ServerOptions, hooked: Sequence[Middleware]) -> list[Middleware]:
+def build_middleware(options: ServerOptions, hooked: Sequence[Any]) -> list[Middleware]:
     """The stack, outermost first. Cross-origin preflights are answered before authentication,
-    as browsers send them without credentials; ``hooked`` come from plugins."""
+    as browsers send them without credentials; ``hooked`` are the plugins' classes."""
     stack: list[Middleware] = []
     if options.root_path:
         stack.append(Middleware(RootPath, options.root_path))
@@ -163,7 +163,7 @@ def build_middleware(options: ServerOptions, hooked: Sequence[Middleware]) -> li
     stack.append(Middleware(RequestBounds, options.max_headers, options.max_body_bytes))
     if options.api_keys:
         stack.append(Middleware(Authentication, options.api_keys))
-    foreign = [*hooked, *map(load_middleware, options.middleware)]
+    foreign = [*map(Middleware, hooked), *map(load_middleware, options.middleware)]
     if foreign:
         # A foreign middleware that raises costs its request, and the answer says no more.
         stack += [Middleware(ServerErrorMiddleware, handler=_failed), *foreign]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
-from jackfield.errors import ConfigError
+from jackfield.errors import JackfieldError
 from jackfield.llm import AsyncLLM
 from jackfield.server.listening import bind, url
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.startup_report import (
-    Phase,
     chosen_plugins,
     plugins_line,
     process_start,
@@ -24,6 +24,7 @@ from jackfield.server.startup_report import (
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
+    from jackfield.hooks import Hooks
     from jackfield.planning import ServingPlan
     from jackfield.registry import Registry
 
@@ -31,58 +32,83 @@ log = logging.getLogger(__name__)
 
 
 def run(settings: Settings, plan: ServingPlan, registry: Registry) -> int:
-    """Serves until a signal or the engine's end; returns the exit status.
+    """Serves until a signal comes; returns the exit status.
 
-    0: stopped by a signal. 2: what the user configured cannot work. 1: the engine died. The
-    reason is the last line that is logged. ``ConfigError`` if the address cannot be had.
+    Raises ``ConfigError`` for what cannot work as configured, ``EngineError`` where the engine
+    fails or dies: the error is the last that is to be said.
     """
-    return serve(options_from_settings(settings), plan, registry)
-
-
-def serve(options: ServerOptions, plan: ServingPlan, registry: Registry) -> int:
-    """``run`` with the server's options worked out."""
+    options = options_from_settings(settings)
     start = process_start()
     listener = bind(options)
     launched = time.monotonic()
     llm = AsyncLLM(plan, registry)
     llm.launch()
-    # FastAPI and uvicorn take as long to import as the engine process takes to get going.
+    # The engine process is on its way: only now what takes its time to import.
+    from jackfield.hooks import Hooks
+
+    try:
+        hooks = Hooks.installed(bundled_only=settings.safe_mode)
+        hooks.startup(settings)
+        status = _serve(llm, options, listener, hooks, (start, launched))
+        hooks.shutdown()
+        return status
+    except JackfieldError:
+        asyncio.run(llm.stop())
+        raise
+    finally:
+        listener.close()
+        if options.uds is not None:
+            Path(options.uds).unlink(missing_ok=True)
+
+
+def _serve(
+    llm: AsyncLLM,
+    options: ServerOptions,
+    listener: socket.socket,
+    hooks: Hooks,
+    times: tuple[float, float],
+) -> int:
+    """Builds the application while the engine loads, and serves. ``times``: of the process'
+    start and of the engine's launch."""
     import uvloop
 
     from jackfield.server.app import build_app
     from jackfield.server.door import Frontend
+    from jackfield.server.hooked import hooked_door
     from jackfield.server.lifecycle import Service
 
+    start, launched = times
     imported = time.monotonic()
-    phases: list[Phase] = [
-        ("command line and plan", start, launched),
-        ("server: imports", launched, imported),
-    ]
 
     def ready(engine: EngineReady) -> None:
+        _tell_ready(llm, engine)
         now = time.monotonic()
-        plugins = plugins_line(chosen_plugins(plan), registry)
-        for line in report(plan, engine, plugins):
-            log.info("%s", line)
         if options.explain_startup:
-            for line in timeline([*phases, *llm.phases, *engine.phases], start, now):
+            own = [
+                ("command line and plan", start, launched),
+                ("server: imports", launched, imported),
+                ("server: application", imported, built),
+            ]
+            for line in timeline([*own, *llm.phases, *engine.phases], start, now):
                 log.info("%s", line)
-        names = ", ".join(plan.served_model_names)
+        names = ", ".join(llm.plan.served_model_names)
         log.info("serving %s on %s, ready in %.1f s", names, url(options, listener), now - start)
 
-    try:
-        frontend = Frontend(llm, options)
-        service = Service(llm, frontend, build_app(frontend), listener, ready)
-    except ConfigError:
-        asyncio.run(llm.stop())
-        raise
-    phases.append(("server: application", imported, time.monotonic()))
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            status, error = runner.run(service.run())
-    finally:
-        if options.uds is not None:
-            Path(options.uds).unlink(missing_ok=True)
-    if error is not None:
-        log.error("%s", error)
-    return status
+    frontend = Frontend(hooked_door(llm, hooks), options)
+    service = Service(
+        llm,
+        frontend,
+        build_app(frontend, hooks),
+        listener,
+        on_ready=ready,
+        on_statistics=hooks.step_statistics,
+    )
+    built = time.monotonic()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(service.run())
+
+
+def _tell_ready(llm: AsyncLLM, engine: EngineReady) -> None:
+    plugins = plugins_line(chosen_plugins(llm.plan), llm.registry)
+    for line in report(llm.plan, engine, plugins):
+        log.info("%s", line)

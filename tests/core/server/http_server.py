@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from tests.core.server.fake_llm import FakeLLM
 
+from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.lifecycle import QuietServer, uvicorn_config
@@ -21,7 +22,7 @@ from jackfield.server.options import ServerOptions
 async def serving(llm: FakeLLM, **options: Any) -> AsyncIterator[str]:
     """The server's URL while it runs."""
     server_options = ServerOptions(**options)
-    app = build_app(Frontend(llm, server_options))
+    app = build_app(Frontend(llm, server_options), Hooks())
     server = QuietServer(uvicorn_config(app, server_options))
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -47,7 +48,7 @@ async def client(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClien
 @asynccontextmanager
 async def in_process(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application without a socket between: quicker, for whole answers."""
-    app = build_app(Frontend(llm, ServerOptions(**options)))
+    app = build_app(Frontend(llm, ServerOptions(**options)), Hooks())
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
         yield http

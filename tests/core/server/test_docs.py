@@ -7,12 +7,8 @@ from pathlib import Path
 from tests.core.server.fake_llm import FakeLLM
 from tests.core.server.http_server import in_process
 
-from jackfield.server.app import build_app
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.completion_request import CompletionRequest
-from jackfield.server.door import Frontend
-from jackfield.server.middleware import HotRoutes, RequestBounds
-from jackfield.server.options import ServerOptions
 from jackfield.server.spellings import ALIASES, REFUSED
 
 PAGE = (Path(__file__).parents[3] / "docs" / "server.md").read_text(encoding="utf-8")
@@ -29,9 +25,3 @@ async def test_every_route_is_on_the_page() -> None:
         paths = (await http.get("/openapi.json")).json()["paths"]
     missing = [path for path in paths if path.replace("{model}", "{id}") not in PAGE]
     assert missing == []
-
-
-def test_the_hot_routes_are_outside_the_framework() -> None:
-    app = build_app(Frontend(FakeLLM(), ServerOptions(allowed_origins=())))
-    assert isinstance(app, RequestBounds)
-    assert isinstance(app._app, HotRoutes)

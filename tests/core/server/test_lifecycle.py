@@ -20,6 +20,7 @@ from jackfield.config.settings import make_settings
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats
 from jackfield.errors import CheckpointError, ConfigError, EngineError, JackfieldError
+from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.lifecycle import QuietServer, Service, throughput_line, uvicorn_config
@@ -74,7 +75,15 @@ class Running:
         listener = bind(options)
         frontend = Frontend(llm, options)
         self.readied: list[EngineReady] = []
-        service = Service(llm, frontend, build_app(frontend), listener, self.readied.append)
+        self.statistics: list[EngineStats] = []
+        service = Service(
+            llm,
+            frontend,
+            build_app(frontend, Hooks()),
+            listener,
+            on_ready=self.readied.append,
+            on_statistics=self.statistics.append,
+        )
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.task = asyncio.create_task(service.run())
 
@@ -95,7 +104,7 @@ async def test_the_socket_is_served_before_the_model_is_loaded() -> None:
     await until(lambda: running.readied)
     assert await running.health() == 200
     interrupt()
-    assert await running.task == (0, None)
+    assert await running.task == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -113,7 +122,7 @@ async def test_a_signal_lets_running_requests_finish(number: int) -> None:
         refused = await http.post("/v1/completions", json={"prompt": "a"})
         assert refused.status_code == 503
         assert (await answer).text.count('"text":"a"') == 20
-    assert await running.task == (0, None)
+    assert await running.task == 0
     assert llm.stopped == 1
 
 
@@ -128,8 +137,7 @@ async def test_a_second_signal_ends_at_once() -> None:
         await until(lambda: llm.stopped)
         interrupt()
         async with asyncio.timeout(1.0):
-            status, error = await running.task
-        assert (status, error) == (128 + signal.SIGTERM, None)
+            assert await running.task == 128 + signal.SIGTERM
         answer.cancel()
         await asyncio.wait({answer})
     await until(lambda: not llm.active)
@@ -139,17 +147,16 @@ async def test_a_signal_while_loading_ends_the_start() -> None:
     running = Running(LivingLLM())
     assert await running.health() == 503
     interrupt()
-    assert await running.task == (0, None)
+    assert await running.task == 0
 
 
-@pytest.mark.parametrize(
-    ("error", "status"), [(CheckpointError("no such shard"), 2), (EngineError("killed"), 1)]
-)
-async def test_a_start_that_fails_has_its_own_status(error: JackfieldError, status: int) -> None:
+@pytest.mark.parametrize("error", [CheckpointError("no such shard"), EngineError("killed")])
+async def test_a_start_that_fails_says_why(error: JackfieldError) -> None:
     llm = LivingLLM()
     llm.refusal = error
     llm.loading.set()
-    assert await Running(llm).task == (status, error)
+    with pytest.raises(type(error), match=str(error)):
+        await Running(llm).task
 
 
 async def test_the_engines_death_ends_the_service_with_its_error() -> None:
@@ -158,8 +165,8 @@ async def test_the_engines_death_ends_the_service_with_its_error() -> None:
     running = Running(llm)
     await until(lambda: running.readied)
     llm.died.set()
-    status, error = await running.task
-    assert status == 1 and str(error) == "the engine process was killed"
+    with pytest.raises(EngineError, match="the engine process was killed"):
+        await running.task
 
 
 def test_a_port_in_use_is_a_config_error() -> None:
@@ -179,7 +186,7 @@ def test_an_abandoned_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Pa
 async def test_a_client_that_sends_no_request_is_cut_off() -> None:
     options = ServerOptions(port=0, header_timeout_seconds=0.1, body_timeout_seconds=0.2)
     listener = bind(options)
-    app = build_app(Frontend(FakeLLM(), options))
+    app = build_app(Frontend(FakeLLM(), options), Hooks())
     server = QuietServer(uvicorn_config(app, options))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     port = listener.getsockname()[1]

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.core.server.fake_llm import FakeLLM
 from tests.core.server.http_server import in_process
 
-from jackfield.llm.run import RequestRecord
+from jackfield.contracts.generation import RequestRecord
 from jackfield.server.histogram import Histogram
 
 # The names that dashboards and autoscalers read.

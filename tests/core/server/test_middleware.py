@@ -9,6 +9,7 @@ from tests.core.server.fake_llm import FakeLLM
 from tests.core.server.http_server import client, in_process
 
 from jackfield.errors import ConfigError
+from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.middleware import load_middleware
@@ -71,7 +72,7 @@ async def test_browsers_may_ask_before_they_authenticate() -> None:
 
 def test_credentials_for_every_origin_are_refused() -> None:
     with pytest.raises(ConfigError, match="--allow-credentials"):
-        build_app(Frontend(FakeLLM(), ServerOptions(allow_credentials=True)))
+        build_app(Frontend(FakeLLM(), ServerOptions(allow_credentials=True)), Hooks())
 
 
 async def test_bodies_have_a_bound_with_or_without_a_length() -> None:
