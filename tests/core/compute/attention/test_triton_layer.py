@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from jackfield.compute.attention.triton import TritonAttention
+from jackfield.compute.layers.attention import Attention
+from jackfield.compute.layers.norm import RMSNorm
+from jackfield.compute.layers.rotary import Rope
+from jackfield.contracts.attention import AttentionSpec, KVLayer
+from jackfield.contracts.model import BuildContext, TensorParallelGroup
+from tests.core.compute.attention.reference import make_case
+from tests.interpreter import DEVICE
+
+
+class InTwoSteps:
+    """The backend without its optional method."""
+
+    def __init__(self, backend: TritonAttention) -> None:
+        self.write, self.attend = backend.write, backend.attend
+
+
+def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not() -> None:
+    torch.manual_seed(0)
+    spec = AttentionSpec(0, 4, 2, 64, 0.125)
+    backend = TritonAttention(DEVICE, torch.float32, 16)
+    case = make_case(backend, [(1, 20), (9, 9)], spec, 16, torch.float32, DEVICE)
+    qkv = torch.randn(10, 8 * 64, device=DEVICE)
+    angles = torch.randn(64, 32, device=DEVICE)
+    rope = Rope(torch.cat([angles.cos(), angles.sin()], 1))
+    outputs, pages = [], []
+    for offered in (backend, InTwoSteps(backend)):
+        context = BuildContext(
+            dtype=torch.float32,
+            device=DEVICE,
+            group=TensorParallelGroup(),
+            attention_backend=offered,  # type: ignore[arg-type]
+            max_model_len=64,
+            max_num_batched_tokens=64,
+        )
+        norms = [RMSNorm(64, eps=1e-6, context=context) for _ in "qk"]
+        for norm in norms:
+            norm.weight.data.copy_(torch.linspace(0.5, 1.5, 64))
+        layer = Attention(spec, context, rope, *norms)
+        kv = KVLayer(case.kv.key.clone(), case.kv.value.clone())
+        layer.bind_kv(kv)
+        outputs.append(layer(qkv, case.batch.positions, dataclasses.replace(case.batch)))
+        pages.append(torch.stack([kv.key, kv.value]).nan_to_num())
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*pages, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(pages[0][0], case.kv.key.nan_to_num())
