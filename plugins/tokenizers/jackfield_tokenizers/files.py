@@ -9,6 +9,8 @@ from pathlib import Path
 
 from jackfield.errors import CheckpointError
 
+# The second is what transformers writes.
+_TEMPLATE_FOLDERS = ("chat_templates", "additional_chat_templates")
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
@@ -76,9 +78,8 @@ def _template(folder: Path, config: Mapping[str, object]) -> str | dict[str, str
     default = folder / "chat_template.jinja"
     if default.is_file():
         templates["default"] = _read_text(default)
-    extra = folder / "chat_templates"
-    if extra.is_dir():
-        for path in sorted(extra.glob("*.jinja")):
+    for name in _TEMPLATE_FOLDERS:
+        for path in sorted((folder / name).glob("*.jinja")):
             templates[path.name.removesuffix(".jinja")] = _read_text(path)
     if templates:
         return templates["default"] if set(templates) == {"default"} else templates
