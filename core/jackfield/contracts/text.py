@@ -75,7 +75,8 @@ class ReasoningParser(Protocol):
     Made per choice as ``cls(context)``. ``feed`` is called with each new piece of text, in
     order, any split; ``finish`` once, at the end, also after an abort. Neither may raise on
     any text. Events merge to the same sequence whatever the split; what was said is never
-    unsaid; no text is lost. ``Content`` events go on to the tool parser.
+    unsaid; no text is lost but the tags and newlines next to them. ``Content`` events go on to
+    the tool parser.
     """
 
     name: ClassVar[str]
@@ -112,7 +113,7 @@ class ToolParser(Protocol):
         ...
 
     def finish(self) -> list[Event]:
-        """The rest; open calls are ended."""
+        """The rest; open calls are ended, their arguments closed to be valid JSON."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,6 +23,7 @@ MAX_SECONDS = 2.0
 MAX_SOURCE_CHARACTERS = 1 << 20
 _REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What transformers marks the end of the message to be continued with; the space at its end tells
 # whether the template trims.
 _CONTINUE_TAG = "CONTINUE_FINAL_MESSAGE_TAG "
@@ -167,11 +169,17 @@ def _run(template: Template, variables: Mapping[str, Any]) -> str:
         raise RequestError(f"the chat template was stopped: {error}", param="messages") from error
     except Exception as error:
         if type(error) is TemplateError:  # raise_exception(...): the template's own words
-            raise RequestError(str(error), param="messages") from error
+            raise RequestError(_words(error), param="messages") from error
         raise RequestError(
-            f"the chat template cannot render these messages: {type(error).__name__}: {error}",
+            "the chat template cannot render these messages: "
+            f"{type(error).__name__}: {_words(error)}",
             param="messages",
         ) from error
+
+
+def _words(error: Exception) -> str:
+    """What an exception says, for a client: not too long, and no addresses of objects."""
+    return _ADDRESS.sub("", str(error))[:500]
 
 
 def _aliased(message: dict[str, Any]) -> dict[str, Any]:
