@@ -81,15 +81,22 @@ class _HelpFormatter(argparse.HelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
 
+def flags_of(option: str) -> list[str]:
+    """Every spelling of an option's flag, short ones first."""
+    marks = [mark for mark in Settings.model_fields[option].metadata if isinstance(mark, Spelling)]
+    return [*(flag for mark in marks for flag in mark.flags), flag_of(option)]
+
+
+def shown_default(option: str) -> str:
+    """An option's default as it would be written; empty if there is none."""
+    default = Settings.model_fields[option].get_default(call_default_factory=True)
+    if default is None or default in ("", (), {}):
+        return ""
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
 def _add_option(section: argparse._ArgumentGroup, option: str) -> None:
     field = Settings.model_fields[option]
-    spellings = [
-        flag for mark in field.metadata if isinstance(mark, Spelling) for flag in mark.flags
-    ]
-    flags = [*(flag for flag in spellings if not flag.startswith("--")), flag_of(option)]
-    flags += [flag for flag in spellings if flag.startswith("--")]
-    if option == "verbose":
-        flags.insert(0, "-v")
     shape = shape_of(field.annotation)
     more: dict[str, Any] = {"dest": option, "help": _field_help(option)}
     if shape == "switch":
@@ -98,7 +105,7 @@ def _add_option(section: argparse._ArgumentGroup, option: str) -> None:
         more["metavar"] = _metavar(field.annotation, option)
     if shape == "list":
         more |= {"action": "extend", "nargs": "+"}
-    section.add_argument(*flags, **more)
+    section.add_argument(*flags_of(option), **more)
 
 
 def _add_foreign(parser: argparse.ArgumentParser, flag: str, foreign: ForeignFlag) -> None:
@@ -123,14 +130,10 @@ def _metavar(annotation: Any, option: str) -> str:
 
 
 def _field_help(option: str) -> str:
-    field = Settings.model_fields[option]
-    default = field.get_default(call_default_factory=True)
-    shown = "" if default is None or default in ("", (), {}) else f" = {_shown(default)}"
-    return f"{field.description} [{variable_of(option)}{shown}]".replace("%", "%%")
-
-
-def _shown(default: object) -> str:
-    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    default = shown_default(option)
+    shown = f" = {default}" if default else ""
+    text = f"{Settings.model_fields[option].description} [{variable_of(option)}{shown}]"
+    return text.replace("%", "%%")
 
 
 # --- spellings -------------------------------------------------------------------------

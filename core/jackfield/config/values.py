@@ -75,7 +75,7 @@ Shape = Literal["switch", "list", "object", "value"]
 
 
 class Spelling:
-    """Further spellings of an option's flag, short ones (``-q``) and old ones (``--old-name``)."""
+    """Further spellings of an option's flag: ``Annotated[str, Spelling("-q")]``."""
 
     def __init__(self, *flags: str) -> None:
         self.flags = flags

@@ -1,1 +1,37 @@
-"""Conformance kits for plugin authors."""
+"""Conformance kits for plugin authors; they need ``jackfield[testing]``.
+
+Subclass a kit in a test file and name the plugin; pytest finds the kit's tests. A kit is
+imported when it is asked for, because each brings what it needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jackfield.testing.plugins import PluginContract
+    from jackfield.testing.reasoning_parsers import ReasoningParserContract
+    from jackfield.testing.schedulers import SchedulerContract
+    from jackfield.testing.tool_parsers import ToolParserContract
+
+__all__ = [
+    "PluginContract",
+    "ReasoningParserContract",
+    "SchedulerContract",
+    "ToolParserContract",
+]
+
+_MODULES = {
+    "PluginContract": "plugins",
+    "ReasoningParserContract": "reasoning_parsers",
+    "SchedulerContract": "schedulers",
+    "ToolParserContract": "tool_parsers",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports a kit."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"jackfield.testing.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

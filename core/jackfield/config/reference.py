@@ -1,0 +1,77 @@
+"""The page about all options: ``python -m jackfield.config.reference > docs/configuration.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jackfield.config.command_line import flags_of, shown_default
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.settings import GROUPS, Settings, variable_of
+
+_HEAD = """\
+# Configuration
+
+`jackfield serve MODEL [options]`. Every option has one name, one default and one meaning in
+four places:
+
+1. the command line: `--max-model-len 32k`;
+2. the environment: `JACKFIELD_MAX_MODEL_LEN=32k`;
+3. a YAML file, `--config FILE` or `JACKFIELD_CONFIG`: `max-model-len: 32k`;
+4. keyword arguments: `LLM("MODEL", max_model_len="32k")`.
+
+The command line goes before the environment, the environment before the file, the file before
+the default.
+
+* Dashes and underscores in names are the same. A switch `--x` is turned off by `--no-x` or
+  `--x=false`.
+* Whole numbers take a suffix: `32k` is 32,000 and `32K` is 32,768; likewise `m`, `M`, `g`, `G`.
+* Lists take several values, several flags, or a JSON list: `--api-key a b`,
+  `--allowed-origins '["a"]'`.
+* Objects are JSON, or dotted: `--hf-overrides '{"a": {"b": 1}}'` is `--hf-overrides.a.b 1`.
+* What is wrong is said in one line with exit status 2; `-v` adds a traceback. Nothing is ignored:
+  an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable gets a
+  warning.
+
+This page is made by `python -m jackfield.config.reference`; a test compares.
+"""
+_FOREIGN = """
+## vLLM's other flags
+
+The command line of `vllm serve` runs unchanged where it asks for what is here. Flags that are not
+built yet are refused by name; the values in the second column ask for what is so anyway and are
+taken.
+
+| flag | taken | why |
+| --- | --- | --- |
+"""
+
+
+def page() -> Iterator[str]:
+    """The page, piece by piece."""
+    yield _HEAD
+    yield "\n"
+    yield from _table("General", ["config"])
+    for group in GROUPS:
+        yield "\n"
+        yield from _table(str(group.__doc__), list(group.model_fields))
+    yield _FOREIGN
+    for flag, foreign in sorted(FOREIGN_FLAGS.items()):
+        if foreign.is_refused:
+            taken = ", ".join(f"`{value}`" for value in foreign.harmless if value)
+            yield f"| `{flag}` | {taken} | not built yet: {foreign.reason} |\n"
+        else:
+            yield f"| `{flag}` | yes | no effect: {foreign.reason} |\n"
+
+
+def _table(title: str, options: list[str]) -> Iterator[str]:
+    yield f"## {title}\n\n| flag | variable | default | |\n| --- | --- | --- | --- |\n"
+    for option in options:
+        flags = ", ".join(f"`{flag}`" for flag in flags_of(option))
+        default = shown_default(option)
+        shown = f"`{default}`" if default else ""
+        help_text = str(Settings.model_fields[option].description)
+        yield f"| {flags} | `{variable_of(option)}` | {shown} | {help_text} |\n"
+
+
+if __name__ == "__main__":
+    print("".join(page()), end="")
