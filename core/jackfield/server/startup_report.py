@@ -54,18 +54,15 @@ def _source(kind: str, name: str, registry: Registry) -> str:
 
 
 def report(plan: ServingPlan, ready: EngineReady, plugins: str) -> Iterator[str]:
-    """The lines of a start, without the address."""
+    """The lines of a start, without the address; the worker tells its part in ``ready.notes``."""
     worker = plan.engine.worker
-    architectures = plan.config.get("architectures")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else "?"
-    yield f"model {plan.directory}: {architecture}, {worker.dtype} on {worker.device}"
+    yield f"model {plan.directory}"
     yield from ready.notes[:MAX_NOTES]
     if len(ready.notes) > MAX_NOTES:
         yield f"({len(ready.notes) - MAX_NOTES} more notes)"
-    tokens = ready.num_blocks * ready.block_size
     yield (
-        f"KV cache: {tokens:,} tokens in {ready.num_blocks:,} blocks of {ready.block_size}; "
-        f"context {ready.max_model_len:,} tokens, at most {worker.max_num_seqs} requests at a time"
+        f"context {ready.max_model_len:,} tokens, {ready.num_blocks:,} KV blocks of "
+        f"{ready.block_size}, at most {worker.max_num_seqs} requests at a time"
     )
     yield f"plugins: {plugins}"
 
