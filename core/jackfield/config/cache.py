@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import HumanInt
+from jackfield.config.values import HumanInt, OptionGroup
 
 
-class CacheOptions(BaseModel):
+class CacheOptions(OptionGroup):
     """KV cache"""
 
     block_size: int | None = Field(

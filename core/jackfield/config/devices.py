@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import HumanInt
+from jackfield.config.values import HumanInt, OptionGroup
 
 
-class DeviceOptions(BaseModel):
+class DeviceOptions(OptionGroup):
     """Device"""
 
     device: str = Field("auto", description="platforms plugin: auto, cuda, cpu, or a name")

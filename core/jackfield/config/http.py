@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import HumanInt, Spelling, StringList
+from jackfield.config.values import HumanInt, OptionGroup, Spelling, StringList
 
 
-class HttpOptions(BaseModel):
+class HttpOptions(OptionGroup):
     """HTTP server"""
 
     host: str = Field("0.0.0.0", description="address to listen on")
@@ -41,7 +41,7 @@ class HttpOptions(BaseModel):
     )
 
 
-class ApiOptions(BaseModel):
+class ApiOptions(OptionGroup):
     """API"""
 
     response_role: str = Field("assistant", description="role of the replies")
@@ -69,7 +69,7 @@ class ApiOptions(BaseModel):
     )
 
 
-class LogOptions(BaseModel):
+class LogOptions(OptionGroup):
     """Logging"""
 
     verbose: Annotated[bool, Spelling("-v")] = Field(

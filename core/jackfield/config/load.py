@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import StringList
+from jackfield.config.values import OptionGroup, StringList
 
 
-class LoadOptions(BaseModel):
+class LoadOptions(OptionGroup):
     """Loading"""
 
     download_dir: str | None = Field(None, description="where hub downloads are kept")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import HumanInt, JsonObject, Spelling, StringList
+from jackfield.config.values import HumanInt, JsonObject, OptionGroup, Spelling, StringList
 
 
-class ModelOptions(BaseModel):
+class ModelOptions(OptionGroup):
     """Model"""
 
     model: str | None = Field(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from jackfield.config.plan import PluginSource
-from jackfield.config.values import StringList
+from jackfield.config.values import OptionGroup, StringList
 
 _HELP = "file (.py) or module that offers one; may be repeated"
 
 
-class PluginOptions(BaseModel):
+class PluginOptions(OptionGroup):
     """Plugins"""
 
     safe_mode: bool = Field(False, description="bundled plugins only")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from jackfield.config.values import HumanInt
+from jackfield.config.values import HumanInt, OptionGroup
 
 
-class SchedulingOptions(BaseModel):
+class SchedulingOptions(OptionGroup):
     """Scheduling"""
 
     max_num_batched_tokens: HumanInt | None = Field(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -26,10 +26,11 @@ from jackfield.config.plugins import PluginOptions
 from jackfield.config.scheduling import SchedulingOptions
 from jackfield.config.suggestion import did_you_mean
 from jackfield.config.text import TextOptions
+from jackfield.config.values import OptionGroup
 from jackfield.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "JACKFIELD_"
-GROUPS: tuple[type[BaseModel], ...] = (
+GROUPS: tuple[type[OptionGroup], ...] = (
     ModelOptions,
     LoadOptions,
     CacheOptions,
@@ -63,6 +64,7 @@ class Settings(
         env_prefix=ENVIRONMENT_PREFIX,
         env_ignore_empty=True,
         enable_decoding=False,
+        defer_build=True,
         extra="forbid",
         frozen=True,
         protected_namespaces=(),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from jackfield.config.values import OptionGroup
 
 
-class TextOptions(BaseModel):
+class TextOptions(OptionGroup):
     """Text"""
 
     tokenizer: str | None = Field(

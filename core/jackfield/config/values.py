@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 # vLLM's rule: a small letter counts in thousands, a capital in powers of 1024.
 _SUFFIXES = {
@@ -72,6 +72,13 @@ JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
 StringList = Annotated[tuple[str, ...], BeforeValidator(string_list)]
 
 Shape = Literal["switch", "list", "object", "value"]
+
+
+class OptionGroup(BaseModel):
+    """Options of one subject; the docstring is the title in ``--help``. Only ``Settings``, which
+    has all of them, is ever validated: groups alone need no validators."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class Spelling:

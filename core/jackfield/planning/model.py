@@ -34,7 +34,7 @@ class ModelFiles:
 def find_files(settings: Settings) -> ModelFiles:
     """Finds the directories, downloads what is on the hub, and reads ``config.json``."""
     if settings.model is None:
-        raise ConfigError("no model is named; give the directory of one, or its name on the hub")
+        raise ConfigError("no model is named; give its directory, or its name on the hub, before the options")
     directory = checkpoint.resolve_model(
         settings.model,
         revision=settings.revision,
