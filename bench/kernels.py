@@ -10,28 +10,20 @@ on; the exit status is 1 if a check failed.
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import math
-import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
-from unittest import mock
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch
-import torch.nn.functional as F
-from tests.core.compute.attention.reference import make_case
-from torch import Tensor
-from triton.runtime._async_compile import AsyncCompileMode
-from triton.runtime.jit import JITFunction
+from gpu_timing import Launch, Report, microseconds, precompile
+from kernel_checks import section_check
 
-from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.kernels import activation, gemv, norm, rotary
 from jackfield.compute.kernels.decode_attention import (
     DecodeConfig,
@@ -39,229 +31,11 @@ from jackfield.compute.kernels.decode_attention import (
     decode_attention,
 )
 from jackfield.compute.kernels.prefill_attention import PrefillConfig, prefill_attention
-from jackfield.contracts.attention import AttentionSpec
 
 COPY_BYTES_PER_SECOND = 4.3e12
 ROTATED_BYTES = 300e6
 CUDA = torch.device("cuda")
 BF16 = torch.bfloat16
-
-Launch = Callable[[], object]
-
-
-class Report:
-    """Prints a row a figure and writes it as a JSON line."""
-
-    def __init__(self, out: TextIO | None) -> None:
-        self._out = out
-        self.failed_checks = 0
-
-    def row(self, section: str, name: str, text: str, **figures: object) -> None:
-        print(f"{section:8} {name:44} {text}", flush=True)
-        if self._out is not None:
-            self._out.write(json.dumps({"section": section, "name": name, **figures}) + "\n")
-            self._out.flush()
-
-    def error(self, section: str, name: str, error: Exception) -> None:
-        text = f"{type(error).__name__}: {str(error).strip().splitlines()[-1:]}"[:150]
-        self.row(section, name, text, error=text)
-
-    def check(self, name: str, error: float, tolerance: float) -> None:
-        good = error <= tolerance
-        self.failed_checks += not good
-        self.row("check", name, f"{error:.1e} {'' if good else 'WRONG'}", error=error, good=good)
-
-
-@contextmanager
-def precompiling() -> Iterator[None]:
-    """Launches inside compile on threads and run nothing."""
-    run = JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **kwargs: Any) -> Any:
-        return run(self, *args, grid=grid, warmup=True, **kwargs)
-
-    with (
-        ThreadPoolExecutor(14) as threads,
-        AsyncCompileMode(threads, ignore_errors=True),
-        mock.patch.object(JITFunction, "run", compile_only),
-    ):
-        yield
-
-
-def precompile(launches: Sequence[Launch]) -> None:
-    """Compiles all that the launches need; a failure shows again when one is run."""
-    start = time.perf_counter()
-    with precompiling():
-        for launch in launches:
-            try:
-                launch()
-            except Exception as error:
-                print(f"compiling: {type(error).__name__}: {str(error)[:200]}", flush=True)
-    print(f"compiled {len(launches)} launches in {time.perf_counter() - start:.1f} s", flush=True)
-
-
-def microseconds(launches: Sequence[Launch], estimate: float, replays: int = 7) -> float:
-    """Per launch, from one graph that goes round the launches for about 1.5 ms."""
-    rounds = max(1, math.ceil(1500 / estimate / len(launches)))
-    rounds = min(rounds, max(1, 400 // len(launches)))
-    for launch in launches[:2]:
-        launch()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for _ in range(rounds):
-            for launch in launches:
-                launch()
-    graph.replay()
-    events = [
-        (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
-        for _ in range(replays)
-    ]
-    for before, after in events:
-        before.record()
-        graph.replay()
-        after.record()
-    torch.cuda.synchronize()
-    median = statistics.median(before.elapsed_time(after) for before, after in events)
-    return median * 1e3 / (rounds * len(launches))
-
-
-# --- correctness -------------------------------------------------------------------------
-
-DECODES = [(1, 1), (1, 17), (1, 63), (1, 64), (1, 65), (1, 300), (1, 0)]
-CHUNKS = [(1, 17), (1, 65), (2, 64), (16, 63), (20, 300), (5, 5), (130, 2000)]
-FRESH = [(1, 300), (1, 9), (17, 17), (64, 64), (65, 65), (300, 300)]
-MANY = [(1, n) for n in (5000, 1, 700, 64, 1500, 33, 2048, 129) for _ in range(5)]
-LONG = [(1, 9000)]
-SHAPES = [
-    (64, 2, 2, 16, None, None),
-    (80, 1, 3, 8, 37, None),
-    (96, 2, 4, 128, None, 5.0),
-    (128, 8, 4, 64, None, None),
-    (128, 1, 8, 64, 64, 20.0),
-    (128, 3, 1, 32, 1, None),
-    (256, 1, 5, 32, None, 50.0),
-    (64, 1, 7, 48, 100, None),
-    (80, 1, 6, 64, None, None),
-]
-TOLERANCE = {torch.float32: 3e-5, torch.float16: 4e-3, BF16: 3e-2}
-
-
-def attention_checks() -> list[tuple[str, float, Callable[[], tuple[Any, Tensor]]]]:
-    """(name, tolerance, function that gives a case and what was attended)."""
-    checks = []
-    for shape in SHAPES:
-        for dtype in TOLERANCE:
-            for kind, lens in (("decodes", DECODES), ("chunks", CHUNKS), ("fresh", FRESH)):
-                checks.append((kind, lens, shape, dtype))
-    for kind, lens in (("decodes, 40 long", MANY), ("decode, one long", LONG)):
-        checks.append((kind, lens, (128, 8, 4, 64, None, None), BF16))
-    made = []
-    for kind, lens, shape, dtype in checks:
-        head_dim, num_kv_heads, group, block_size, window, cap = shape
-        heads = (num_kv_heads * group, num_kv_heads, head_dim)
-        spec = AttentionSpec(0, *heads, 1.3 * head_dim**-0.5, window, cap)
-        torch.manual_seed(0)
-        backend = TritonAttention(CUDA, dtype, block_size)
-        case = make_case(backend, lens, spec, block_size, dtype, CUDA)
-
-        def attend(case: Any = case, backend: TritonAttention = backend) -> tuple[Any, Tensor]:
-            return case, backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
-
-        made.append((f"{kind} {shape} {str(dtype)[6:]}", TOLERANCE[dtype], attend))
-    return made
-
-
-def relative(actual: Tensor, expected: Tensor) -> float:
-    error = (actual.double() - expected).norm() / expected.norm()
-    return float(error.nan_to_num(nan=float("inf")))
-
-
-def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
-    made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
-    shapes = [(1024, 2048), (4096, 1024), (1024, 3072), (4096, 4096), (4096, 12288), (1000, 1544)]
-    for (n, k), m in ((shape, m) for shape in shapes for m in (1, 2, 7, 16)):
-        x = torch.randn(m, k, device=CUDA, dtype=BF16)
-        w = torch.randn(n, k, device=CUDA, dtype=BF16)
-        b = torch.randn(n, device=CUDA, dtype=BF16)
-        made.append(
-            (
-                f"linear {m} x {n} x {k}",
-                lambda x=x, w=w, b=b: gemv.linear_small(x, w, b),
-                lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
-            )
-        )
-    x = torch.randn(70, 4096, device=CUDA, dtype=BF16)
-    g = torch.randn(4096, device=CUDA, dtype=BF16)
-
-    def normed() -> Tensor:
-        d = x.double()
-        return d * torch.rsqrt(d.square().mean(-1, keepdim=True) + 1e-6) * g.double()
-
-    def gated() -> Tensor:
-        gate, up = x.double().chunk(2, -1)
-        return F.silu(gate) * up
-
-    made.append(("rms_norm", lambda: norm.rms_norm(x, g, 1e-6), normed))
-    zero = torch.zeros_like(x)
-    made.append(("add_rms_norm", lambda: norm.add_rms_norm(x, zero.zero_(), g, 1e-6)[0], normed))
-    made.append(("silu_and_mul", lambda: activation.silu_and_mul(x), gated))
-    return made
-
-
-def section_check(report: Report) -> None:
-    attention, linear = attention_checks(), linear_checks()
-    precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
-    for name, tolerance, attend in attention:
-        try:
-            # Often, so that a race between programs has its chance.
-            errors = []
-            for _ in range(20):
-                case, attended = attend()
-                errors.append(case.error(attended))
-            report.check(name, max(errors), tolerance)
-        except Exception as error:
-            report.failed_checks += 1
-            report.error("check", name, error)
-    for name, launch, expected in linear:
-        try:
-            wanted = expected()
-            errors = [relative(launch(), wanted) for _ in range(5)]  # type: ignore[arg-type]
-            report.check(name, max(errors), 8e-3)
-        except Exception as error:
-            report.failed_checks += 1
-            report.error("check", name, error)
-    check_replays(report)
-
-
-def check_replays(report: Report) -> None:
-    """One captured decode, replayed with lengths that were not there at its capture."""
-    spec = AttentionSpec(0, 32, 8, 128, 128**-0.5)
-    backend = TritonAttention(CUDA, BF16, 64)
-    lens = [1, 3000, 64, 700, 65, 2047]
-    case = make_case(backend, [(1, 4096)] * len(lens), spec, 64, BF16, CUDA)
-    backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch)
-    case.batch.seq_lens.copy_(torch.tensor(lens, dtype=torch.int32))
-    table, rows = case.batch.block_table.long(), case.batch.rows.tolist()
-    worst = 0.0
-    for _ in range(20):
-        out.fill_(float("nan"))
-        graph.replay()
-        for i, n in enumerate(lens):
-            blocks = table[rows[i], : -(-n // 64)]
-            key, value = (
-                pages[blocks].transpose(1, 2).reshape(-1, 8, 128)[:n].double()
-                for pages in (case.kv.key, case.kv.value)
-            )
-            q = case.q[i].double().view(8, 4, 128)
-            weights = (torch.einsum("kgd,tkd->kgt", q, key) * spec.scale).softmax(-1)
-            wanted = torch.einsum("kgt,tkd->kgd", weights, value).reshape(32, 128)
-            worst = max(worst, float((out[i].double() - wanted).abs().max().nan_to_num(nan=9.0)))
-    report.check("decode graph replayed with other lengths", worst, TOLERANCE[BF16])
 
 
 # --- attention, timed --------------------------------------------------------------------
@@ -533,8 +307,9 @@ def main() -> int:
     arguments = parser.parse_args()
     print(torch.cuda.get_device_name(), torch.__version__, flush=True)
     torch.manual_seed(0)
-    with open(arguments.out, "a") if arguments.out else mock.MagicMock() as out:
-        report = Report(out if arguments.out else None)
+    with contextlib.ExitStack() as files:
+        out = files.enter_context(open(arguments.out, "a")) if arguments.out else None
+        report = Report(out)
         for name in arguments.only.split(","):
             start = time.perf_counter()
             try:

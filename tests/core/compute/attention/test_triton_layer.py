@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 
 import torch
+from tests.core.compute.attention.reference import make_case
+from tests.interpreter import DEVICE
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.layers.attention import Attention
@@ -10,8 +12,6 @@ from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope
 from jackfield.contracts.attention import AttentionSpec, KVLayer
 from jackfield.contracts.model import BuildContext, TensorParallelGroup
-from tests.core.compute.attention.reference import make_case
-from tests.interpreter import DEVICE
 
 
 class InTwoSteps:
