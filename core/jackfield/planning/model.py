@@ -34,7 +34,9 @@ class ModelFiles:
 def find_files(settings: Settings) -> ModelFiles:
     """Finds the directories, downloads what is on the hub, and reads ``config.json``."""
     if settings.model is None:
-        raise ConfigError("no model is named; give its directory, or its name on the hub, before the options")
+        raise ConfigError(
+            "no model is named; give its directory, or its name on the hub, before the options"
+        )
     directory = checkpoint.resolve_model(
         settings.model,
         revision=settings.revision,

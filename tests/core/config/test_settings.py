@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import jackfield
 from jackfield.config.command_line import parse_arguments
+from jackfield.config.plugins import PLUGIN_OPTIONS
 from jackfield.config.settings import GROUPS, Settings, flag_of, make_settings, variable_of
 from jackfield.errors import ConfigError
 
@@ -186,3 +189,11 @@ def test_help_names_every_option_with_its_variable_and_default(
 def test_every_option_has_one_line_of_help() -> None:
     for field in Settings.model_fields.values():
         assert field.description is not None and "\n" not in field.description
+
+
+def test_no_option_is_taken_and_ignored() -> None:
+    """Each is read by the plan, the server, the command line or the settings themselves."""
+    kernel = Path(jackfield.__file__).parent
+    code = "".join(file.read_text(encoding="utf-8") for file in kernel.rglob("*.py"))
+    read = set(re.findall(r"\b(?:settings|self)\.([a-z_]+)", code)) | set(PLUGIN_OPTIONS.values())
+    assert set(Settings.model_fields) - read == {"config"}
