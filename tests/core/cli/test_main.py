@@ -65,7 +65,7 @@ def test_version_and_help() -> None:
         (["serve", "--max-model-ln", "3"], "did you mean --max-model-len?"),
         (["serve"], "no model is named"),
         (["serve", "/no/such/model"], "/no/such/model"),
-        (["serve", "M", "--tool-call-parser", "nonsense", "--safe-mode"], "M"),
+        (["serve", "/no/model", "--tool-parser-plugin", "a.py", "--safe-mode"], "--safe-mode runs"),
         (["plugins", "list", "--kind", "x"], "there is no kind 'x'"),
     ],
 )
