@@ -1,0 +1,232 @@
+"""Any causal language model of transformers, over our paged KV cache.
+
+The model's own code runs as it is; only its attention is ours, through transformers' attention
+interface. All tokens of a step are one sequence of a batch of one to it, with their positions;
+which of them see each other is the attention backend's business. The step's ``AttentionBatch``
+travels down as a keyword argument.
+
+What cannot work this way is refused, not computed wrongly: the layers' parameters of attention
+are read off a pass without data, and after loading a short double sequence must come out as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from jackfield.contracts.attention import AttentionBatch, KVLayer
+from jackfield.contracts.model import BuildContext
+from jackfield.errors import CheckpointError, ConfigError
+from jackfield_models.attention_interface import (
+    IMPLEMENTATION,
+    PagedStep,
+    Recorder,
+    Step,
+    TwinSequences,
+    register,
+)
+
+_REFUSED_ROPE = ("dynamic", "longrope")
+_NAMES_SHOWN = 3
+
+
+class TransformersForCausalLM(nn.Module):
+    """Implements ``Model``."""
+
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
+        super().__init__()
+        if context.group.size > 1:
+            raise ConfigError("--model-impl transformers runs on one device; tensor parallel is 1")
+        register()
+        self._context = context
+        self._config = _read_config(config, context)
+        # With a padding token some models look for it in every batch, to warn, and wait for the
+        # device to answer. Nothing here is padded.
+        self._config.pad_token_id = None
+        self.causal_lm = _build(self._config, context)
+        _check_config(self._config, context)
+        recorder, self._output_type = self._record()
+        self.attention_specs = recorder.specs()
+        self._kv: dict[int, KVLayer] = {}
+
+    def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        tied = self.causal_lm.all_tied_weights_keys
+        return {
+            name: tuple(tensor.shape)
+            for name, tensor in self.causal_lm.state_dict().items()
+            if name not in tied
+        }
+
+    def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """As the contract says; names and layouts are converted by transformers."""
+        with _quiet():
+            model, report = type(self.causal_lm).from_pretrained(
+                None,
+                config=self._config,
+                state_dict=dict(weights),
+                dtype=self._context.dtype,
+                attn_implementation=IMPLEMENTATION,
+                output_loading_info=True,
+            )
+        for key, fault in (
+            ("missing_keys", "lacks"),
+            ("mismatched_keys", "has other shapes for"),
+            ("unexpected_keys", "has no place in the model for"),
+        ):
+            if names := sorted(str(name) for name in report.get(key) or ()):
+                more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+                raise CheckpointError(
+                    f"the checkpoint {fault} {', '.join(names[:_NAMES_SHOWN])}{more}"
+                )
+        self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
+        _accept_hidden(self.causal_lm, self._output_type)
+        self._check_sequences_are_separate()
+
+    def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
+        pairs = zip(self.attention_specs, layers, strict=True)
+        self._kv = {spec.layer: kv for spec, kv in pairs}
+
+    def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
+        step = PagedStep(self._context.attention_backend, self._kv, attention)
+        hidden: Tensor = self._decode(ids, positions, step).last_hidden_state
+        return hidden[0]
+
+    def compute_logits(self, hidden: Tensor) -> Tensor:
+        # The head with whatever the model does after it: scaling, soft cap.
+        logits: Tensor = self.causal_lm(
+            input_ids=hidden.new_zeros(1, hidden.shape[0], dtype=torch.int64),
+            use_cache=False,
+            jackfield_hidden=hidden[None],
+        ).logits
+        return logits[0]
+
+    def _decode(self, ids: Tensor, positions: Tensor, step: Step) -> Any:
+        return self.causal_lm.get_decoder()(
+            input_ids=ids[None],
+            position_ids=positions[None],
+            attention_mask=None,
+            use_cache=False,
+            jackfield_step=step,
+        )
+
+    def _record(self) -> tuple[Recorder, Any]:
+        """One token through the model without data; also the class of its decoder's output."""
+        recorder = Recorder(self._name, num_layers=self._config.num_hidden_layers)
+        nothing = torch.zeros(1, dtype=torch.int64, device="meta")
+        try:
+            output = self._decode(nothing, nothing, recorder)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise self._refusal(f"its code fails on the meta device ({error})") from error
+        recorder.check(self._config)
+        return recorder, type(output)
+
+    @torch.inference_mode()
+    def _check_sequences_are_separate(self) -> None:
+        device = self._context.device
+        ids = torch.tensor([3, 1, 4, 2] * 2, device=device)
+        positions = torch.arange(4, device=device).repeat(2)
+        hidden = self._decode(ids, positions, TwinSequences()).last_hidden_state[0]
+        first, second = hidden.float().split(4)
+        tolerance = 1e-4 if self._context.dtype == torch.float32 else 3e-2
+        if (first - second).abs().max() > tolerance * first.abs().max():
+            raise self._refusal("tokens of one sequence reach another outside of its attention")
+        if self.compute_logits(hidden).dim() != 2:
+            raise self._refusal("its head gives no logits of single tokens")
+
+    @property
+    def _name(self) -> str:
+        return type(self.causal_lm).__name__
+
+    def _refusal(self, reason: str) -> ConfigError:
+        return ConfigError(f"{self._name} cannot be served through transformers: {reason}")
+
+
+def _read_config(config: Mapping[str, object], context: BuildContext) -> Any:
+    if context.trust_remote_code and "auto_map" in config:
+        return transformers.AutoConfig.from_pretrained(
+            context.directory, trust_remote_code=True, **config
+        )
+    kind = config.get("model_type")
+    try:
+        config_class = transformers.CONFIG_MAPPING[kind]
+    except KeyError:
+        raise CheckpointError(
+            f"transformers {transformers.__version__} does not know the model_type {kind!r}"
+        ) from None
+    return config_class.from_dict(dict(config))
+
+
+def _build(config: Any, context: BuildContext) -> Any:
+    """The model on the meta device: shapes, no memory. In bfloat16, whatever it will be loaded
+    as: some operations know no other dtype there."""
+    try:
+        with torch.device("meta"), _quiet():
+            model = transformers.AutoModelForCausalLM.from_config(
+                config,
+                dtype=torch.bfloat16,
+                trust_remote_code=context.trust_remote_code,
+                attn_implementation=IMPLEMENTATION,
+            )
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"model_type {config.model_type!r} cannot be served through transformers: {reason}"
+        ) from error
+    if not model._supports_attention_backend:
+        raise ConfigError(
+            f"{type(model).__name__} cannot be served through transformers: "
+            f"it does not use the attention interface"
+        )
+    return model.eval()
+
+
+def _check_config(config: Any, context: BuildContext) -> None:
+    """Refuses what depends on a whole batch: frequencies that follow its longest sequence."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    kind = rope.get("rope_type")
+    if kind not in _REFUSED_ROPE:
+        return
+    trained = rope.get("original_max_position_embeddings", config.max_position_embeddings)
+    if context.max_model_len > trained:
+        raise ConfigError(
+            f"RoPE scaling {kind!r} through transformers works up to {trained} tokens; "
+            f"give --max-model-len {trained}"
+        )
+
+
+def _accept_hidden(causal_lm: Any, output_type: Any) -> None:
+    """Lets ``causal_lm`` be called with the hidden states that its decoder has given before."""
+    decoder = causal_lm.get_decoder()
+    compute = decoder.forward
+
+    def forward(*args: Any, jackfield_hidden: Tensor | None = None, **kwargs: Any) -> Any:
+        if jackfield_hidden is None:
+            return compute(*args, **kwargs)
+        return output_type(last_hidden_state=jackfield_hidden)
+
+    decoder.forward = forward
+
+
+class _quiet:
+    """Silences transformers' progress bars and warnings; the check of the report says more."""
+
+    def __enter__(self) -> None:
+        logging = transformers.utils.logging
+        self._verbosity = logging.get_verbosity()
+        self._bars = logging.is_progress_bar_enabled()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *exception: object) -> None:
+        logging = transformers.utils.logging
+        logging.set_verbosity(self._verbosity)
+        if self._bars:
+            logging.enable_progress_bar()
