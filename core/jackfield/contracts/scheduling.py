@@ -78,7 +78,7 @@ class Blocks(Protocol):
 
     def release(self, request: SchedulerRequest) -> None:
         """Takes all blocks of the request; used for preemption. ``num_computed_tokens`` is 0
-        afterwards."""
+        afterwards. What it had computed may be cached from now on: ``match`` anew."""
         ...
 
 

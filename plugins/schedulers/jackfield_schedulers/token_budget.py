@@ -98,7 +98,7 @@ class TokenBudgetScheduler(ABC):
             num_tokens = num_left = request.num_tokens - request.num_computed_tokens
             if num_left != 1:
                 num_tokens = step.chunk(num_left, budget)
-                step.reserved[request.key] = num_left - num_tokens
+                step.note_prompt(request, num_left, num_tokens)
                 if num_tokens <= 0:
                     continue
             while not grow(request, num_tokens):
@@ -129,14 +129,19 @@ class TokenBudgetScheduler(ABC):
             if num_tokens == 0 and len(passed_over) < MAX_PASSED_OVER:
                 passed_over.append(heappop(self._heap))
                 continue
-            if not num_tokens or not self._make_room(request, num_left, num_tokens, step):
+            if not num_tokens:
+                break
+            if not self._fits_whole(num_left, step) or not step.blocks.admit(request, num_tokens):
+                if self._displace(request, step):
+                    # What the victim had computed may be this request's cached prefix now.
+                    continue
                 break
             heappop(self._heap)
             self._waiting.remove(request.key)
             insort(self._running, request, key=self.order)
             step.entries.append((request, num_tokens))
             step.budget -= num_tokens
-            step.reserved[request.key] = num_left - num_tokens
+            step.note_prompt(request, num_left, num_tokens)
         for entry in passed_over:
             heappush(self._heap, entry)
 
@@ -154,16 +159,12 @@ class TokenBudgetScheduler(ABC):
             return step.chunk(num_left, step.budget)
         return num_left if num_left <= step.budget else None
 
-    def _make_room(
-        self, request: SchedulerRequest, num_left: int, num_tokens: int, step: _Step
-    ) -> bool:
-        """Admits the request, with the blocks of worse running ones if it may have them."""
-        while True:
-            if self._fits_whole(num_left, step) and step.blocks.admit(request, num_tokens):
-                return True
-            if not self._running or not self.may_displace(request, self._running[-1]):
-                return False
-            self._preempt(self._running.pop(), step)
+    def _displace(self, request: SchedulerRequest, step: _Step) -> bool:
+        """Preempts the last running request in favour of a waiting one, if that may be."""
+        if not self._running or not self.may_displace(request, self._running[-1]):
+            return False
+        self._preempt(self._running.pop(), step)
+        return True
 
     def _fits_whole(self, num_left: int, step: _Step) -> bool:
         """Whether there are blocks for the whole prompt beside those that running prompts still
@@ -207,9 +208,16 @@ class _Step:
             is_long and self._num_long >= limits.max_long_partial_prefills
         ):
             return 0
-        self._num_partial += 1
-        self._num_long += is_long
         return num_tokens
+
+    def note_prompt(self, request: SchedulerRequest, num_left: int, num_tokens: int) -> None:
+        """A prompt gets ``num_tokens`` of the ``num_left`` it needs."""
+        if num_tokens == num_left:
+            return
+        self.reserved[request.key] = num_left - num_tokens
+        if num_tokens:
+            self._num_partial += 1
+            self._num_long += 0 < self._limits.long_prefill_token_threshold < num_left
 
     def withdraw(self, request: SchedulerRequest) -> None:
         """Takes back what the request was given in this call, if anything."""

@@ -221,6 +221,15 @@ def test_cached_prefixes_outlive_untouched_blocks() -> None:
     assert blocks.match(make_request(3, [1] * 5)) == 4
 
 
+def test_what_was_computed_last_is_cached_at_release() -> None:
+    blocks = make_blocks(10)
+    request = make_request(1, [1] * 8)
+    assert blocks.admit(request, 8)
+    request.num_computed_tokens = 8
+    blocks.release(request)
+    assert blocks.match(make_request(2, [1] * 9)) == 8
+
+
 def test_salts_do_not_see_each_other() -> None:
     blocks = make_blocks(10)
     salted = make_request(1, [1] * 8, cache_salt="a")

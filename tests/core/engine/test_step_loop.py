@@ -20,6 +20,7 @@ from jackfield_schedulers.fcfs import FcfsScheduler
 from jackfield_schedulers.priority import PriorityScheduler
 
 LIMITS = SchedulerLimits(max_num_seqs=8, max_num_batched_tokens=16, max_model_len=96)
+LARGE_STEP = SchedulerLimits(max_num_seqs=8, max_num_batched_tokens=64, max_model_len=96)
 VOCABULARY = 97
 
 
@@ -228,6 +229,33 @@ def test_output_is_cached_as_prompts_are() -> None:
     assert engine.answers[second].num_cached == 28
 
 
+def test_a_prompt_is_shared_from_the_step_after_the_one_that_computes_it() -> None:
+    engine = make_engine(LARGE_STEP)
+    engine.add([1] * 20, 30)
+    engine.step()
+    second = engine.add([1] * 20, 30)
+    engine.run()
+    assert engine.answers[second].num_cached == 16
+
+
+def test_output_is_shared_while_its_request_runs() -> None:
+    engine = make_engine(LARGE_STEP)
+    first = engine.add([1] * 6, 60)
+    while len(engine.answers[first].token_ids) < 14:
+        engine.step()
+    second = engine.add([1] * 6 + engine.answers[first].token_ids + [5], 2)
+    engine.run()
+    assert engine.answers[second].num_cached == 20
+
+
+def test_long_prompts_are_not_started_to_preempt_each_other() -> None:
+    engine = make_engine(num_blocks=17)
+    for start in range(4):
+        engine.add([start] * 40, 4)
+    engine.run()
+    assert engine.stats is not None and engine.stats.num_preemptions == 0
+
+
 def test_a_reset_cache_gives_no_hit() -> None:
     engine = make_engine()
     engine.add([1] * 20, 4)
@@ -253,13 +281,14 @@ def test_logprobs_follow_their_tokens(steps_in_flight: int) -> None:
 @pytest.mark.parametrize("num_blocks", [20, 64])
 def test_prompt_logprobs_come_once_and_whole(steps_in_flight: int, num_blocks: int) -> None:
     engine = make_engine(num_blocks=num_blocks, steps_in_flight=steps_in_flight)
-    prompt = [1] * 40
+    prompt = [1] * 20
     engine.add(prompt, 4)
-    keys = [engine.add(prompt, 20, sampling=TokenSampling(prompt_logprobs=0)) for _ in range(3)]
+    keys = [engine.add(prompt, 40, sampling=TokenSampling(prompt_logprobs=0)) for _ in range(3)]
     engine.run()
+    assert engine.stats is not None and bool(engine.stats.num_preemptions) == (num_blocks == 20)
     for key in keys:
         positions = [-entry.logprob for entry in engine.answers[key].prompt_logprobs]
-        assert positions == [float(position) for position in range(1, 40)]
+        assert positions == [float(position) for position in range(1, 20)]
 
 
 @both_depths

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import SchedulerLimits
+from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.prefix_hash import PrefixHasher
+from jackfield.engine.request import Request
 from jackfield.errors import ConfigError
 from jackfield.testing.schedulers import SchedulerContract
 from jackfield.testing.simulated_engine import SimulatedEngine
@@ -44,6 +49,25 @@ def test_a_better_priority_takes_blocks_from_a_worse_running_request() -> None:
     assert engine.stats is not None and engine.stats.num_preemptions == 1
     assert len(engine.answers[low].token_ids) == 18
     assert engine.answers[urgent].first_step < 12
+
+
+def test_a_prefix_that_a_victim_leaves_behind_is_not_computed_again() -> None:
+    scheduler = PriorityScheduler(LIMITS)
+    blocks = BlockManager(11, 4, PrefixHasher("sha256", 4, "m"))
+
+    def make(key: int, length: int, priority: int) -> Request:
+        prompt = np.ones(length, dtype="<i4").tobytes()
+        return Request(key, prompt, TokenSampling(), 8, priority=priority)
+
+    low, urgent = make(1, 30, 9), make(2, 33, 0)
+    scheduler.add(low)
+    assert scheduler.schedule(blocks).entries == ((low, 30),)
+    low.num_computed_tokens = 30
+    scheduler.add(urgent)
+    schedule = scheduler.schedule(blocks)
+    assert schedule.preempted == (low,)
+    assert schedule.entries == ((urgent, 33 - 28),)
+    assert urgent.num_computed_tokens == 28
 
 
 def test_equal_priorities_take_nothing_from_each_other() -> None:
