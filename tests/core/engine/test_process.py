@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.contracts.messages import (
@@ -255,6 +256,22 @@ async def test_no_file_descriptor_is_left_behind() -> None:
             pass
     assert len(os.listdir("/proc/self/fd")) == before
     assert before < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_it_all_works_on_uvloop() -> None:
+    async def scenario() -> None:
+        async with running(make_plan("SlowWorker")) as (client, listener, _):
+            client.send(add(1, [1], 5))
+            await listener.finished(1)
+            assert listener.tokens[1] == continuation([1], 5, 97)
+            client.send(add(2, [1], 90))
+            assert client.pid is not None
+            os.kill(client.pid, signal.SIGKILL)
+            error = await asyncio.wait_for(listener.dead, 5)
+            assert "SIGKILL" in str(error)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
 
 
 PARENT = """
