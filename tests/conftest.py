@@ -1,4 +1,4 @@
-"""Before anything is imported: Triton kernels run in the interpreter where there is no GPU."""
+"""Before anything is imported: Triton's interpreter where there is no GPU; threads that sleep."""
 
 from __future__ import annotations
 
@@ -7,3 +7,7 @@ from pathlib import Path
 
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# As in the engine's process: threads that spin while they wait take a shared machine's time.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")

@@ -88,5 +88,7 @@ def prompt_logprobs(
 ) -> LogprobTensors:
     """Logprobs of ``token_ids``, int64 [Q], after ``hidden``, [Q, H], by ``slice_length``
     positions at a time, so that memory does not grow with the prompt."""
-    pieces = zip(hidden.split(slice_length), token_ids.split(slice_length), strict=True)
+    pieces = zip(
+        torch.split(hidden, slice_length), torch.split(token_ids, slice_length), strict=True
+    )
     return join([logprobs_of(compute_logits(h), ids, num_top) for h, ids in pieces])

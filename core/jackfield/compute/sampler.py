@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from jackfield.compute.largest import most_likely, shortlist
 from jackfield.compute.row_state import RowFlag, RowSampling
 
 _SHORTLISTS = (64, 256, 1088)
@@ -24,6 +25,8 @@ with room beyond ``top_k`` for logits that equal the k-th (bfloat16 logits often
 
 _ROOM = 8
 _CHUNK = 128
+_ROWS_AT_ONCE = 8
+"""On the CPU, so that what is made of the logits on the way stays in the cache."""
 _BELOW_ONE = 1.0 - 2.0**-53
 
 
@@ -56,13 +59,13 @@ def sampling_mode(flags: int, max_top_k: int) -> SamplingMode:
     """The mode for rows with these flags; ``max_top_k`` is the largest one with a shortlist."""
     if not flags & RowFlag.SAMPLED:
         return GREEDY
-    shortlist = 0
+    length = 0
     if flags & RowFlag.SHORTLIST:
-        shortlist = next(n for n in _SHORTLISTS if n >= max_top_k + _ROOM)
+        length = next(n for n in _SHORTLISTS if n >= max_top_k + _ROOM)
     way = Way.SHORTLIST
     if flags & RowFlag.WHOLE:
         way = Way.NUCLEUS if flags & RowFlag.NUCLEUS else Way.WHOLE
-    return SamplingMode(way, shortlist, bool(flags & RowFlag.GREEDY))
+    return SamplingMode(way, length, bool(flags & RowFlag.GREEDY))
 
 
 def sample(
@@ -74,18 +77,24 @@ def sample(
     ``sampling`` may be None for a greedy step. Ids are below V also where the choice failed.
     """
     if mode.way is Way.GREEDY or sampling is None:
-        ids = _most_likely(logits)
+        ids = most_likely(logits)
         return ids, _peak_is_finite(logits, ids)
     uniform = uniforms(sampling.seed.squeeze(1), positions)
     temperature = torch.where(sampling.temperature > 0, sampling.temperature, 1.0)
     if mode.way is Way.SHORTLIST:
-        values, candidates = _shortlist(logits, mode.shortlist)
+        values, candidates = shortlist(logits, mode.shortlist)
         threshold = _threshold(values, sampling, temperature)
         ids, peaks = _draw_short(values, candidates, threshold, temperature, uniform)
     else:
-        ids, peaks = _sample_whole(_float32(logits), sampling, temperature, uniform, mode)
+        rows = len(logits) if logits.is_cuda else _ROWS_AT_ONCE
+        parts = zip(
+            *(torch.split(each, rows) for each in (logits, sampling.record, temperature, uniform)),
+            strict=True,
+        )
+        drawn = [_sample_whole(x.float(), RowSampling(r), t, u, mode) for x, r, t, u in parts]
+        ids, peaks = (torch.cat(each) for each in zip(*drawn, strict=True))
     if mode.some_greedy:
-        ids = torch.where(sampling.temperature.squeeze(1) > 0, ids, _most_likely(logits))
+        ids = torch.where(sampling.temperature.squeeze(1) > 0, ids, most_likely(logits))
     return ids, torch.isfinite(peaks)
 
 
@@ -98,25 +107,9 @@ def uniforms(seeds: Tensor, positions: Tensor) -> Tensor:
     return ((z >> 11) & 0x1FFFFFFFFFFFFF).double() * 2.0**-53
 
 
-def _float32(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float32 else logits.float()
-
-
-def _most_likely(logits: Tensor) -> Tensor:
-    """int64 [N]: the first of the largest logits. On the CPU float32 is four times as fast."""
-    return (logits if logits.is_cuda else _float32(logits)).argmax(-1)
-
-
 def _peak_is_finite(logits: Tensor, ids: Tensor) -> Tensor:
     """argmax, topk and sort all take a NaN for the largest, so that looking there is enough."""
     return torch.isfinite(logits.gather(1, ids.unsqueeze(1)).squeeze(1))
-
-
-def _shortlist(logits: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The most likely tokens, best first: (float32 [N, C], ids int64 [N, C])."""
-    source = logits if logits.is_cuda else _float32(logits)
-    values, ids = source.topk(min(length, logits.shape[1]), dim=-1)
-    return values.float(), ids
 
 
 def _threshold(
@@ -170,7 +163,7 @@ def _sample_whole(
         # in torch operations; a sort costs less than that on a GPU.
         threshold = _threshold(logits.sort(-1, descending=True).values, sampling, temperature)
     elif mode.shortlist:
-        threshold = _threshold(_shortlist(logits, mode.shortlist)[0], sampling, temperature)
+        threshold = _threshold(shortlist(logits, mode.shortlist)[0], sampling, temperature)
     else:
         threshold = logits.amax(-1, keepdim=True) + sampling.min_p.log() * temperature
     return _draw_whole(logits, threshold, temperature, uniform)
@@ -179,24 +172,31 @@ def _sample_whole(
 def _sample_nucleus_on_host(
     logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The 1,088 most likely tokens nearly always hold the nucleus, and on the CPU looking whether
-    they do costs nothing; only the rows where they do not are sorted."""
-    values, candidates = _shortlist(logits, _SHORTLISTS[-1])
+    """The most likely 1,088 tokens nearly always hold the nucleus, and on the CPU looking whether
+    they do costs nothing. Rows where they do not get longer lists, in the end all tokens."""
     norm = torch.logsumexp(logits / temperature, -1, keepdim=True)
+    values, candidates = shortlist(logits, _SHORTLISTS[-1])
     threshold = _threshold(values, sampling, temperature, norm)
-    mass = (values / temperature - norm).exp().sum(-1, keepdim=True)
-    top_k, uncut = sampling.top_k, (sampling.top_k == 0) & (sampling.top_p >= 1)
-    held = torch.where(top_k > 0, top_k <= values.shape[1], mass > sampling.top_p) & ~uncut
-    if values.shape[1] == logits.shape[1] or bool(held.all()):
+    uncut = (sampling.top_k == 0) & (sampling.top_p >= 1)
+    open_rows = (~(_holds(values, sampling, temperature, norm) | uncut)).nonzero()[:, 0]
+    if len(open_rows) == 0 and not bool(uncut.any()):
         return _draw_short(values, candidates, threshold, temperature, uniform)
-    rest = (~(held | uncut)).squeeze(1).nonzero().squeeze(1)
-    if len(rest):
-        threshold[rest] = _threshold(
-            logits[rest].sort(-1, descending=True).values,
-            RowSampling(sampling.record[rest]),
-            temperature[rest],
-        )
+    for length in (16 * _SHORTLISTS[-1], logits.shape[1]):
+        if len(open_rows) == 0:
+            break
+        values, _ = shortlist(logits[open_rows], length)
+        part = RowSampling(sampling.record[open_rows])
+        threshold[open_rows] = _threshold(values, part, temperature[open_rows], norm[open_rows])
+        held = _holds(values, part, temperature[open_rows], norm[open_rows])
+        open_rows = open_rows[~held[:, 0]]
     return _draw_whole(logits, threshold, temperature, uniform)
+
+
+def _holds(values: Tensor, sampling: RowSampling, temperature: Tensor, norm: Tensor) -> Tensor:
+    """bool [N, 1]: whether the largest logits, [N, C], hold all that ``top_k`` or, without it,
+    ``top_p`` keeps."""
+    mass = (values / temperature - norm).exp().sum(-1, keepdim=True)
+    return torch.where(sampling.top_k > 0, sampling.top_k <= values.shape[1], mass > sampling.top_p)
 
 
 def _draw_whole(

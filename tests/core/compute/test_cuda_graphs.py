@@ -1,0 +1,109 @@
+"""Which graphs are captured, when, and what a replay reads."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from tests.core.compute.rows import CPU
+from tests.core.compute.steps import ReplayedFunction
+
+from jackfield.compute.cuda_graphs import DecodeGraphs, graph_sizes
+from jackfield.compute.sampler import GREEDY, SamplingMode, Way
+from jackfield.compute.transfer import Uploads
+from jackfield.contracts.work import Int32Array
+
+SAMPLED = SamplingMode(Way.SHORTLIST, 64)
+
+
+def padding(size: int) -> Int32Array:
+    return np.full(4 * size, -1, dtype=np.int32)
+
+
+def make(
+    recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[tuple[int, SamplingMode]]
+) -> DecodeGraphs:
+    def body(packed: torch.Tensor, size: int, mode: SamplingMode, out: torch.Tensor) -> None:
+        seen.append((size, mode))
+        out.copy_(packed[:size] * 2)
+
+    return DecodeGraphs(sizes, recorder, body, padding, Uploads(CPU), CPU)
+
+
+@pytest.mark.parametrize(
+    ("max_num_seqs", "max_graph_batch", "expected"),
+    [
+        (1, 512, (1,)),
+        (6, 512, (1, 2, 4, 6)),
+        (64, 512, (1, 2, 4, 8, 16, 24, 32, 48, 64)),
+        (256, 20, (1, 2, 4, 8, 16, 20)),
+        (256, 0, ()),
+    ],
+)
+def test_sizes_end_with_the_largest_batch_there_can_be(
+    max_num_seqs: int, max_graph_batch: int, expected: tuple[int, ...]
+) -> None:
+    assert graph_sizes(max_num_seqs, max_graph_batch) == expected
+
+
+def test_no_graph_is_larger_than_512() -> None:
+    assert graph_sizes(2000, 2000)[-1] == 512
+
+
+def test_capture_goes_from_the_largest_size_down() -> None:
+    seen: list[tuple[int, SamplingMode]] = []
+    make(ReplayedFunction(), (1, 2, 4), seen).capture(GREEDY)
+    assert [size for size, _ in seen] == [4, 2, 1]
+
+
+def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:
+    graphs = make(ReplayedFunction(), (1, 2, 4, 8), [])
+    assert [graphs.size_for(n) for n in (1, 2, 3, 5, 8, 9)] == [1, 2, 4, 8, 8, None]
+
+
+def test_a_replay_reads_the_step_and_capture_only_padding() -> None:
+    recorder = ReplayedFunction()
+    graphs = make(recorder, (2, 4), [])
+    packed = np.array([5, 6, 0, 0, 0, 0, 0, 0], dtype=np.int32)
+    assert graphs.run(packed, 2, GREEDY).tolist() == [10, 12]
+    packed[:2] = 7
+    assert graphs.run(packed, 2, GREEDY).tolist() == [14, 14]
+    assert (recorder.recorded, recorder.replayed, len(graphs)) == (1, 2, 1)
+
+
+def test_each_sampling_mode_has_its_own_graphs_captured_when_first_used() -> None:
+    recorder = ReplayedFunction()
+    seen: list[tuple[int, SamplingMode]] = []
+    graphs = make(recorder, (2,), seen)
+    graphs.capture(GREEDY)
+    graphs.run(np.zeros(8, dtype=np.int32), 2, SAMPLED)
+    graphs.run(np.zeros(8, dtype=np.int32), 2, SAMPLED)
+    assert recorder.recorded == 2
+    assert seen == [(2, GREEDY)] + [(2, SAMPLED)] * 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph")
+def test_a_cuda_graph_replays_with_new_values() -> None:
+    from jackfield.compute.cuda_graphs import CudaGraphRecorder
+
+    device = torch.device("cuda", 0)
+    value = torch.zeros(4, device=device)
+    out = torch.zeros(4, device=device)
+    collecting: list[bool] = []
+
+    def body() -> None:
+        collecting.append(gc.isenabled())
+        out.copy_(value * 2 + 1)
+
+    recorder = CudaGraphRecorder(device)
+    replays: list[Callable[[], None]] = [recorder.record(body) for _ in range(3)]
+    for number, replay in enumerate(replays):
+        value.fill_(number)
+        replay()
+        assert out.tolist() == [2.0 * number + 1] * 4
+    assert not any(collecting)
+    assert gc.isenabled()
