@@ -37,6 +37,7 @@ def context(
     )
 
 
+@torch.inference_mode()
 def load(
     model_class: type[Model],
     directory: Path,
@@ -65,7 +66,7 @@ class PagedModel:
         order = torch.randperm(num_rows * blocks, generator=torch.Generator().manual_seed(1))
         self.block_table = (1 + order).view(num_rows, blocks).to(torch.int32)
         self.lengths = [0] * num_rows
-        spec, dtype = model.attention_specs[0], torch.float32
+        dtype = torch.float32
         backend = CpuAttention(torch.device("cpu"), dtype, BLOCK_SIZE)
         layers = []
         for spec in model.attention_specs:
@@ -80,7 +81,7 @@ class PagedModel:
         batch = self._batch(rows, work)
         ids = torch.tensor([token for row in rows for token in work[row]])
         logits = self.model.compute_logits(self.model.forward(ids, batch.positions, batch))
-        parts = logits.split([len(work[row]) for row in rows])
+        parts = torch.split(logits, [len(work[row]) for row in rows])
         for row in rows:
             self.lengths[row] += len(work[row])
         return dict(zip(rows, parts, strict=True))

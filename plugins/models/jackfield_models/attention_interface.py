@@ -91,17 +91,20 @@ class PagedStep:
         return self._backend.attend(q, k, v, kv, spec, self._batch)
 
 
-class TwinSequences:
-    """Two sequences of the same length, attended plainly."""
+class SeparateSequences:
+    """A step of sequences of ``length`` tokens each, attended plainly."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
 
     def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        half, size = q.shape[0] // 2, spec.num_heads // spec.num_kv_heads
-        q, k, v = (x.float().reshape(2, half, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+        n, size = self._length, spec.num_heads // spec.num_kv_heads
+        q, k, v = (x.float().reshape(-1, n, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
         k, v = k.repeat_interleave(size, 1), v.repeat_interleave(size, 1)
         scores = q @ k.transpose(-1, -2) * spec.scale
         if spec.soft_cap is not None:
             scores = torch.tanh(scores / spec.soft_cap) * spec.soft_cap
-        hidden = torch.ones(half, half, dtype=torch.bool, device=q.device).triu(1)
+        hidden = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
         attended = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
         return attended.transpose(1, 2).flatten(0, 1)
 

@@ -6,7 +6,8 @@ which of them see each other is the attention backend's business. The step's ``A
 travels down as a keyword argument.
 
 What cannot work this way is refused, not computed wrongly: the layers' parameters of attention
-are read off a pass without data, and after loading a short double sequence must come out as two.
+are read off a pass without data, and after loading three short sequences in one pass must come out
+as three.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from jackfield_models.attention_interface import (
     IMPLEMENTATION,
     PagedStep,
     Recorder,
+    SeparateSequences,
     Step,
-    TwinSequences,
     register,
 )
 
@@ -131,12 +132,13 @@ class TransformersForCausalLM(nn.Module):
     @torch.inference_mode()
     def _check_sequences_are_separate(self) -> None:
         device = self._context.device
-        ids = torch.tensor([3, 1, 4, 2] * 2, device=device)
-        positions = torch.arange(4, device=device).repeat(2)
-        hidden = self._decode(ids, positions, TwinSequences()).last_hidden_state[0]
-        first, second = hidden.float().split(4)
+        # The same tokens at the start and at the end, others between.
+        ids = torch.tensor([3, 1, 4, 2, 7, 6, 5, 8, 3, 1, 4, 2], device=device)
+        positions = torch.arange(4, device=device).repeat(3)
+        hidden = self._decode(ids, positions, SeparateSequences(4)).last_hidden_state[0]
+        first, _, last = hidden.float().split(4)
         tolerance = 1e-4 if self._context.dtype == torch.float32 else 3e-2
-        if (first - second).abs().max() > tolerance * first.abs().max():
+        if (first - last).abs().max() > tolerance * first.abs().max():
             raise self._refusal("tokens of one sequence reach another outside of its attention")
         if self.compute_logits(hidden).dim() != 2:
             raise self._refusal("its head gives no logits of single tokens")

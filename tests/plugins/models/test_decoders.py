@@ -83,7 +83,7 @@ def tokens(count: int, seed: int = 0) -> list[int]:
 
 def checkpoint(variant: str) -> Path:
     architecture, config = VARIANTS[variant]
-    return make(architecture, **config)
+    return make(architecture, "float32", sharded=False, **config)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

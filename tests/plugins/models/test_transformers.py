@@ -1,0 +1,145 @@
+"""Models that only transformers has, over our paged cache; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from tests.checkpoints import VOCAB_SIZE, make, reference
+from tests.paged_steps import PagedModel, context, load
+
+from jackfield.checkpoint import read_config
+from jackfield.contracts.model import TensorParallelGroup
+from jackfield.errors import CheckpointError, ConfigError
+from jackfield_load_formats.auto import AutoLoadFormat
+from jackfield_load_formats.dummy import DummyLoadFormat
+from jackfield_models.transformers import TransformersForCausalLM
+
+SERVED = (
+    "Gemma2ForCausalLM",  # windows, soft caps, a scale of its own, a final soft cap
+    "Gemma3ForCausalLM",  # RoPE by layer type
+    "Phi3ForCausalLM",  # fused projections in the checkpoint
+    "GPTNeoXForCausalLM",  # partial rotation, other module names
+    "GPT2LMHeadModel",  # learned positions
+    "OPTForCausalLM",
+    "Olmo2ForCausalLM",
+    "GraniteForCausalLM",  # scaled logits, residuals and attention
+    "CohereForCausalLM",
+    "MixtralForCausalLM",  # experts, which transformers fuses on loading
+    "Qwen3MoeForCausalLM",
+    "Qwen3ForCausalLM",
+)
+
+
+def tokens(count: int, seed: int) -> list[int]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCAB_SIZE, (count,), generator=generator).tolist()
+
+
+@pytest.mark.parametrize("architecture", SERVED)
+def test_logits_equal_transformers_own_attention_and_cache(architecture: str) -> None:
+    directory = make(architecture)
+    prompts = [tokens(40, 1), tokens(29, 2), tokens(35, 3)]
+    model = reference(directory)
+    with torch.inference_mode():
+        expected = [model(torch.tensor([prompt])).logits[0] for prompt in prompts]
+    paged = PagedModel(load(TransformersForCausalLM, directory, AutoLoadFormat()))
+    # Two prompts side by side, one cut in pieces; then one more token by token.
+    first = paged.step({0: prompts[0], 1: prompts[1][:12]})
+    torch.testing.assert_close(first[0], expected[0], atol=1e-4, rtol=1e-4)
+    pieces = [first[1], paged.step({1: prompts[1][12:]})[1]]
+    torch.testing.assert_close(torch.cat(pieces), expected[1], atol=1e-4, rtol=1e-4)
+    single = [paged.step({2: [token]})[2] for token in prompts[2]]
+    torch.testing.assert_close(torch.cat(single), expected[2], atol=1e-4, rtol=1e-4)
+
+
+def test_the_specs_are_those_of_the_model() -> None:
+    config = read_config(make("Gemma2ForCausalLM"))
+    model = TransformersForCausalLM(config, context())
+    assert [spec.layer for spec in model.attention_specs] == [0, 1, 2]
+    assert [spec.sliding_window for spec in model.attention_specs] == [24, None, 24]
+    spec = model.attention_specs[0]
+    assert (spec.num_heads, spec.num_kv_heads, spec.head_dim) == (4, 2, 16)
+    assert spec.scale == pytest.approx(256**-0.5) and spec.soft_cap == 50.0
+
+
+@pytest.mark.parametrize("architecture", ["Gemma2ForCausalLM", "MixtralForCausalLM"])
+def test_dummy_weights_fill_every_parameter(architecture: str, tmp_path: Path) -> None:
+    config = make(architecture) / "config.json"
+    (tmp_path / "config.json").write_text(config.read_text())
+    model = load(TransformersForCausalLM, tmp_path, DummyLoadFormat())
+    assert PagedModel(model).step({0: [5, 6, 7]})[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("MambaForCausalLM", "attention interface"),
+        ("BloomForCausalLM", "attention interface"),
+        ("StableLmForCausalLM", "attention interface"),
+        ("GptOssForCausalLM", "s_aux"),
+    ],
+)
+def test_what_cannot_be_computed_is_refused_in_one_line(architecture: str, reason: str) -> None:
+    config = read_config(make(architecture))
+    with pytest.raises(ConfigError, match=reason) as caught:
+        TransformersForCausalLM(config, context())
+    assert architecture in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "of-the-future"}, "of-the-future"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "--max-model-len 100"),
+        (
+            {"layer_types": ["full_attention", "chunked_attention", "full_attention"]},
+            "chunked_attention",
+        ),
+    ],
+)
+def test_a_configuration_that_needs_the_whole_batch_or_another_mask_is_refused(
+    changes: Mapping[str, object], reason: str
+) -> None:
+    config = read_config(make("Qwen3ForCausalLM"), {"max_position_embeddings": 100, **changes})
+    with pytest.raises(ConfigError, match=reason) as caught:
+        TransformersForCausalLM(config, context(max_model_len=200))
+    assert "\n" not in str(caught.value)
+
+
+def test_tokens_that_reach_another_sequence_outside_of_attention_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from transformers.models.olmo2.modeling_olmo2 import Olmo2MLP
+
+    plain = Olmo2MLP.forward
+    # As a convolution over the tokens would.
+    monkeypatch.setattr(
+        Olmo2MLP, "forward", lambda self, x: plain(self, x) + x.roll(1, dims=1) * 0.1
+    )
+    with pytest.raises(ConfigError, match="outside of its attention"):
+        load(TransformersForCausalLM, make("Olmo2ForCausalLM"), AutoLoadFormat())
+
+
+def test_missing_and_unknown_tensors_are_named() -> None:
+    directory = make("GraniteForCausalLM")
+    config = read_config(directory)
+    with pytest.raises(CheckpointError, match=r"lacks .*layers\.3\."):
+        load(
+            TransformersForCausalLM,
+            directory,
+            AutoLoadFormat(),
+            overrides={"num_hidden_layers": 4, "layer_types": None},
+        )
+    model = TransformersForCausalLM(config, context())
+    weights = {name: torch.ones(shape) for name, shape in model.weight_shapes().items()}
+    with pytest.raises(CheckpointError, match=r"no place in the model for stranger\.weight"):
+        model.load_weights([*weights.items(), ("stranger.weight", torch.ones(1))])
+
+
+def test_a_group_of_several_workers_is_refused() -> None:
+    config = read_config(make("Qwen3ForCausalLM"))
+    with pytest.raises(ConfigError, match="one device"):
+        TransformersForCausalLM(config, context(group=TensorParallelGroup(0, 2)))
