@@ -51,12 +51,22 @@ class UnquantizedLinear:
         """x [T, in_features] -> x @ weight.T + bias, [T, out_features], in x's dtype."""
         packed = layer.__dict__.get("packed_weight")
         if packed is None:
-            return F.linear(x, layer.get_parameter("weight"), bias)
+            return _multiply_plain(x, layer.get_parameter("weight"), bias)
         rows = x.shape[-2]
         if 0 < rows < _LEAST_ROWS:
             x = F.pad(x, (0, 0, 0, _LEAST_ROWS - rows))
             return _multiply(x, packed, bias)[..., :rows, :]
         return _multiply(x, packed, bias)
+
+
+def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if x.is_cuda and x.dim() == 2:
+        from jackfield.compute.kernels import gemv  # Triton is only there where a GPU may be
+
+        n, k = weight.shape
+        if gemv.supports(len(x), n, k, x.dtype) and x.is_contiguous():
+            return gemv.linear_small(x, weight, bias)
+    return F.linear(x, weight, bias)
 
 
 def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
