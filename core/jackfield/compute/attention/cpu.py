@@ -31,6 +31,7 @@ class CpuAttention:
         self._block_size = block_size
         self._batch: AttentionBatch | None = None
         self._plans: dict[tuple[int, int, int, int | None], Plan] = {}
+        self._begun: Tensor | None = None
         self._buffers: dict[str, Tensor] = {}
 
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
@@ -39,12 +40,12 @@ class CpuAttention:
 
     def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
         """Stores k and v, [T, K, D] each, at ``batch.slots``."""
-        begun = self._blocks_begun(batch)
+        self._renew(batch)
         for pages, new in ((kv.key, k), (kv.value, v)):
-            if begun is not None:
-                # A gathered block is multiplied whole, its unwritten rest by zero: that must
-                # not be an infinity or NaN from uninitialized memory.
-                pages.index_fill_(1, begun, 0.0)
+            if self._begun is not None:
+                # A block is multiplied whole, its unwritten rest by zero: no infinity or NaN of
+                # whoever had the block before may be there.
+                pages.index_fill_(1, self._begun, 0.0)
             tokens = pages.view(pages.shape[0], -1, pages.shape[-1])
             tokens.index_copy_(1, batch.slots, new.transpose(0, 1))
 
@@ -65,18 +66,13 @@ class CpuAttention:
             self._attend_group(group, group.pack(q), keys, values, spec, out)
         return out
 
-    def _blocks_begun(self, batch: AttentionBatch) -> Tensor | None:
-        self._renew(batch)
-        return self._begun
-
     def _renew(self, batch: AttentionBatch) -> None:
         # What depends on the step alone is made once and used by all layers.
         if self._batch is batch:
             return
         self._batch = batch
         self._plans.clear()
-        blocks = batch.slots[batch.slots % self._block_size == 0] // self._block_size
-        self._begun = blocks if len(blocks) else None
+        self._begun = _begun_blocks(batch.slots, self._block_size)
 
     def _plan(self, spec: AttentionSpec, batch: AttentionBatch) -> Plan:
         self._renew(batch)
@@ -148,3 +144,14 @@ class CpuAttention:
         if held is None or held.numel() < size:
             held = self._buffers[name] = torch.empty(size, dtype=like.dtype)
         return held[:size].view(shape)
+
+
+def _begun_blocks(slots: Tensor, block_size: int) -> Tensor | None:
+    # Blocks whose first slot is written in this step and whose last one is not; None if none.
+    offsets = slots % block_size
+    begun = slots[offsets == 0] // block_size
+    if not len(begun):
+        return None
+    filled = slots[offsets == block_size - 1] // block_size
+    begun = begun[~torch.isin(begun, filled)]
+    return begun if len(begun) else None
