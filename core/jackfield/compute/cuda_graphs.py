@@ -77,6 +77,8 @@ def _no_collection() -> Iterator[None]:
 class DecodeGraphs:
     """Graphs of decode steps by (size, mode).
 
+    Without a mode nothing is sampled; the body keeps the logits.
+
     ``body(packed, size, mode, out)`` enqueues one step: it reads ``packed`` (int32, as
     ``batch.pack_decode`` makes it with ``size`` block changes) and writes ids to ``out``
     (int32 [size]). ``padding(size)`` is a packed step that changes nothing.
@@ -86,7 +88,7 @@ class DecodeGraphs:
         self,
         sizes: tuple[int, ...],
         recorder: GraphRecorder,
-        body: Callable[[Tensor, int, SamplingMode, Tensor], None],
+        body: Callable[[Tensor, int, SamplingMode | None, Tensor], None],
         padding: Callable[[int], Int32Array],
         uploads: Uploads,
         device: torch.device,
@@ -99,11 +101,16 @@ class DecodeGraphs:
         largest = max(sizes, default=0)
         self._packed = torch.zeros(4 * largest, dtype=torch.int32, device=device)
         self._out = torch.zeros(largest, dtype=torch.int32, device=device)
-        self._graphs: dict[tuple[int, SamplingMode], Callable[[], None]] = {}
+        self._graphs: dict[tuple[int, SamplingMode | None], Callable[[], None]] = {}
 
     def __len__(self) -> int:
         """Graphs captured so far."""
         return len(self._graphs)
+
+    @property
+    def max_size(self) -> int:
+        """The largest size."""
+        return max(self._sizes, default=0)
 
     def size_for(self, num_seqs: int) -> int | None:
         """The smallest size that holds a batch; None if none does."""
@@ -115,14 +122,14 @@ class DecodeGraphs:
         for size in reversed(self._sizes):
             self._graph(size, mode)
 
-    def run(self, packed: Int32Array, size: int, mode: SamplingMode) -> Tensor:
+    def run(self, packed: Int32Array, size: int, mode: SamplingMode | None) -> Tensor:
         """One step. Returns ids, int32 [size], valid on the device until the next call."""
         replay = self._graph(size, mode)
         self._uploads.upload_into(packed, self._packed)
         replay()
         return self._out[:size]
 
-    def _graph(self, size: int, mode: SamplingMode) -> Callable[[], None]:
+    def _graph(self, size: int, mode: SamplingMode | None) -> Callable[[], None]:
         replay = self._graphs.get((size, mode))
         if replay is None:
             self._uploads.upload_into(self._padding(size), self._packed)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 _RUNS = 64
-_ROWS = 128
-_GROUP = 8
-"""Rows of logits at a time, so that what is made on the way stays in the cache."""
+_LINES = 128
+_LOGITS_AT_ONCE = 1 << 20
+"""So that what is made of them on the way stays in the cache."""
 
 
 def most_likely(logits: Tensor) -> Tensor:
@@ -37,10 +37,12 @@ def shortlist(logits: Tensor, length: int) -> tuple[Tensor, Tensor]:
     if logits.is_cuda:
         values, ids = logits.topk(length, dim=-1)
         return values.float(), ids
-    height = math.gcd(logits.shape[1], _ROWS)
-    if height < 16 or logits.shape[1] // height < 2 * length:
-        return torch.topk(logits.float(), length, dim=-1)
-    groups = [_in_columns(rows, length, height) for rows in torch.split(logits, _GROUP)]
+    width = logits.shape[1]
+    height = math.gcd(width, _LINES)
+    while height > 1 and width // height < 4 * length:
+        height //= 2
+    rows = max(1, _LOGITS_AT_ONCE // width)
+    groups = [_in_columns(part, length, height) for part in torch.split(logits, rows)]
     if len(groups) == 1:
         return groups[0]
     return torch.cat([values for values, _ in groups]), torch.cat([ids for _, ids in groups])
@@ -50,6 +52,8 @@ def _in_columns(logits: Tensor, length: int, height: int) -> tuple[Tensor, Tenso
     """Each row written in ``height`` lines: its largest values are in the ``length`` columns
     with the largest maxima."""
     num_rows, width = logits.shape
+    if height == 1:
+        return torch.topk(logits.float(), length, dim=-1)
     lines = logits.contiguous().view(num_rows, height, width // height)
     columns = lines.amax(1).float().topk(length, dim=-1, sorted=False).indices
     wide = columns.unsqueeze(1).expand(-1, height, -1)

@@ -76,7 +76,7 @@ class LogitRules:
         if rules.bad_words is not None:
             self._forbid_bad_words(logits, rules.bad_words, rows, positions)
         if rules.forbidden is not None:
-            forbidden = torch.tensor(-torch.inf, device=logits.device)
+            forbidden = logits.new_full((), -torch.inf)
             logits.index_put_((rules.forbidden.index, rules.forbidden.ids), forbidden)
         if rules.biased is not None and rules.bias is not None:
             logits.index_put_((rules.biased.index, rules.biased.ids), rules.bias, accumulate=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -50,6 +52,12 @@ from jackfield.contracts.work import (
 
 Failures = tuple[tuple[int, str], ...]
 
+_DECODE_SIZES = (1, 2, 32, 96, 288)
+_PREFILL_LENGTHS = (2, 64, 1024, 32768)
+_PREFIX = 8
+"""Steps that between them launch every variant of the kernels: decodes, and prompts with and
+without a cached prefix of some tokens."""
+
 
 class ModelRunner:
     """Runs a loaded model over the batch state of one device. Called from one thread."""
@@ -78,6 +86,7 @@ class ModelRunner:
         self._rules = LogitRules(self._state, self._uploads)
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: DecodeGraphs | None = None
+        self._logits: Tensor | None = None
         self._logits_width = 0
 
     @torch.inference_mode()
@@ -90,7 +99,9 @@ class ModelRunner:
         num_blocks, size = self._allocate_kv()
         tokens = (num_blocks - 1) * self._plan.block_size
         notes.append(f"KV cache: {tokens} tokens in {num_blocks} blocks, {size / 2**30:.2f} GiB")
-        self._logits_width = self._run_one_token()
+        if self._device.type == "cuda":
+            self._compile_kernels()
+        self._logits_width = self._run_dummy(1, 0)
         recorder = self._recorder
         if recorder is None and self._device.type == "cuda":
             recorder = CudaGraphRecorder(self._device)
@@ -127,11 +138,18 @@ class ModelRunner:
             rows, positions = rows[batch.samples], positions[batch.samples]
         flags = self._state.flags_of_rows(rows, positions)
         mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
-        if decode and self._graphs is not None and not flags & RARE:
+        if decode and self._graphs is not None:
             size = self._graphs.size_for(len(rows))
-            if size is not None:
+            if size is not None and not flags & RARE:
                 ids = self._replay(batch, self._graphs, size, mode)
                 return CopiedStep(batch, ids, failed=failed)
+            if size is not None:
+                self._replay(batch, self._graphs, size, None)
+                packed = np.concatenate([rows, positions])
+                targets = self._uploads.upload(packed).long().view(2, -1)
+                logits = self._graph_logits()[: len(rows)]
+                ids, output = self._sample(logits, targets, rows, positions, flags, mode)
+                return CopiedStep(batch, ids, output, failed=failed)
         inputs = self._inputs(batch, decode)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
         prompt = None if decode else self._prompt_logprobs(batch, hidden)
@@ -140,7 +158,8 @@ class ModelRunner:
         if inputs.sample_index is not None:
             hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
-        ids, output = self._sample(logits, inputs, rows, positions, flags, mode)
+        targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
+        ids, output = self._sample(logits, targets, rows, positions, flags, mode)
         return CopiedStep(batch, ids, output, prompt, failed)
 
     # --- the parts of a step -----------------------------------------------------------
@@ -165,13 +184,16 @@ class ModelRunner:
     def _sample(
         self,
         logits: Tensor,
-        inputs: StepInputs,
+        targets: Tensor,
         rows: Int32Array,
         positions: Int32Array,
         flags: int,
         mode: SamplingMode,
     ) -> tuple[Tensor, OutputLogprobs | None]:
-        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some."""
+        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some.
+
+        ``targets`` int64 [2, N]: the rows and positions that the ids go to.
+        """
         raw, index, asked = None, None, np.empty(0, dtype=np.intp)
         if flags & RowFlag.LOGPROBS:
             asked = np.flatnonzero(self._state.flags[rows] & int(RowFlag.LOGPROBS))
@@ -180,8 +202,8 @@ class ModelRunner:
         if flags & CHANGES_LOGITS:
             logits = logits.float()
             length = int(positions.max())
-            self._rules.apply(logits, rows, inputs.sample_rows, inputs.sample_positions, length)
-        ids = self._choose(logits, inputs, mode)
+            self._rules.apply(logits, rows, targets[0], targets[1], length)
+        ids = self._choose(logits, targets[0], targets[1], mode)
         if raw is None or index is None:
             return ids, None
         asked_rows = rows[asked].tolist()
@@ -190,11 +212,13 @@ class ModelRunner:
         tensors = logprobs_of(raw, chosen, max(num_tops))
         return ids, OutputLogprobs(tensors, asked_rows, num_tops)
 
-    def _choose(self, logits: Tensor, inputs: StepInputs, mode: SamplingMode) -> Tensor:
+    def _choose(
+        self, logits: Tensor, rows: Tensor, positions: Tensor, mode: SamplingMode
+    ) -> Tensor:
         """Samples and writes the ids to the rows. int32 [N], -1 where there is no choice."""
-        sampling = None if mode == GREEDY else self._state.gather_sampling(inputs.sample_rows)
-        ids, possible = sample(logits, sampling, inputs.sample_positions, mode)
-        self._state.write_ids(inputs.sample_rows, inputs.sample_positions, ids)
+        sampling = None if mode == GREEDY else self._state.gather_sampling(rows)
+        ids, possible = sample(logits, sampling, positions, mode)
+        self._state.write_ids(rows, positions, ids)
         return torch.where(possible, ids, -1).to(torch.int32)
 
     def _prompt_logprobs(self, batch: ScheduledBatch, hidden: Tensor) -> PromptLogprobs | None:
@@ -228,9 +252,10 @@ class ModelRunner:
         return PromptLogprobs(tensors, asked_rows, counts[asked].tolist(), begins, num_tops)
 
     def _replay(
-        self, batch: ScheduledBatch, graphs: DecodeGraphs, size: int, mode: SamplingMode
+        self, batch: ScheduledBatch, graphs: DecodeGraphs, size: int, mode: SamplingMode | None
     ) -> Tensor:
-        """A decode step by its graph; int32 [N] that the next step overwrites."""
+        """A decode step by its graph; int32 [N] that the next step overwrites. Without a mode
+        nothing is sampled: the logits are in ``_graph_logits``."""
         if len(batch.new_blocks) > size:
             self._state.apply_blocks(batch.new_blocks)
             packed = pack_decode(batch, self._state, size, size, with_changes=False)
@@ -238,7 +263,9 @@ class ModelRunner:
             packed = pack_decode(batch, self._state, size, size)
         return graphs.run(packed, size, mode)[: len(batch.rows)]
 
-    def _captured_step(self, packed: Tensor, size: int, mode: SamplingMode, out: Tensor) -> None:
+    def _captured_step(
+        self, packed: Tensor, size: int, mode: SamplingMode | None, out: Tensor
+    ) -> None:
         """What a graph holds: a decode step that reads nothing but ``packed`` and the state."""
         inputs = decode_inputs(
             packed,
@@ -249,7 +276,21 @@ class ModelRunner:
             query_starts=self._query_starts[: size + 1],
         )
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        out.copy_(self._choose(self._model.compute_logits(hidden), inputs, mode))
+        logits = self._model.compute_logits(hidden)
+        if mode is None:
+            self._graph_logits()[:size].copy_(logits)
+        else:
+            out.copy_(self._choose(logits, inputs.sample_rows, inputs.sample_positions, mode))
+
+    def _graph_logits(self) -> Tensor:
+        """[largest graph, V], where graphs leave logits for steps that need more than a graph can
+        do with them; made when the first such step comes."""
+        if self._logits is None:
+            assert self._graphs is not None
+            shape = (self._graphs.max_size, self._logits_width)
+            dtype = getattr(torch, self._plan.dtype)
+            self._logits = torch.empty(shape, dtype=dtype, device=self._device)
+        return self._logits
 
     # --- admission and start -----------------------------------------------------------
 
@@ -300,23 +341,47 @@ class ModelRunner:
             self._platform.memory(self._device),
             on_cpu=self._on_host,
         )
-        self._model.bind_kv(allocate_kv(specs, self._backend, num_blocks, dtype, self._device))
+        layers = allocate_kv(specs, self._backend, num_blocks, dtype, self._device)
+        self._model.bind_kv(layers)
+        warm_up = getattr(self._backend, "warm_up", None)
+        if warm_up is not None:
+            kinds = {
+                replace(spec, layer=0): (kv, spec) for spec, kv in zip(specs, layers, strict=True)
+            }
+            for kv, spec in kinds.values():
+                warm_up(kv, spec, plan.max_num_seqs)
         return num_blocks, num_blocks * block_bytes
 
-    def _run_one_token(self) -> int:
-        """Runs the dummy row's first token, so that what is lazy is ready. The logits' width."""
-        rows, zero = np.array([self._state.dummy_row], np.int32), np.zeros(1, np.int32)
+    def _compile_kernels(self) -> None:
+        """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
+        from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
+
+        plan = self._plan
+        longest = min(plan.max_num_batched_tokens, plan.max_model_len - _PREFIX)
+        with compiling_only():
+            for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
+                packed = self._uploads.upload(pack_padding(self._state, size))
+                out = torch.empty(size, dtype=torch.int32, device=self._device)
+                self._captured_step(packed, size, GREEDY, out)
+            for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
+                self._run_dummy(length, 0)
+                self._run_dummy(length, _PREFIX)
+
+    def _run_dummy(self, num_tokens: int, first: int) -> int:
+        """Runs tokens of the dummy row, so that what is lazy is ready. The logits' width."""
         batch = ScheduledBatch(
             step=0,
             admitted=(),
-            rows=rows,
-            num_tokens=zero + 1,
-            first_positions=zero,
+            rows=np.array([self._state.dummy_row], np.int32),
+            num_tokens=np.array([num_tokens], np.int32),
+            first_positions=np.array([first], np.int32),
             samples=np.ones(1, dtype=np.bool_),
             new_blocks=np.empty((0, 3), dtype=np.int32),
         )
-        inputs = self._inputs(batch, decode=True)
+        inputs = self._inputs(batch, decode=num_tokens == 1)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        if inputs.sample_index is not None:
+            hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
-        self._choose(logits, inputs, GREEDY)
+        self._choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
         return int(logits.shape[-1])

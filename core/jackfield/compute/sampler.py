@@ -19,13 +19,13 @@ from torch.nn import functional
 from jackfield.compute.largest import most_likely, shortlist
 from jackfield.compute.row_state import RowFlag, RowSampling
 
-_SHORTLISTS = (64, 256, 1088)
+_SHORTLISTS = (32, 64, 256, 1088)
 """Shortlist lengths. Few, because the choice among equal logits at its end may depend on it;
 with room beyond ``top_k`` for logits that equal the k-th (bfloat16 logits often do)."""
 
 _ROOM = 8
 _CHUNK = 128
-_ROWS_AT_ONCE = 8
+_LOGITS_AT_ONCE = 1 << 20
 """On the CPU, so that what is made of the logits on the way stays in the cache."""
 _BELOW_ONE = 1.0 - 2.0**-53
 
@@ -86,7 +86,7 @@ def sample(
         threshold = _threshold(values, sampling, temperature)
         ids, peaks = _draw_short(values, candidates, threshold, temperature, uniform)
     else:
-        rows = len(logits) if logits.is_cuda else _ROWS_AT_ONCE
+        rows = len(logits) if logits.is_cuda else max(1, _LOGITS_AT_ONCE // logits.shape[1])
         parts = zip(
             *(torch.split(each, rows) for each in (logits, sampling.record, temperature, uniform)),
             strict=True,

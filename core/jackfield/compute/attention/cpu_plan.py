@@ -277,8 +277,8 @@ def _token_index(members: list[_Sequence], num_queries: int) -> tuple[Tensor | N
 
 
 def _rounded_up(length: int, block_size: int) -> int:
-    """To whole blocks, and in steps of an eighth of its magnitude, 64 at least."""
-    step = max(64, _power_of_2_below(length) // 8, block_size)
+    """To whole blocks, and in steps of an eighth of its magnitude, 32 at least."""
+    step = max(32, _power_of_2_below(length) // 8, block_size)
     whole = -(-length // step) * step
     return -(-whole // block_size) * block_size
 
