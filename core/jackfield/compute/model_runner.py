@@ -38,7 +38,7 @@ from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState
 from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend
+from jackfield.contracts.attention import AttentionBackend, KVLayer
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
 from jackfield.contracts.sampling import TokenSampling
@@ -87,6 +87,7 @@ class ModelRunner:
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: DecodeGraphs | None = None
         self._logits: Tensor | None = None
+        self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
 
     @torch.inference_mode()
@@ -343,13 +344,7 @@ class ModelRunner:
         )
         layers = allocate_kv(specs, self._backend, num_blocks, dtype, self._device)
         self._model.bind_kv(layers)
-        warm_up = getattr(self._backend, "warm_up", None)
-        if warm_up is not None:
-            kinds = {
-                replace(spec, layer=0): (kv, spec) for spec, kv in zip(specs, layers, strict=True)
-            }
-            for kv, spec in kinds.values():
-                warm_up(kv, spec, plan.max_num_seqs)
+        self._kv = layers
         return num_blocks, num_blocks * block_bytes
 
     def _compile_kernels(self) -> None:
@@ -359,6 +354,7 @@ class ModelRunner:
         plan = self._plan
         longest = min(plan.max_num_batched_tokens, plan.max_model_len - _PREFIX)
         with compiling_only():
+            self._warm_attention()
             for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
                 packed = self._uploads.upload(pack_padding(self._state, size))
                 out = torch.empty(size, dtype=torch.int32, device=self._device)
@@ -366,6 +362,15 @@ class ModelRunner:
             for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
                 self._run_dummy(length, 0)
                 self._run_dummy(length, _PREFIX)
+
+    def _warm_attention(self) -> None:
+        """Lets the backend compile what it needs for each kind of layer, if it wants to."""
+        warm_up = getattr(self._backend, "warm_up", None)
+        if warm_up is not None:
+            layers = zip(self._model.attention_specs, self._kv, strict=True)
+            kinds = {replace(spec, layer=0): (kv, spec) for spec, kv in layers}
+            for kv, spec in kinds.values():
+                warm_up(kv, spec, self._plan.max_num_seqs)
 
     def _run_dummy(self, num_tokens: int, first: int) -> int:
         """Runs tokens of the dummy row, so that what is lazy is ready. The logits' width."""

@@ -24,9 +24,9 @@ def padding(size: int) -> Int32Array:
 
 
 def make(
-    recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[tuple[int, SamplingMode]]
+    recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[tuple[int, SamplingMode | None]]
 ) -> DecodeGraphs:
-    def body(packed: torch.Tensor, size: int, mode: SamplingMode, out: torch.Tensor) -> None:
+    def body(packed: torch.Tensor, size: int, mode: SamplingMode | None, out: torch.Tensor) -> None:
         seen.append((size, mode))
         out.copy_(packed[:size] * 2)
 
@@ -54,7 +54,7 @@ def test_no_graph_is_larger_than_512() -> None:
 
 
 def test_capture_goes_from_the_largest_size_down() -> None:
-    seen: list[tuple[int, SamplingMode]] = []
+    seen: list[tuple[int, SamplingMode | None]] = []
     make(ReplayedFunction(), (1, 2, 4), seen).capture(GREEDY)
     assert [size for size, _ in seen] == [4, 2, 1]
 
@@ -76,7 +76,7 @@ def test_a_replay_reads_the_step_and_capture_only_padding() -> None:
 
 def test_each_sampling_mode_has_its_own_graphs_captured_when_first_used() -> None:
     recorder = ReplayedFunction()
-    seen: list[tuple[int, SamplingMode]] = []
+    seen: list[tuple[int, SamplingMode | None]] = []
     graphs = make(recorder, (2,), seen)
     graphs.capture(GREEDY)
     graphs.run(np.zeros(8, dtype=np.int32), 2, SAMPLED)

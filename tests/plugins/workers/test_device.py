@@ -1,0 +1,115 @@
+"""The worker finds its parts by name, and generates what transformers does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.checkpoints import make, reference
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.work import AdmittedRow, ScheduledBatch
+from jackfield.errors import ConfigError, UnknownPluginError
+from jackfield_workers import threads
+from jackfield_workers.device import DeviceWorker
+
+PROMPT = [3, 14, 15, 92, 65]
+BLOCK = 16
+
+
+def plan(directory: Path, **changes: object) -> WorkerPlan:
+    values: dict[str, object] = {
+        "model": str(directory),
+        "config": json.loads((directory / "config.json").read_text()),
+        "device": "cpu",
+        "dtype": "float32",
+        "max_model_len": 64,
+        "max_num_seqs": 4,
+        "max_num_batched_tokens": 64,
+        "block_size": BLOCK,
+        "num_threads": 1,
+        **changes,
+    }
+    return WorkerPlan(**values)  # type: ignore[arg-type]
+
+
+def step(prompt: list[int], first: int, count: int) -> ScheduledBatch:
+    ids = np.array(prompt, dtype=np.int32)
+    return ScheduledBatch(
+        step=first,
+        admitted=(AdmittedRow(1, ids, len(prompt), TokenSampling()),) if first == 0 else (),
+        rows=np.array([1], dtype=np.int32),
+        num_tokens=np.array([count], dtype=np.int32),
+        first_positions=np.array([first], dtype=np.int32),
+        samples=np.array([True]),
+        new_blocks=np.array([[1, 0, 1]] if first == 0 else [], dtype=np.int32).reshape(-1, 3),
+    )
+
+
+def generate(worker: DeviceWorker, num_tokens: int) -> list[int]:
+    output = [int(worker.execute(step(PROMPT, 0, len(PROMPT))).wait().token_ids[0])]
+    while len(output) < num_tokens:
+        batch = step(PROMPT, len(PROMPT) + len(output) - 1, 1)
+        output.append(int(worker.execute(batch).wait().token_ids[0]))
+    return output
+
+
+@pytest.mark.parametrize("model_impl", ["auto", "jackfield", "transformers"])
+def test_generates_what_transformers_generates(model_impl: str) -> None:
+    directory = make("Qwen3ForCausalLM")
+    worker = DeviceWorker()
+    capacity = worker.start(plan(directory, model_impl=model_impl))
+    with torch.inference_mode():
+        expected = reference(directory).generate(
+            torch.tensor([PROMPT]), max_new_tokens=8, do_sample=False, eos_token_id=None
+        )
+    assert generate(worker, 8) == expected[0, len(PROMPT) :].tolist()
+    assert capacity.steps_in_flight == 1
+    assert any("weights loaded" in note for note in capacity.notes)
+    worker.stop()
+
+
+def test_an_architecture_of_nobody_is_refused_unless_transformers_may_try() -> None:
+    directory = make("Qwen3ForCausalLM")
+    config = {**json.loads((directory / "config.json").read_text()), "architectures": ["NoSuch"]}
+    with pytest.raises(UnknownPluginError, match="NoSuch"):
+        DeviceWorker().start(plan(directory, config=config, model_impl="jackfield"))
+
+
+@pytest.mark.parametrize("dtype", ["nonsense", "float7", "nn"])
+def test_a_dtype_that_torch_lacks_is_refused(dtype: str) -> None:
+    with pytest.raises(ConfigError, match=dtype):
+        DeviceWorker().start(plan(make("Qwen3ForCausalLM"), dtype=dtype))
+
+
+def test_two_threads_of_a_core_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for processor, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        topology = tmp_path / f"cpu{processor}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 1, 2, 3})
+    assert threads.physical_cores() == 2
+    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 2})
+    assert threads.physical_cores() == 1
+    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 1, 7})
+    assert threads.physical_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"),
+    [("max 100000", 8), ("150000 100000", 2), ("10000 100000", 1), ("nonsense", 8)],
+)
+def test_a_containers_quota_bounds_the_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "usable_processors", lambda: set(range(8)))
+    assert threads.physical_cores() == expected
