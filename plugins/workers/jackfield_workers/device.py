@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
+from torch import nn
 
 from jackfield.checkpoint import architectures
 from jackfield.compute.model_runner import ModelRunner
@@ -21,7 +22,7 @@ from jackfield.contracts.platform import Platform
 from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.registry import Registry
-from jackfield_workers.threads import physical_cores
+from jackfield_workers.threads import threads_for
 
 _OUR_MODELS = ("auto", "jackfield", "vllm")
 _ANY_MODEL = "transformers"
@@ -44,8 +45,6 @@ class DeviceWorker:
         platform: Platform = registry.load("platforms", plan.device)()
         device = platform.device(0)
         torch.manual_seed(plan.seed)
-        if device.type == "cpu":
-            torch.set_num_threads(plan.num_threads or physical_cores())
         dtype = _dtype(plan.dtype)
         backend_name = plan.attention_backend
         if backend_name == "auto":
@@ -54,6 +53,8 @@ class DeviceWorker:
         backend: AttentionBackend = backend_class(device, dtype, plan.block_size)
         with story.phase("model built"):
             model = _build_model(plan, registry, backend, device, dtype)
+        if device.type == "cpu":
+            torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
             files = CheckpointFiles(Path(plan.model), plan.config, plan.show_progress)
             load_format: LoadFormat = registry.load("load_formats", plan.load_format)()
@@ -119,6 +120,10 @@ def _model_class(plan: WorkerPlan, registry: Registry) -> type[Model]:
         return registry.load("models", _ANY_MODEL)
     assert unknown is not None
     raise unknown
+
+
+def _num_bytes(model: Model) -> int:
+    return sum(weight.nbytes for weight in cast(nn.Module, model).parameters())
 
 
 def _quantization(plan: WorkerPlan, registry: Registry) -> QuantizationMethod | None:
