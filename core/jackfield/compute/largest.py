@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _RUNS = 64
+_SHORTEST_RUN = 512
 _LINES = 128
 _LOGITS_AT_ONCE = 1 << 20
 """So that what is made of them on the way stays in the cache."""
@@ -23,6 +24,8 @@ def most_likely(logits: Tensor) -> Tensor:
         return logits.argmax(-1)
     num_rows, width = logits.shape
     runs = math.gcd(width, _RUNS)
+    while runs > 1 and width // runs < _SHORTEST_RUN:
+        runs //= 2
     parts = logits.contiguous().view(num_rows * runs, width // runs)
     # Float32, because argmax of bfloat16 is four times as slow.
     run = parts.amax(-1).view(num_rows, runs).float().argmax(-1)
