@@ -205,7 +205,7 @@ def _draw_whole(
     """A draw among all tokens: first the chunk of 128, then the token in it."""
     num_rows, width = logits.shape
     peaks = logits.amax(-1, keepdim=True)
-    scaled = ((logits - peaks) / temperature).masked_fill_(logits < threshold, -torch.inf)
+    scaled = (logits - peaks).div_(temperature).masked_fill_(logits < threshold, -torch.inf)
     weights = scaled.exp_()
     if width % _CHUNK:
         weights = functional.pad(weights, (0, -width % _CHUNK))
