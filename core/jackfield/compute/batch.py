@@ -7,13 +7,14 @@ step brings its token-to-sequence arrays from the host.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jackfield.compute.row_state import RowState
+from jackfield.compute.shapes import padded_rows
 from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.work import Int32Array, ScheduledBatch
 
@@ -110,6 +111,22 @@ def decode_inputs(
     return StepInputs(ids, attention, None, rows, following)
 
 
+def padded_batch(batch: ScheduledBatch, state: RowState) -> ScheduledBatch:
+    """The step with so many tokens that oneDNN has code for it: the dummy row has the rest."""
+    total = batch.total_tokens
+    rest = min(padded_rows(total) - total, state.max_model_len)
+    if rest < 2:
+        # A last sequence of one token would be a decode, and those come first.
+        return batch
+    return replace(
+        batch,
+        rows=np.append(batch.rows, np.int32(state.dummy_row)),
+        num_tokens=np.append(batch.num_tokens, np.int32(rest)),
+        first_positions=np.append(batch.first_positions, np.int32(0)),
+        samples=np.append(batch.samples, False),
+    )
+
+
 def pack_mixed(batch: ScheduledBatch, state: RowState) -> Int32Array:
     """Any step as one int32 array, in the order in which ``mixed_inputs`` takes it apart."""
     num_tokens, first, rows = batch.num_tokens, batch.first_positions, batch.rows
@@ -144,7 +161,7 @@ def mixed_inputs(
     num_decodes = int((batch.num_tokens == 1).sum())
     c = len(batch.new_blocks)
     lengths = [c, c, num_seqs, num_seqs, num_seqs + 1, total, total, *[num_samples] * 3]
-    parts = packed.split(lengths)
+    parts = torch.split(packed, lengths)
     if c:
         state.set_blocks(parts[0], parts[1])
     token_rows, positions = parts[5].long(), parts[6].long()

@@ -17,6 +17,7 @@ from jackfield.compute.batch import (
     pack_decode,
     pack_mixed,
     pack_padding,
+    padded_batch,
 )
 from jackfield.compute.cuda_graphs import (
     CudaGraphRecorder,
@@ -167,6 +168,8 @@ class ModelRunner:
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
         if not decode:
+            if self._on_host:
+                batch = padded_batch(batch, self._state)
             packed = self._uploads.upload(pack_mixed(batch, self._state))
             return mixed_inputs(packed, batch, self._state, with_host_lens=self._on_host)
         size, num_changes = len(batch.rows), len(batch.new_blocks)

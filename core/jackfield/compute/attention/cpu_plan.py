@@ -1,7 +1,6 @@
 """How one step's sequences are grouped, packed and masked on the CPU; made once, for all layers.
 
-Sequences of like lengths form a group and are padded to its longest. The lengths of keys are
-rounded up, because oneDNN generates a kernel for every new shape.
+Sequences of like lengths form a group and are padded to its longest.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from jackfield.compute.shapes import padded_keys, power_of_2_below
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec
 
 _CACHE_BYTES = 3 << 20
@@ -160,7 +160,7 @@ class _Maker:
         window = self.spec.sliding_window
         first_key = 0 if window is None else max(0, length - num_queries - window + 1)
         first_block = first_key // self.block_size
-        padded = _rounded_up(length - first_block * self.block_size, self.block_size)
+        padded = padded_keys(length - first_block * self.block_size, self.block_size)
         return _Sequence(row, first_token, num_queries, length, first_block, padded)
 
     def gathered(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
@@ -217,7 +217,7 @@ class _Maker:
         self, members: list[_Sequence], num_queries: int, num_keys: int
     ) -> Iterator[QueryChunk]:
         key_bytes = len(members) * self.spec.num_heads * num_keys * self.dtype.itemsize
-        step = max(32, min(256, _power_of_2_below(_SCORE_BYTES // key_bytes)))
+        step = max(32, min(256, power_of_2_below(_SCORE_BYTES // key_bytes)))
         window = self.spec.sliding_window
         # Positions relative to the first gathered key of each sequence; a padding query stands
         # at its sequence's last position, so that it sees something.
@@ -229,7 +229,7 @@ class _Maker:
             end = min(first + step, num_queries)
             here = queries[:, first:end]
             newest, oldest = int(here.max()), int(here.min())
-            end_key = min(num_keys, _rounded_up(newest + 1, 32)) if end < num_queries else num_keys
+            end_key = min(num_keys, padded_keys(newest + 1, 1)) if end < num_queries else num_keys
             first_key = 0 if window is None else max(0, oldest - window + 1) // 32 * 32
             keys = torch.arange(first_key, end_key)
             hidden = keys > here[..., None]
@@ -274,14 +274,3 @@ def _token_index(members: list[_Sequence], num_queries: int) -> tuple[Tensor | N
     if full:
         return tokens, None
     return tokens, (within <= lasts).view(-1).nonzero().view(-1)
-
-
-def _rounded_up(length: int, block_size: int) -> int:
-    """To whole blocks, and in steps of an eighth of its magnitude, 32 at least."""
-    step = max(32, _power_of_2_below(length) // 8, block_size)
-    whole = -(-length // step) * step
-    return -(-whole // block_size) * block_size
-
-
-def _power_of_2_below(n: int) -> int:
-    return 1 << max(0, n.bit_length() - 1)

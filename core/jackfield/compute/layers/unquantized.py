@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jackfield.compute.shapes import padded_rows
+
 logger = logging.getLogger(__name__)
 
 _PACK_ROWS = 32
@@ -20,8 +22,9 @@ _PACK_ROWS = 32
 64 rows, while this one loses nothing at 1 row or at 1,024 (docs/performance-cpu.md)."""
 
 
-_LEAST_ROWS = 4
-"""oneDNN's kernels for 1 to 3 rows leave bandwidth unused: 4 rows take 15 % less time than 1."""
+_PADDED_ROWS = 256
+"""Up to here the layer itself pads the rows to one of few numbers (and 1 to 3 rows to 4, which is
+15 % faster); copying more of them would cost more than another kernel."""
 
 
 class UnquantizedLinear:
@@ -53,8 +56,9 @@ class UnquantizedLinear:
         if packed is None:
             return _multiply_plain(x, layer.get_parameter("weight"), bias)
         rows = x.shape[-2]
-        if 0 < rows < _LEAST_ROWS:
-            x = F.pad(x, (0, 0, 0, _LEAST_ROWS - rows))
+        padded = padded_rows(rows)
+        if padded != rows and rows <= _PADDED_ROWS:
+            x = F.pad(x, (0, 0, 0, padded - rows))
             return _multiply(x, packed, bias)[..., :rows, :]
         return _multiply(x, packed, bias)
 
