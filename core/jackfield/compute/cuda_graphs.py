@@ -42,7 +42,7 @@ class CudaGraphRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._pool = torch.cuda.graph_pool_handle()
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         """Runs ``body`` once, so that kernels are compiled and loaded, then captures it."""

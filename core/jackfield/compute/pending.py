@@ -63,12 +63,12 @@ class CopiedStep:
         self._computed: torch.cuda.Event | None = None
         computed = [ids] if prompt is None else [ids, prompt.tensors.ranks]
         if any(tensor is not None and tensor.is_cuda for tensor in computed):
-            self._computed = torch.cuda.Event()
+            self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._computed.record()
 
     def done(self) -> bool:
         """Whether ``wait`` would return at once."""
-        return self._computed is None or self._computed.query()
+        return self._computed is None or self._computed.query()  # type: ignore[no-untyped-call]
 
     def wait(self) -> StepOutput:
         """Blocks until the copies have arrived; later steps go on meanwhile."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
+from math import prod
 from typing import cast
 
 import numpy as np
@@ -17,8 +19,12 @@ def device_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devic
     """A zeroed tensor; on the CPU its pages are only taken from the system once written."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    num_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    return torch.from_numpy(np.zeros(num_bytes, dtype=np.uint8)).view(dtype).view(shape)
+    memory = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize))
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        # Else the first write to a place takes 2 MiB: a short prompt's KV, a little in each of
+        # many layers and heads, takes most of a GiB and 2 s.
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype, count=prod(shape)).view(shape)
 
 
 @dataclass(slots=True)
@@ -77,7 +83,7 @@ class Uploads:
 
 def _new_staging(n: int) -> _Staging:
     pinned = torch.empty(max(4096, 1 << (n - 1).bit_length()), dtype=torch.int32, pin_memory=True)
-    return _Staging(pinned, cast(Int32Array, pinned.numpy()), torch.cuda.Event())
+    return _Staging(pinned, cast(Int32Array, pinned.numpy()), torch.cuda.Event())  # type: ignore[no-untyped-call]
 
 
 def to_host(tensor: Tensor) -> Tensor:
