@@ -44,7 +44,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort"):
-    """The clients of these requests are gone, or a stop string was found. Unknown keys are ignored."""
+    """Clients are gone, or a stop string was found. Unknown keys are ignored."""
 
     keys: list[int]
 

@@ -189,22 +189,20 @@ class LLM:
             raise
 
     def _request(self, prompt: Prompt, params: SamplingParams | None) -> GenerationRequest:
-        text: str | None = None
+        content: object = prompt
         if isinstance(prompt, Mapping):
-            ids = prompt.get("prompt_token_ids")
-            prompt = ids if ids is not None else prompt.get("prompt")  # type: ignore[assignment]
-        if isinstance(prompt, str):
-            text = prompt
-            token_ids = self._llm.prompts.from_text(prompt)
-        elif isinstance(prompt, Sequence):
-            token_ids = self._llm.prompts.from_ids(prompt)
-        else:
-            raise RequestError(
-                "a prompt is a text, a list of token ids, or a mapping with 'prompt' or "
-                f"'prompt_token_ids', not {type(prompt).__name__}",
-                param="prompt",
-            )
-        return self._make(token_ids, text, params)
+            content = prompt.get("prompt_token_ids")
+            if content is None:
+                content = prompt.get("prompt")
+        if isinstance(content, str):
+            return self._make(self._llm.prompts.from_text(content), content, params)
+        if isinstance(content, Sequence):
+            return self._make(self._llm.prompts.from_ids(content), None, params)
+        raise RequestError(
+            "a prompt is a text, a list of token ids, or a mapping with 'prompt' or "
+            f"'prompt_token_ids', not {type(prompt).__name__}",
+            param="prompt",
+        )
 
     def _make(
         self, token_ids: tuple[int, ...], text: str | None, params: SamplingParams | None

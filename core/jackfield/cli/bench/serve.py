@@ -7,7 +7,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tqdm import tqdm
 
@@ -29,9 +29,12 @@ def main(argv: list[str]) -> int:
     bodies = make_bodies(args)
     headers = {"Authorization": f"Bearer {args.api_key}"} if args.api_key else {}
     load = Load(args.max_concurrency, args.request_rate, args.burstiness, args.seed)
-    bar = tqdm(total=len(bodies), disable=args.disable_tqdm, unit="request")
-    outcomes, duration = asyncio.run(_run(address, args, headers, bodies, load, bar))
-    bar.close()
+    with tqdm(total=args.num_prompts, disable=args.disable_tqdm, unit="request") as bar:
+
+        def on_done() -> None:
+            bar.update(1)
+
+        outcomes, duration = asyncio.run(_run(address, args, headers, bodies, load, on_done))
     values = summarise(outcomes, duration, percents)
     settings = {
         "max_concurrency": args.max_concurrency,
@@ -50,7 +53,7 @@ async def _run(
     headers: dict[str, str],
     bodies: Sequence[bytes],
     load: Load,
-    bar: tqdm[None],
+    on_done: Callable[[], None],
 ) -> tuple[list[Outcome], float]:
     loop = asyncio.get_running_loop()
     for body in bodies[: args.num_warmups]:
@@ -59,7 +62,7 @@ async def _run(
             raise SystemExit(f"jackfield bench: the warm-up request failed: {warm[0].error}")
     start = loop.time()
     outcomes = await drive(
-        address, args.endpoint, headers, bodies[args.num_warmups :], load, lambda: bar.update(1)
+        address, args.endpoint, headers, bodies[args.num_warmups :], load, on_done
     )
     return outcomes, loop.time() - start
 

@@ -18,7 +18,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def spread(name: str, seconds: Sequence[float], percents: Sequence[float]) -> dict[str, float]:
-    """``mean_NAME_ms``, ``median_NAME_ms``, ``std_NAME_ms``, ``pP_NAME_ms``; empty without values."""
+    """``mean_NAME_ms``, ``median_``, ``std_`` and ``pP_NAME_ms``; empty without values."""
     if not seconds:
         return {}
     values = {
