@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_CACHED_TOKENS = 128
+"""Tokens at a time where an operation has float32 intermediates: they stay in the cache."""
+
 # The kernels are imported where they are called: a machine without a GPU may have no Triton.
 
 
@@ -41,8 +44,13 @@ def silu_and_mul(x: Tensor) -> Tensor:
         from jackfield.compute.kernels import activation
 
         return activation.silu_and_mul(x)
-    gate, up = x.chunk(2, dim=-1)
-    return F.silu(gate).mul_(up)
+    inner = x.shape[-1] // 2
+    out = torch.empty((x.shape[0], inner), dtype=x.dtype)
+    for part, into in zip(
+        torch.split(x, _CACHED_TOKENS), torch.split(out, _CACHED_TOKENS), strict=True
+    ):
+        torch.mul(F.silu(part[:, :inner]), part[:, inner:], out=into)
+    return out
 
 
 def qk_norm_rope(
@@ -71,12 +79,28 @@ def qk_norm_rope(
         )
     heads = qkv.view(qkv.shape[0], num_heads + 2 * num_kv_heads, head_dim)
     qk, v = torch.split(heads, [num_heads + num_kv_heads, num_kv_heads], dim=1)
-    wide = qk.to(torch.float32, copy=True)
-    for part, weight in ((wide[:, :num_heads], q_weight), (wide[:, num_heads:], k_weight)):
-        if weight is not None:
-            _to_unit_rms(part, eps).mul_(weight)
-    turned = _rotated(wide, positions, cos_sin, qkv.dtype)
+    angles = cos_sin.index_select(0, positions)
+    turned = torch.empty(qk.shape, dtype=qkv.dtype)
+    for start in range(0, len(qk), _CACHED_TOKENS):
+        some = slice(start, start + _CACHED_TOKENS)
+        wide = qk[some].to(torch.float32, copy=True)
+        _norm_heads(wide, q_weight, k_weight, eps, num_heads)
+        _rotate(wide, angles[some], turned[some])
     return turned[:, :num_heads], turned[:, num_heads:], v
+
+
+def _norm_heads(
+    wide: Tensor, q_weight: Tensor | None, k_weight: Tensor | None, eps: float, num_heads: int
+) -> None:
+    # wide float32 [T, H + K, D], in place.
+    if q_weight is not None and k_weight is not None:
+        _to_unit_rms(wide, eps)
+        wide[:, :num_heads].mul_(q_weight)
+        wide[:, num_heads:].mul_(k_weight)
+    elif q_weight is not None:
+        _to_unit_rms(wide[:, :num_heads], eps).mul_(q_weight)
+    elif k_weight is not None:
+        _to_unit_rms(wide[:, num_heads:], eps).mul_(k_weight)
 
 
 def _to_unit_rms(x: Tensor, eps: float) -> Tensor:
@@ -86,15 +110,17 @@ def _to_unit_rms(x: Tensor, eps: float) -> Tensor:
     return x.mul_(scale.square_().mul_(1.0 / x.shape[-1]).add_(eps).rsqrt_())
 
 
-def _rotated(x: Tensor, positions: Tensor, cos_sin: Tensor, dtype: torch.dtype) -> Tensor:
-    # x float32 [T, N, D] -> dtype [T, N, D].
-    angles = cos_sin.index_select(0, positions).unsqueeze(1)
-    cos, sin = angles.chunk(2, dim=-1)
-    half = cos.shape[-1]
-    out = torch.empty(x.shape, dtype=dtype, device=x.device)
-    left, right = x[..., :half], x[..., half : 2 * half]
-    out[..., :half] = torch.mul(left, cos).addcmul_(right, sin, value=-1)
-    out[..., half : 2 * half] = torch.mul(right, cos).addcmul_(left, sin)
-    if 2 * half < x.shape[-1]:
-        out[..., 2 * half :] = x[..., 2 * half :]
-    return out
+def _rotate(x: Tensor, angles: Tensor, out: Tensor) -> None:
+    # x float32 [T, N, D], angles float32 [T, R]: cosines, then sines; out [T, N, D].
+    half = angles.shape[-1] // 2
+    num_tokens, num_heads, _ = x.shape
+    halves = x[..., : 2 * half].view(num_tokens, num_heads, 2, half)
+    cos, sin = angles[:, None, None, :half], angles[:, None, half:]
+    turned = halves * cos
+    turned[:, :, 0].addcmul_(halves[:, :, 1], sin, value=-1)
+    turned[:, :, 1].addcmul_(halves[:, :, 0], sin)
+    if 2 * half == x.shape[-1]:
+        out.copy_(turned.view(x.shape))
+        return
+    out[..., : 2 * half] = turned.view(num_tokens, num_heads, 2 * half)
+    out[..., 2 * half :] = x[..., 2 * half :]

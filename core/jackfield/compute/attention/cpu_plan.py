@@ -17,7 +17,7 @@ from jackfield.contracts.attention import AttentionBatch, AttentionSpec
 
 _CACHE_BYTES = 3 << 20
 """Gathered keys of one group of several sequences; more would be read back from memory."""
-_SCORE_BYTES = 4 << 20
+_SCORE_BYTES = 2 << 20
 """Scores of one query chunk."""
 _PADDED_TOKENS = 512
 """Queries of one group of several sequences; longer prompts gain nothing from company."""
@@ -88,12 +88,12 @@ class Group:
         """[T, H, D] -> [N * K, Q * H / K, D]: the queries of a stream one below the other."""
         chosen = self._chosen(q).view(self.num_seqs, self.num_queries, self.num_kv_heads, -1)
         packed = chosen.transpose(1, 2).reshape(self.num_seqs * self.num_kv_heads, -1, q.shape[-1])
-        return packed
+        return packed.contiguous()
 
     def pack_kv(self, x: Tensor) -> Tensor:
         """[T, K, D] -> [N * K, Q, D]: each stream's keys or values of this step."""
         chosen = self._chosen(x).view(self.num_seqs, self.num_queries, *x.shape[1:])
-        return chosen.transpose(1, 2).reshape(-1, self.num_queries, x.shape[-1])
+        return chosen.transpose(1, 2).reshape(-1, self.num_queries, x.shape[-1]).contiguous()
 
     def unpack(self, packed: Tensor, out: Tensor) -> None:
         """Puts what ``pack`` took apart into its place in out [T, H, D]."""
