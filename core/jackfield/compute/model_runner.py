@@ -54,7 +54,7 @@ from jackfield.contracts.work import (
 Failures = tuple[tuple[int, str], ...]
 
 _DECODE_SIZES = (1, 2, 32, 96, 288)
-_PREFILL_LENGTHS = (2, 64, 1024, 32768)
+_PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
 _PREFIX = 8
 """Steps that between them launch every variant of the kernels: decodes, and prompts with and
 without a cached prefix of some tokens."""
