@@ -213,6 +213,9 @@ class BlockManager:
                 self._drop_hash(block)
             self._refs[block] = 1
             taken.append(block)
+        # Neighbours in memory, where there are any, in the order of the sequence: the CPU gathers
+        # rising blocks nearly twice as fast as shuffled ones.
+        taken.sort()
         return taken
 
     def _drop_hash(self, block: int) -> None:

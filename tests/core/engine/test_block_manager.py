@@ -282,3 +282,11 @@ def test_a_cache_of_one_block_is_refused() -> None:
 def test_unknown_hash_is_refused() -> None:
     with pytest.raises(ConfigError, match="md5"):
         make_blocks(10, "md5")
+
+
+def test_blocks_given_out_together_rise() -> None:
+    blocks = make_blocks(20)
+    for key in range(3):
+        serve(blocks, list(range(100 * key, 100 * key + 23)), key)
+    held = serve(blocks, list(range(1000, 1023)), key=9)
+    assert held == sorted(held)
