@@ -33,9 +33,11 @@ from jackfield.compute.kv_cache import (
     num_kv_blocks,
 )
 from jackfield.compute.logit_rules import LogitRules
-from jackfield.compute.logprobs import logprobs_of, prompt_logprobs
-from jackfield.compute.pending import CopiedStep, OutputLogprobs, PromptLogprobs
-from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState
+from jackfield.compute.logprobs import logprobs_of
+from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
+from jackfield.compute.pending import CopiedStep, OutputLogprobs
+from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
+from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
 from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
@@ -87,6 +89,7 @@ class ModelRunner:
         self._rules = LogitRules(self._state, self._uploads)
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: DecodeGraphs | None = None
+        self._mixed_graphs: MixedGraphs | None = None
         self._logits: Tensor | None = None
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
@@ -117,6 +120,9 @@ class ModelRunner:
                 self._device,
             )
             self._graphs.capture(GREEDY)
+            self._mixed_graphs = MixedGraphs(
+                recorder, self._captured, self._state, self._uploads, self._device
+            )
             notes.append(f"CUDA graphs: {len(self._graphs)} decode sizes")
         return KVCapacity(
             num_blocks=num_blocks,
@@ -140,21 +146,17 @@ class ModelRunner:
             rows, positions = rows[batch.samples], positions[batch.samples]
         flags = self._state.flags_of_rows(rows, positions)
         mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
-        if decode and self._graphs is not None:
-            size = self._graphs.size_for(len(rows))
-            if size is not None and not flags & RARE:
-                ids = self._replay(batch, self._graphs, size, mode)
-                return CopiedStep(batch, ids, failed=failed)
-            if size is not None:
-                self._replay(batch, self._graphs, size, None)
-                packed = np.concatenate([rows, positions])
-                targets = self._uploads.upload(packed).long().view(2, -1)
-                logits = self._graph_logits()[: len(rows)]
-                ids, output = self._sample(logits, targets, rows, positions, flags, mode)
-                return CopiedStep(batch, ids, output, failed=failed)
+        captured = self._by_graph(batch, rows, positions, flags, mode, decode)
+        if captured is not None:
+            return CopiedStep(batch, *captured, failed=failed)
         inputs = self._inputs(batch, decode)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        prompt = None if decode else self._prompt_logprobs(batch, hidden)
+        prompt = None
+        if not decode and asks_prompt_logprobs(batch, self._state):
+            at_once = max(1, LOGPROB_SLICE_BYTES // (4 * self._logits_width))
+            prompt = step_prompt_logprobs(
+                batch, hidden, self._state, self._uploads, self._model.compute_logits, at_once
+            )
         if len(rows) == 0:
             return CopiedStep(batch, None, None, prompt, failed)
         if inputs.sample_index is not None:
@@ -225,41 +227,44 @@ class ModelRunner:
         self._state.write_ids(rows, positions, ids)
         return torch.where(possible, ids, -1).to(torch.int32)
 
-    def _prompt_logprobs(self, batch: ScheduledBatch, hidden: Tensor) -> PromptLogprobs | None:
-        """Logprobs of the prompt tokens that follow the prompt positions of this step."""
-        state = self._state
-        asked = np.flatnonzero(state.flags[batch.rows] & int(RowFlag.PROMPT_LOGPROBS))
-        if len(asked) == 0:
+    def _by_graph(
+        self,
+        batch: ScheduledBatch,
+        rows: Int32Array,
+        positions: Int32Array,
+        flags: int,
+        mode: SamplingMode,
+        decode: bool,
+    ) -> tuple[Tensor, OutputLogprobs | None] | None:
+        """The step by a captured graph, or None where none can serve it. ids int32 [N] that the
+        next step overwrites. What a graph cannot sample is sampled from the logits it leaves."""
+        if self._graphs is None or self._mixed_graphs is None or len(rows) == 0:
             return None
-        first = batch.first_positions
-        left = state.num_prompt_tokens[batch.rows] - 1 - first
-        counts = np.minimum(batch.num_tokens, left)
-        asked = asked[counts[asked] > 0]
-        if len(asked) == 0:
-            return None
-        starts = np.cumsum(batch.num_tokens) - batch.num_tokens
-        places = [np.arange(starts[i], starts[i] + counts[i]) for i in asked]
-        positions = [np.arange(first[i] + 1, first[i] + 1 + counts[i]) for i in asked]
-        rows = np.repeat(batch.rows[asked], counts[asked])
-        packed = np.concatenate([*places, *positions, rows]).astype(np.int32)
-        place, position, row = self._uploads.upload(packed).long().view(3, -1)
-        asked_rows = batch.rows[asked].tolist()
-        num_tops = [state.sampling[i].prompt_logprobs or 0 for i in asked_rows]
-        tensors = prompt_logprobs(
-            hidden.index_select(0, place),
-            state.gather_ids(row, position),
-            self._model.compute_logits,
-            max(num_tops),
-            max(1, LOGPROB_SLICE_BYTES // (4 * self._logits_width)),
-        )
-        begins = (first[asked] + 1).tolist()
-        return PromptLogprobs(tensors, asked_rows, counts[asked].tolist(), begins, num_tops)
+        inside = None if flags & RARE else mode
+        if decode:
+            size = self._graphs.size_for(len(rows))
+            if size is None:
+                return None
+            ids = self._replay(batch, self._graphs, size, inside)
+        else:
+            shape = shape_for(batch, self._state)
+            if shape is None or asks_prompt_logprobs(batch, self._state):
+                return None
+            inside = inside if inside == GREEDY else None
+            if len(batch.new_blocks) > shape.num_changes:
+                self._state.apply_blocks(batch.new_blocks)
+                batch = replace(batch, new_blocks=batch.new_blocks[:0])
+            ids = self._mixed_graphs.run(batch, shape, inside)
+        if inside is not None:
+            return ids, None
+        targets = self._uploads.upload(np.concatenate([rows, positions])).long().view(2, -1)
+        logits = self._graph_logits()[: len(rows)]
+        return self._sample(logits, targets, rows, positions, flags, mode)
 
     def _replay(
         self, batch: ScheduledBatch, graphs: DecodeGraphs, size: int, mode: SamplingMode | None
     ) -> Tensor:
-        """A decode step by its graph; int32 [N] that the next step overwrites. Without a mode
-        nothing is sampled: the logits are in ``_graph_logits``."""
+        """A decode step by its graph: ids int32 [N]."""
         if len(batch.new_blocks) > size:
             self._state.apply_blocks(batch.new_blocks)
             packed = pack_decode(batch, self._state, size, size, with_changes=False)
@@ -279,19 +284,24 @@ class ModelRunner:
             max_seq_len=self._plan.max_model_len,
             query_starts=self._query_starts[: size + 1],
         )
+        self._captured(inputs, mode, out)
+
+    def _captured(self, inputs: StepInputs, mode: SamplingMode | None, out: Tensor) -> None:
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        if inputs.sample_index is not None:
+            hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
         if mode is None:
-            self._graph_logits()[:size].copy_(logits)
+            self._graph_logits()[: len(logits)].copy_(logits)
         else:
             out.copy_(self._choose(logits, inputs.sample_rows, inputs.sample_positions, mode))
 
     def _graph_logits(self) -> Tensor:
-        """[largest graph, V], where graphs leave logits for steps that need more than a graph can
-        do with them; made when the first such step comes."""
+        """[most sequences of a graph, V], where graphs leave logits for steps that need more than
+        a graph can do with them; made when the first such step comes."""
         if self._logits is None:
             assert self._graphs is not None
-            shape = (self._graphs.max_size, self._logits_width)
+            shape = (max(self._graphs.max_size, MAX_SEQS), self._logits_width)
             dtype = getattr(torch, self._plan.dtype)
             self._logits = torch.empty(shape, dtype=dtype, device=self._device)
         return self._logits
@@ -304,7 +314,7 @@ class ModelRunner:
         failed: list[tuple[int, str]] = []
         rows = []
         for new in admitted:
-            message = self._refusal(new)
+            message = refusal(new, self._plan.max_model_len, self._logits_width)
             if message is not None:
                 failed.append((new.row, message))
                 harmless = np.zeros(min(len(new.token_ids), self._plan.max_model_len), np.int32)
@@ -312,24 +322,6 @@ class ModelRunner:
             rows.append(new)
         self._state.admit(rows)
         return tuple(failed)
-
-    def _refusal(self, new: AdmittedRow) -> str | None:
-        """Why a request cannot be served; the front checks the same before."""
-        if len(new.token_ids) > self._plan.max_model_len:
-            return f"{len(new.token_ids)} tokens are more than max_model_len"
-        sampling = new.sampling
-        named = [
-            *(token for token, _ in sampling.logit_bias),
-            *(sampling.allowed_token_ids or ()),
-            *sampling.min_tokens_ids,
-            *(token for word in sampling.bad_words for token in word),
-        ]
-        lowest = min(min(named, default=0), int(new.token_ids.min(initial=0)))
-        highest = max(max(named, default=0), int(new.token_ids.max(initial=0)))
-        if lowest < 0 or highest >= self._logits_width:
-            outside = lowest if lowest < 0 else highest
-            return f"token id {outside} is outside the vocabulary of {self._logits_width}"
-        return None
 
     def _allocate_kv(self) -> tuple[int, int]:
         """(number of blocks, bytes)."""

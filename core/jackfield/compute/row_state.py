@@ -262,3 +262,22 @@ def _mix(seed: int) -> int:
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
     z ^= z >> 31
     return z - (1 << 64) if z >> 63 else z
+
+
+def refusal(new: AdmittedRow, max_model_len: int, logits_width: int) -> str | None:
+    """Why a row cannot be served, if it cannot; the front checks the same before."""
+    if len(new.token_ids) > max_model_len:
+        return f"{len(new.token_ids)} tokens are more than max_model_len"
+    sampling = new.sampling
+    named = [
+        *(token for token, _ in sampling.logit_bias),
+        *(sampling.allowed_token_ids or ()),
+        *sampling.min_tokens_ids,
+        *(token for word in sampling.bad_words for token in word),
+    ]
+    lowest = min(min(named, default=0), int(new.token_ids.min(initial=0)))
+    highest = max(max(named, default=0), int(new.token_ids.max(initial=0)))
+    if lowest < 0 or highest >= logits_width:
+        outside = lowest if lowest < 0 else highest
+        return f"token id {outside} is outside the vocabulary of {logits_width}"
+    return None

@@ -100,7 +100,7 @@ def test_rows_with_rare_features_sample_from_the_logits_of_a_graph() -> None:
     plain = driver.request(0, PROMPTS[0])
     ruled = driver.request(1, PROMPTS[0], TokenSampling(logit_bias=((41, 100.0),)))
     driver.run([plain, ruled], 4)
-    assert recorder.replayed == 3
+    assert recorder.replayed == 4
     assert ruled.output == [41] * 4
     assert plain.output == greedy(driver.model, PROMPTS[0], 4)
 
@@ -117,7 +117,7 @@ def test_min_tokens_hold_until_reached() -> None:
             logits[list(stops)] = -torch.inf
         ids.append(int(logits.argmax()))
     assert held.output == ids[3:]
-    assert recorder.replayed == 8
+    assert recorder.replayed == 9
 
 
 @pytest.mark.parametrize("budget", [1000, 4])
