@@ -98,7 +98,7 @@ class SeparateSequences:
         self._length = length
 
     def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        n, size = self._length, spec.num_heads // spec.num_kv_heads
+        n, size, dtype = self._length, spec.num_heads // spec.num_kv_heads, q.dtype
         q, k, v = (x.float().reshape(-1, n, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
         k, v = k.repeat_interleave(size, 1), v.repeat_interleave(size, 1)
         scores = q @ k.transpose(-1, -2) * spec.scale
@@ -106,7 +106,7 @@ class SeparateSequences:
             scores = torch.tanh(scores / spec.soft_cap) * spec.soft_cap
         hidden = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
         attended = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
-        return attended.transpose(1, 2).flatten(0, 1)
+        return attended.transpose(1, 2).flatten(0, 1).to(dtype)
 
 
 class Recorder:

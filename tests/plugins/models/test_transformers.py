@@ -55,6 +55,14 @@ def test_logits_equal_transformers_own_attention_and_cache(architecture: str) ->
     torch.testing.assert_close(torch.cat(single), expected[2], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("stored", ["float32", "bfloat16"])
+def test_weights_are_served_in_the_dtype_that_is_asked_for(stored: str) -> None:
+    directory = make("Gemma2ForCausalLM", stored)
+    model = load(TransformersForCausalLM, directory, AutoLoadFormat(), dtype=torch.bfloat16)
+    assert isinstance(model, torch.nn.Module)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
 def test_the_specs_are_those_of_the_model() -> None:
     config = read_config(make("Gemma2ForCausalLM"))
     model = TransformersForCausalLM(config, context())
