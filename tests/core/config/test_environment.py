@@ -7,11 +7,11 @@ import pytest
 from jackfield.config.environment import child_environment
 
 
-def test_threads_wait_without_spinning_unless_the_user_says_otherwise(
+def test_threads_spin_shortly_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert child_environment()["GOMP_SPINCOUNT"] == "2000"
+    assert child_environment()["GOMP_SPINCOUNT"] == "10000"
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert child_environment()["GOMP_SPINCOUNT"] == "7"
 
