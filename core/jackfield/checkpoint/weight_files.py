@@ -1,8 +1,4 @@
-"""Finding a model's directory and reading what it says about itself, without torch.
-
-A checkpoint is a directory with ``config.json`` and weights, as Hugging Face lays it out. All
-that can be known from the file headers is refused here, before anything heavy is imported.
-"""
+"""Weight files: whether all are there and whole, as far as their headers tell."""
 
 from __future__ import annotations
 
@@ -10,11 +6,12 @@ import json
 import math
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from jackfield.checkpoint.description import read_json_object
 from jackfield.errors import CheckpointError
 
 # Bits an element; https://github.com/huggingface/safetensors, the format's dtype list.
@@ -43,26 +40,6 @@ _DTYPE_BITS: Mapping[str, int] = {
     "C64": 64,
 }
 _MAX_HEADER_BYTES = 100_000_000
-_CONTEXT_KEYS = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "max_sequence_length",
-    "seq_length",
-    "n_ctx",
-    "model_max_length",
-)
-# What serving reads: weights at the top level, configuration, tokenizer, templates, code.
-_WANTED = (
-    "*.safetensors",
-    "*.json",
-    "*.jinja",
-    "*.model",
-    "*.txt",
-    "*.tiktoken",
-    "*.py",
-    "additional_chat_templates/*",
-)
 
 
 class TensorEntry(NamedTuple):
@@ -86,171 +63,6 @@ class WeightFiles:
 
 
 # --- finding the directory -------------------------------------------------------------
-
-
-def resolve_model(
-    name: str,
-    *,
-    revision: str | None = None,
-    download_dir: str | None = None,
-    ignore_patterns: Sequence[str] = (),
-) -> Path:
-    """The directory of a model: ``name`` itself if it is one, else the hub's snapshot of it.
-
-    Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
-    ``CheckpointError`` where there is neither.
-    """
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise CheckpointError(f"{name} is a file; a model is a directory that has config.json")
-    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
-        raise CheckpointError(f"there is no directory {name}")
-    return _snapshot(name, revision, download_dir, tuple(ignore_patterns))
-
-
-def _snapshot(
-    name: str, revision: str | None, download_dir: str | None, ignored: tuple[str, ...]
-) -> Path:
-    directory = _download(name, revision, download_dir, _WANTED, ignored)
-    # Many repositories have their weights twice; the second kind only where it is the only one.
-    if safetensors_files(directory) is None:
-        directory = _download(name, revision, download_dir, (*_WANTED, "*.bin"), ignored)
-    return directory
-
-
-def _download(
-    name: str,
-    revision: str | None,
-    download_dir: str | None,
-    wanted: tuple[str, ...],
-    ignored: tuple[str, ...],
-) -> Path:
-    # Local directories, the usual case, must not pay for this import (0.3 s).
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    where = name if revision is None else f"{name} at revision {revision}"
-    try:
-        return Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                cache_dir=download_dir,
-                allow_patterns=list(wanted),
-                ignore_patterns=list(ignored) or None,
-            )
-        )
-    except HFValidationError:
-        raise CheckpointError(
-            f"{name!r} is neither a directory nor a name on the hub (owner/model)"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise CheckpointError(
-            f"{name!r} is not a directory, the hub cannot be reached, and its cache does not "
-            f"have {where}; give a directory, or download the model while online"
-        ) from None
-    except Exception as error:  # also those of whichever HTTP client the hub's client uses
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise CheckpointError(
-            f"{name!r} is not a directory, and the hub does not give {where}: {reason[0]}"
-        ) from error
-
-
-# --- config.json -----------------------------------------------------------------------
-
-
-def read_config(
-    directory: Path, overrides: Mapping[str, object] | None = None
-) -> dict[str, object]:
-    """``config.json``, with ``overrides`` applied: a value replaces the old one, except that a
-    sub-configuration (``text_config``) is merged."""
-    path = directory / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{directory} has no config.json; it is not a model directory")
-    return _merge(_read_object(path), overrides or {})
-
-
-def read_generation_config(directory: Path) -> dict[str, object]:
-    """``generation_config.json``; empty where there is none."""
-    path = directory / "generation_config.json"
-    return _read_object(path) if path.is_file() else {}
-
-
-def _merge(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
-    merged = dict(config)
-    for key, value in overrides.items():
-        old = merged.get(key)
-        if key.endswith("_config") and isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _read_object(path: Path) -> dict[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"cannot read {path}: it is not a JSON object")
-    return value
-
-
-def architectures(config: Mapping[str, object]) -> tuple[str, ...]:
-    """The class names that ``config.json`` offers, first choice first."""
-    names = config.get("architectures")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise CheckpointError('config.json has no list "architectures", so no model can be chosen')
-    return tuple(names)
-
-
-def torch_dtype_name(config: Mapping[str, object]) -> str | None:
-    """The dtype that the checkpoint asks for (``bfloat16``), None if it does not say."""
-    for part in _parts(config):
-        for key in ("dtype", "torch_dtype"):
-            if isinstance(value := part.get(key), str):
-                return value.removeprefix("torch.")
-    return None
-
-
-def context_length(config: Mapping[str, object]) -> int:
-    """Tokens that the model can see at once, its own RoPE scaling included.
-
-    Raises ``CheckpointError`` where ``config.json`` does not say; do not ask where the user
-    did (``--max-model-len``).
-    """
-    for part in _parts(config):
-        for key in _CONTEXT_KEYS:
-            value = part.get(key)
-            if isinstance(value, int) and value > 0:
-                return _scaled_context(part, value)
-    raise CheckpointError("config.json does not say how long the context is; give --max-model-len")
-
-
-def _parts(config: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """The configuration and, where the model is a multi-modal wrapper, that of its text model."""
-    text = config.get("text_config")
-    return [config, text] if isinstance(text, Mapping) else [config]
-
-
-def _scaled_context(config: Mapping[str, object], length: int) -> int:
-    rope = config.get("rope_parameters") or config.get("rope_scaling")
-    if not isinstance(rope, Mapping):
-        return length
-    kind = rope.get("rope_type", rope.get("type"))
-    factor = rope.get("factor")
-    if kind not in ("linear", "dynamic", "yarn") or not isinstance(factor, int | float):
-        return length
-    original = rope.get("original_max_position_embeddings")
-    if kind == "yarn" and isinstance(original, int):
-        return max(length, int(original * factor))
-    return int(length * factor)
-
-
-# --- weights ---------------------------------------------------------------------------
 
 
 def safetensors_files(directory: Path) -> WeightFiles | None:
@@ -277,7 +89,7 @@ def _weight_files(directory: Path, stem: str, suffix: str, pattern: str) -> Weig
 
 
 def _read_index(path: Path) -> dict[str, str]:
-    tensor_files = _read_object(path).get("weight_map")
+    tensor_files = read_json_object(path).get("weight_map")
     if not isinstance(tensor_files, dict) or not tensor_files:
         raise CheckpointError(f'cannot read {path}: it has no object "weight_map"')
     for tensor, file in tensor_files.items():

@@ -1,0 +1,41 @@
+"""Finding a model's directory and reading what it says about itself, without torch.
+
+A checkpoint is a directory with ``config.json`` and weights, as Hugging Face lays it out. All
+that can be known from the file headers is refused here, before anything heavy is imported.
+"""
+
+from jackfield.checkpoint.description import (
+    architectures,
+    context_length,
+    read_config,
+    read_generation_config,
+    torch_dtype_name,
+)
+from jackfield.checkpoint.locating import resolve_model
+from jackfield.checkpoint.weight_files import (
+    TensorEntry,
+    WeightFiles,
+    check_pt,
+    check_safetensors,
+    check_weights,
+    pt_files,
+    read_safetensors_header,
+    safetensors_files,
+)
+
+__all__ = [
+    "TensorEntry",
+    "WeightFiles",
+    "architectures",
+    "check_pt",
+    "check_safetensors",
+    "check_weights",
+    "context_length",
+    "pt_files",
+    "read_config",
+    "read_generation_config",
+    "read_safetensors_header",
+    "resolve_model",
+    "safetensors_files",
+    "torch_dtype_name",
+]

@@ -1,0 +1,111 @@
+"""What a checkpoint says about itself: configuration, architecture, dtype, context length."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from jackfield.errors import CheckpointError
+
+_CONTEXT_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "seq_length",
+    "n_ctx",
+    "model_max_length",
+)
+
+
+def read_config(
+    directory: Path, overrides: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """``config.json``, with ``overrides`` applied: a value replaces the old one, except that a
+    sub-configuration (``text_config``) is merged."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no config.json; it is not a model directory")
+    return _merge(read_json_object(path), overrides or {})
+
+
+def read_generation_config(directory: Path) -> dict[str, object]:
+    """``generation_config.json``; empty where there is none."""
+    path = directory / "generation_config.json"
+    return read_json_object(path) if path.is_file() else {}
+
+
+def _merge(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+    merged = dict(config)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        if key.endswith("_config") and isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def read_json_object(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"cannot read {path}: it is not a JSON object")
+    return value
+
+
+def architectures(config: Mapping[str, object]) -> tuple[str, ...]:
+    """The class names that ``config.json`` offers, first choice first."""
+    names = config.get("architectures")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError('config.json has no list "architectures", so no model can be chosen')
+    return tuple(names)
+
+
+def torch_dtype_name(config: Mapping[str, object]) -> str | None:
+    """The dtype that the checkpoint asks for (``bfloat16``), None if it does not say."""
+    for part in _parts(config):
+        for key in ("dtype", "torch_dtype"):
+            if isinstance(value := part.get(key), str):
+                return value.removeprefix("torch.")
+    return None
+
+
+def context_length(config: Mapping[str, object]) -> int:
+    """Tokens that the model can see at once, its own RoPE scaling included.
+
+    Raises ``CheckpointError`` where ``config.json`` does not say; do not ask where the user
+    did (``--max-model-len``).
+    """
+    for part in _parts(config):
+        for key in _CONTEXT_KEYS:
+            value = part.get(key)
+            if isinstance(value, int) and value > 0:
+                return _scaled_context(part, value)
+    raise CheckpointError("config.json does not say how long the context is; give --max-model-len")
+
+
+def _parts(config: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """The configuration and, where the model is a multi-modal wrapper, that of its text model."""
+    text = config.get("text_config")
+    return [config, text] if isinstance(text, Mapping) else [config]
+
+
+def _scaled_context(config: Mapping[str, object], length: int) -> int:
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if not isinstance(rope, Mapping):
+        return length
+    kind = rope.get("rope_type", rope.get("type"))
+    factor = rope.get("factor")
+    if kind not in ("linear", "dynamic", "yarn") or not isinstance(factor, int | float):
+        return length
+    original = rope.get("original_max_position_embeddings")
+    if kind == "yarn" and isinstance(original, int):
+        return max(length, int(original * factor))
+    return int(length * factor)
+
+
+# --- weights ---------------------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""From a name to the directory of a checkpoint: on this machine first, then the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jackfield.checkpoint.weight_files import safetensors_files
+from jackfield.errors import CheckpointError
+
+# What serving reads: weights at the top level, configuration, tokenizer, templates, code.
+_WANTED = (
+    "*.safetensors",
+    "*.json",
+    "*.jinja",
+    "*.model",
+    "*.txt",
+    "*.tiktoken",
+    "*.py",
+    "additional_chat_templates/*",
+)
+
+
+def resolve_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    download_dir: str | None = None,
+    ignore_patterns: Sequence[str] = (),
+) -> Path:
+    """The directory of a model: ``name`` itself if it is one, else the hub's snapshot of it.
+
+    Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
+    ``CheckpointError`` where there is neither.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise CheckpointError(f"{name} is a file; a model is a directory that has config.json")
+    if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
+        raise CheckpointError(f"there is no directory {name}")
+    return _snapshot(name, revision, download_dir, tuple(ignore_patterns))
+
+
+def _snapshot(
+    name: str, revision: str | None, download_dir: str | None, ignored: tuple[str, ...]
+) -> Path:
+    directory = _download(name, revision, download_dir, _WANTED, ignored)
+    # Many repositories have their weights twice; the second kind only where it is the only one.
+    if safetensors_files(directory) is None:
+        directory = _download(name, revision, download_dir, (*_WANTED, "*.bin"), ignored)
+    return directory
+
+
+def _download(
+    name: str,
+    revision: str | None,
+    download_dir: str | None,
+    wanted: tuple[str, ...],
+    ignored: tuple[str, ...],
+) -> Path:
+    # Local directories, the usual case, must not pay for this import (0.3 s).
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    where = name if revision is None else f"{name} at revision {revision}"
+    try:
+        return Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                cache_dir=download_dir,
+                allow_patterns=list(wanted),
+                ignore_patterns=list(ignored) or None,
+            )
+        )
+    except HFValidationError:
+        raise CheckpointError(
+            f"{name!r} is neither a directory nor a name on the hub (owner/model)"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise CheckpointError(
+            f"{name!r} is not a directory, the hub cannot be reached, and its cache does not "
+            f"have {where}; give a directory, or download the model while online"
+        ) from None
+    except Exception as error:  # also those of whichever HTTP client the hub's client uses
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(
+            f"{name!r} is not a directory, and the hub does not give {where}: {reason[0]}"
+        ) from error
+
+
+# --- config.json -----------------------------------------------------------------------
