@@ -48,6 +48,7 @@ def _merge(config: Mapping[str, object], overrides: Mapping[str, object]) -> dic
 
 
 def read_json_object(path: Path) -> dict[str, object]:
+    """A file's one JSON object; ``CheckpointError`` where it holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
