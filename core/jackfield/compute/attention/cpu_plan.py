@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import attrgetter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,15 +24,20 @@ _SCORE_BYTES = 2 << 20
 _PADDED_TOKENS = 512
 """Queries of one group of several sequences; longer prompts gain nothing from company."""
 _LEAST_FILL = 0.75
-"""A shorter sequence joins a longer one only if it fills this much of its room."""
+"""Of a group's room for keys, or for queries, this much is to be used,"""
+_SPARE_BYTES = 512 << 10
+"""unless the room for keys that is not used is no more than this,"""
+_SPARE_QUERIES = 64
+"""or that for queries no more than this: a group of its own would cost more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sequence:
+class _Sequence(NamedTuple):
     row: int
     first_token: int
     num_queries: int
     length: int
+    fresh: bool
+    """A prompt without a cached prefix. A lone first token is read from its page, as a decode."""
     first_block: int
     """Blocks before it are outside of every query's window."""
     padded: int
@@ -150,41 +157,32 @@ class _Maker:
             if length:
                 found.append(self._sequence(row, first_token, num_queries, length))
             first_token += num_queries
-        found.sort(key=lambda s: (_is_fresh(s), s.num_queries, s.padded), reverse=True)
+        found.sort(key=attrgetter("fresh", "num_queries", "padded"), reverse=True)
         return found
 
     def _sequence(self, row: int, first_token: int, num_queries: int, length: int) -> _Sequence:
-        fresh = num_queries == length and num_queries > 1
-        if fresh:
-            return _Sequence(row, first_token, num_queries, length, 0, length)
+        if num_queries == length and num_queries > 1:
+            return _Sequence(row, first_token, num_queries, length, True, 0, length)
         window = self.spec.sliding_window
         first_key = 0 if window is None else max(0, length - num_queries - window + 1)
         first_block = first_key // self.block_size
         padded = padded_keys(length - first_block * self.block_size, self.block_size)
-        return _Sequence(row, first_token, num_queries, length, first_block, padded)
+        return _Sequence(row, first_token, num_queries, length, False, first_block, padded)
 
     def gathered(self, sequences: Sequence[_Sequence]) -> Iterator[list[_Sequence]]:
         """Runs of sequences that are computed together."""
         token_bytes = self.spec.num_kv_heads * self.spec.head_dim * self.dtype.itemsize
-        members: list[_Sequence] = []
-        shortest = room = 0
+        room: _Room | None = None
         for sequence in sequences:
-            shortest, room = min(shortest, sequence.padded), max(room, sequence.padded)
-            count = len(members) + 1
-            if members and (
-                _is_fresh(sequence) != _is_fresh(members[0])
-                or count * members[0].num_queries > _PADDED_TOKENS
-                or count * room * token_bytes > _CACHE_BYTES
-                or sequence.num_queries < _LEAST_FILL * members[0].num_queries
-                or shortest < _LEAST_FILL * room
-            ):
-                yield members
-                members = []
-            if not members:
-                shortest = room = sequence.padded
-            members.append(sequence)
-        if members:
-            yield members
+            if room is None:
+                room = _Room(sequence, token_bytes)
+            elif room.takes(sequence):
+                room.members.append(sequence)
+            else:
+                yield room.members
+                room = _Room(sequence, token_bytes)
+        if room is not None:
+            yield room.members
 
     def group(self, members: list[_Sequence]) -> Group:
         """Indices and masks of one group."""
@@ -192,7 +190,6 @@ class _Maker:
         members = sorted(members, key=lambda s: s.first_token)
         num_queries = max(s.num_queries for s in members)
         num_keys = max(s.padded for s in members)
-        fresh = _is_fresh(members[0])
         tokens, places = _token_index(members, num_queries)
         return Group(
             num_seqs=len(members),
@@ -201,7 +198,7 @@ class _Maker:
             first_token=members[0].first_token,
             tokens=tokens,
             places=places,
-            blocks=None if fresh else self._blocks(members, num_keys // self.block_size),
+            blocks=None if members[0].fresh else self._blocks(members, num_keys // self.block_size),
             chunks=tuple(self._chunks(members, num_queries, num_keys)),
         )
 
@@ -249,17 +246,42 @@ class _Maker:
         return mask_from, mask.masked_fill_(hidden, float("-inf"))
 
 
+class _Room:
+    """A group that is being filled; ``members`` come in the order of ``_Maker.sequences``."""
+
+    def __init__(self, first: _Sequence, token_bytes: int) -> None:
+        self.members = [first]
+        self._token_bytes = token_bytes
+        self._longest = first.padded
+        self._num_keys = first.padded
+        self._num_queries = first.num_queries
+
+    def takes(self, sequence: _Sequence) -> bool:
+        """Whether the sequence fits; if so, the caller adds it."""
+        count = len(self.members) + 1
+        longest = max(self._longest, sequence.padded)
+        num_keys = self._num_keys + sequence.padded
+        num_queries = self._num_queries + sequence.num_queries
+        size, query_size = count * longest, count * self.members[0].num_queries
+        spare, spare_queries = size - num_keys, query_size - num_queries
+        if (
+            sequence.fresh != self.members[0].fresh
+            or query_size > _PADDED_TOKENS
+            or size * self._token_bytes > _CACHE_BYTES
+            or (num_keys < _LEAST_FILL * size and spare * self._token_bytes > _SPARE_BYTES)
+            or (num_queries < _LEAST_FILL * query_size and spare_queries > _SPARE_QUERIES)
+        ):
+            return False
+        self._longest, self._num_keys, self._num_queries = longest, num_keys, num_queries
+        return True
+
+
 def _host_lens(batch: AttentionBatch) -> Sequence[tuple[int, int]]:
     if batch.host_lens is not None:
         return batch.host_lens
     starts = batch.query_starts.tolist()
     counts = [end - start for start, end in pairwise(starts)]
     return list(zip(counts, batch.seq_lens.tolist(), strict=True))
-
-
-def _is_fresh(sequence: _Sequence) -> bool:
-    # A lone first token is read from its page, as any decode.
-    return sequence.num_queries == sequence.length and sequence.num_queries > 1
 
 
 def _token_index(members: list[_Sequence], num_queries: int) -> tuple[Tensor | None, Tensor | None]:
