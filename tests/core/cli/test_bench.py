@@ -1,0 +1,121 @@
+"""``jackfield bench``: what it counts is what the server did."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+
+import pytest
+from tests.checkpoints import make
+from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.http_server import serving
+
+from jackfield.cli.bench import latency, main, throughput
+from jackfield.cli.bench.http_client import Address
+from jackfield.cli.bench.serve import summarise
+from jackfield.cli.bench.statistics import percentile, spread
+from jackfield.cli.bench.traffic import Load, Outcome, drive
+
+AT_ONCE = Load(max_concurrency=3, request_rate=float("inf"), burstiness=1.0, seed=0)
+
+
+def body(**fields: object) -> bytes:
+    return json.dumps(
+        {
+            "model": "fake",
+            "prompt": "abc",
+            "max_tokens": 4,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            **fields,
+        }
+    ).encode()
+
+
+async def test_every_request_is_sent_once_and_its_tokens_are_counted() -> None:
+    done: list[int] = []
+    async with serving(FakeLLM()) as url:
+        bodies = [body() for _ in range(7)]
+        outcomes = await drive(
+            Address.parse(url), "/v1/completions", {}, bodies, AT_ONCE, lambda: done.append(1)
+        )
+    assert [outcome.error for outcome in outcomes] == [None] * 7
+    assert len(done) == 7
+    assert {outcome.prompt_tokens for outcome in outcomes} == {3}
+    assert {outcome.output_tokens for outcome in outcomes} == {4}
+    for outcome in outcomes:
+        assert outcome.first is not None and outcome.last is not None
+        assert outcome.sent <= outcome.first <= outcome.last <= outcome.done
+
+
+async def test_a_refused_request_is_an_outcome_and_the_others_go_on() -> None:
+    async with serving(FakeLLM()) as url:
+        bodies = [body(), body(model="other"), body()]
+        outcomes = await drive(
+            Address.parse(url), "/v1/completions", {}, bodies, AT_ONCE, lambda: None
+        )
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    assert len(errors) == 1
+    assert "404" in errors[0] and "other" in errors[0]
+
+
+async def test_a_server_that_is_not_there_is_an_error_of_each_request() -> None:
+    outcomes = await drive(
+        Address.parse("http://127.0.0.1:9"), "/v1/completions", {}, [body()], AT_ONCE, lambda: None
+    )
+    assert outcomes[0].error is not None and "Error" in outcomes[0].error
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://host", "http://"])
+def test_what_is_no_url_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http"):
+        Address.parse(url)
+
+
+def test_the_summary_adds_up() -> None:
+    outcomes = [
+        Outcome(sent=0.0, first=0.5, last=1.5, done=2.0, gaps=[0.5, 0.5], prompt_tokens=7,
+                output_tokens=3),
+        Outcome(sent=0.0, error="HTTP 500", done=1.0),
+    ]  # fmt: skip
+    values = summarise(outcomes, 2.0, [50.0, 99.0])
+    assert (values["completed"], values["failed"]) == (1, 1)
+    assert values["output_throughput"] == 1.5
+    assert values["total_token_throughput"] == 5.0
+    assert values["median_ttft_ms"] == 500.0
+    assert values["mean_tpot_ms"] == 500.0
+    assert values["p99_itl_ms"] == 500.0
+    assert values["errors"] == {"HTTP 500": 1}
+
+
+def test_percentiles_are_those_of_the_standard_library() -> None:
+    values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    assert [percentile(values, p) for p in range(1, 100)] == pytest.approx(cuts)
+    assert spread("x", [], [50]) == {}
+
+
+def test_the_offline_benchmarks_run_a_real_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The model's vocabulary is smaller than the ids of ordinary prompts.
+    monkeypatch.setattr("jackfield.cli.bench.prompts.LOW_ID", 3)
+    monkeypatch.setattr("jackfield.cli.bench.prompts.HIGH_ID", 400)
+    out = tmp_path / "values.json"
+    engine = [str(make("Qwen3ForCausalLM")), "--device", "cpu", "--max-model-len", "128"]
+    engine += ["--no-use-tqdm-on-load", "--result-filename", str(out)]
+    words = ["--batch-size", "2", "--input-len", "8", "--output-len", "4", "--num-iters", "1"]
+    assert latency.main([*engine, *words]) == 0
+    assert json.loads(out.read_text())["decode_step_ms"] > 0
+    words = ["--num-prompts", "3", "--input-len", "9", "--min-input-len", "4", "--output-len", "5"]
+    assert throughput.main([*engine, *words]) == 0
+    values = json.loads(out.read_text())
+    assert values["num_prompts"] == 3
+    assert values["output_tokens_per_second"] == pytest.approx(15 / values["elapsed_time"])
+
+
+def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["speed"])
+    assert "speed" in capsys.readouterr().err
