@@ -44,12 +44,12 @@ def silu_and_mul(x: Tensor) -> Tensor:
         from jackfield.compute.kernels import activation
 
         return activation.silu_and_mul(x)
-    inner = x.shape[-1] // 2
-    out = torch.empty((x.shape[0], inner), dtype=x.dtype)
-    for part, into in zip(
-        torch.split(x, _CACHED_TOKENS), torch.split(out, _CACHED_TOKENS), strict=True
-    ):
-        torch.mul(F.silu(part[:, :inner]), part[:, inner:], out=into)
+    num_tokens, width = x.shape
+    out = torch.empty((num_tokens, width // 2), dtype=x.dtype)
+    for start in range(0, num_tokens, _CACHED_TOKENS):
+        some = slice(start, start + _CACHED_TOKENS)
+        gate, up = x[some].chunk(2, dim=-1)
+        torch.mul(F.silu(gate), up, out=out[some])
     return out
 
 
@@ -78,7 +78,7 @@ def qk_norm_rope(
             qkv, positions, cos_sin, q_weight, k_weight, eps, num_heads, num_kv_heads, head_dim
         )
     heads = qkv.view(qkv.shape[0], num_heads + 2 * num_kv_heads, head_dim)
-    qk, v = torch.split(heads, [num_heads + num_kv_heads, num_kv_heads], dim=1)
+    qk, v = heads[:, : num_heads + num_kv_heads], heads[:, num_heads + num_kv_heads :]
     angles = cos_sin.index_select(0, positions)
     turned = torch.empty(qk.shape, dtype=qkv.dtype)
     for start in range(0, len(qk), _CACHED_TOKENS):
@@ -112,13 +112,15 @@ def _to_unit_rms(x: Tensor, eps: float) -> Tensor:
 
 def _rotate(x: Tensor, angles: Tensor, out: Tensor) -> None:
     # x float32 [T, N, D], angles float32 [T, R]: cosines, then sines; out [T, N, D].
-    half = angles.shape[-1] // 2
     num_tokens, num_heads, _ = x.shape
+    half = angles.shape[-1] // 2
+    cos, sin = angles.view(num_tokens, 1, 2, half).unbind(2)
     halves = x[..., : 2 * half].view(num_tokens, num_heads, 2, half)
-    cos, sin = angles[:, None, None, :half], angles[:, None, half:]
-    turned = halves * cos
-    turned[:, :, 0].addcmul_(halves[:, :, 1], sin, value=-1)
-    turned[:, :, 1].addcmul_(halves[:, :, 0], sin)
+    turned = halves * cos.unsqueeze(2)
+    left, right = halves.unbind(2)
+    turned_left, turned_right = turned.unbind(2)
+    turned_left.addcmul_(right, sin, value=-1)
+    turned_right.addcmul_(left, sin)
     if 2 * half == x.shape[-1]:
         out.copy_(turned.view(x.shape))
         return
