@@ -11,6 +11,7 @@ from tests.checkpoints import make, reference
 
 from jackfield import LLM, SamplingParams
 from jackfield.errors import ConfigError, RequestError
+from jackfield.llm.offline import Prompt
 
 GREEDY = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True)
 
@@ -35,13 +36,14 @@ def greedy(directory: Path, ids: list[int], count: int) -> list[int]:
         do_sample=False,
         eos_token_id=None,
     )
-    return out[0, len(ids) :].tolist()
+    found: list[int] = out[0, len(ids) :].tolist()
+    return found
 
 
 def test_text_ids_and_mappings_are_prompts(llm: LLM, directory: Path) -> None:
     assert llm.tokenizer is not None
     ids = llm.tokenizer.encode("Hello")
-    prompts = ["Hello", ids, {"prompt": "Hello"}, {"prompt_token_ids": ids}]
+    prompts: list[Prompt] = ["Hello", ids, {"prompt": "Hello"}, {"prompt_token_ids": ids}]
     results = llm.generate(prompts, GREEDY, use_tqdm=False)
     right = greedy(directory, ids, 12)
     assert [list(result.outputs[0].token_ids) for result in results] == [right] * 4
@@ -113,7 +115,7 @@ def test_a_prompt_that_cannot_be_served_raises_its_own_error(llm: LLM) -> None:
         llm.generate([[3] * 10, [3] * 200], GREEDY, use_tqdm=False)
     assert caught.value.param == "prompt"
     with pytest.raises(RequestError, match="not float"):
-        llm.generate([0.5], GREEDY, use_tqdm=False)  # type: ignore[list-item]
+        llm.generate([0.5], GREEDY, use_tqdm=False)  # type: ignore[arg-type]
     assert llm.generate("Hello", GREEDY, use_tqdm=False)
 
 
