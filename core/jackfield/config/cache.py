@@ -13,7 +13,7 @@ class CacheOptions(OptionGroup):
     """KV cache"""
 
     block_size: int | None = Field(
-        None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 32 on the CPU"
+        None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 16 on the CPU"
     )
     gpu_memory_utilization: float = Field(
         0.9, gt=0, le=1, description="share of the GPU's memory that may be used"
