@@ -187,6 +187,12 @@ def _build(config: Any, context: BuildContext) -> Any:
             f"{type(model).__name__} cannot be served through transformers: "
             f"it does not use the attention interface"
         )
+    named = getattr(config, "architectures", None) or []
+    if named and type(model).__name__ not in named:
+        raise CheckpointError(
+            f"architecture {', '.join(map(str, named))} is unknown: no models plugin has it, and "
+            f"transformers makes {type(model).__name__} of model_type {config.model_type!r}"
+        )
     return model.eval()
 
 

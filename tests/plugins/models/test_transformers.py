@@ -63,6 +63,17 @@ def test_weights_are_served_in_the_dtype_that_is_asked_for(stored: str) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+def test_another_architecture_of_a_known_model_type_is_refused() -> None:
+    directory = make("Gemma2ForCausalLM")
+    with pytest.raises(CheckpointError, match="NoSuchModel is unknown"):
+        load(
+            TransformersForCausalLM,
+            directory,
+            AutoLoadFormat(),
+            overrides={"architectures": ["NoSuchModel"]},
+        )
+
+
 def test_the_specs_are_those_of_the_model() -> None:
     config = read_config(make("Gemma2ForCausalLM"))
     model = TransformersForCausalLM(config, context())
