@@ -127,28 +127,32 @@ def padded_batch(batch: ScheduledBatch, state: RowState) -> ScheduledBatch:
     )
 
 
-def pack_mixed(batch: ScheduledBatch, state: RowState) -> Int32Array:
-    """Any step as one int32 array, in the order in which ``mixed_inputs`` takes it apart."""
+def mixed_parts(batch: ScheduledBatch, state: RowState) -> tuple[Int32Array, ...]:
+    """Any step as int32 arrays: changed places of the block table and their blocks; rows, KV
+    lengths and query starts of the sequences; row and position of each token; index, row and
+    position of each sample."""
     num_tokens, first, rows = batch.num_tokens, batch.first_positions, batch.rows
     ends = np.cumsum(num_tokens, dtype=np.int32)
     starts = ends - num_tokens
     sampled = batch.samples
     total = int(ends[-1]) if len(ends) else 0
-    return np.concatenate(
-        [
-            state.block_places(batch.new_blocks),
-            batch.new_blocks[:, 2],
-            rows,
-            first + num_tokens,
-            np.zeros(1, dtype=np.int32),
-            ends,
-            np.repeat(rows, num_tokens),
-            np.arange(total, dtype=np.int32) - np.repeat(starts - first, num_tokens),
-            ends[sampled] - 1,
-            rows[sampled],
-            (first + num_tokens)[sampled],
-        ]
-    ).astype(np.int32, copy=False)
+    return (
+        state.block_places(batch.new_blocks),
+        batch.new_blocks[:, 2],
+        rows,
+        first + num_tokens,
+        np.concatenate([np.zeros(1, dtype=np.int32), ends]),
+        np.repeat(rows, num_tokens),
+        np.arange(total, dtype=np.int32) - np.repeat(starts - first, num_tokens),
+        ends[sampled] - 1,
+        rows[sampled],
+        (first + num_tokens)[sampled],
+    )
+
+
+def pack_mixed(batch: ScheduledBatch, state: RowState) -> Int32Array:
+    """Any step as one int32 array, in the order in which ``mixed_inputs`` takes it apart."""
+    return np.concatenate(mixed_parts(batch, state)).astype(np.int32, copy=False)
 
 
 def mixed_inputs(

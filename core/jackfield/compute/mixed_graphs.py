@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield.compute.batch import StepInputs
+from jackfield.compute.batch import StepInputs, mixed_parts
 from jackfield.compute.cuda_graphs import GraphRecorder
 from jackfield.compute.row_state import RowState
 from jackfield.compute.sampler import SamplingMode
@@ -40,9 +40,7 @@ class MixedShape:
 
     @property
     def lengths(self) -> list[int]:
-        """Of the arrays that a packed step consists of, in order: changed places of the block
-        table, their blocks; rows, KV lengths, query starts; row and position of each token;
-        index, row and position of each sample."""
+        """Of the arrays of ``batch.mixed_parts``."""
         t, s, c = self.num_tokens, self.num_seqs, self.num_changes
         return [c, c, s, s, s + 1, t, t, s, s, s]
 
@@ -66,23 +64,8 @@ def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> In
         parts[index][:] = state.dummy_row
     if batch is None:
         return packed
-    num_tokens, first, rows = batch.num_tokens, batch.first_positions, batch.rows
-    ends = np.cumsum(num_tokens, dtype=np.int32)
-    starts = ends - num_tokens
-    total, sampled = int(ends[-1]), batch.samples
-    parts[4][:] = total
-    values = (
-        state.block_places(batch.new_blocks),
-        batch.new_blocks[:, 2],
-        rows,
-        first + num_tokens,
-        starts,
-        np.repeat(rows, num_tokens),
-        np.arange(total, dtype=np.int32) - np.repeat(starts - first, num_tokens),
-        ends[sampled] - 1,
-        rows[sampled],
-        (first + num_tokens)[sampled],
-    )
+    parts[4][:] = batch.total_tokens
+    values = mixed_parts(batch, state)
     for part, value in zip(parts, values, strict=True):
         part[: len(value)] = value
     return packed
