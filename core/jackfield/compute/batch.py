@@ -39,12 +39,9 @@ def is_decode(batch: ScheduledBatch) -> bool:
     return len(batch.rows) > 0 and bool(batch.samples.all()) and int(batch.num_tokens.max()) == 1
 
 
-def pack_decode(
-    batch: ScheduledBatch, state: RowState, size: int, num_changes: int, with_changes: bool = True
-) -> Int32Array:
+def pack_decode(batch: ScheduledBatch, state: RowState, size: int, num_changes: int) -> Int32Array:
     """A decode step as int32 [2 * size + 2 * num_changes]: rows, positions, changed places of
     the block table, block ids. Padding is the dummy row at position -1, and block id 0 for it.
-    ``with_changes`` is false where the step's block changes were applied before.
     """
     n = len(batch.rows)
     packed = np.zeros(2 * (size + num_changes), dtype=np.int32)
@@ -55,7 +52,7 @@ def pack_decode(
     if num_changes:
         places, blocks = packed[2 * size :].reshape(2, num_changes)
         places[:] = state.dummy_row * state.max_blocks
-        changes = batch.new_blocks[: None if with_changes else 0]
+        changes = batch.new_blocks
         places[: len(changes)] = state.block_places(changes)
         blocks[: len(changes)] = changes[:, 2]
     return packed

@@ -245,15 +245,14 @@ class ModelRunner:
             size = self._graphs.size_for(len(rows))
             if size is None:
                 return None
-            ids = self._replay(batch, self._graphs, size, inside)
+            packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
+            ids = self._graphs.run(packed, size, inside)[: len(rows)]
         else:
             shape = shape_for(batch, self._state)
             if shape is None or asks_prompt_logprobs(batch, self._state):
                 return None
             inside = inside if inside == GREEDY else None
-            if len(batch.new_blocks) > shape.num_changes:
-                self._state.apply_blocks(batch.new_blocks)
-                batch = replace(batch, new_blocks=batch.new_blocks[:0])
+            batch = self._with_few_changes(batch, shape.num_changes)
             ids = self._mixed_graphs.run(batch, shape, inside)
         if inside is not None:
             return ids, None
@@ -261,16 +260,12 @@ class ModelRunner:
         logits = self._graph_logits()[: len(rows)]
         return self._sample(logits, targets, rows, positions, flags, mode)
 
-    def _replay(
-        self, batch: ScheduledBatch, graphs: DecodeGraphs, size: int, mode: SamplingMode | None
-    ) -> Tensor:
-        """A decode step by its graph: ids int32 [N]."""
-        if len(batch.new_blocks) > size:
-            self._state.apply_blocks(batch.new_blocks)
-            packed = pack_decode(batch, self._state, size, size, with_changes=False)
-        else:
-            packed = pack_decode(batch, self._state, size, size)
-        return graphs.run(packed, size, mode)[: len(batch.rows)]
+    def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:
+        """The step for a graph with room for so many block changes: more are applied now."""
+        if len(batch.new_blocks) <= room:
+            return batch
+        self._state.apply_blocks(batch.new_blocks)
+        return replace(batch, new_blocks=batch.new_blocks[:0])
 
     def _captured_step(
         self, packed: Tensor, size: int, mode: SamplingMode | None, out: Tensor
