@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -30,6 +29,7 @@ from jackfield.server.errors import (
 )
 from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.hooked import PluginMetrics
+from jackfield.server.json_bytes import dumps
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
 from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
@@ -118,7 +118,7 @@ def _build_api(frontend: Frontend, hot: Mapping[str, ASGIApp], hooks: Hooks) -> 
 
 
 def _json(value: object) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
+    return Response(dumps(value), media_type="application/json")
 
 
 def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-import orjson
-
 from jackfield.errors import RequestError
 from jackfield.server.errors import BodyTooLargeError, error_body, error_headers
+from jackfield.server.json_bytes import loads
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -59,13 +58,9 @@ def _check_length(length: int, max_bytes: int) -> None:
 def parse_json_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object.
 
-    orjson is strict: no NaN, no infinities (a number too big for a double included), no lone
-    surrogates, no invalid UTF-8. Containers may nest ``MAX_NESTING`` deep.
+    Strict as ``json_bytes`` says; containers may nest ``MAX_NESTING`` deep.
     """
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"The request body is not valid JSON: {error}") from None
+    value = loads(body)
     if type(value) is not dict:
         raise RequestError("The request body must be a JSON object")
     # No more brackets than the limit means no deeper nesting: true of almost every request.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import orjson
-
 from jackfield.contracts.generation import ChoiceDelta, Finish
 from jackfield.contracts.text import (
     Content,
@@ -19,6 +17,7 @@ from jackfield.server.delivery import Answer, Frames
 from jackfield.server.door import new_id
 from jackfield.server.errors import check_finish
 from jackfield.server.gathered import GatheredChoice
+from jackfield.server.json_bytes import dumps
 from jackfield.server.token_text import TokenText, chat_logprobs, prompt_logprobs_json
 from jackfield.server.usage import Usage
 
@@ -104,7 +103,7 @@ class ChatAnswer(Answer):
             answer["prompt_logprobs"] = prompt_logprobs_json(entries, shape.names)
         if shape.token_ids:
             answer["prompt_token_ids"] = shape.prompt
-        return orjson.dumps(answer)
+        return dumps(answer)
 
     def _choice(self, index: int) -> dict[str, object]:
         choice = self._choices[index]
@@ -170,7 +169,7 @@ class ChatFrames(Frames):
         self._called = [False] * shape.n
         self._header = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":['
-            % (orjson.dumps(shape.id), shape.created, orjson.dumps(shape.model))
+            % (dumps(shape.id), shape.created, dumps(shape.model))
         )
         self._close = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._running = b'},"logprobs":null,"finish_reason":null}' + self._close
@@ -206,15 +205,15 @@ class ChatFrames(Frames):
         """What follows the last choice."""
         if not self._include_usage:
             return b"data: [DONE]\n\n"
-        usage = orjson.dumps(self._usage.as_json())
+        usage = dumps(self._usage.as_json())
         return b'%b],"usage":%b}\n\ndata: [DONE]\n\n' % (self._header, usage)
 
     def _add_role(self, frames: list[bytes], index: int) -> None:
-        fields = b'"role":%b,"content":""' % orjson.dumps(self._shape.role)
+        fields = b'"role":%b,"content":""' % dumps(self._shape.role)
         if not self._shape.token_ids:
             frames += (self._heads[index], fields, self._running)
             return
-        ids = orjson.dumps(self._shape.prompt)
+        ids = dumps(self._shape.prompt)
         tail = b'},"logprobs":null,"finish_reason":null,"prompt_token_ids":%b}' % ids
         frames += (self._heads[index], fields, tail, self._close)
 
@@ -222,19 +221,19 @@ class ChatFrames(Frames):
         check_finish(finish)
         self._open -= 1
         tail = b'},"logprobs":null,"finish_reason":%b,"stop_reason":%b}' % (
-            orjson.dumps(finish_reason(finish, self._called[index])),
-            orjson.dumps(finish.stop_reason),
+            dumps(finish_reason(finish, self._called[index])),
+            dumps(finish.stop_reason),
         )
         frames += (self._heads[index], tail, self._frame_close())
 
     def _add_full(self, frames: list[bytes], index: int, delta: ChoiceDelta) -> None:
         """One frame an event; the first has the delta's logprobs and ids, events or not."""
         shape = self._shape
-        extra = b',"logprobs":%b,"finish_reason":null' % orjson.dumps(
+        extra = b',"logprobs":%b,"finish_reason":null' % dumps(
             shape.logprobs(delta) if delta.logprobs else None
         )
         if shape.token_ids:
-            extra += b',"token_ids":%b' % orjson.dumps(delta.token_ids)
+            extra += b',"token_ids":%b' % dumps(delta.token_ids)
         close = self._frame_close()
         fields = [self._fields(index, event) for event in shape.events(delta)]
         shown = [field for field in fields if field]
@@ -247,19 +246,19 @@ class ChatFrames(Frames):
     def _fields(self, index: int, event: Event) -> bytes:
         """The inside of a delta; empty for an event that shows nothing."""
         if type(event) is Content:
-            return b'"content":' + orjson.dumps(event.text)
+            return b'"content":' + dumps(event.text)
         if type(event) is Reasoning:
-            text = orjson.dumps(event.text)
+            text = dumps(event.text)
             return b'"reasoning":%b,"reasoning_content":%b' % (text, text)
         if type(event) is ToolCallStart:
             self._called[index] = True
             return (
                 b'"tool_calls":[{"index":%d,"id":"%b","type":"function",'
                 b'"function":{"name":%b,"arguments":""}}]'
-                % (event.index, new_id("call_").encode(), orjson.dumps(event.name))
+                % (event.index, new_id("call_").encode(), dumps(event.name))
             )
         if type(event) is ToolCallArguments:
-            fragment = orjson.dumps(event.fragment)
+            fragment = dumps(event.fragment)
             return b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]' % (
                 event.index,
                 fragment,
@@ -269,4 +268,4 @@ class ChatFrames(Frames):
     def _frame_close(self) -> bytes:
         if not self._continuous:
             return self._close
-        return b'],"usage":%b}\n\n' % orjson.dumps(self._usage.as_json())
+        return b'],"usage":%b}\n\n' % dumps(self._usage.as_json())

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import orjson
-
 from jackfield.contracts.generation import ChoiceDelta
 from jackfield.contracts.messages import TokenLogprobs
 from jackfield.server.delivery import Answer, Frames
 from jackfield.server.errors import check_finish
 from jackfield.server.gathered import GatheredChoice
+from jackfield.server.json_bytes import dumps
 from jackfield.server.token_text import (
     LegacyLogprobs,
     TokenText,
@@ -81,7 +80,7 @@ class CompletionAnswer(Answer):
     def body(self) -> bytes:
         """The answer, once every choice has finished."""
         shape = self._shape
-        return orjson.dumps(
+        return dumps(
             {
                 "id": shape.id,
                 "object": "text_completion",
@@ -137,7 +136,7 @@ class CompletionFrames(Frames):
         )
         self._header = (
             b'data: {"id":%b,"object":"text_completion","created":%d,"model":%b,"choices":['
-            % (orjson.dumps(shape.id), shape.created, orjson.dumps(shape.model))
+            % (dumps(shape.id), shape.created, dumps(shape.model))
         )
         self._close = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._running = b',"logprobs":null,"finish_reason":null}' + self._close
@@ -174,18 +173,18 @@ class CompletionFrames(Frames):
         """What follows the last choice."""
         if not self._include_usage:
             return b"data: [DONE]\n\n"
-        usage = orjson.dumps(self._usage.as_json())
+        usage = dumps(self._usage.as_json())
         return b'%b],"usage":%b}\n\ndata: [DONE]\n\n' % (self._header, usage)
 
     def _add_plain(self, frames: list[bytes], index: int, delta: ChoiceDelta) -> None:
         if delta.finish is not None:
             tail = b',"logprobs":null,"finish_reason":%b,"stop_reason":%b}' % (
-                orjson.dumps(delta.finish.reason),
-                orjson.dumps(delta.finish.stop_reason),
+                dumps(delta.finish.reason),
+                dumps(delta.finish.stop_reason),
             )
-            frames += (self._heads[index], orjson.dumps(delta.text), tail, self._close)
+            frames += (self._heads[index], dumps(delta.text), tail, self._close)
         elif delta.text:
-            frames += (self._heads[index], orjson.dumps(delta.text), self._running)
+            frames += (self._heads[index], dumps(delta.text), self._running)
 
     def _add_full(self, frames: list[bytes], index: int, prompt: int, delta: ChoiceDelta) -> None:
         self._prompt_logprobs[index] += delta.prompt_logprobs
@@ -212,9 +211,9 @@ class CompletionFrames(Frames):
         if delta.finish is not None:
             choice["finish_reason"] = delta.finish.reason
             choice["stop_reason"] = delta.finish.stop_reason
-        frames += (self._header, orjson.dumps(choice), self._frame_close())
+        frames += (self._header, dumps(choice), self._frame_close())
 
     def _frame_close(self) -> bytes:
         if not self._continuous:
             return self._close
-        return b'],"usage":%b}\n\n' % orjson.dumps(self._usage.as_json())
+        return b'],"usage":%b}\n\n' % dumps(self._usage.as_json())

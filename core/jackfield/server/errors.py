@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import orjson
-
 from jackfield.contracts.generation import Finish
 from jackfield.errors import EngineError, OverloadedError, RequestError
+from jackfield.server.json_bytes import dumps
 
 _TYPES: Mapping[int, str] = {
     400: "invalid_request_error",
@@ -81,7 +80,7 @@ def error_object(error: RequestError) -> dict[str, object]:
 
 def error_body(error: RequestError) -> bytes:
     """The JSON of the error object."""
-    return orjson.dumps(error_object(error))
+    return dumps(error_object(error))
 
 
 def error_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
