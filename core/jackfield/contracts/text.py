@@ -56,17 +56,48 @@ Event = Content | Reasoning | ToolCallStart | ToolCallArguments | ToolCallEnd
 
 
 @dataclass(frozen=True, slots=True)
+class CheckpointText:
+    """What a checkpoint says of the text that it writes, for plugins that choose by it.
+
+    ``chat_template``: the template that requests with tools get, unrendered.
+    ``response_template``: the object of that name in ``tokenizer_config.json``.
+    ``architectures``: the class names of ``config.json``.
+    """
+
+    chat_template: str | None = None
+    response_template: Mapping[str, object] | None = None
+    architectures: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParserContext:
     """What a parser may know of its request.
 
     ``prompt_suffix``: the last 256 characters or fewer of the rendered prompt (a template may
     have opened a tag already). ``template_kwargs``: the request's ``chat_template_kwargs``.
     ``tools``: the request's tools as OpenAI's JSON objects; empty if there are none.
+    ``checkpoint``: what the model's files say.
     """
 
     prompt_suffix: str = ""
     template_kwargs: Mapping[str, object] = field(default_factory=dict)
     tools: Sequence[Mapping[str, object]] = ()
+    checkpoint: CheckpointText = CheckpointText()
+
+
+class ParserChooser(Protocol):
+    """A plugin (``auto``) that stands for another one of its kind.
+
+    Needs nothing else of the kind's contract: it is asked once, at the start, and never made.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    @classmethod
+    def choose(cls, checkpoint: CheckpointText) -> str | None:
+        """The name of the plugin to take; None where the checkpoint does not say."""
+        ...
 
 
 class ReasoningParser(Protocol):
@@ -96,6 +127,10 @@ class ReasoningParser(Protocol):
 class ToolParser(Protocol):
     """Finds tool calls in the content of one choice.
 
+    ``markers`` is optional, as it is for reasoning parsers: the special tokens that the format
+    is made of. The detokenizer keeps them in text that is parsed, also where
+    ``skip_special_tokens`` drops the others.
+
     Made per choice as ``cls(context)``; ``feed`` and ``finish`` as in ``ReasoningParser``.
     A call is ``ToolCallStart``, ``ToolCallArguments`` any number of times, ``ToolCallEnd``,
     the indices rising from 0. The arguments of a call that ended are valid JSON. Text that
@@ -114,6 +149,30 @@ class ToolParser(Protocol):
 
     def finish(self) -> list[Event]:
         """The rest; open calls are ended, their arguments closed to be valid JSON."""
+        ...
+
+
+class StructuredToolParser(ToolParser, Protocol):
+    """A tool parser that can also say, as a grammar, how calls are written.
+
+    Optional: where a class has no ``structure``, calls cannot be forced and ``tool_choice`` is
+    ``auto`` or ``none``. The grammar begins where the reasoning has ended.
+    """
+
+    @classmethod
+    def structure(
+        cls, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool = True
+    ) -> Mapping[str, object] | None:
+        """xgrammar's structural tag, ``{"type": "structural_tag", "format": {...}}``, as plain
+        JSON; None where the format cannot be forced for these tools.
+
+        ``tools`` as in ``ParserContext``. ``choice``: ``auto`` (any text; once a call has begun
+        it must be a valid one), ``required`` (nothing but valid calls, at least one), or the
+        name of one of the tools (exactly one call of it). A tool that is itself called ``auto``
+        or ``required`` is forced by giving it alone with ``required``. Without ``parallel``
+        there is at most one call. Arguments are bound to the tool's ``parameters`` always; a
+        tool without them takes any object.
+        """
         ...
 
 
