@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 import jackfield
 from jackfield.errors import JackfieldError, NotFoundError, RequestError
 from jackfield.hooks import Hooks
-from jackfield.server.asgi import ASGIApp, parse_json_object, read_body
+from jackfield.server.asgi import ASGIApp, parse_json_object, read_body, route_path
 from jackfield.server.chat import Chat
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.completion_request import CompletionRequest
@@ -192,11 +192,11 @@ def _add_service_routes(app: FastAPI, frontend: Frontend, expose: Callable[[], b
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    async def failed(_: Request, error: Exception) -> Response:
+    async def failed(request: Request, error: Exception) -> Response:
         shown = as_request_error(error)
         headers = {name.decode(): value.decode() for name, value in error_headers(shown)}
         return Response(
-            error_body(shown),
+            error_body(shown, route_path(request.scope)),
             status_code=shown.status,
             media_type="application/json",
             headers=headers,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from jackfield.errors import RequestError
 from jackfield.server.errors import BodyTooLargeError, error_body, error_headers
@@ -17,6 +17,14 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 MAX_NESTING = 64
+
+
+class Exchange(NamedTuple):
+    """One HTTP request with the two ends of its connection."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
 
 
 class ClientDisconnected(Exception):
@@ -96,9 +104,10 @@ async def send_answer(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: RequestError) -> None:
-    """An error as a whole answer."""
-    await send_answer(send, error_body(error), status=error.status, headers=error_headers(error))
+async def send_error(scope: Scope, send: Send, error: RequestError) -> None:
+    """An error as a whole answer, in the shape of its path."""
+    body = error_body(error, route_path(scope))
+    await send_answer(send, body, status=error.status, headers=error_headers(error))
 
 
 def route_path(scope: Scope) -> str:

@@ -210,12 +210,10 @@ class ChatFrames(Frames):
 
     def _add_role(self, frames: list[bytes], index: int) -> None:
         fields = b'"role":%b,"content":""' % dumps(self._shape.role)
-        if not self._shape.token_ids:
-            frames += (self._heads[index], fields, self._running)
-            return
-        ids = dumps(self._shape.prompt)
-        tail = b'},"logprobs":null,"finish_reason":null,"prompt_token_ids":%b}' % ids
-        frames += (self._heads[index], fields, tail, self._close)
+        tail = b'},"logprobs":null,"finish_reason":null'
+        if self._shape.token_ids:
+            tail += b',"prompt_token_ids":' + dumps(self._shape.prompt)
+        frames += (self._heads[index], fields, tail, b"}", self._frame_close())
 
     def _add_finish(self, frames: list[bytes], index: int, finish: Finish) -> None:
         check_finish(finish)

@@ -29,6 +29,8 @@ class CompletionShape:
     model: str
     prompts: Sequence[tuple[int, ...]]
     n: int
+    num_generated: int
+    """Choices for each prompt; more than ``n`` where the best are to be picked."""
     names: TokenText
     echoes: Sequence[str] | None
     """The prompts as texts, where they are to be repeated."""
@@ -41,7 +43,7 @@ class CompletionShape:
 
     @property
     def num_choices(self) -> int:
-        """Choices of all prompts together."""
+        """Choices of all prompts together, as answered."""
         return self.n * len(self.prompts)
 
     def new_usage(self) -> Usage:
@@ -67,33 +69,39 @@ class CompletionAnswer(Answer):
     def __init__(self, shape: CompletionShape) -> None:
         self._shape = shape
         self._usage = shape.new_usage()
-        self._choices = [GatheredChoice() for _ in range(shape.num_choices)]
+        self._prompts = [
+            [GatheredChoice() for _ in range(shape.num_generated)] for _ in shape.prompts
+        ]
 
     def add(self, prompt: int, deltas: Sequence[ChoiceDelta]) -> None:
         """Takes deltas of prompt number ``prompt``."""
         deltas = self._shape.wanted(deltas)
-        first = prompt * self._shape.n
+        choices = self._prompts[prompt]
         for delta in deltas:
-            self._choices[first + delta.index].add(delta)
+            choices[delta.index].add(delta)
         self._usage.count(prompt, deltas)
 
     def body(self) -> bytes:
         """The answer, once every choice has finished."""
         shape = self._shape
+        answered = [
+            (prompt, choice)
+            for prompt, choices in enumerate(self._prompts)
+            for choice in best(choices, shape.n)
+        ]
         return dumps(
             {
                 "id": shape.id,
                 "object": "text_completion",
                 "created": shape.created,
                 "model": shape.model,
-                "choices": [self._choice(index) for index in range(len(self._choices))],
+                "choices": [self._choice(index, *one) for index, one in enumerate(answered)],
                 "usage": self._usage.as_json(),
             }
         )
 
-    def _choice(self, index: int) -> dict[str, object]:
-        shape, choice = self._shape, self._choices[index]
-        prompt = index // shape.n
+    def _choice(self, index: int, prompt: int, choice: GatheredChoice) -> dict[str, object]:
+        shape = self._shape
         echo = shape.echoes[prompt] if shape.echoes is not None else ""
         assert choice.finish is not None, "every choice has finished"
         result: dict[str, object] = {
@@ -116,6 +124,17 @@ class CompletionAnswer(Answer):
         if self._shape.echoes is not None:
             pieces += self._shape.echo_logprobs(legacy, prompt, choice.prompt_logprobs)
         return join_pieces([*pieces, legacy.piece(choice.logprobs)])
+
+
+def best(choices: list[GatheredChoice], count: int) -> list[GatheredChoice]:
+    """The choices whose tokens were the most likely on average, best first (as OpenAI has it)."""
+    if len(choices) == count:
+        return choices
+
+    def likelihood(choice: GatheredChoice) -> float:
+        return sum(entry.logprob for entry in choice.logprobs) / max(1, len(choice.logprobs))
+
+    return sorted(choices, key=likelihood, reverse=True)[:count]
 
 
 class CompletionFrames(Frames):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from jackfield.contracts.generation import GenerationRequest
@@ -15,48 +14,35 @@ from jackfield.server.completion_answer import (
     CompletionShape,
 )
 from jackfield.server.completion_request import CompletionRequest, split_prompts, truncated
-from jackfield.server.door import Frontend, new_id
-from jackfield.server.generation_route import Prepared
-from jackfield.server.request_fields import check_stream_options, settle_best_of
+from jackfield.server.door import Frontend
+from jackfield.server.generation_route import Prepared, Preparer, answer_id
+from jackfield.server.request_fields import check_stream_options
 from jackfield.server.sampling import fitted, sampling_params
-from jackfield.server.spellings import respelled, settle_spellings
+from jackfield.server.spellings import Spelling
 from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
 
 DEFAULT_MAX_TOKENS = 16
 
-_KNOWN = frozenset(CompletionRequest.model_fields)
 
-
-class Completions:
+class Completions(Preparer):
     """Prepares completion requests."""
+
+    fields = frozenset(CompletionRequest.model_fields)
 
     def __init__(self, frontend: Frontend) -> None:
         self._frontend = frontend
 
-    def __call__(self, data: dict[str, Any], header_id: str | None) -> Prepared:
-        """Checks everything that can be known in front; raises ``RequestError``."""
-        settle_best_of(data)
-        spelling = settle_spellings(data, _KNOWN)
-        try:
-            return self._prepare(data, header_id, spelling)
-        except RequestError as error:
-            raise respelled(error, spelling) from None
-
-    def _prepare(
-        self, data: dict[str, Any], header_id: str | None, spelling: Mapping[str, str]
-    ) -> Prepared:
+    def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
+        """One prompt or several, each with ``n`` choices."""
         request = validate(CompletionRequest, data)
         check_stream_options(request)
         model = self._frontend.check_model(request.model)
         prompts = split_prompts(request.prompt)
-        n = request.n if request.n is not None else 1
-        self._check_num_choices(n, len(prompts))
+        self._check_num_choices(request.num_generated, len(prompts))
         sampling = self._sampling(request)
         encoded = [self._encode(prompt, request) for prompt in prompts]
-        request_id = new_id("cmpl-") if header_id is None else f"cmpl-{header_id}"
-        if request.request_id is not None:
-            request_id = f"cmpl-{request.request_id}"
+        request_id = answer_id("cmpl-", request.request_id, header_id)
         shape = self._shape(request, request_id, model, encoded)
         max_model_len = self._frontend.llm.max_model_len
         requests = [
@@ -76,12 +62,14 @@ class Completions:
         limit = self._frontend.options.max_choices
         if n * num_prompts > limit:
             raise RequestError(
-                f"n x prompts ({n} x {num_prompts}) is above the limit of {limit}",
+                f"n or best_of x prompts ({n} x {num_prompts}) is above the limit of {limit}",
                 param="n" if num_prompts == 1 else "prompt",
             )
 
     def _sampling(self, request: CompletionRequest) -> SamplingParams:
         overrides: dict[str, Any] = {"logprobs": request.logprobs}
+        if request.num_generated > (request.n or 1):
+            overrides |= {"n": request.num_generated, "logprobs": request.logprobs or 0}
         if request.max_tokens == 0 and request.echo:
             overrides["max_tokens"] = 1
         if request.prompt_logprobs is None and request.echo:
@@ -129,6 +117,7 @@ class Completions:
             model=model,
             prompts=[ids for _, ids in encoded],
             n=request.n or 1,
+            num_generated=request.num_generated,
             names=TokenText(
                 self._frontend.llm.tokenizer,
                 options.return_tokens_as_token_ids if as_ids is None else as_ids,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import cast
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.errors import JackfieldError, RequestError
-from jackfield.server.asgi import Receive, Send, send_answer, send_error
+from jackfield.server.asgi import Exchange, Receive, Send, send_answer, send_error
 from jackfield.server.door import Door
-from jackfield.server.errors import as_request_error, error_body
-from jackfield.server.spellings import respelled
+from jackfield.server.errors import as_request_error, error_object
+from jackfield.server.json_bytes import dumps
+from jackfield.server.spellings import Spelling, respelled
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,14 @@ _STREAM_HEADERS = (
 )
 
 
-class Answer(ABC):
+class Reply:
+    """What becomes of a request's deltas."""
+
+    async def completed(self) -> None:
+        """Called once every choice has finished, before the client has the end of the answer."""
+
+
+class Answer(Reply, ABC):
     """Gathers deltas into one body."""
 
     @abstractmethod
@@ -37,7 +45,7 @@ class Answer(ABC):
         """The answer, once every choice has finished."""
 
 
-class Frames(ABC):
+class Frames(Reply, ABC):
     """Turns deltas into server-sent events."""
 
     @property
@@ -52,6 +60,10 @@ class Frames(ABC):
     @abstractmethod
     def ending(self) -> bytes:
         """What follows the last choice."""
+
+    def failure(self, error: RequestError) -> bytes:
+        """The end of a stream that has begun and cannot go on."""
+        return b"data: %b\n\ndata: [DONE]\n\n" % dumps(error_object(error))
 
 
 class ClientWatch:
@@ -91,18 +103,19 @@ async def deliver_answer(
     llm: Door,
     requests: Sequence[GenerationRequest],
     answer: Answer,
-    spelling: Mapping[str, str],
-    receive: Receive,
-    send: Send,
+    spelling: Spelling,
+    exchange: Exchange,
 ) -> None:
     """One JSON answer once all prompts have finished."""
+    scope, receive, send = exchange
     async with ClientWatch(receive):
         try:
             for prompt, deltas in enumerate(await _collect_all(llm, requests)):
                 answer.add(prompt, deltas)
             body = answer.body()
+            await answer.completed()
         except Exception as error:
-            await send_error(send, _shown(error, spelling))
+            await send_error(scope, send, _shown(error, spelling))
         else:
             await send_answer(send, body)
 
@@ -132,12 +145,12 @@ async def deliver_stream(
     llm: Door,
     requests: Sequence[GenerationRequest],
     frames: Frames,
-    spelling: Mapping[str, str],
-    receive: Receive,
-    send: Send,
+    spelling: Spelling,
+    exchange: Exchange,
 ) -> None:
     """Server-sent events. The response starts with the first token: an error before it is a
     status; one after it is an event, the last before ``[DONE]``."""
+    scope, receive, send = exchange
     async with ClientWatch(receive):
         started = False
         try:
@@ -146,6 +159,7 @@ async def deliver_stream(
                     data = frames.feed(prompt, batch)
                     done = frames.done
                     if done:
+                        await frames.completed()
                         data += frames.ending()
                     elif not data:
                         continue
@@ -154,7 +168,11 @@ async def deliver_stream(
                         await _start_stream(send)
                     await send({"type": "http.response.body", "body": data, "more_body": not done})
         except Exception as error:
-            await _end_in_error(send, _shown(error, spelling), started)
+            shown = _shown(error, spelling)
+            if started:
+                await send({"type": "http.response.body", "body": frames.failure(shown)})
+            else:
+                await send_error(scope, send, shown)
 
 
 async def _start_stream(send: Send) -> None:
@@ -163,18 +181,10 @@ async def _start_stream(send: Send) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
-def _shown(error: Exception, spelling: Mapping[str, str]) -> RequestError:
+def _shown(error: Exception, spelling: Spelling) -> RequestError:
     if not isinstance(error, JackfieldError):
         log.error("a request failed", exc_info=error)
     return respelled(as_request_error(error), spelling)
-
-
-async def _end_in_error(send: Send, error: RequestError, started: bool) -> None:
-    if not started:
-        await send_error(send, error)
-        return
-    data = b"data: %b\n\ndata: [DONE]\n\n" % error_body(error)
-    await send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 async def _deltas(

@@ -20,6 +20,16 @@ _TYPES: Mapping[int, str] = {
     503: "service_unavailable_error",
 }
 
+_ANTHROPIC_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    503: "overloaded_error",
+}
+MESSAGES_PATH = "/v1/messages"
+
 
 class AuthenticationError(RequestError):
     """No valid API key came with the request."""
@@ -78,8 +88,16 @@ def error_object(error: RequestError) -> dict[str, object]:
     }
 
 
-def error_body(error: RequestError) -> bytes:
-    """The JSON of the error object."""
+def anthropic_error(error: RequestError) -> dict[str, object]:
+    """Anthropic's error object, for the routes that speak its format."""
+    kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
+    return {"type": "error", "error": {"type": kind, "message": error.message}}
+
+
+def error_body(error: RequestError, path: str) -> bytes:
+    """The JSON of an error on a path: clients of each format get their own shape."""
+    if path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/"):
+        return dumps(anthropic_error(error))
     return dumps(error_object(error))
 
 

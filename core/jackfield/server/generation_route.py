@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, TypeVar
 
 from jackfield.contracts.generation import GenerationRequest
-from jackfield.errors import JackfieldError
+from jackfield.errors import JackfieldError, RequestError
 from jackfield.server.asgi import (
     ClientDisconnected,
+    Exchange,
     Receive,
     Scope,
     Send,
@@ -20,10 +22,13 @@ from jackfield.server.asgi import (
     send_error,
 )
 from jackfield.server.delivery import Answer, Frames, deliver_answer, deliver_stream
-from jackfield.server.door import Door, Frontend
+from jackfield.server.door import Door, Frontend, new_id
 from jackfield.server.errors import as_request_error
+from jackfield.server.spellings import Spelling, respelled, settle_spellings
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LARGE_BODY_BYTES = 8192
 """From here on a request is prepared in a thread: tokenizing must not hold up the others."""
@@ -35,21 +40,53 @@ class Prepared:
 
     requests: Sequence[GenerationRequest]
     reply: Answer | Frames
-    spelling: Mapping[str, str]
-    """Fields that the client spelled otherwise: our name -> the client's."""
+    spelling: Spelling
 
-    async def deliver(self, llm: Door, receive: Receive, send: Send) -> None:
+    async def deliver(self, llm: Door, exchange: Exchange) -> None:
         """Generates and answers."""
         if isinstance(self.reply, Frames):
-            await deliver_stream(llm, self.requests, self.reply, self.spelling, receive, send)
+            await deliver_stream(llm, self.requests, self.reply, self.spelling, exchange)
         else:
-            await deliver_answer(llm, self.requests, self.reply, self.spelling, receive, send)
+            await deliver_answer(llm, self.requests, self.reply, self.spelling, exchange)
 
 
-class Preparer(Protocol):
-    """Checks a request's JSON; raises ``RequestError``. Called in the loop or in a thread."""
+class Preparer(ABC):
+    """Checks a request's JSON and says what to generate and how to answer; one for each route."""
 
-    def __call__(self, data: dict[str, Any], header_id: str | None) -> Prepared: ...
+    fields: ClassVar[frozenset[str]]
+    """The names that the route's request model has."""
+
+    async def __call__(
+        self, data: dict[str, Any], num_bytes: int, header_id: str | None
+    ) -> Prepared:
+        """``num_bytes``: how long the body was. ``header_id``: the client's ``X-Request-Id``.
+        Raises ``RequestError`` for everything that can be known in front."""
+        return await off_loop(num_bytes, lambda: self.settled(data, header_id))
+
+    def settled(self, data: dict[str, Any], header_id: str | None) -> Prepared:
+        """``prepare`` with the fields' own names; errors come in the client's spelling."""
+        spelling = settle_spellings(data, self.fields)
+        try:
+            return self.prepare(data, header_id, spelling)
+        except RequestError as error:
+            raise respelled(error, spelling) from None
+
+    @abstractmethod
+    def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
+        """The route's own part, in the loop or in a thread; ``data`` has no unknown field."""
+
+
+async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
+    """Does the work at once where there is little of it, else in a thread."""
+    if num_bytes < LARGE_BODY_BYTES:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def answer_id(kind: str, given: str | None, header_id: str | None) -> str:
+    """The answer's id: ``kind-`` and the id in the body, the one in the header, or a new one."""
+    own = given if given is not None else header_id
+    return new_id(kind) if own is None else kind + own
 
 
 class GenerationRoute:
@@ -68,14 +105,14 @@ class GenerationRoute:
         except Exception as error:
             if not isinstance(error, JackfieldError):
                 log.exception("a request could not be prepared")
-            await send_error(send, as_request_error(error))
+            await send_error(scope, send, as_request_error(error))
             return
         frontend = self._frontend
         if frontend.options.log_requests:
             log_requests(prepared.requests, frontend.options.max_log_len)
         frontend.num_active += 1
         try:
-            await prepared.deliver(frontend.llm, receive, send)
+            await prepared.deliver(frontend.llm, Exchange(scope, receive, send))
         finally:
             frontend.num_active -= 1
 
@@ -84,10 +121,7 @@ class GenerationRoute:
         self._frontend.admit()
         body = await read_body(receive, self._frontend.options.max_body_bytes)
         data = parse_json_object(body)
-        header_id = header_value(scope, b"x-request-id")
-        if len(body) < LARGE_BODY_BYTES:
-            return self._prepare(data, header_id)
-        return await asyncio.to_thread(self._prepare, data, header_id)
+        return await self._prepare(data, len(body), header_value(scope, b"x-request-id"))
 
 
 def log_requests(requests: Sequence[GenerationRequest], max_length: int | None) -> None:

@@ -45,7 +45,7 @@ class RequestBounds:
         if scope["type"] == "http":
             error = self._refusal(scope["headers"])
             if error is not None:
-                await send_error(send, error)
+                await send_error(scope, send, error)
                 return
         await self._app(scope, receive, send)
 
@@ -72,9 +72,8 @@ class Authentication:
         if scope["type"] == "lifespan" or self._is_allowed(scope):
             await self._app(scope, receive, send)
         else:
-            await send_error(
-                send, AuthenticationError("This server needs an API key: Authorization: Bearer KEY")
-            )
+            error = AuthenticationError("This server needs an API key: Authorization: Bearer KEY")
+            await send_error(scope, send, error)
 
     def _is_allowed(self, scope: Scope) -> bool:
         if scope["type"] == "http" and route_path(scope) in LIVENESS_PATHS:
@@ -170,9 +169,10 @@ def build_middleware(options: ServerOptions, hooked: Sequence[Any]) -> list[Midd
     return stack
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     shown = as_request_error(error)
-    return Response(error_body(shown), shown.status, media_type="application/json")
+    body = error_body(shown, route_path(request.scope))
+    return Response(body, shown.status, media_type="application/json")
 
 
 def _cross_origin(options: ServerOptions) -> Middleware:

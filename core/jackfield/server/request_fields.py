@@ -111,10 +111,3 @@ def check_stream_options(request: RequestFields) -> None:
     """OpenAI refuses ``stream_options`` without ``stream``."""
     if request.stream_options is not None and not request.stream:
         raise RequestError("'stream_options' needs 'stream': true", param="stream_options")
-
-
-def settle_best_of(data: dict[str, Any]) -> None:
-    """Drops a ``best_of`` that asks for no more than ``n`` does; others are refused later."""
-    n = data.get("n")
-    if data.get("best_of") == (1 if n is None else n):
-        del data["best_of"]

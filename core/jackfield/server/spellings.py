@@ -9,6 +9,9 @@ from typing import Any
 
 from jackfield.errors import RequestError
 
+Spelling = Mapping[str, str]
+"""Fields that the client spelled otherwise: our name -> the client's."""
+
 ALIASES: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
     "reasoning_content": "reasoning",
@@ -30,7 +33,7 @@ _STRUCTURED = Refusal("structured output is not built yet")
 
 REFUSED: Mapping[str, Refusal] = {
     "audio": Refusal(f"audio output {_NOT_BUILT}"),
-    "best_of": Refusal("only a value equal to n is supported"),
+    "best_of": Refusal("it belongs to completions; use 'n'", (1,)),
     "beam_width": Refusal(f"beam search {_NOT_BUILT}"),
     "chat_template": Refusal("a request's own template is not allowed on this server"),
     "early_stopping": Refusal(f"beam search {_NOT_BUILT}", (False,)),
@@ -42,7 +45,7 @@ REFUSED: Mapping[str, Refusal] = {
     "guided_json": _STRUCTURED,
     "guided_regex": _STRUCTURED,
     "guided_whitespace_pattern": _STRUCTURED,
-    "kv_transfer_params": Refusal(f"KV transfer {_NOT_BUILT}"),
+    "kv_transfer_params": Refusal("this server runs without a KV connector"),
     "length_penalty": Refusal(f"beam search {_NOT_BUILT}", (1, 1.0)),
     "logits_processors": Refusal(f"naming logits processors {_NOT_BUILT}", ([],)),
     "mm_processor_kwargs": Refusal(f"multi-modal input {_NOT_BUILT}", ({},)),
@@ -112,11 +115,17 @@ def _unknown(name: str, known: Collection[str], path: str) -> RequestError:
     )
 
 
-def respelled(error: RequestError, spelling: Mapping[str, str]) -> RequestError:
-    """The error with the field named as the client spelled it."""
-    if error.param is None or error.param not in spelling:
+def respelled(error: RequestError, spelling: Spelling) -> RequestError:
+    """The error with the field named as the client spelled it. A name stands for all that is
+    below it too: ``messages[1]`` for ``messages[1].content``; the longest counts."""
+    param = error.param
+    if param is None:
         return error
-    name = spelling[error.param]
-    error.message = error.message.replace(error.param, name)
-    error.param = name
+    ends = [place for place, character in enumerate(param) if character in ".["]
+    for end in (len(param), *reversed(ends)):
+        name = spelling.get(param[:end])
+        if name is not None:
+            error.message = error.message.replace(param[:end], name)
+            error.param = name + param[end:]
+            break
     return error

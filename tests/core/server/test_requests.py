@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from openai.types.chat import completion_create_params as chat_create_params
 from tests.core.server.fake_llm import FakeLLM, FakePlan
 from tests.core.server.http_server import in_process
 
+from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.contracts.messages import TokenLogprobs
 from jackfield.errors import RequestError
 from jackfield.server.asgi import parse_json_object
 from jackfield.server.chat_request import ChatRequest
@@ -69,7 +72,9 @@ def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> No
         (TEXT, {"prompt": "x", "logit_bias": {"1": 101}}, "logit_bias"),
         (TEXT, {"prompt": "x", "logit_bias": {str(i): 1 for i in range(1025)}}, "logit_bias"),
         (TEXT, {"prompt": "x", "suffix": "y"}, "suffix"),
-        (TEXT, {"prompt": "x", "best_of": 2}, "best_of"),
+        (TEXT, {"prompt": "x", "n": 3, "best_of": 2}, "best_of"),
+        (TEXT, {"prompt": "x", "best_of": 2, "stream": True}, "best_of"),
+        (CHAT, {"messages": HELLO, "best_of": 2}, "best_of"),
         (TEXT, {"prompt": "x", "guided_json": {}}, "guided_json"),
         (TEXT, {"prompt": "x", "stream_options": {}}, "stream_options"),
         (TEXT, {"prompt": "x", "stream": True, "stream_options": {"a": 1}}, "stream_options.a"),
@@ -210,6 +215,24 @@ async def test_echo_without_tokens_repeats_the_prompt_alone() -> None:
     assert answer["choices"][0]["text"] == "hey"
     assert answer["choices"][0]["logprobs"]["token_logprobs"] == [None, -0.5, -0.5]
     assert answer["usage"]["completion_tokens"] == 0
+
+
+async def test_best_of_answers_the_choices_that_were_likeliest_on_average() -> None:
+    logprobs = {0: (-1.0,), 1: (-0.1, -0.2, -0.15), 2: (-0.2,), 3: (-0.1,)}
+
+    async def script(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        assert request.sampling.n == 4 and request.sampling.logprobs == 0
+        for index, values in logprobs.items():
+            entries = tuple(TokenLogprobs(97, value, 1, [], []) for value in values)
+            ids = (97,) * len(values)
+            yield [ChoiceDelta(index, str(index), ids, (), entries, finish=Finish("stop"))]
+
+    async with in_process(FakeLLM(script)) as http:
+        answer = (await http.post(TEXT, json={"prompt": "x", "n": 2, "best_of": 4})).json()
+    assert [choice["text"] for choice in answer["choices"]] == ["3", "1"]
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1]
+    assert answer["choices"][0]["logprobs"] is None
+    assert answer["usage"]["completion_tokens"] == 6
 
 
 async def test_token_ids_and_prompt_logprobs_are_returned_when_asked_for() -> None:
