@@ -51,7 +51,8 @@ class ChoiceDelta:
     request asked to ``parse`` (then use them and not ``text``). ``token_ids`` are all new ids,
     held-back text or not. ``logprobs`` is aligned with ``token_ids`` where asked for.
     ``prompt_logprobs`` (position 1 on, in order, in pieces) come before the first token.
-    ``num_cached_tokens`` is set with the first delta of a choice.
+    ``num_cached_tokens`` is set with the first delta of a choice. ``num_reasoning_tokens``: how
+    many of the ids are thinking; below 0 where earlier ones turned out to be its end marker.
     """
 
     index: int
@@ -62,6 +63,7 @@ class ChoiceDelta:
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()
     num_cached_tokens: int = 0
     finish: Finish | None = None
+    num_reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

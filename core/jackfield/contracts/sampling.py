@@ -22,7 +22,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ``top_k`` 0 or -1 keeps all tokens; ``temperature`` 0 is greedy and makes the other
     sampling parameters but the penalties irrelevant; ``max_tokens`` None means as many as
     the context holds; ``logprobs`` k asks for the chosen token's log-probability and the k
-    most likely ones (of the unmodified distribution, natural logarithm).
+    most likely ones (of the unmodified distribution, natural logarithm);
+    ``thinking_token_budget`` is how many tokens a reasoning model may think.
     """
 
     n: int = 1
@@ -36,6 +37,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     max_tokens: int | None = 16
     min_tokens: int = 0
+    thinking_token_budget: int | None = None
     stop: tuple[str, ...] | list[str] | str | None = ()
     stop_token_ids: tuple[int, ...] | list[int] = ()
     bad_words: tuple[str, ...] | list[str] = ()
@@ -83,7 +85,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                 f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})",
                 param="min_tokens",
             )
-        for name in ("logprobs", "prompt_logprobs"):
+        for name in ("logprobs", "prompt_logprobs", "thinking_token_budget"):
             value = getattr(self, name)
             if value is not None:
                 _check(name, value, 0, 2**31 - 1)
@@ -117,6 +119,20 @@ def _check(name: str, value: Any, low: float, high: float, *, open_low: bool = F
         )
 
 
+REASONING_STARTS_WITHIN = 4
+"""The marker that opens the thinking may stand behind so many ids of the output: whitespace,
+as a rule. What stands later opens nothing; it is quoted."""
+
+
+class ThinkingBudget(msgspec.Struct, frozen=True, array_like=True):
+    """At most ``max_tokens`` ids between the start and the end of the thinking; then ``close_ids``
+    are forced. ``end_ids`` are those by which the model ends it itself."""
+
+    max_tokens: int
+    end_ids: tuple[int, ...]
+    close_ids: tuple[int, ...]
+
+
 class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the engine and the worker need of ``SamplingParams``: ids and numbers only.
 
@@ -125,6 +141,11 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     request (end-of-sequence ids included unless the request ignores them);
     ``min_tokens_ids`` are the ids that must not be sampled before ``min_tokens`` output
     tokens. ``top_k`` 0 means all.
+
+    Reasoning: the answer begins behind the first ``reasoning_end_ids``, which is where a grammar
+    begins too; empty where the output holds no thinking that ids could tell. Unless it
+    ``starts_in_reasoning``, the output holds thinking only where ``reasoning_start_ids`` come
+    first.
     """
 
     temperature: float = 0.0
@@ -143,6 +164,10 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    reasoning_start_ids: tuple[int, ...] = ()
+    reasoning_end_ids: tuple[int, ...] = ()
+    starts_in_reasoning: bool = False
+    thinking: ThinkingBudget | None = None
 
     @property
     def greedy(self) -> bool:
@@ -160,4 +185,5 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             or bool(self.logit_bias)
             or self.allowed_token_ids is not None
             or bool(self.bad_words)
+            or self.thinking is not None
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 # --- events ----------------------------------------------------------------------------
 
@@ -100,6 +100,23 @@ class ParserChooser(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ReasoningBoundary:
+    """Where the thinking of one output begins and ends, as the tokens of the model write it.
+
+    ``start`` opens it (None: nothing does), ``end`` ends it. ``opened``: the output begins inside
+    the thinking; else it does so only where ``start`` comes first. ``answer`` is what the answer
+    begins with, where that is not simply behind ``end``; ``closing`` is what breaks a thought off
+    and leads to the answer, where that is more than ``end``.
+    """
+
+    start: str | None
+    end: str
+    opened: bool
+    answer: str = ""
+    closing: str = ""
+
+
 class ReasoningParser(Protocol):
     """Splits the output of one choice into reasoning and content.
 
@@ -108,6 +125,11 @@ class ReasoningParser(Protocol):
     any text. Events merge to the same sequence whatever the split; what was said is never
     unsaid; no text is lost but the tags and newlines next to them. ``Content`` events go on to
     the tool parser.
+
+    A parser may have a further class method, ``boundary(context) -> ReasoningBoundary | None``
+    (``BoundedReasoning``): None where this output holds no thinking. It is asked once a request.
+    With it, grammars wait for the end of the thinking, a thinking budget can be kept and
+    reasoning tokens are counted exactly.
     """
 
     name: ClassVar[str]
@@ -121,6 +143,16 @@ class ReasoningParser(Protocol):
 
     def finish(self) -> list[Content | Reasoning]:
         """The rest."""
+        ...
+
+
+@runtime_checkable
+class BoundedReasoning(Protocol):
+    """The optional part of a reasoning parser."""
+
+    @classmethod
+    def boundary(cls, context: ParserContext) -> ReasoningBoundary | None:
+        """Where the thinking of this output ends; None if it holds none."""
         ...
 
 

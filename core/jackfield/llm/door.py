@@ -24,15 +24,23 @@ from jackfield.contracts.messages import (
     StepTokens,
 )
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
-from jackfield.contracts.text import ParserContext, ReasoningParser, Tokenizer, ToolParser
+from jackfield.contracts.text import (
+    BoundedReasoning,
+    ParserContext,
+    ReasoningBoundary,
+    ReasoningParser,
+    Tokenizer,
+    ToolParser,
+)
 from jackfield.engine.client import EngineClient
-from jackfield.errors import EngineError, JackfieldError
+from jackfield.errors import EngineError, JackfieldError, RequestError
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
 from jackfield.text.chat_template import find_chat_template
 from jackfield.text.output import ChoiceOutput
 from jackfield.text.prompt import PromptBuilder
+from jackfield.text.reasoning import ReasoningIds
 from jackfield.text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -75,6 +83,7 @@ class AsyncLLM:
         self._died = asyncio.Event()
         self._reasoning_parser: type[ReasoningParser] | None = None
         self._tool_parser: type[ToolParser] | None = None
+        self._known_boundaries: dict[ReasoningBoundary, ReasoningIds | None] = {}
 
     # --- life ------------------------------------------------------------------------
 
@@ -183,10 +192,14 @@ class AsyncLLM:
         if not self.is_ready:
             raise self._death or EngineError("the engine is not ready")
         arrival = time.monotonic()
-        sampling, max_tokens = self.prompts.resolve(request.sampling, len(request.prompt_token_ids))
+        context = _parser_context(request) if request.parse else None
+        reasoning = self._reasoning_ids(request, context)
+        sampling, max_tokens = self.prompts.resolve(
+            request.sampling, len(request.prompt_token_ids), reasoning
+        )
         count = request.sampling.n
         keys = [next(self._keys) for _ in range(count)]
-        choices = [self._choice(request, index) for index in range(count)]
+        choices = [self._choice(request, index, context, reasoning) for index in range(count)]
         run = Run(request, keys, choices, arrival, max_tokens, wake_at_end)
         prompt = np.asarray(request.prompt_token_ids, dtype="<i4").tobytes()
         for index, key in enumerate(keys):
@@ -204,22 +217,60 @@ class AsyncLLM:
             )
         return run
 
-    def _choice(self, request: GenerationRequest, index: int) -> ChoiceOutput:
+    def _choice(
+        self,
+        request: GenerationRequest,
+        index: int,
+        context: ParserContext | None,
+        reasoning_ids: ReasoningIds | None,
+    ) -> ChoiceOutput:
         reasoning: ReasoningParser | None = None
         tools: ToolParser | None = None
-        if request.parse:
-            context = ParserContext(
-                prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
-                template_kwargs=request.template_kwargs,
-                tools=request.tools,
-            )
+        if context is not None:
             if self._reasoning_parser is not None:
                 reasoning = self._reasoning_parser(context)
             if self._tool_parser is not None and request.tools:
                 tools = self._tool_parser(context)
         return ChoiceOutput(
-            index, self.tokenizer, request.prompt_token_ids, request.sampling, reasoning, tools
+            index,
+            self.tokenizer,
+            request.prompt_token_ids,
+            request.sampling,
+            reasoning,
+            tools,
+            reasoning_ids,
         )
+
+    def _reasoning_ids(
+        self, request: GenerationRequest, context: ParserContext | None
+    ) -> ReasoningIds | None:
+        """Where this request's thinking ends; None if there is none, or if ids cannot tell."""
+        has_budget = request.sampling.thinking_token_budget is not None
+        parser = self._reasoning_parser
+        if context is None or parser is None or self.tokenizer is None:
+            if has_budget:
+                raise RequestError(
+                    "thinking_token_budget needs a reasoning parser: use chat, and start the "
+                    "server with --reasoning-parser",
+                    param="thinking_token_budget",
+                )
+            return None
+        boundary = parser.boundary(context) if issubclass(parser, BoundedReasoning) else None
+        ids = None if boundary is None else self._boundary_ids(boundary)
+        is_known = ids is not None or (boundary is None and issubclass(parser, BoundedReasoning))
+        if has_budget and not is_known:
+            raise RequestError(
+                f"thinking_token_budget cannot be kept: with the reasoning parser {parser.name} "
+                "no tokens of this model mark the end of the thinking",
+                param="thinking_token_budget",
+            )
+        return ids
+
+    def _boundary_ids(self, boundary: ReasoningBoundary) -> ReasoningIds | None:
+        if boundary not in self._known_boundaries:
+            assert self.tokenizer is not None
+            self._known_boundaries[boundary] = ReasoningIds.of(boundary, self.tokenizer)
+        return self._known_boundaries[boundary]
 
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""
@@ -342,6 +393,14 @@ def _feed(
         log.exception("request %s: its output could not be decoded", run.request.request_id)
         failed = Finish("error", message="the output of this request could not be decoded")
         return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
+
+
+def _parser_context(request: GenerationRequest) -> ParserContext:
+    return ParserContext(
+        prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
+        template_kwargs=request.template_kwargs,
+        tools=request.tools,
+    )
 
 
 def _reseeded(sampling: TokenSampling, index: int) -> TokenSampling:

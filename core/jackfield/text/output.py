@@ -7,9 +7,17 @@ from collections.abc import Sequence
 from jackfield.contracts.generation import ChoiceDelta, Finish, FinishName
 from jackfield.contracts.messages import FinishReason, TokenLogprobs
 from jackfield.contracts.sampling import SamplingParams
-from jackfield.contracts.text import Content, Event, ReasoningParser, Tokenizer, ToolParser
+from jackfield.contracts.text import (
+    Content,
+    Event,
+    Reasoning,
+    ReasoningParser,
+    Tokenizer,
+    ToolParser,
+)
 from jackfield.text.detokenizer import Detokenizer
 from jackfield.text.events import merge_events
+from jackfield.text.reasoning import ReasoningCounter, ReasoningIds
 from jackfield.text.stop import StopStrings
 
 _NAMES: dict[FinishReason, FinishName] = {
@@ -34,12 +42,14 @@ class ChoiceOutput:
         params: SamplingParams,
         reasoning: ReasoningParser | None = None,
         tool_parser: ToolParser | None = None,
+        reasoning_ids: ReasoningIds | None = None,
     ) -> None:
         self._index = index
         self._params = params
         self._eos = None if tokenizer is None else tokenizer.eos_token_id
         self._reasoning = reasoning
         self._tools = tool_parser
+        self._counter = None if reasoning_ids is None else ReasoningCounter(reasoning_ids)
         self._detokenizer: Detokenizer | None = None
         if tokenizer is not None and params.detokenize:
             self._detokenizer = Detokenizer(
@@ -74,16 +84,24 @@ class ChoiceOutput:
         if matched is not None and finish not in (FinishReason.ABORT, FinishReason.ERROR):
             ended = Finish("stop", matched)
         self._finished = ended is not None
+        events = self._events(text)
         return ChoiceDelta(
             self._index,
             text,
             tuple(token_ids),
-            self._events(text),
+            events,
             tuple(logprobs),
             tuple(prompt_logprobs),
             num_cached_tokens,
             ended,
+            0 if self._reasoning is None else self._num_reasoning(token_ids, events),
         )
+
+    def _num_reasoning(self, token_ids: Sequence[int], events: Sequence[Event]) -> int:
+        """By ids where these can tell, else by what the parser said of their text."""
+        if self._counter is not None:
+            return self._counter.feed(token_ids)
+        return len(token_ids) if any(isinstance(event, Reasoning) for event in events) else 0
 
     def _engine_finish(
         self, token_ids: Sequence[int], finish: FinishReason, message: str | None

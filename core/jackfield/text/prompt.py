@@ -12,6 +12,7 @@ from jackfield.errors import ConfigError, RequestError
 from jackfield.text.chat_template import ChatTemplate
 from jackfield.text.content_format import ContentFormat
 from jackfield.text.conversation import prepare_messages
+from jackfield.text.reasoning import ReasoningIds
 from jackfield.text.token_sampling import token_sampling
 
 CHARACTERS_PER_TOKEN = 16
@@ -102,7 +103,12 @@ class PromptBuilder:
         ids = self._encode(text, add_special_tokens, truncate_prompt_tokens, "messages")
         return RenderedPrompt(text, ids)
 
-    def resolve(self, params: SamplingParams, num_prompt_tokens: int) -> tuple[TokenSampling, int]:
+    def resolve(
+        self,
+        params: SamplingParams,
+        num_prompt_tokens: int,
+        reasoning: ReasoningIds | None = None,
+    ) -> tuple[TokenSampling, int]:
         """The engine's half of the parameters, and how many tokens may be generated."""
         room = self.max_model_len - num_prompt_tokens
         max_tokens = room if params.max_tokens is None else params.max_tokens
@@ -127,6 +133,7 @@ class PromptBuilder:
             logits_width=self.logits_width,
             eos_token_ids=self.eos_token_ids,
             max_logprobs=self.max_logprobs,
+            reasoning=reasoning,
         )
         return sampling, max_tokens
 

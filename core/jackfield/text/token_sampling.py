@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
-from jackfield.contracts.sampling import MAX_SEED, SamplingParams, TokenSampling
+from jackfield.contracts.sampling import MAX_SEED, SamplingParams, ThinkingBudget, TokenSampling
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RequestError
+from jackfield.text.reasoning import ReasoningIds
 
 _GREEDY_BELOW = 1e-5
 
@@ -19,9 +20,11 @@ def token_sampling(
     logits_width: int,
     eos_token_ids: tuple[int, ...],
     max_logprobs: int,
+    reasoning: ReasoningIds | None = None,
 ) -> TokenSampling:
     """``RequestError`` names the field that does not suit the model. A request without a seed
-    gets a random one; temperatures too small to divide by are greedy."""
+    gets a random one; temperatures too small to divide by are greedy. ``reasoning``: None where
+    the output holds no thinking; a budget for it then changes nothing."""
     _check_ids("stop_token_ids", params.stop_token_ids, logits_width)
     _check_ids("logit_bias", params.logit_bias or (), logits_width)
     _check_ids("allowed_token_ids", params.allowed_token_ids or (), logits_width)
@@ -55,7 +58,17 @@ def token_sampling(
         bad_words=_bad_words(params.bad_words, tokenizer, logits_width),
         logprobs=params.logprobs,
         prompt_logprobs=params.prompt_logprobs,
+        reasoning_start_ids=reasoning.start if reasoning else (),
+        reasoning_end_ids=reasoning.answer if reasoning else (),
+        starts_in_reasoning=bool(reasoning and reasoning.opened),
+        thinking=_thinking(params.thinking_token_budget, reasoning),
     )
+
+
+def _thinking(budget: int | None, reasoning: ReasoningIds | None) -> ThinkingBudget | None:
+    if budget is None or reasoning is None:
+        return None
+    return ThinkingBudget(budget, reasoning.end, reasoning.closing)
 
 
 def _unique(ids: Iterable[int]) -> tuple[int, ...]:

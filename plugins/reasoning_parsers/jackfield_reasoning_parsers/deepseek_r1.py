@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jackfield.contracts.text import Content, ParserContext, Reasoning
+from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
 from jackfield_reasoning_parsers.tag_pair import Place, TagPairScanner, prompt_place
 
 START, END = "<think>", "</think>"
@@ -20,6 +20,12 @@ class DeepSeekR1ReasoningParser:
     def __init__(self, context: ParserContext) -> None:
         place = prompt_place(context.prompt_suffix, START, END) or Place.OPENED
         self._scanner = TagPairScanner(START, END, place, start_is_optional=place is Place.OPENED)
+
+    @classmethod
+    def boundary(cls, context: ParserContext) -> ReasoningBoundary | None:
+        if prompt_place(context.prompt_suffix, START, END) is Place.AFTER:
+            return None
+        return ReasoningBoundary(START, END, opened=True)
 
     def feed(self, text: str) -> list[Content | Reasoning]:
         return self._scanner.feed(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jackfield.contracts.text import Content, ParserContext, Reasoning
+from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
 from jackfield_reasoning_parsers.tag_pair import Place, TagPairScanner, prompt_place
 
 START, END = "<think>", "</think>"
@@ -19,14 +19,24 @@ class Qwen3ReasoningParser:
     api_version: ClassVar[int] = 1
 
     def __init__(self, context: ParserContext) -> None:
-        if context.template_kwargs.get("enable_thinking") is False:
-            place = Place.AFTER
-        else:
-            place = prompt_place(context.prompt_suffix, START, END) or Place.BEFORE
+        place = _place(context)
         self._scanner = TagPairScanner(START, END, place, start_is_optional=place is Place.OPENED)
+
+    @classmethod
+    def boundary(cls, context: ParserContext) -> ReasoningBoundary | None:
+        place = _place(context)
+        if place is Place.AFTER:
+            return None
+        return ReasoningBoundary(START, END, opened=place is not Place.BEFORE)
 
     def feed(self, text: str) -> list[Content | Reasoning]:
         return self._scanner.feed(text)
 
     def finish(self) -> list[Content | Reasoning]:
         return self._scanner.finish()
+
+
+def _place(context: ParserContext) -> Place:
+    if context.template_kwargs.get("enable_thinking") is False:
+        return Place.AFTER
+    return prompt_place(context.prompt_suffix, START, END) or Place.BEFORE
