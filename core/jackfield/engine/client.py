@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import logging
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 
-from jackfield.config.environment import child_environment
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.messages import (
     EngineFailed,
@@ -28,72 +17,21 @@ from jackfield.contracts.messages import (
     StopEngine,
     ToEngine,
 )
-from jackfield.engine.channel import FrameDecoder, FrameEncoder, StartEngine
+from jackfield.engine.channel import FrameDecoder, FrameEncoder
+from jackfield.engine.child import EngineProcess, describe
+from jackfield.engine.pulse import INTERVAL_SECONDS, PulseWatch, WatchLimits
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 
-log = logging.getLogger(__name__)
-
-# A unix socket's path has room for 107 bytes.
-MAX_DIRECTORY_BYTES = 90
-ACCEPT_SECONDS = 0.1
-EXIT_SECONDS = 5.0
-
-
-class EngineProcess:
-    """The child, owned by one thread that spawns it, sends it its plan, and waits for its end.
-
-    One thread for all three, alive as long as the child: Linux sends a child its death signal
-    when the *thread* that spawned it ends.
-    """
-
-    def __init__(self, plan: EnginePlan) -> None:
-        self.connection: concurrent.futures.Future[socket.socket] = concurrent.futures.Future()
-        self.status: concurrent.futures.Future[int] = concurrent.futures.Future()
-        # Running futures cannot be cancelled by an impatient waiter, only finished by the thread.
-        self.connection.set_running_or_notify_cancel()
-        self.status.set_running_or_notify_cancel()
-        self._plan = plan
-        self._child: concurrent.futures.Future[subprocess.Popen[bytes]] = (
-            concurrent.futures.Future()
-        )
-        thread = threading.Thread(target=self._own_child, name="engine process", daemon=True)
-        thread.start()
-        self.pid = self._child.result().pid
-
-    def signal(self, number: int) -> None:
-        """Sends a signal to the child if it still runs."""
-        self._child.result().send_signal(number)
-
-    def _own_child(self) -> None:
-        launched = time.monotonic()
-        try:
-            directory = _socket_directory()
-            listener, child = _spawn(directory, self._plan)
-        except BaseException as error:
-            self._child.set_exception(error)
-            return
-        self._child.set_result(child)
-        try:
-            with listener:
-                connection = _accept(listener, child)
-            connection.sendall(FrameEncoder().encode(StartEngine(self._plan, launched)))
-            self.connection.set_result(connection)
-        except OSError:
-            status = child.wait()
-            self.connection.set_exception(
-                EngineError(f"the engine process {_describe(status)} before it could start")
-            )
-        finally:
-            # Once connected nobody needs the name any more.
-            shutil.rmtree(directory, ignore_errors=True)
-        self.status.set_result(child.wait())
+EXIT_SECONDS = 1.0
+"""How long the two halves of an end, the socket's and the process', may be apart."""
 
 
 class EngineClient:
     """One engine process, as the API process sees it."""
 
-    def __init__(self, plan: EnginePlan) -> None:
+    def __init__(self, plan: EnginePlan, limits: WatchLimits | None = None) -> None:
         self._plan = plan
+        self._limits = limits or WatchLimits()
         self._process: EngineProcess | None = None
         self._protocol: _EngineProtocol | None = None
         self._encoder = FrameEncoder()
@@ -116,7 +54,8 @@ class EngineClient:
         """Waits until the engine is ready; ``ConfigError`` or ``EngineError`` if it never is.
 
         Afterwards ``on_step`` gets every step's tokens and ``on_dead``, once, the reason of an
-        end that ``stop`` did not ask for; both in this event loop's thread.
+        end that ``stop`` did not ask for; both in this event loop's thread. An engine that is
+        frozen (``limits``) is killed.
         """
         self.launch()
         assert self._process is not None
@@ -154,13 +93,16 @@ class EngineClient:
             await status
         if protocol is not None and protocol.watch is not None:
             await protocol.watch
-        elif process.connection.done() and process.connection.exception() is None:
-            process.connection.result().close()
+        else:
+            os.close(process.pulse)
+            if process.connection.done() and process.connection.exception() is None:
+                process.connection.result().close()
 
     async def _watch(self, process: EngineProcess, protocol: _EngineProtocol) -> None:
         """Says how the process ended, after everything it said itself has been read."""
         status = asyncio.wrap_future(process.status)
         ends: list[asyncio.Future[Any]] = [status, protocol.closed]
+        listening = asyncio.create_task(self._listen(process, protocol))
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         # Either half of the end is followed by the other; a process that hung up but lives is
         # of no use.
@@ -173,7 +115,33 @@ class EngineClient:
             await asyncio.wait_for(asyncio.shield(protocol.closed), EXIT_SECONDS)
         except TimeoutError:
             protocol.close()
-        protocol.end(EngineError(f"the engine process {_describe(code)}"))
+        listening.cancel()
+        await asyncio.wait({listening})
+        protocol.end(EngineError(f"the engine process {describe(code)}"))
+
+    async def _listen(self, process: EngineProcess, protocol: _EngineProtocol) -> None:
+        """Kills a process that serves and is frozen. Until it serves it may take its time."""
+        watch = PulseWatch(self._limits)
+        loop = asyncio.get_running_loop()
+        pipe, _ = await loop.connect_read_pipe(
+            lambda: _PulseProtocol(watch), os.fdopen(process.pulse, "rb", buffering=0)
+        )
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL_SECONDS)
+                if protocol.serving and (complaint := watch.complaint()) is not None:
+                    protocol.fail(EngineError(complaint))
+                    process.signal(signal.SIGKILL)
+                    return
+        finally:
+            pipe.close()
+
+
+class _PulseProtocol(asyncio.Protocol):
+    """The pipe to the watch."""
+
+    def __init__(self, watch: PulseWatch) -> None:
+        self.data_received = watch.feed  # type: ignore[method-assign]
 
 
 class _EngineProtocol(asyncio.Protocol):
@@ -221,6 +189,11 @@ class _EngineProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
 
+    def fail(self, failure: JackfieldError) -> None:
+        """Why the end is near; what the process says itself goes before."""
+        if self._failure is None:
+            self._failure = failure
+
     def write(self, frame: bytes | bytearray) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
@@ -243,46 +216,3 @@ class _EngineProtocol(asyncio.Protocol):
 
 def _failure(message: EngineFailed) -> JackfieldError:
     return ConfigError(message.message) if message.is_config_error else EngineError(message.message)
-
-
-def _socket_directory() -> str:
-    """A new directory that only this user can enter (mode 0700)."""
-    base = tempfile.gettempdir()
-    if len(os.fsencode(base)) > MAX_DIRECTORY_BYTES:
-        base = "/tmp"
-    return tempfile.mkdtemp(prefix="jackfield-", dir=base)
-
-
-def _spawn(directory: str, plan: EnginePlan) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    path = str(Path(directory) / "engine")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(1)
-    environment = child_environment(plan.worker.num_threads)
-    # The child finds every module that this process finds (plugins given as module:Class).
-    environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    # -P: the working directory is on the path only if it is on ours.
-    command = [sys.executable, "-P", "-m", "jackfield.engine.process", path]
-    # Libraries that print must not print into the program's own output.
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, env=environment)
-    return listener, child
-
-
-def _accept(listener: socket.socket, child: subprocess.Popen[bytes]) -> socket.socket:
-    """The child's connection; ``ConnectionError`` if it ended before it made one."""
-    listener.settimeout(ACCEPT_SECONDS)
-    while True:
-        try:
-            connection, _ = listener.accept()
-        except TimeoutError:
-            if child.poll() is not None:
-                raise ConnectionError from None
-        else:
-            connection.setblocking(True)
-            return connection
-
-
-def _describe(status: int) -> str:
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with status {status}"

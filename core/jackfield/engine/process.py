@@ -1,4 +1,4 @@
-"""Main program of the engine process: ``python -m jackfield.engine.process SOCKET``.
+"""Main program of the engine process: ``python -m jackfield.engine.process SOCKET PULSE``.
 
 Spawned by ``EngineClient``, never forked. It ends when it is told to, and when the socket
 closes, because then the parent is gone.
@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
     # Imported here so that --explain-startup can tell imports from the interpreter's start.
     from jackfield.engine.serving import serve
 
-    (path,) = arguments
-    return serve(path, began)
+    path, pulse = arguments
+    return serve(path, int(pulse), began)
 
 
 def _die_with_parent() -> None:

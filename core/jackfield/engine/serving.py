@@ -15,6 +15,7 @@ from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import EngineChannel, StartEngine
 from jackfield.engine.prefix_hash import PrefixHasher
+from jackfield.engine.pulse import Pulse
 from jackfield.engine.step_loop import EngineCore
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.registry import Registry
@@ -29,12 +30,16 @@ Channel = EngineChannel[ToEngine | StartEngine]
 Phases = list[tuple[str, float, float]]
 
 
-def serve(path: str, began: float) -> int:
-    """Connects to the parent at ``path``, starts an engine by its plan, serves; exit status."""
+def serve(path: str, pulse_descriptor: int, began: float) -> int:
+    """Connects to the parent at ``path``, starts an engine by its plan, serves; exit status.
+
+    ``pulse_descriptor`` is the writing end of a pipe that the parent listens to."""
     imported = time.monotonic()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(path)
     channel: Channel = EngineChannel(connection, ToEngine | StartEngine)
+    pulse = Pulse(pulse_descriptor)
+    pulse.start()
     start = _wait_for_plan(channel)
     if start is None:
         return 0
@@ -43,7 +48,7 @@ def serve(path: str, began: float) -> int:
     )
     phases = [("interpreter", start.launched, began), ("imports", began, imported)]
     try:
-        _start_and_run(start.plan, channel, phases)
+        _start_and_run(start.plan, channel, pulse, phases)
     except Exception as error:
         log.debug("the engine ends", exc_info=error)
         channel.send(EngineFailed(_one_line(error), isinstance(error, ConfigError)))
@@ -66,7 +71,7 @@ def _wait_for_plan(channel: Channel) -> StartEngine | None:
     return None
 
 
-def _start_and_run(plan: EnginePlan, channel: Channel, phases: Phases) -> None:
+def _start_and_run(plan: EnginePlan, channel: Channel, pulse: Pulse, phases: Phases) -> None:
     gc.set_threshold(*GC_THRESHOLDS)
     begin = time.monotonic()
     registry = Registry.for_plan(plan.worker)
@@ -82,7 +87,7 @@ def _start_and_run(plan: EnginePlan, channel: Channel, phases: Phases) -> None:
         # What was made so far stays: later collections need not look at it.
         gc.collect()
         gc.freeze()
-        run(core, channel)
+        run(core, channel, pulse)
     finally:
         executor.stop()
 
@@ -140,7 +145,7 @@ def make_core(
     return core, ready
 
 
-def run(core: EngineCore, channel: Channel) -> None:
+def run(core: EngineCore, channel: Channel, pulse: Pulse) -> None:
     """Messages in, a step, tokens out, until told to stop or the other end is gone. Sleeps in
     the kernel while there is nothing to do."""
     while not channel.closed:
@@ -159,8 +164,11 @@ def run(core: EngineCore, channel: Channel) -> None:
             tokens = core.step()
             if tokens is not None:
                 channel.send(tokens)
+            pulse.turns += 1
         else:
+            pulse.is_idle = True
             channel.wait()
+            pulse.is_idle = False
 
 
 def _send_output(core: EngineCore, channel: Channel) -> None:

@@ -28,6 +28,7 @@ from jackfield.contracts.messages import (
 )
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.client import EngineClient
+from jackfield.engine.pulse import WatchLimits
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.testing.simulated_worker import continuation
 
@@ -85,8 +86,10 @@ class Listener:
 
 
 @asynccontextmanager
-async def running(plan: EnginePlan) -> AsyncIterator[tuple[EngineClient, Listener, EngineReady]]:
-    client, listener = EngineClient(plan), Listener()
+async def running(
+    plan: EnginePlan, limits: WatchLimits | None = None
+) -> AsyncIterator[tuple[EngineClient, Listener, EngineReady]]:
+    client, listener = EngineClient(plan, limits), Listener()
     client.launch()
     try:
         ready = await client.connect(listener.on_step, listener.dead.set_result)
@@ -149,6 +152,26 @@ async def test_a_killed_engine_is_named_with_its_signal() -> None:
         assert isinstance(error, EngineError)
         assert "SIGKILL" in str(error)
         client.send(add(2, [1], 90))
+
+
+async def test_a_stopped_engine_is_found_and_killed() -> None:
+    async with running(make_plan(), WatchLimits(heartbeat_seconds=1.0)) as (client, listener, _):
+        assert client.pid is not None
+        os.kill(client.pid, signal.SIGSTOP)
+        error = await asyncio.wait_for(listener.dead, 10)
+        assert str(error) == "the engine process gave no sign for 1 s"
+
+
+async def test_a_step_that_hangs_is_found_and_many_long_ones_are_not() -> None:
+    limits = WatchLimits(step_seconds=1.0)
+    async with running(make_plan("SlowWorker"), limits) as (client, listener, _):
+        client.send(add(1, [1], 90))
+        await listener.finished(1)
+        assert not listener.dead.done()
+    async with running(make_plan("HangingWorker"), limits) as (client, listener, _):
+        client.send(add(1, [1], 90))
+        error = await asyncio.wait_for(listener.dead, 10)
+        assert str(error) == "a step of the engine took more than 1 s"
 
 
 async def test_a_failing_step_ends_the_engine_with_its_own_words() -> None:

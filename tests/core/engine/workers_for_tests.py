@@ -43,6 +43,12 @@ class BrokenStepWorker(SimulatedWorker):
         raise ValueError("the device is lost")
 
 
+class HangingWorker(SimulatedWorker):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        time.sleep(60)
+        return super().execute(batch)
+
+
 class ExitingWorker(SimulatedWorker):
     def start(self, plan: WorkerPlan) -> KVCapacity:
         sys.exit(7)
