@@ -32,11 +32,46 @@ class StreamOptions(StrictModel):
     include_obfuscation: Literal[False] | None = None
 
 
-class RequestFields(StrictModel):
-    """Sampling, stopping and bookkeeping; None is the same as silence.
+class SamplingFields(StrictModel):
+    """Sampling, stopping and bookkeeping, in every generation request; None is silence.
 
     Fields named as in ``SamplingParams`` are passed there as they are, and checked there.
     """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    seed: int | None = None
+    min_tokens: int | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
+    bad_words: Annotated[list[ShortText], Field(max_length=MAX_WORDS)] | None = None
+    allowed_token_ids: list[TokenId] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_LOGIT_BIAS)] | None = None
+    ignore_eos: bool | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
+
+    # Accepted: bookkeeping of the caller or of OpenAI's service, without any effect on the output.
+    user: str | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+
+
+class RequestFields(SamplingFields):
+    """What chat and completion requests share beside."""
 
     sampling_fields: ClassVar[tuple[str, ...]] = (
         "n",
@@ -66,44 +101,15 @@ class RequestFields(StrictModel):
     stream_options: StreamOptions | None = None
 
     n: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    repetition_penalty: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    seed: int | None = None
     max_tokens: int | None = None
-    min_tokens: int | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
-    bad_words: Annotated[list[ShortText], Field(max_length=MAX_WORDS)] | None = None
-    allowed_token_ids: list[TokenId] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=MAX_LOGIT_BIAS)] | None = None
-    ignore_eos: bool | None = None
     prompt_logprobs: int | None = None
-    include_stop_str_in_output: bool | None = None
-    skip_special_tokens: bool | None = None
-    spaces_between_special_tokens: bool | None = None
-
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     add_special_tokens: bool | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
-    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
-    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
-    request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
 
-    # Accepted: bookkeeping of the caller or of OpenAI's service, without any effect on the output.
-    user: str | None = None
     metadata: dict[str, Any] | None = None
     store: Literal[False] | None = None
-    service_tier: str | None = None
-    safety_identifier: str | None = None
-    prompt_cache_key: str | None = None
-    prompt_cache_options: dict[str, Any] | None = None
-    prompt_cache_retention: str | None = None
     prediction: dict[str, Any] | None = None
 
 
