@@ -148,6 +148,7 @@ def make_core(
 def run(core: EngineCore, channel: Channel, pulse: Pulse) -> None:
     """Messages in, a step, tokens out, until told to stop or the other end is gone. Sleeps in
     the kernel while there is nothing to do."""
+    pulse.is_idle = False
     while not channel.closed:
         for message in channel.poll():
             if isinstance(message, StopEngine):

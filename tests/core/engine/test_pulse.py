@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from jackfield.engine import pulse as module
 from jackfield.engine.pulse import Pulse, PulseWatch, WatchLimits
 
 
@@ -24,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(module.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr("jackfield.engine.pulse.time.monotonic", clock.monotonic)
     return clock
 
 
