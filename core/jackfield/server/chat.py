@@ -12,6 +12,7 @@ from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
+from jackfield.server.output_items import EventView
 from jackfield.server.request_fields import check_stream_options
 from jackfield.server.spellings import Spelling
 from jackfield.server.token_text import TokenText
@@ -54,10 +55,12 @@ class Chat(Preparer):
                 frontend.llm.tokenizer,
                 options.return_tokens_as_token_ids if as_ids is None else as_ids,
             ),
-            parse=generation.parse,
+            view=EventView(
+                parse=generation.parse,
+                hide_reasoning=request.include_reasoning is False,
+                single_call=request.parallel_tool_calls is False,
+            ),
             has_reasoning=frontend.llm.plan.reasoning_parser is not None,
-            hide_reasoning=request.include_reasoning is False,
-            single_call=request.parallel_tool_calls is False,
             num_top=generation.sampling.logprobs,
             prompt_logprobs=request.prompt_logprobs is not None,
             token_ids=bool(request.return_token_ids),

@@ -18,6 +18,7 @@ from jackfield.server.door import new_id
 from jackfield.server.errors import check_finish
 from jackfield.server.gathered import GatheredChoice
 from jackfield.server.json_bytes import dumps
+from jackfield.server.output_items import EventView
 from jackfield.server.token_text import TokenText, chat_logprobs, prompt_logprobs_json
 from jackfield.server.usage import Usage
 
@@ -33,31 +34,14 @@ class ChatShape:
     prompt: tuple[int, ...]
     n: int
     names: TokenText
-    parse: bool
-    """The output comes as events."""
+    view: EventView
     has_reasoning: bool
     """The message has a place for reasoning."""
-    hide_reasoning: bool
-    single_call: bool
-    """``parallel_tool_calls`` is false: only the first call counts."""
     num_top: int | None
     """How many alternatives a token's logprobs have; None: no logprobs."""
     prompt_logprobs: bool
     token_ids: bool
     usage_details: bool
-
-    def events(self, delta: ChoiceDelta) -> Iterable[Event]:
-        """The delta's events that this request is to see."""
-        if not self.parse:
-            return (Content(delta.text),) if delta.text else ()
-        if not (self.hide_reasoning or self.single_call):
-            return delta.events
-        return [event for event in delta.events if self._shown(event)]
-
-    def _shown(self, event: Event) -> bool:
-        if isinstance(event, Reasoning):
-            return not self.hide_reasoning
-        return isinstance(event, Content) or not (self.single_call and event.index > 0)
 
     def logprobs(self, delta: ChoiceDelta | GatheredChoice) -> dict[str, object] | None:
         """The choice's ``logprobs``, where they are asked for."""
@@ -84,7 +68,7 @@ class ChatAnswer(Answer):
         """Takes deltas; a chat has one prompt, number 0."""
         for delta in deltas:
             self._choices[delta.index].add(delta)
-            self._events[delta.index].extend(self._shape.events(delta))
+            self._events[delta.index].extend(self._shape.view.events(delta))
         self._usage.count(prompt, deltas)
 
     def body(self) -> bytes:
@@ -191,7 +175,7 @@ class ChatFrames(Frames):
                 self._begun[index] = True
                 self._add_role(frames, index)
             if self._plain:
-                for event in self._shape.events(delta):
+                for event in self._shape.view.events(delta):
                     fields = self._fields(index, event)
                     if fields:
                         frames += (self._heads[index], fields, self._running)
@@ -233,7 +217,7 @@ class ChatFrames(Frames):
         if shape.token_ids:
             extra += b',"token_ids":%b' % dumps(delta.token_ids)
         close = self._frame_close()
-        fields = [self._fields(index, event) for event in shape.events(delta)]
+        fields = [self._fields(index, event) for event in shape.view.events(delta)]
         shown = [field for field in fields if field]
         if not shown and delta.token_ids:
             shown = [b'"content":""']
