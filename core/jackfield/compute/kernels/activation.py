@@ -5,11 +5,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps
+from jackfield.compute.kernels.launch import overlaps, quick
 
 _BLOCK = 1024
 
 
+@quick
 @triton.jit
 def _silu_and_mul_kernel(x, out, x_stride, N: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)

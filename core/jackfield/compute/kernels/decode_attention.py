@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2
+from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
 from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
 
 
@@ -178,6 +178,7 @@ def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
 
 
 # The step's index tensors are views into uploads, at any offset: one variant serves all.
+@quick
 @triton.jit(
     do_not_specialize=["num_seqs", "table_stride"],
     do_not_specialize_on_alignment=["rows", "seq_lens", "block_table"],

@@ -14,13 +14,14 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from jackfield.compute.kernels.launch import overlaps
+from jackfield.compute.kernels.launch import overlaps, quick
 
 MAX_ROWS = 16
 _MAX_SPLIT_OUTPUTS = 4096
 _MAX_SPLIT = 4
 
 
+@quick
 @triton.jit
 def _gemv_kernel(
     x,
@@ -59,6 +60,7 @@ def _gemv_kernel(
     tl.store(out + n, y.to(out.dtype.element_ty), mask=live)
 
 
+@quick
 @triton.jit(do_not_specialize=["num_rows", "k_per_part"])
 def _wide_kernel(
     x,

@@ -4,9 +4,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps, power_of_2
+from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 
+@quick
 @triton.jit(do_not_specialize_on_alignment=["slots"])
 def _kv_write_kernel(
     k,

@@ -1,10 +1,81 @@
-"""What a launch has to know: the processors of the device, and whether launches may overlap."""
+"""Launching kernels: cheaply, overlapping where the device can, on as many processors as it has."""
 
-from functools import cache
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
+from triton.compiler import CompiledKernel
+from triton.runtime.jit import JITFunction
+
+_run = JITFunction.run
+
+
+class QuickLaunch:
+    """A kernel launched as Triton's are, ``kernel[grid](*args, **constants)``, in a third of the time.
+
+    Triton derives the variant from all arguments at each launch, 20 to 40 microseconds; here it is
+    looked up by what it can depend on. The caller passes arguments by position, and constants
+    and options by name and in the same order always.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self._variants: dict[tuple[object, ...], tuple[CompiledKernel, tuple[object, ...]]] = {}
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return partial(self._launch, grid)
+
+    def _launch(self, grid: tuple[int, ...], *args: Any, **constants: Any) -> None:
+        passed: list[object] = []
+        key: list[object] = []
+        for arg in args:
+            if isinstance(arg, Tensor):
+                pointer = arg.data_ptr()
+                passed.append(pointer)
+                key.append(arg.dtype)
+                key.append(pointer & 15)
+            else:
+                passed.append(arg)
+                key.append(_kind(arg))
+        key += constants.values()
+        variant = self._variants.get(tuple(key))
+        if variant is None or JITFunction.run is not _run:
+            self._launch_slowly(tuple(key), grid, args, constants)
+        else:
+            kernel, rest = variant
+            kernel[(*grid, 1, 1)[:3]](*passed, *rest)
+
+    def _launch_slowly(
+        self,
+        key: tuple[object, ...],
+        grid: tuple[int, ...],
+        args: tuple[Any, ...],
+        constants: dict[str, Any],
+    ) -> None:
+        kernel = self._kernel[grid](*args, **constants)
+        if isinstance(kernel, CompiledKernel) and JITFunction.run is _run:
+            names = self._kernel.arg_names[len(args) :]
+            self._variants[key] = (kernel, tuple(constants[name] for name in names))
+
+
+def _kind(arg: object) -> object:
+    """What a variant can depend on in an argument that is no tensor."""
+    if type(arg) is int:
+        return (arg == 1, arg & 15, arg >> 31)
+    if isinstance(arg, float):
+        return float
+    # A tensor descriptor.
+    return (arg.base.dtype, *arg.block_shape)  # type: ignore[attr-defined]
+
+
+def quick(kernel: Any) -> Any:
+    """Makes launches of a kernel quick; the interpreter's stay as they are."""
+    return QuickLaunch(kernel) if isinstance(kernel, JITFunction) else kernel
 
 
 @cache

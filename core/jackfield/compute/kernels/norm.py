@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps, power_of_2
+from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 
+@quick
 @triton.jit
 def _rms_norm_kernel(
     x,
@@ -32,6 +33,7 @@ def _rms_norm_kernel(
     tl.store(out + row * N + cols, (v * scale * w).to(out.dtype.element_ty), mask=mask)
 
 
+@quick
 @triton.jit
 def _add_rms_norm_kernel(
     x,

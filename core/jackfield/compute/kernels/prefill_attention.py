@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import power_of_2
+from jackfield.compute.kernels.launch import power_of_2, quick
 from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
 
 
@@ -86,6 +86,7 @@ def _locate(
 
 
 # One variant serves whatever the sizes of the step and the offsets of its index tensors are.
+@quick
 @triton.jit(
     do_not_specialize=[
         "first_seq",

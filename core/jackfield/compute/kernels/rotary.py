@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps, power_of_2
+from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 _HEADS_A_PROGRAM = 8
 _FEW_PROGRAMS = 2048
@@ -20,6 +20,7 @@ def _normed(a, b, weight, dims, partner, live, eps, HEAD_DIM: tl.constexpr):
     return a * scale * here, b * scale * there
 
 
+@quick
 @triton.jit(do_not_specialize_on_alignment=["positions", "slots"])
 def _qk_norm_rope_kernel(
     qkv,
