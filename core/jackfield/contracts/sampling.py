@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from jackfield.contracts.grammar import GrammarSpec, StructuredOutputs
 from jackfield.errors import RequestError
 
 MAX_SEED = 2**63 - 1
@@ -23,7 +24,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     sampling parameters but the penalties irrelevant; ``max_tokens`` None means as many as
     the context holds; ``logprobs`` k asks for the chosen token's log-probability and the k
     most likely ones (of the unmodified distribution, natural logarithm);
-    ``thinking_token_budget`` is how many tokens a reasoning model may think.
+    ``thinking_token_budget`` is how many tokens a reasoning model may think;
+    ``structured_outputs`` holds the output to a schema, a regex or a grammar.
     """
 
     n: int = 1
@@ -50,6 +52,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
     detokenize: bool = True
+    structured_outputs: StructuredOutputs | None = None
 
     def __post_init__(self) -> None:
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
@@ -126,10 +129,11 @@ as a rule. What stands later opens nothing; it is quoted."""
 
 class ThinkingBudget(msgspec.Struct, frozen=True, array_like=True):
     """At most ``max_tokens`` ids between the start and the end of the thinking; then ``close_ids``
-    are forced. ``end_ids`` are those by which the model ends it itself."""
+    are forced. ``ends`` are the sequences of ids by which the model ends it itself. Where the
+    thinking can begin again, only the first time counts."""
 
     max_tokens: int
-    end_ids: tuple[int, ...]
+    ends: tuple[tuple[int, ...], ...]
     close_ids: tuple[int, ...]
 
 
@@ -146,6 +150,9 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     begins too; empty where the output holds no thinking that ids could tell. Unless it
     ``starts_in_reasoning``, the output holds thinking only where ``reasoning_start_ids`` come
     first.
+
+    With a ``grammar`` the engine's masks keep ``min_tokens``, since a grammar that is complete ends
+    the output all the same.
     """
 
     temperature: float = 0.0
@@ -168,6 +175,7 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     reasoning_end_ids: tuple[int, ...] = ()
     starts_in_reasoning: bool = False
     thinking: ThinkingBudget | None = None
+    grammar: GrammarSpec | None = None
 
     @property
     def greedy(self) -> bool:

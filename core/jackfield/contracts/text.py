@@ -104,15 +104,18 @@ class ParserChooser(Protocol):
 class ReasoningBoundary:
     """Where the thinking of one output begins and ends, as the tokens of the model write it.
 
-    ``start`` opens it (None: nothing does), ``end`` ends it. ``opened``: the output begins inside
-    the thinking; else it does so only where ``start`` comes first. ``answer`` is what the answer
-    begins with, where that is not simply behind ``end``; ``closing`` is what breaks a thought off
-    and leads to the answer, where that is more than ``end``.
+    ``start`` opens it (None: nothing does), ``end`` ends it, and so does any of ``other_ends``,
+    which belong to what follows. ``opened``: the output begins inside the thinking; else it does
+    so only where ``start`` comes first. ``repeats``: ``start`` may open it again later.
+    ``answer``: what the answer begins with, where that is not simply behind ``end``; ``closing``:
+    what breaks a thought off and leads to the answer, where that is more than ``end``.
     """
 
     start: str | None
     end: str
     opened: bool
+    other_ends: tuple[str, ...] = ()
+    repeats: bool = False
     answer: str = ""
     closing: str = ""
 

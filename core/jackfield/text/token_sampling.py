@@ -68,7 +68,7 @@ def token_sampling(
 def _thinking(budget: int | None, reasoning: ReasoningIds | None) -> ThinkingBudget | None:
     if budget is None or reasoning is None:
         return None
-    return ThinkingBudget(budget, reasoning.end, reasoning.closing)
+    return ThinkingBudget(budget, reasoning.ends, reasoning.closing)
 
 
 def _unique(ids: Iterable[int]) -> tuple[int, ...]:
