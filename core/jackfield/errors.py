@@ -5,6 +5,7 @@
     JackfieldError
     +-- ConfigError                an option, a file or a value the user gave: exit status 2
     |   +-- CheckpointError        the model directory is missing, damaged or unknown
+    |   +-- EngineStartError       the engine crashes early, however often it is started
     |   +-- PluginError            a chosen plugin cannot be used
     |       +-- UnknownPluginError       no installed plugin has the name
     |       +-- AmbiguousPluginError     two distributions offer the name
@@ -31,6 +32,10 @@ class ConfigError(JackfieldError):
 
 class CheckpointError(ConfigError):
     """The checkpoint is missing, damaged, or of an architecture nobody offers."""
+
+
+class EngineStartError(ConfigError):
+    """The engine crashed early again and again; the message is its last error."""
 
 
 class PluginError(ConfigError):

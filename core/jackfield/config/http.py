@@ -41,6 +41,22 @@ class HttpOptions(OptionGroup):
     )
 
 
+class EngineProcessOptions(OptionGroup):
+    """Engine process"""
+
+    engine_restart_limit: int = Field(
+        5,
+        ge=0,
+        description="early crashes of the engine in a row that end the server; 0: never replace it",
+    )
+    engine_heartbeat_timeout: float = Field(
+        10.0, gt=0, description="seconds of silence after which the engine counts as frozen"
+    )
+    engine_step_timeout: float = Field(
+        300.0, gt=0, description="seconds after which one step of the engine counts as hung"
+    )
+
+
 class ApiOptions(OptionGroup):
     """API"""
 

@@ -19,7 +19,7 @@ from pydantic_settings import (
 from jackfield.config.cache import CacheOptions
 from jackfield.config.devices import DeviceOptions
 from jackfield.config.foreign import FOREIGN_FLAGS
-from jackfield.config.http import ApiOptions, HttpOptions, LogOptions
+from jackfield.config.http import ApiOptions, EngineProcessOptions, HttpOptions, LogOptions
 from jackfield.config.load import LoadOptions
 from jackfield.config.model import ModelOptions
 from jackfield.config.plugins import PluginOptions
@@ -38,6 +38,7 @@ GROUPS: tuple[type[OptionGroup], ...] = (
     DeviceOptions,
     TextOptions,
     HttpOptions,
+    EngineProcessOptions,
     ApiOptions,
     PluginOptions,
     LogOptions,
@@ -53,6 +54,7 @@ class Settings(
     DeviceOptions,
     TextOptions,
     HttpOptions,
+    EngineProcessOptions,
     ApiOptions,
     PluginOptions,
     LogOptions,

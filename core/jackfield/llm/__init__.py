@@ -4,6 +4,7 @@ from jackfield.llm.door import AsyncLLM, Observer
 from jackfield.llm.offline import LLM
 from jackfield.llm.outputs import CompletionOutput, RequestOutput
 from jackfield.llm.run import RequestRecord
+from jackfield.llm.supervisor import RestartPolicy
 
 __all__ = [
     "LLM",
@@ -12,4 +13,5 @@ __all__ = [
     "Observer",
     "RequestOutput",
     "RequestRecord",
+    "RestartPolicy",
 ]

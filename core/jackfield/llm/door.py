@@ -32,9 +32,9 @@ from jackfield.contracts.text import (
     Tokenizer,
     ToolParser,
 )
-from jackfield.engine.client import EngineClient
 from jackfield.errors import EngineError, JackfieldError, RequestError
 from jackfield.llm.run import RequestRecord, Run
+from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
 from jackfield.text.chat_template import find_chat_template
@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 PROMPT_SUFFIX_CHARACTERS = 256
 FINISH_REASONS = tuple(FinishReason)
+MAX_STARTS = 3
+"""How often a request may be running when an engine dies: it may be the cause."""
 
 
 class Observer(Protocol):
@@ -66,7 +68,9 @@ class AsyncLLM:
     ready. All other methods belong to the event loop that ran ``start``.
     """
 
-    def __init__(self, plan: ServingPlan, registry: Registry) -> None:
+    def __init__(
+        self, plan: ServingPlan, registry: Registry, policy: RestartPolicy | None = None
+    ) -> None:
         self.plan = plan
         self.registry = registry
         self.tokenizer: Tokenizer | None = None
@@ -74,13 +78,16 @@ class AsyncLLM:
         self.ready: EngineReady | None = None
         self.stats: EngineStats | None = None
         self.phases: list[tuple[str, float, float]] = []
-        self._client = EngineClient(plan.engine)
-        self._launched = False
+        self._engine = Supervisor(
+            plan.engine,
+            policy or RestartPolicy(),
+            on_step=self._on_step,
+            on_lost=self._on_lost,
+            on_replaced=self._on_replaced,
+        )
         self._runs: dict[int, tuple[Run, int]] = {}
         self._keys = itertools.count(1)
         self._observers: list[Observer] = []
-        self._death: JackfieldError | None = None
-        self._died = asyncio.Event()
         self._reasoning_parser: type[ReasoningParser] | None = None
         self._tool_parser: type[ToolParser] | None = None
         self._known_boundaries: dict[ReasoningBoundary, ReasoningIds | None] = {}
@@ -89,9 +96,7 @@ class AsyncLLM:
 
     def launch(self) -> None:
         """Starts the engine process; idempotent, needs no event loop."""
-        if not self._launched:
-            self._launched = True
-            self._client.launch()
+        self._engine.launch()
 
     async def start(self) -> EngineReady:
         """Loads the tokenizer while the engine loads the model; ``ConfigError`` or
@@ -99,12 +104,16 @@ class AsyncLLM:
         self.launch()
         loading = asyncio.create_task(asyncio.to_thread(self._load_text))
         try:
-            ready = await self._client.connect(self._on_step, self._on_dead)
+            ready = await self._engine.start()
             await loading
         except BaseException:
             loading.cancel()
-            await self._client.stop(timeout=1.0)
+            await self._engine.stop(timeout=1.0)
             raise
+        self._serve(ready)
+        return ready
+
+    def _serve(self, ready: EngineReady) -> None:
         template = find_chat_template(self.tokenizer, self.plan.chat_template)
         self.prompts = PromptBuilder(
             self.tokenizer,
@@ -116,32 +125,30 @@ class AsyncLLM:
             content_format=self.plan.chat_template_content_format,
         )
         self.ready = ready
-        return ready
 
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """Lets running requests finish for at most ``drain_seconds``, then ends the engine."""
         deadline = time.monotonic() + drain_seconds
-        while self._runs and self._death is None and time.monotonic() < deadline:
+        while self._runs and self._engine.death is None and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         self.ready = None
-        await self._client.stop()
-        self._fail_all(EngineError("the server is shutting down"))
+        await self._engine.stop()
+        for run in self._take_runs():
+            run.fail(EngineError("the server is shutting down"))
 
     @property
     def is_ready(self) -> bool:
         """Whether requests are served."""
-        return self.ready is not None and self._death is None
+        return self.ready is not None and self._engine.is_serving
 
     @property
-    def death(self) -> JackfieldError | None:
-        """Why the engine ended, if it did."""
-        return self._death
+    def num_restarts(self) -> int:
+        """How often a dead engine was replaced."""
+        return self._engine.num_restarts
 
     async def wait_dead(self) -> JackfieldError:
-        """Returns when the engine has died, with its error."""
-        await self._died.wait()
-        assert self._death is not None
-        return self._death
+        """Returns when the engine has died and is not replaced, with its error."""
+        return await self._engine.wait_dead()
 
     @property
     def max_model_len(self) -> int:
@@ -161,7 +168,7 @@ class AsyncLLM:
 
     def reset_prefix_cache(self) -> None:
         """Forgets cached blocks that no request uses."""
-        self._client.send(ResetPrefixCache())
+        self._engine.send(ResetPrefixCache())
 
     # --- requests --------------------------------------------------------------------
 
@@ -190,32 +197,41 @@ class AsyncLLM:
 
     def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
         if not self.is_ready:
-            raise self._death or EngineError("the engine is not ready")
+            raise EngineError("the engine is not ready")
         arrival = time.monotonic()
         context = _parser_context(request) if request.parse else None
         reasoning = self._reasoning_ids(request, context)
         sampling, max_tokens = self.prompts.resolve(
             request.sampling, len(request.prompt_token_ids), reasoning
         )
-        count = request.sampling.n
-        keys = [next(self._keys) for _ in range(count)]
-        choices = [self._choice(request, index, context, reasoning) for index in range(count)]
-        run = Run(request, keys, choices, arrival, max_tokens, wake_at_end)
         prompt = np.asarray(request.prompt_token_ids, dtype="<i4").tobytes()
-        for index, key in enumerate(keys):
-            self._runs[key] = (run, index)
-            self._client.send(
-                AddRequest(
-                    key=key,
-                    prompt=prompt,
-                    sampling=sampling if index == 0 else _reseeded(sampling, index),
-                    max_tokens=max_tokens,
-                    arrival=arrival,
-                    priority=request.priority,
-                    cache_salt=request.cache_salt,
-                )
+        count = request.sampling.n
+        messages = [
+            AddRequest(
+                key=next(self._keys),
+                prompt=prompt,
+                sampling=sampling if index == 0 else _reseeded(sampling, index),
+                max_tokens=max_tokens,
+                arrival=arrival,
+                priority=request.priority,
+                cache_salt=request.cache_salt,
             )
+            for index in range(count)
+        ]
+
+        def choices() -> list[ChoiceOutput]:
+            return [self._choice(request, index, context, reasoning) for index in range(count)]
+
+        run = Run(request, messages, choices, arrival, max_tokens, wake_at_end)
+        self._begin(run)
         return run
+
+    def _begin(self, run: Run) -> None:
+        """Sends a run's choices to the engine, for the first time or again."""
+        run.begin()
+        for index, message in enumerate(run.messages):
+            self._runs[message.key] = (run, index)
+            self._engine.send(message)
 
     def _choice(
         self,
@@ -276,7 +292,7 @@ class AsyncLLM:
         """Forgets a run; aborts what still runs; tells the observers."""
         alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
         if alive and self.is_ready:
-            self._client.send(AbortRequests(alive))
+            self._engine.send(AbortRequests(alive))
         record = run.record()
         for observer in self._observers:
             observer.request_finished(record)
@@ -318,7 +334,7 @@ class AsyncLLM:
                     stopped.append(key)
             run.push(delta, delta.finish)
         if stopped:
-            self._client.send(AbortRequests(stopped))
+            self._engine.send(AbortRequests(stopped))
 
     def _note_first(self, step: StepTokens, keys: list[int]) -> None:
         """Prefix-cache hits and scheduling times, which come with a request's first token."""
@@ -341,15 +357,37 @@ class AsyncLLM:
                 observer.inter_token(now - run.last_token, 1)
         run.last_token = now
 
-    def _on_dead(self, error: JackfieldError) -> None:
-        self._death = error
-        self._died.set()
-        self._fail_all(EngineError("the engine process died"))
+    def _on_lost(self, error: JackfieldError) -> None:
+        """The engine is gone. Streams that have begun end; what has not begun waits for the next
+        engine, unless it may be what kills them."""
+        self.stats = None
+        max_running = self.plan.engine.worker.max_num_seqs
+        num_older = 0
+        for run in self._take_runs():
+            may_have_run = num_older < max_running
+            num_older += len(run.keys)
+            if run.has_streamed:
+                run.fail(EngineError("the engine process died"))
+            elif may_have_run and run.num_starts >= MAX_STARTS:
+                run.give_up(f"the engine died {run.num_starts} times while it ran this request")
+            else:
+                run.num_starts -= not may_have_run
+                self._runs.update((key, (run, index)) for index, key in enumerate(run.keys))
 
-    def _fail_all(self, error: EngineError) -> None:
-        for run, _ in list(self._runs.values()):
-            run.fail(error)
+    def _on_replaced(self, ready: EngineReady) -> None:
+        self._serve(ready)
+        for run in self._take_runs():
+            try:
+                self._begin(run)
+            except Exception as error:
+                log.exception("request %s could not be started again", run.request.request_id)
+                run.fail(error)
+
+    def _take_runs(self) -> list[Run]:
+        """Every run under way, the oldest first; none is left."""
+        runs = list(dict.fromkeys(run for run, _ in self._runs.values()))
         self._runs.clear()
+        return runs
 
     def _load_text(self) -> None:
         """Tokenizer and parsers, in a thread: the engine is loading the model meanwhile."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.generation import RequestRecord as RequestRecord
+from jackfield.contracts.messages import AddRequest
 from jackfield.text.output import ChoiceOutput
 
 
@@ -17,6 +19,7 @@ class Run:
     """
 
     __slots__ = (
+        "_make_choices",
         "_pending",
         "_waiter",
         "arrival",
@@ -24,12 +27,15 @@ class Run:
         "failure",
         "first_scheduled",
         "first_token",
+        "has_streamed",
         "keys",
         "last_token",
         "max_tokens",
+        "messages",
         "num_cached",
         "num_open",
         "num_output",
+        "num_starts",
         "reason",
         "request",
         "wake_at_end",
@@ -38,28 +44,39 @@ class Run:
     def __init__(
         self,
         request: GenerationRequest,
-        keys: list[int],
-        choices: list[ChoiceOutput],
+        messages: list[AddRequest],
+        make_choices: Callable[[], list[ChoiceOutput]],
         arrival: float,
         max_tokens: int,
         wake_at_end: bool,
     ) -> None:
         self.request = request
-        self.keys = keys
-        self.choices = choices
+        self.messages = messages
+        """One a choice, as the engine got it, and gets it again if it dies."""
+        self.keys = [message.key for message in messages]
         self.arrival = arrival
         self.max_tokens = max_tokens
         self.wake_at_end = wake_at_end
-        self.num_open = len(choices)
+        self.num_starts = 0
+        self.choices: list[ChoiceOutput] = []
+        self._make_choices = make_choices
+        self.has_streamed = False
+        """Whether the consumer has something: from then on nothing can be done over."""
+        self.failure: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def begin(self) -> None:
+        """The first start, or another one with a new engine: nothing has come yet."""
+        self.choices = self._make_choices()
+        self.num_starts += 1
+        self.num_open = len(self.choices)
         self.first_scheduled: float | None = None
         self.first_token: float | None = None
         self.last_token: float | None = None
         self.num_output = 0
         self.num_cached = 0
         self.reason = "abort"
-        self.failure: Exception | None = None
         self._pending: list[ChoiceDelta] = []
-        self._waiter: asyncio.Future[None] | None = None
 
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> None:
         """Keeps a delta for the consumer and wakes it."""
@@ -75,6 +92,15 @@ class Run:
         self.failure = failure
         self._wake()
 
+    def give_up(self, message: str) -> None:
+        """Ends the choices with an error that is the request's own."""
+        finish = Finish("error", message=message)
+        self._pending = [
+            ChoiceDelta(index, "", (), finish=finish) for index in range(len(self.keys))
+        ]
+        self.num_open, self.reason = 0, finish.reason
+        self._wake()
+
     async def take(self) -> list[ChoiceDelta]:
         """What has gathered since the last call; waits until there is something."""
         while not self._pending or (self.wake_at_end and self.num_open and self.failure is None):
@@ -86,6 +112,7 @@ class Run:
             finally:
                 self._waiter = None
         taken, self._pending = self._pending, []
+        self.has_streamed = True
         return taken
 
     def record(self) -> RequestRecord:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
 from jackfield.errors import JackfieldError
-from jackfield.llm import AsyncLLM
+from jackfield.llm import AsyncLLM, RestartPolicy
 from jackfield.server.listening import bind, url
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.startup_report import (
@@ -41,7 +41,7 @@ def run(settings: Settings, plan: ServingPlan, registry: Registry) -> int:
     start = process_start()
     listener = bind(options)
     launched = time.monotonic()
-    llm = AsyncLLM(plan, registry)
+    llm = AsyncLLM(plan, registry, restart_policy(settings))
     llm.launch()
     # The engine process is on its way: only now what takes its time to import.
     from jackfield.hooks import Hooks
@@ -106,6 +106,15 @@ def _serve(
     built = time.monotonic()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(service.run())
+
+
+def restart_policy(settings: Settings) -> RestartPolicy:
+    """When an engine is replaced, from all options."""
+    return RestartPolicy(
+        max_early_crashes=settings.engine_restart_limit,
+        heartbeat_seconds=settings.engine_heartbeat_timeout,
+        step_seconds=settings.engine_step_timeout,
+    )
 
 
 def _tell_ready(llm: AsyncLLM, engine: EngineReady) -> None:
