@@ -39,6 +39,8 @@ from jackfield.compute.pending import CopiedStep, OutputLogprobs
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
 from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
 from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
+from jackfield.compute.step import Step, StepSampling
+from jackfield.compute.token_masks import apply_masks
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
@@ -51,9 +53,11 @@ from jackfield.contracts.work import (
     KVCapacity,
     PendingStep,
     ScheduledBatch,
+    TokenMasks,
 )
 
 Failures = tuple[tuple[int, str], ...]
+
 
 _DECODE_SIZES = (1, 2, 32, 96, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
@@ -93,6 +97,7 @@ class ModelRunner:
         self._logits: Tensor | None = None
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
+        self._begun: Step | None = None
 
     @torch.inference_mode()
     def start(self) -> KVCapacity:
@@ -134,39 +139,74 @@ class ModelRunner:
     @torch.inference_mode()
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU the step is computed when this returns."""
-        failed = self._admit(batch.admitted)
+        step = self._step(batch)
+        if step.sampling is not None and not step.sampling.flags & RARE:
+            ids = self._by_graph(step, step.sampling.mode)
+            if ids is not None:
+                return CopiedStep(batch, ids, failed=step.failed)
+        self._to_logits(step)
+        return self._finish(step)
+
+    @torch.inference_mode()
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Enqueues one step up to its logits."""
+        self._begun = self._step(batch)
+        self._to_logits(self._begun)
+
+    @torch.inference_mode()
+    def finish(self, masks: TokenMasks) -> PendingStep:
+        """Enqueues the rest of the step that was begun."""
+        step, self._begun = self._begun, None
+        assert step is not None, "finish follows begin"
+        return self._finish(step, masks)
+
+    # --- the parts of a step -----------------------------------------------------------
+
+    def _step(self, batch: ScheduledBatch) -> Step:
+        """Admits the new rows and says what the step samples."""
+        step = Step(batch, self._admit(batch.admitted), is_decode(batch))
+        rows, positions = batch.rows, batch.first_positions + batch.num_tokens
+        if not step.is_decode:
+            rows, positions = rows[batch.samples], positions[batch.samples]
+        if len(rows):
+            flags = self._state.flags_of_rows(rows, positions)
+            mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
+            step.sampling = StepSampling(rows, positions, flags, mode)
+        return step
+
+    def _to_logits(self, step: Step) -> None:
+        """Enqueues everything but the sampling."""
+        batch, sampling = step.batch, step.sampling
         if len(batch.rows) == 0:
             if len(batch.new_blocks):
                 self._state.apply_blocks(batch.new_blocks)
-            return CopiedStep(batch, None, failed=failed)
-        positions = batch.first_positions + batch.num_tokens
-        rows = batch.rows
-        decode = is_decode(batch)
-        if not decode:
-            rows, positions = rows[batch.samples], positions[batch.samples]
-        flags = self._state.flags_of_rows(rows, positions)
-        mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
-        captured = self._by_graph(batch, rows, positions, flags, mode, decode)
-        if captured is not None:
-            return CopiedStep(batch, *captured, failed=failed)
-        inputs = self._inputs(batch, decode)
+            return
+        if sampling is not None and self._by_graph(step, None) is not None:
+            rows, positions = sampling.rows, sampling.positions
+            packed = self._uploads.upload(np.concatenate([rows, positions]))
+            step.targets = packed.long().view(2, -1)
+            step.logits = self._graph_logits()[: len(rows)]
+            return
+        inputs = self._inputs(batch, step.is_decode)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        prompt = None
-        if not decode and asks_prompt_logprobs(batch, self._state):
+        if not step.is_decode and asks_prompt_logprobs(batch, self._state):
             at_once = max(1, LOGPROB_SLICE_BYTES // (4 * self._logits_width))
-            prompt = step_prompt_logprobs(
+            step.prompt = step_prompt_logprobs(
                 batch, hidden, self._state, self._uploads, self._model.compute_logits, at_once
             )
-        if len(rows) == 0:
-            return CopiedStep(batch, None, None, prompt, failed)
+        if sampling is None:
+            return
         if inputs.sample_index is not None:
             hidden = hidden.index_select(0, inputs.sample_index)
-        logits = self._model.compute_logits(hidden)
-        targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
-        ids, output = self._sample(logits, targets, rows, positions, flags, mode)
-        return CopiedStep(batch, ids, output, prompt, failed)
+        step.logits = self._model.compute_logits(hidden)
+        step.targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
 
-    # --- the parts of a step -----------------------------------------------------------
+    def _finish(self, step: Step, masks: TokenMasks | None = None) -> PendingStep:
+        """Enqueues the sampling and the way to the host."""
+        ids, output = None, None
+        if step.sampling is not None:
+            ids, output = self._sample(step, step.sampling, masks)
+        return CopiedStep(step.batch, ids, output, step.prompt, step.failed)
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
         if not decode:
@@ -188,28 +228,23 @@ class ModelRunner:
         )
 
     def _sample(
-        self,
-        logits: Tensor,
-        targets: Tensor,
-        rows: Int32Array,
-        positions: Int32Array,
-        flags: int,
-        mode: SamplingMode,
+        self, step: Step, sampling: StepSampling, masks: TokenMasks | None
     ) -> tuple[Tensor, OutputLogprobs | None]:
-        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some.
-
-        ``targets`` int64 [2, N]: the rows and positions that the ids go to.
-        """
+        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some."""
+        logits, targets, rows = step.logits, step.targets, sampling.rows
+        assert logits is not None and targets is not None
         raw, index, asked = None, None, np.empty(0, dtype=np.intp)
-        if flags & RowFlag.LOGPROBS:
+        if sampling.flags & RowFlag.LOGPROBS:
             asked = np.flatnonzero(self._state.flags[rows] & int(RowFlag.LOGPROBS))
             index = self._uploads.upload(asked.astype(np.int32)).long()
             raw = logits.index_select(0, index)
-        if flags & CHANGES_LOGITS:
+        if sampling.flags & CHANGES_LOGITS:
             logits = logits.float()
-            length = int(positions.max())
+            length = int(sampling.positions.max())
             self._rules.apply(logits, rows, targets[0], targets[1], length)
-        ids = self._choose(logits, targets[0], targets[1], mode)
+        if masks is not None and len(masks.places):
+            apply_masks(logits, masks, step.batch.samples, self._uploads)
+        ids = self._choose(logits, targets[0], targets[1], sampling.mode)
         if raw is None or index is None:
             return ids, None
         asked_rows = rows[asked].tolist()
@@ -227,38 +262,26 @@ class ModelRunner:
         self._state.write_ids(rows, positions, ids)
         return torch.where(possible, ids, -1).to(torch.int32)
 
-    def _by_graph(
-        self,
-        batch: ScheduledBatch,
-        rows: Int32Array,
-        positions: Int32Array,
-        flags: int,
-        mode: SamplingMode,
-        decode: bool,
-    ) -> tuple[Tensor, OutputLogprobs | None] | None:
+    def _by_graph(self, step: Step, mode: SamplingMode | None) -> Tensor | None:
         """The step by a captured graph, or None where none can serve it. ids int32 [N] that the
-        next step overwrites. What a graph cannot sample is sampled from the logits it leaves."""
-        if self._graphs is None or self._mixed_graphs is None or len(rows) == 0:
+        next step overwrites; without a mode they mean nothing, and ``_graph_logits`` is written.
+        """
+        if self._graphs is None or self._mixed_graphs is None:
             return None
-        inside = None if flags & RARE else mode
-        if decode:
-            size = self._graphs.size_for(len(rows))
+        batch = step.batch
+        if step.is_decode:
+            size = self._graphs.size_for(len(batch.rows))
             if size is None:
                 return None
             packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
-            ids = self._graphs.run(packed, size, inside)[: len(rows)]
-        else:
-            shape = shape_for(batch, self._state)
-            if shape is None or asks_prompt_logprobs(batch, self._state):
-                return None
-            inside = inside if inside == GREEDY else None
-            batch = self._with_few_changes(batch, shape.num_changes)
-            ids = self._mixed_graphs.run(batch, shape, inside)
-        if inside is not None:
-            return ids, None
-        targets = self._uploads.upload(np.concatenate([rows, positions])).long().view(2, -1)
-        logits = self._graph_logits()[: len(rows)]
-        return self._sample(logits, targets, rows, positions, flags, mode)
+            return self._graphs.run(packed, size, mode)[: len(batch.rows)]
+        shape = shape_for(batch, self._state)
+        if shape is None or asks_prompt_logprobs(batch, self._state):
+            return None
+        if mode is not None and mode != GREEDY:
+            return None
+        batch = self._with_few_changes(batch, shape.num_changes)
+        return self._mixed_graphs.run(batch, shape, mode)
 
     def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:
         """The step for a graph with room for so many block changes: more are applied now."""

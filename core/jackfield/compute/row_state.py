@@ -47,7 +47,8 @@ class RowFlag(IntFlag):
     TOKEN_RULES = 64
     """Logit bias, allowed ids or bad words."""
     MIN_TOKENS = 128
-    """Some ids are still forbidden; taken off the row once it has ``min_tokens`` tokens."""
+    """Some ids are still forbidden; taken off the row once it has ``min_tokens`` tokens. Never set
+    where there is a grammar: its masks see to it."""
     LOGPROBS = 256
     PROMPT_LOGPROBS = 512
 
@@ -76,7 +77,7 @@ def flags_of(sampling: TokenSampling) -> RowFlag:
         flags |= RowFlag.PENALTIES
     if sampling.logit_bias or sampling.bad_words or sampling.allowed_token_ids is not None:
         flags |= RowFlag.TOKEN_RULES
-    if sampling.min_tokens > 0 and sampling.min_tokens_ids:
+    if sampling.min_tokens > 0 and sampling.min_tokens_ids and sampling.grammar is None:
         flags |= RowFlag.MIN_TOKENS
     if sampling.logprobs is not None:
         flags |= RowFlag.LOGPROBS

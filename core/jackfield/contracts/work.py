@@ -67,6 +67,20 @@ class ScheduledBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenMasks:
+    """Which ids some sequences of a step may sample.
+
+    ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``bits``
+    int32 [M, W] with W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows
+    id i. Bits beyond V - 1 mean nothing. Allowed ids keep their logits, others never come out;
+    the masks act behind all other rules. M may be 0.
+    """
+
+    places: Int32Array
+    bits: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
 class RowLogprobs:
     """Logprobs of one row: of the sampled token (None if not asked or none was sampled) and of
     prompt positions ``prompt_start ..`` that this step computed."""
@@ -134,6 +148,14 @@ class Worker(Protocol):
         """Enqueues one step and returns without waiting for the device, if it has one."""
         ...
 
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Enqueues one step up to its logits. ``finish`` is the next call."""
+        ...
+
+    def finish(self, masks: TokenMasks) -> PendingStep:
+        """Enqueues the rest of the step begun last, sampling under ``masks``."""
+        ...
+
     def stop(self) -> None:
         """Frees the device. Called once; no call follows."""
         ...
@@ -142,7 +164,7 @@ class Worker(Protocol):
 class Executor(Protocol):
     """Starts ``plan.tensor_parallel_size`` workers, runs each call on all, and ends with them.
 
-    ``start``, ``execute`` and ``stop`` are the worker's, over all workers; the capacity is
+    Its methods are the worker's, over all workers; the capacity is
     that of the smallest worker, the output that of rank 0. A worker that dies raises
     ``EngineError`` from the next call.
     """
@@ -156,6 +178,14 @@ class Executor(Protocol):
 
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step on every worker."""
+        ...
+
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Enqueues one step up to its logits on every worker."""
+        ...
+
+    def finish(self, masks: TokenMasks) -> PendingStep:
+        """Enqueues the rest of it on every worker."""
         ...
 
     def stop(self) -> None:

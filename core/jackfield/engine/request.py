@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 
 from jackfield.contracts.sampling import TokenSampling
+from jackfield.engine.constraint import Constraint
 from jackfield.engine.prefix_hash import BlockHash
 
 NO_ROW = -1
@@ -23,6 +24,7 @@ class Request:
         "block_hashes",
         "blocks",
         "cache_salt",
+        "constraint",
         "ended",
         "first_scheduled",
         "in_scheduler",
@@ -71,6 +73,8 @@ class Request:
         self.stop_token_ids = frozenset(sampling.stop_token_ids)
         self.min_num_tokens = self.num_prompt_tokens + sampling.min_tokens
         """A stop token counts from this many tokens on."""
+        self.constraint: Constraint | None = None
+        """What its grammar allows, once that is compiled."""
         self.row = NO_ROW
         self.in_scheduler = False
         self.ended = False

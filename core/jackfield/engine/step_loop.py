@@ -8,6 +8,8 @@ its input tokens are still on the device then. What follows from that:
   gets them next writes later.
 - A stop token is seen one step late; the token sampled meanwhile is discarded.
 - A preempted request may have a token in flight; it is appended when it arrives.
+- A step in which a request samples under a grammar is enqueued up to its logits; then the steps
+  before it are taken in, and their tokens say what the grammar allows.
 
 An exception that concerns one request ends that request with ``FinishReason.ERROR``; any other
 leaves ``step`` and ends the engine.
@@ -18,11 +20,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
-
-import numpy as np
 
 from jackfield.contracts.messages import (
     AbortRequests,
@@ -36,24 +35,23 @@ from jackfield.contracts.messages import (
 )
 from jackfield.contracts.scheduling import Scheduler
 from jackfield.contracts.work import (
-    AdmittedRow,
     Executor,
     PendingStep,
     RowLogprobs,
-    ScheduledBatch,
     StepOutput,
 )
 from jackfield.engine.admission import RequestBounds, make_request
 from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.constrained import ConstrainedRequests
+from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.outbox import NO_TOKEN, Outbox
-from jackfield.engine.request import NO_ROW, Request
+from jackfield.engine.request import Request
+from jackfield.engine.step_builder import BuiltStep, Entries, StepBuilder
 from jackfield.errors import EngineError, RequestError
 
 log = logging.getLogger(__name__)
 
 STATS_INTERVAL_SECONDS = 0.25
-
-Entries = Sequence[tuple[Request, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +77,19 @@ class EngineCore:
         max_num_seqs: int,
         max_num_batched_tokens: int,
         steps_in_flight: int,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         self.requests: dict[int, Request] = {}
         self._executor = executor
         self._scheduler = scheduler
         self._blocks = blocks
         self._bounds = bounds
-        self._max_num_batched_tokens = max_num_batched_tokens
         self._steps_in_flight = steps_in_flight
-        self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        self._builder = StepBuilder(scheduler.name, blocks, max_num_seqs, max_num_batched_tokens)
         self._under_way: deque[StepUnderWay] = deque()
         self._outbox = Outbox()
+        self._constrained = ConstrainedRequests(grammars, bounds.logits_width)
         self._next_stats = 0.0
-        self._num_enqueued = 0
         self._num_preemptions = 0
         self._num_prompt_tokens = 0
         self._num_generation_tokens = 0
@@ -99,12 +97,22 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         """Whether ``step`` has anything to do."""
-        return bool(self._under_way or self._outbox.keys or len(self._scheduler))
+        return bool(
+            self._under_way
+            or self._outbox.keys
+            or len(self._scheduler)
+            or self._constrained.has_ready
+        )
+
+    @property
+    def is_compiling(self) -> bool:
+        """Whether ``has_work`` may become true without a message: a grammar is being compiled."""
+        return bool(len(self._constrained))
 
     @property
     def num_free_rows(self) -> int:
         """Rows of the batch state that no request has."""
-        return len(self._free_rows)
+        return self._builder.num_free_rows
 
     # --- messages ------------------------------------------------------------------------
 
@@ -130,12 +138,29 @@ class EngineCore:
             if message.key in self.requests:
                 raise RequestError(f"request {message.key} is in the engine already")
             request = make_request(message, self._bounds)
-            self._scheduler.add(request)
+            if request.sampling.grammar is None:
+                self._scheduler.add(request)
+                request.in_scheduler = True
+            else:
+                self._constrained.add(request)
         except Exception as error:
             self._report_failure(message.key, error)
             return
-        request.in_scheduler = True
         self.requests[request.key] = request
+
+    def _take_in_constrained(self) -> None:
+        """Requests whose grammar has been compiled go on; others fail by themselves."""
+        for request, error in self._constrained.take_ready():
+            if request.ended:
+                continue
+            if error is not None:
+                self._fail(request, error)
+                continue
+            try:
+                self._scheduler.add(request)
+                request.in_scheduler = True
+            except Exception as failure:
+                self._fail(request, failure)
 
     # --- steps ---------------------------------------------------------------------------
 
@@ -145,6 +170,8 @@ class EngineCore:
         Returns what there is to tell. O(requests in the step) in Python, about 0.2 ms for 256
         decodes (``bench/engine_step.py``). Waits for the device where it is behind.
         """
+        if len(self._constrained):
+            self._take_in_constrained()
         enqueued = bool(len(self._scheduler)) and self._enqueue()
         if self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
             self._collect(self._under_way.popleft())
@@ -166,7 +193,7 @@ class EngineCore:
         """Schedules and enqueues a step; False if nothing can run now."""
         schedule = self._scheduler.schedule(self._blocks)
         for preempted in schedule.preempted:
-            self._free_row(cast(Request, preempted))
+            self._builder.free_row(cast(Request, preempted))
         self._num_preemptions += len(schedule.preempted)
         if not schedule.entries:
             if not self._under_way and not schedule.preempted:
@@ -176,67 +203,37 @@ class EngineCore:
                 )
             return False
         # Requests are made in this room only, so a scheduler's are ours.
-        step, batch = self._build(cast(Entries, schedule.entries))
-        pending = self._executor.execute(batch)
-        self._under_way.append(StepUnderWay(pending, *step))
+        step = self._builder.build(cast(Entries, schedule.entries))
+        for request in step.last_sampled:
+            self._retire(request)
+        if step.constrained:
+            pending = self._execute_constrained(step)
+        else:
+            pending = self._executor.execute(step.batch)
+        self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
         return True
 
-    def _build(
-        self, entries: Entries
-    ) -> tuple[tuple[list[Request], list[int], list[bool]], ScheduledBatch]:
-        """The batch for the entries, and each request moved on by what the step will compute."""
-        chunks = [entry for entry in entries if entry[1] != 1]
-        if chunks:
-            entries = [entry for entry in entries if entry[1] == 1] + chunks
-        admitted: list[AdmittedRow] = []
-        requests: list[Request] = []
-        rows: list[int] = []
-        firsts: list[int] = []
-        samples: list[bool] = []
-        last_sampled: list[Request] = []
-        for request, num_tokens in entries:
-            if request.row < 0:
-                admitted.append(self._give_row(request))
-            first = request.num_computed_tokens
-            computed = first + num_tokens
-            request.num_computed_tokens = computed
-            requests.append(request)
-            rows.append(request.row)
-            firsts.append(first)
-            if computed == request.num_tokens:
-                samples.append(True)
-                request.num_in_flight += 1
-                request.num_tokens = computed = computed + 1
-                if computed >= request.max_num_tokens:
-                    last_sampled.append(request)
-            else:
-                samples.append(False)
-        num_tokens_array = np.ones(len(rows), dtype=np.int32)
-        if chunks:
-            num_tokens_array[len(rows) - len(chunks) :] = [chunk[1] for chunk in chunks]
-        self._check_total(int(num_tokens_array.sum()))
-        self._num_enqueued += 1
-        batch = ScheduledBatch(
-            step=self._num_enqueued,
-            admitted=tuple(admitted),
-            rows=np.array(rows, dtype=np.int32),
-            num_tokens=num_tokens_array,
-            first_positions=np.array(firsts, dtype=np.int32),
-            samples=np.array(samples, dtype=np.bool_),
-            new_blocks=self._blocks.take_assignments(),
-        )
-        for request, _ in chunks:
-            self._blocks.register(request)
-        for request in last_sampled:
-            self._retire(request)
-        return (requests, rows, samples), batch
+    def _execute_constrained(self, step: BuiltStep) -> PendingStep:
+        """Enqueues a step that needs masks, and takes in all steps before it.
 
-    def _check_total(self, num_tokens: int) -> None:
-        if num_tokens > self._max_num_batched_tokens:
-            raise EngineError(
-                f"scheduler {self._scheduler.name!r} put {num_tokens} tokens into a step; "
-                f"max_num_batched_tokens is {self._max_num_batched_tokens}"
-            )
+        Where none is under way the masks are filled while the step is computed: a worker on the
+        CPU computes it in ``begin``.
+        """
+        masks = None
+        if not self._under_way:
+            masks = self._constrained.start_masks(step.requests, step.constrained)
+        self._executor.begin(step.batch)
+        while self._under_way:
+            self._collect(self._under_way.popleft())
+        if masks is None:
+            masks = self._constrained.start_masks(step.requests, step.constrained)
+        token_masks, ended = masks.wait()
+        for request, error in ended:
+            if error is not None:
+                self._fail(request, error)
+            else:
+                self._end(request, FinishReason.STOP)
+        return self._executor.finish(token_masks)
 
     # --- outcomes ------------------------------------------------------------------------
 
@@ -266,6 +263,8 @@ class EngineCore:
                         self._end(request, finish, token)
                         self._note_if_first(request, num_known)
                         continue
+                if request.constraint is not None:
+                    self._constrained.accept(request, token)
                 add_key(request.key)
                 add_token(token)
                 add_finish(0)
@@ -313,25 +312,6 @@ class EngineCore:
 
     # --- the life of a request --------------------------------------------------------------
 
-    def _give_row(self, request: Request) -> AdmittedRow:
-        if not self._free_rows:
-            raise EngineError(f"scheduler {self._scheduler.name!r} runs more than max_num_seqs")
-        request.row = self._free_rows.pop()
-        if not request.first_scheduled:
-            request.first_scheduled = time.monotonic()
-            request.num_cached_tokens = request.num_computed_tokens
-        return AdmittedRow(
-            row=request.row,
-            token_ids=np.array(request.token_ids, dtype=np.int32),
-            num_prompt_tokens=request.num_prompt_tokens,
-            sampling=request.sampling,
-        )
-
-    def _free_row(self, request: Request) -> None:
-        if request.row >= 0:
-            self._free_rows.append(request.row)
-            request.row = NO_ROW
-
     def _retire(self, request: Request) -> None:
         """The request computes nothing any more; what it held is free for the next step."""
         if request.in_scheduler:
@@ -339,7 +319,7 @@ class EngineCore:
             self._scheduler.finish(request)
         if request.blocks:
             self._blocks.release(request)
-        self._free_row(request)
+        self._builder.free_row(request)
 
     def _end(self, request: Request, finish: FinishReason, token: int = NO_TOKEN) -> None:
         """The one way out of the engine."""
@@ -378,7 +358,7 @@ class EngineCore:
             prefix_cache_hits=self._blocks.num_hit_tokens,
             num_prompt_tokens=self._num_prompt_tokens,
             num_generation_tokens=self._num_generation_tokens,
-            num_steps=self._num_enqueued,
+            num_steps=self._builder.num_built,
         )
 
 

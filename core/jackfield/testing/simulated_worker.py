@@ -17,7 +17,13 @@ import numpy.typing as npt
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import TokenLogprobs
-from jackfield.contracts.work import KVCapacity, RowLogprobs, ScheduledBatch, StepOutput
+from jackfield.contracts.work import (
+    KVCapacity,
+    RowLogprobs,
+    ScheduledBatch,
+    StepOutput,
+    TokenMasks,
+)
 
 UNDEFINED_TOKEN = -7
 _FACTOR = np.uint64(6364136223846793005)
@@ -91,6 +97,8 @@ class SimulatedWorker:
         self._prompt_logprobs: dict[int, bool] = {}
         self._table = np.zeros((num_rows, -(-max_len // plan.block_size)), dtype=np.int32)
         self._kv = np.zeros(num_blocks * plan.block_size, dtype=np.uint64)
+        self._begun: ScheduledBatch | None = None
+        self._allowed: dict[int, npt.NDArray[np.intp]] = {}
         self.fail_token: int | None = None
         """A row that samples this token fails alone."""
         return KVCapacity(
@@ -133,6 +141,26 @@ class SimulatedWorker:
                 failed.append((row, "the simulated worker was told to fail this row"))
         return SimulatedStep(StepOutput(token_ids, tuple(logprobs), tuple(failed)))
 
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Keeps the step until its masks come."""
+        assert self._begun is None, "a step was begun and not finished"
+        self._begun = batch
+
+    def finish(self, masks: TokenMasks) -> SimulatedStep:
+        """Computes the step; a token that a mask forbids gives way to the next one allowed."""
+        batch, self._begun = self._begun, None
+        assert batch is not None, "finish follows begin"
+        assert masks.bits.shape == (len(masks.places), self._vocabulary // 32 + 1)
+        assert batch.samples[masks.places].all(), "a mask for a row that samples nothing"
+        rows = batch.rows[masks.places].tolist()
+        self._allowed = {
+            row: np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
+            for row, bits in zip(rows, masks.bits, strict=True)
+        }
+        step = self.execute(batch)
+        self._allowed = {}
+        return step
+
     def stop(self) -> None:
         """Nothing to free."""
 
@@ -168,10 +196,18 @@ class SimulatedWorker:
         assert not len(wrong), f"row {row}: the KV of position {wrong[0]} is not its own"
         if not samples:
             return UNDEFINED_TOKEN
-        token = _next_token(int(kv[-1]), self._vocabulary)
+        token = self._allowed_token(row, _next_token(int(kv[-1]), self._vocabulary))
         self._token_ids[row, end] = token
         self._num_tokens[row] = end + 1
         return token
+
+    def _allowed_token(self, row: int, token: int) -> int:
+        allowed = self._allowed.get(row)
+        if allowed is None:
+            return token
+        allowed = allowed[allowed < self._vocabulary]
+        assert len(allowed), f"row {row}: a mask allows nothing"
+        return int(allowed[np.searchsorted(allowed, token) % len(allowed)])
 
     def _row_logprobs(
         self, row: int, first: int, end: int, sampled: int, samples: bool

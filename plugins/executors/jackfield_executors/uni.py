@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, Worker
+from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, TokenMasks, Worker
 from jackfield.errors import ConfigError
 from jackfield.registry import Registry
 
@@ -34,6 +34,16 @@ class UniExecutor:
         """Enqueues the step on the worker."""
         assert self._worker is not None
         return self._worker.execute(batch)
+
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Enqueues the step up to its logits."""
+        assert self._worker is not None
+        self._worker.begin(batch)
+
+    def finish(self, masks: TokenMasks) -> PendingStep:
+        """Enqueues the rest of it."""
+        assert self._worker is not None
+        return self._worker.finish(masks)
 
     def stop(self) -> None:
         """Stops the worker if it was made."""

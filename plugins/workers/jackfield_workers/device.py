@@ -19,7 +19,7 @@ from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.contracts.platform import Platform
-from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch
+from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, TokenMasks
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield_workers.threads import threads_for
@@ -75,6 +75,16 @@ class DeviceWorker:
         """Enqueues one step."""
         assert self._runner is not None, "the worker was not started"
         return self._runner.execute(batch)
+
+    def begin(self, batch: ScheduledBatch) -> None:
+        """Enqueues one step up to its logits."""
+        assert self._runner is not None, "the worker was not started"
+        self._runner.begin(batch)
+
+    def finish(self, masks: TokenMasks) -> PendingStep:
+        """Enqueues the rest of it."""
+        assert self._runner is not None, "the worker was not started"
+        return self._runner.finish(masks)
 
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""

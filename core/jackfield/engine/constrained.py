@@ -1,0 +1,117 @@
+"""Requests under a grammar: until it is compiled, and in each step they sample in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from jackfield.contracts.grammar import Masks
+from jackfield.contracts.work import TokenMasks
+from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
+from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
+from jackfield.engine.request import Request
+from jackfield.errors import RequestError
+
+Outcome = tuple[Request, Exception | None]
+
+
+class ConstrainedRequests:
+    """What the step loop needs of grammars. Costs nothing where no request has one."""
+
+    def __init__(self, compiler: GrammarCompiler | None, logits_width: int) -> None:
+        self._compiler = compiler
+        self._filler = MaskFiller(logits_width)
+        self._waiting: list[tuple[Request, Compilation]] = []
+        self._thread: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        """Requests that wait for their grammar."""
+        return len(self._waiting)
+
+    @property
+    def has_ready(self) -> bool:
+        """Whether ``take_ready`` would return something."""
+        return any(compilation.is_over for _, compilation in self._waiting)
+
+    def add(self, request: Request) -> None:
+        """A new request with a grammar."""
+        grammar = request.sampling.grammar
+        assert grammar is not None
+        if self._compiler is None:
+            raise RequestError(
+                "structured output needs the model's tokenizer, and this server runs without one",
+                param="structured_outputs",
+            )
+        self._waiting.append((request, self._compiler.compile(grammar)))
+
+    def take_ready(self) -> list[Outcome]:
+        """Requests whose grammar is compiled, now with their constraint, or whose fails."""
+        ready = [each for each in self._waiting if each[1].is_over]
+        if not ready:
+            return []
+        self._waiting = [each for each in self._waiting if not each[1].is_over]
+        return [(request, self._settle(request, compiled)) for request, compiled in ready]
+
+    def _settle(self, request: Request, compilation: Compilation) -> Exception | None:
+        try:
+            request.constraint = Constraint(compilation.result(), request.sampling)
+        except Exception as error:
+            grammar = request.sampling.grammar
+            assert grammar is not None and self._compiler is not None
+            self._compiler.forget(grammar)
+            return error
+        return None
+
+    def accept(self, request: Request, token: int) -> None:
+        """Tells a request's grammar the token that was sampled; raises if it is not allowed."""
+        assert request.constraint is not None
+        if not request.constraint.accept(token):
+            raise RequestError(f"the grammar does not allow token {token}, which was sampled")
+
+    def start_masks(self, requests: Sequence[Request], places: Sequence[int]) -> StepMasks:
+        """Begins to fill the masks of a step, in a thread, for its requests at ``places``. All
+        tokens before the step must have been accepted."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
+        rows = []
+        for place in places:
+            request = requests[place]
+            constraint = request.constraint
+            if constraint is None or request.ended:
+                continue
+            may_stop = len(request.token_ids) >= request.min_num_tokens
+            stop_ids = request.sampling.stop_token_ids
+            rows.append(MaskedRow(place, constraint, stop_ids, may_stop))
+        return StepMasks(self._filler, requests, rows, self._thread)
+
+
+class StepMasks:
+    """The masks of one step, while they are filled."""
+
+    def __init__(
+        self,
+        filler: MaskFiller,
+        requests: Sequence[Request],
+        rows: list[MaskedRow],
+        thread: ThreadPoolExecutor,
+    ) -> None:
+        self._filler = filler
+        self._requests = requests
+        self._rows = rows
+        self._filled: Future[Masks] = thread.submit(filler.fill, rows)
+
+    def wait(self) -> tuple[TokenMasks, list[Outcome]]:
+        """The masks, and the requests that end before this step's token: complete, or with an
+        error where the grammar leaves nothing to sample."""
+        masks = self._filled.result()
+        stuck = self._filler.settle_ends(self._rows, masks)
+        outcomes: list[Outcome] = []
+        for row, is_complete in stuck:
+            error = None
+            if not is_complete:
+                error = RequestError("the grammar cannot go on with the tokens of this model")
+            outcomes.append((self._requests[row.index], error))
+        places = np.array([row.index for row in self._rows], dtype=np.int32)
+        return TokenMasks(places, masks), outcomes

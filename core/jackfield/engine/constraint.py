@@ -1,0 +1,148 @@
+"""What a request's grammar still allows, and the masks of a step for all such requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher, Masks
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.engine.grammar_compiler import ReadyGrammar
+
+
+class Constraint:
+    """The grammar of one request, begun where its reasoning has ended.
+
+    An output that does not begin inside the reasoning may still open it: as long as it is the
+    start marker so far, the marker's next id is allowed beside what the grammar allows.
+    """
+
+    def __init__(self, grammar: ReadyGrammar, sampling: TokenSampling) -> None:
+        self.backend: GrammarBackend = grammar.backend
+        self.matcher: GrammarMatcher = grammar.compiled.matcher()
+        self._start = sampling.reasoning_start_ids if sampling.reasoning_end_ids else ()
+        self._end = sampling.reasoning_end_ids
+        self.is_waiting = sampling.starts_in_reasoning and bool(self._end)
+        """Whether the reasoning is still under way: anything but the end is allowed."""
+        self._num_opened = -1 if self.is_waiting or not self._start else 0
+        """How many ids of the start marker the output consists of; -1 if it is no marker."""
+        self._num_accepted = 0
+        self._tail: list[int] = []
+
+    @property
+    def opening_id(self) -> int | None:
+        """The id that would go on opening the reasoning, where that is possible."""
+        return self._start[self._num_opened] if self._num_opened >= 0 else None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether the grammar itself allows what was output so far."""
+        return self._num_opened <= self._num_accepted
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id; False where it is not allowed."""
+        if self.is_waiting:
+            self._look_for_end(token_id)
+            return True
+        if self._num_opened < 0:
+            return self.matcher.accept(token_id)
+        opens = token_id == self.opening_id
+        if self.is_begun and self.matcher.accept(token_id):
+            self._num_accepted += 1
+        elif not opens:
+            return False
+        if not opens:
+            self._num_opened = -1
+            return self._num_accepted > 0
+        self._num_opened += 1
+        if self._num_opened == len(self._start):
+            self.matcher.rollback(self._num_accepted)
+            self._num_opened = -1
+            self.is_waiting = True
+        return True
+
+    def _look_for_end(self, token_id: int) -> None:
+        self._tail.append(token_id)
+        del self._tail[: -len(self._end)]
+        if tuple(self._tail) == self._end:
+            self.is_waiting = False
+
+
+class MaskedRow:
+    """A sequence of a step that samples under a grammar."""
+
+    __slots__ = ("constraint", "index", "may_stop", "stop_ids")
+
+    def __init__(
+        self, index: int, constraint: Constraint, stop_ids: Sequence[int], may_stop: bool
+    ) -> None:
+        self.index = index
+        """Its place in the step."""
+        self.constraint = constraint
+        self.stop_ids = stop_ids
+        self.may_stop = may_stop
+        """Whether it has the tokens that it must have at least."""
+
+
+class MaskFiller:
+    """Fills the masks of steps. Holds no state but room."""
+
+    def __init__(self, logits_width: int) -> None:
+        self._words = logits_width // 32 + 1
+        self._end_word, end_bit = divmod(logits_width, 32)
+        self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
+
+    def fill(self, rows: Sequence[MaskedRow]) -> Masks:
+        """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones."""
+        masks = np.full((len(rows), self._words), -1, dtype=np.int32)
+        by_backend: dict[int, tuple[GrammarBackend, list[GrammarMatcher], list[int]]] = {}
+        for index, row in enumerate(rows):
+            constraint = row.constraint
+            if constraint.is_waiting:
+                continue
+            if not constraint.is_begun:
+                masks[index] = 0
+                continue
+            backend = constraint.backend
+            _, matchers, indices = by_backend.setdefault(id(backend), (backend, [], []))
+            matchers.append(constraint.matcher)
+            indices.append(index)
+        for backend, matchers, indices in by_backend.values():
+            backend.fill_bitmasks(matchers, masks, indices)
+        return masks
+
+    def settle_ends(self, rows: Sequence[MaskedRow], masks: Masks) -> list[tuple[MaskedRow, bool]]:
+        """Brings in what a grammar does not know: the ids that end the output, the least number
+        of tokens, the start of reasoning. Returns the rows for which nothing is left to sample,
+        with whether their output is complete."""
+        ends = masks[:, self._end_word] & self._end_bit
+        masks[:, self._end_word] &= ~self._end_bit
+        stuck: list[tuple[MaskedRow, bool]] = []
+        any_left = np.bitwise_or.reduce(masks, axis=1)
+        for index, row in enumerate(rows):
+            mask, constraint = masks[index], row.constraint
+            if constraint.is_waiting:
+                _clear(mask, row.stop_ids)
+                continue
+            opening = constraint.opening_id
+            if opening is not None:
+                _allow(mask, (opening,))
+            if ends[index] and row.stop_ids and (row.may_stop or not any_left[index]):
+                _allow(mask, row.stop_ids)
+            elif not any_left[index] and opening is None:
+                stuck.append((row, bool(ends[index])))
+                mask[:] = -1
+        return stuck
+
+
+def _allow(mask: Masks, ids: Sequence[int]) -> None:
+    words = mask.view(np.uint32)
+    for token_id in ids:
+        words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+
+
+def _clear(mask: Masks, ids: Sequence[int]) -> None:
+    words = mask.view(np.uint32)
+    for token_id in ids:
+        words[token_id >> 5] &= np.uint32(~(1 << (token_id & 31)) & 0xFFFFFFFF)

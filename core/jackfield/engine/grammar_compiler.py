@@ -1,0 +1,180 @@
+"""Grammars compiled off the step loop: a small pool of threads, a cache, a deadline."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from jackfield.contracts.grammar import (
+    COMPILE_SECONDS,
+    CompiledGrammar,
+    GrammarBackend,
+    GrammarSpec,
+    Vocabulary,
+)
+from jackfield.contracts.text import Tokenizer
+from jackfield.errors import JackfieldError, RequestError
+
+log = logging.getLogger(__name__)
+
+NUM_THREADS = 2
+QUEUE_SECONDS = 20.0
+"""How long a grammar may wait for a thread, the loading of the vocabulary included."""
+MAX_CACHE_BYTES = 256 << 20
+_PARAM = "structured_outputs"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyGrammar:
+    """A compiled grammar and the backend that fills its masks."""
+
+    compiled: CompiledGrammar
+    backend: GrammarBackend
+
+
+class Compilation:
+    """A grammar on its way. Several requests may wait for one."""
+
+    def __init__(self) -> None:
+        self.submitted = time.monotonic()
+        self.began: float | None = None
+        self.future: Future[ReadyGrammar] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether ``result`` can be asked for: compiled, failed, or too late."""
+        assert self.future is not None
+        return self.future.done() or self._is_late()
+
+    def result(self) -> ReadyGrammar:
+        """The grammar; ``RequestError`` where there is none."""
+        assert self.future is not None
+        if self.future.done():
+            return self.future.result()
+        if self.began is None:
+            raise RequestError(
+                "structured_outputs: too many grammars are being compiled; try again later", _PARAM
+            )
+        raise RequestError(
+            f"structured_outputs: the grammar takes longer than {COMPILE_SECONDS:g} s to compile; "
+            "make it smaller or nest it less",
+            _PARAM,
+        )
+
+    def _is_late(self) -> bool:
+        now = time.monotonic()
+        if self.began is not None:
+            return now - self.began > COMPILE_SECONDS
+        return now - self.submitted > QUEUE_SECONDS
+
+
+class GrammarCompiler:
+    """Every grammar of an engine.
+
+    ``vocabulary`` and ``make_backend`` (from a plugin's name) run in a thread of the pool when
+    the first grammar comes: an engine without structured output pays nothing.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Callable[[], Vocabulary],
+        make_backend: Callable[[str, Vocabulary], GrammarBackend],
+        default_backend: str,
+    ) -> None:
+        self._load_vocabulary = vocabulary
+        self._make_backend = make_backend
+        self._default = default_backend
+        self._loading = threading.Lock()
+        self._vocabulary: Vocabulary | None = None
+        self._backends: dict[str, GrammarBackend] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._cache: OrderedDict[GrammarSpec, Compilation] = OrderedDict()
+
+    def compile(self, spec: GrammarSpec) -> Compilation:
+        """Starts, or finds, the compilation of a grammar. Called from the step loop's thread."""
+        compilation = self._cache.get(spec)
+        if compilation is not None:
+            self._cache.move_to_end(spec)
+            return compilation
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="grammar")
+        compilation = Compilation()
+        compilation.future = self._pool.submit(self._compile, spec, compilation)
+        self._cache[spec] = compilation
+        self._evict()
+        return compilation
+
+    def forget(self, spec: GrammarSpec) -> None:
+        """Drops a grammar that failed, so that the next request tries again."""
+        self._cache.pop(spec, None)
+
+    def close(self) -> None:
+        """Lets go of the threads; one that compiles cannot be stopped."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
+        backend = self._backend(spec.backend or self._default)
+        compilation.began = time.monotonic()
+        try:
+            return ReadyGrammar(backend.compile(spec), backend)
+        except RequestError:
+            raise
+        except Exception as error:
+            log.debug("a grammar could not be compiled", exc_info=error)
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise RequestError(
+                f"structured_outputs: the grammar cannot be compiled: {lines[0][:300]}", _PARAM
+            ) from error
+
+    def _backend(self, name: str) -> GrammarBackend:
+        with self._loading:
+            backend = self._backends.get(name)
+            if backend is None:
+                try:
+                    if self._vocabulary is None:
+                        self._vocabulary = self._load_vocabulary()
+                    backend = self._make_backend(name, self._vocabulary)
+                except JackfieldError as error:
+                    raise RequestError(f"structured_outputs: {error}", _PARAM) from error
+                self._backends[name] = backend
+            return backend
+
+    def _evict(self) -> None:
+        """Drops the least recently used grammars beyond the cache's bytes; O(cached)."""
+        total = 0
+        for spec in reversed(list(self._cache)):
+            future = self._cache[spec].future
+            assert future is not None
+            if not future.done():
+                continue
+            if future.exception() is not None:
+                del self._cache[spec]
+                continue
+            total += future.result().compiled.num_bytes + len(spec.text)
+            if total > MAX_CACHE_BYTES:
+                del self._cache[spec]
+
+
+def read_vocabulary(tokenizer: Tokenizer, logits_width: int) -> Vocabulary:
+    """The vocabulary that grammars need; ``RequestError`` where tokens are no exact bytes."""
+    special = tokenizer.special_ids
+    count = min(tokenizer.vocab_size, logits_width)
+    tokens: list[bytes] = []
+    for token_id in range(count):
+        exact = b"" if token_id in special else tokenizer.token_bytes(token_id)
+        if exact is None:
+            raise RequestError(
+                "this model's tokenizer does not say which bytes its tokens stand for, so that "
+                "output cannot be held to a grammar",
+                _PARAM,
+            )
+        tokens.append(exact)
+    tokens += [b""] * (logits_width - count)
+    named = {tokenizer.token_text(i): i for i in special if i < logits_width}
+    return Vocabulary(tuple(tokens), named)
