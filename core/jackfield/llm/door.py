@@ -142,6 +142,11 @@ class AsyncLLM:
         return self.ready is not None and self._engine.is_serving
 
     @property
+    def engine_pid(self) -> int | None:
+        """Process id of the engine of now."""
+        return self._engine.pid
+
+    @property
     def num_restarts(self) -> int:
         """How often a dead engine was replaced."""
         return self._engine.num_restarts

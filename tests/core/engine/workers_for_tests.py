@@ -49,6 +49,13 @@ class HangingWorker(SimulatedWorker):
         return super().execute(batch)
 
 
+class PoisonedWorker(SimulatedWorker):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        if any(66 in row.token_ids[: row.num_prompt_tokens] for row in batch.admitted):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(batch)
+
+
 class ExitingWorker(SimulatedWorker):
     def start(self, plan: WorkerPlan) -> KVCapacity:
         sys.exit(7)

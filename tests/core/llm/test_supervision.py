@@ -1,0 +1,197 @@
+"""The engine may die; the door does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+from tests.core.engine.test_process import make_plan
+
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
+from jackfield.contracts.sampling import SamplingParams
+from jackfield.errors import EngineError, EngineStartError
+from jackfield.llm import AsyncLLM, RestartPolicy
+from jackfield.planning import ServingPlan
+from jackfield.registry import Registry
+from jackfield.testing.simulated_worker import continuation
+
+WORKERS = str(Path(__file__).parents[1] / "engine")
+POLICY = RestartPolicy(max_early_crashes=4)
+
+
+@pytest.fixture(autouse=True)
+def importable_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(WORKERS)
+
+
+def serving_plan(worker: str, **changes: object) -> ServingPlan:
+    return ServingPlan(
+        engine=make_plan(worker, **changes),
+        directory=Path("simulated"),
+        tokenizer_directory=Path("simulated"),
+        tokenizer_mode="none",
+        config={},
+        generation_defaults={},
+        eos_token_ids=(),
+        served_model_names=("simulated",),
+        max_logprobs=0,
+        chat_template=None,
+        chat_template_content_format="auto",
+        tool_parser=None,
+        reasoning_parser=None,
+    )
+
+
+@asynccontextmanager
+async def running(
+    worker: str, policy: RestartPolicy = POLICY, **changes: object
+) -> AsyncIterator[AsyncLLM]:
+    llm = AsyncLLM(serving_plan(worker, **changes), Registry(), policy)
+    await llm.start()
+    try:
+        yield llm
+    finally:
+        await llm.stop()
+
+
+def request(prompt: list[int], max_tokens: int, n: int = 1) -> GenerationRequest:
+    sampling = SamplingParams(max_tokens=max_tokens, ignore_eos=True, n=n)
+    return GenerationRequest(f"r{prompt}", tuple(prompt), sampling)
+
+
+def kill(llm: AsyncLLM, number: int = signal.SIGKILL) -> None:
+    assert llm.engine_pid is not None
+    os.kill(llm.engine_pid, number)
+
+
+def tokens(deltas: list[ChoiceDelta], index: int = 0) -> list[int]:
+    return [token for delta in deltas if delta.index == index for token in delta.token_ids]
+
+
+async def until_ready(llm: AsyncLLM) -> None:
+    async with asyncio.timeout(20):
+        while not llm.is_ready:
+            await asyncio.sleep(0.01)
+
+
+async def first_deltas(llm: AsyncLLM, wanted: GenerationRequest, seen: asyncio.Event) -> float:
+    """Streams until the engine dies; when it did."""
+    with pytest.raises(EngineError, match="died"):
+        async for _ in llm.stream(wanted):
+            seen.set()
+    return time.monotonic()
+
+
+async def test_a_killed_engine_is_replaced_and_what_has_not_streamed_runs_again() -> None:
+    # Two run at a time: the others wait. All of a request is run again, n choices with their seeds.
+    async with running("SlowWorker", max_num_seqs=2) as llm:
+        seen = asyncio.Event()
+        stream = asyncio.create_task(first_deltas(llm, request([1], 80), seen))
+        await seen.wait()
+        collected = [
+            asyncio.create_task(llm.collect(request([key], 6, n=key % 3 + 1)))
+            for key in range(2, 8)
+        ]
+        await asyncio.sleep(0.1)
+        pid, killed = llm.engine_pid, time.monotonic()
+        kill(llm)
+        assert await stream - killed < 2.0
+        assert not llm.is_ready
+        with pytest.raises(EngineError):
+            await llm.collect(request([9], 1))
+        for key, task in enumerate(collected, start=2):
+            for index in range(key % 3 + 1):
+                assert tokens(await task, index) == continuation([key], 6, 97)
+        assert llm.is_ready and llm.engine_pid != pid and llm.num_restarts == 1
+
+
+async def test_a_stream_that_waits_for_its_first_token_gets_all_of_them() -> None:
+    async with running("SlowWorker", max_num_seqs=1) as llm:
+        seen = asyncio.Event()
+        first = asyncio.create_task(first_deltas(llm, request([1], 80), seen))
+        await seen.wait()
+
+        async def waiting() -> list[ChoiceDelta]:
+            return [delta async for deltas in llm.stream(request([2], 5)) for delta in deltas]
+
+        second = asyncio.create_task(waiting())
+        await asyncio.sleep(0.1)
+        kill(llm)
+        await first
+        assert tokens(await second) == continuation([2], 5, 97)
+
+
+async def test_a_client_that_leaves_while_the_engine_is_replaced_is_forgotten() -> None:
+    async with running("SlowWorker", max_num_seqs=1) as llm:
+        gone = asyncio.create_task(llm.collect(request([1], 80)))
+        await asyncio.sleep(0.2)
+        kill(llm)
+        while llm.is_ready:
+            await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.wait({gone})
+        await until_ready(llm)
+        # The only row is free for another one.
+        assert tokens(await llm.collect(request([2], 5))) == continuation([2], 5, 97)
+
+
+async def test_a_frozen_engine_is_replaced() -> None:
+    async with running("SlowWorker", RestartPolicy(4, heartbeat_seconds=1.0)) as llm:
+        collected = asyncio.create_task(llm.collect(request([3], 40)))
+        await asyncio.sleep(0.2)
+        kill(llm, signal.SIGSTOP)
+        assert tokens(await collected) == continuation([3], 40, 97)
+        assert llm.num_restarts == 1
+
+
+async def test_many_kills_lose_nothing_that_waits() -> None:
+    async with running("SlowWorker", max_num_seqs=4) as llm:
+        for _ in range(3):
+            seen = asyncio.Event()
+            stream = asyncio.create_task(first_deltas(llm, request([1], 80), seen))
+            await seen.wait()
+            waiting = [asyncio.create_task(llm.collect(request([k], 5))) for k in range(20)]
+            await asyncio.sleep(0.05)
+            kill(llm)
+            await stream
+            for key, task in enumerate(waiting):
+                assert tokens(await task) == continuation([key], 5, 97)
+        assert llm.num_restarts == 3
+
+
+async def test_a_request_that_kills_every_engine_ends_and_the_others_are_served() -> None:
+    async with running("PoisonedWorker") as llm:
+        (poisoned,) = await llm.collect(request([66], 5))
+        assert poisoned.finish is not None and poisoned.finish.reason == "error"
+        assert "died 3 times" in (poisoned.finish.message or "")
+        await until_ready(llm)
+        assert tokens(await llm.collect(request([2], 5))) == continuation([2], 5, 97)
+        assert llm.num_restarts == 3
+
+
+async def test_engines_that_crash_early_end_the_service_with_their_own_words() -> None:
+    async with running("BrokenStepWorker", RestartPolicy(max_early_crashes=2)) as llm:
+        collected = asyncio.create_task(llm.collect(request([1], 5)))
+        error = await asyncio.wait_for(llm.wait_dead(), 20)
+        assert isinstance(error, EngineStartError)
+        assert str(error) == "the engine failed: ValueError: the device is lost"
+        collected.cancel()
+        await asyncio.wait({collected})
+
+
+async def test_without_restarts_the_first_death_is_the_end() -> None:
+    async with running("SlowWorker", RestartPolicy()) as llm:
+        stream = cast("AsyncIterator[list[ChoiceDelta]]", llm.stream(request([1], 80)))
+        async with aclosing(stream):  # type: ignore[type-var]
+            await anext(stream)
+            kill(llm)
+            error = await asyncio.wait_for(llm.wait_dead(), 2)
+            assert "SIGKILL" in str(error)
+            assert not isinstance(error, EngineStartError)
