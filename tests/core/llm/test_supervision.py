@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -188,8 +188,8 @@ async def test_engines_that_crash_early_end_the_service_with_their_own_words() -
 
 async def test_without_restarts_the_first_death_is_the_end() -> None:
     async with running("SlowWorker", RestartPolicy()) as llm:
-        stream = cast("AsyncIterator[list[ChoiceDelta]]", llm.stream(request([1], 80)))
-        async with aclosing(stream):  # type: ignore[type-var]
+        stream = cast("AsyncGenerator[list[ChoiceDelta]]", llm.stream(request([1], 80)))
+        async with aclosing(stream):
             await anext(stream)
             kill(llm)
             error = await asyncio.wait_for(llm.wait_dead(), 2)
