@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 import jackfield
 from jackfield.errors import JackfieldError, NotFoundError, RequestError
 from jackfield.hooks import Hooks
+from jackfield.registry import Registry
 from jackfield.server.asgi import ASGIApp, parse_json_object, read_body, route_path
 from jackfield.server.chat import Chat
 from jackfield.server.chat_request import ChatRequest
@@ -32,6 +33,10 @@ from jackfield.server.hooked import PluginMetrics
 from jackfield.server.json_bytes import dumps
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
+from jackfield.server.responses.lookup import add_lookup_routes
+from jackfield.server.responses.request import ResponsesRequest
+from jackfield.server.responses.route import Responses
+from jackfield.server.responses.stored import StoredResponses
 from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
 
 JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
@@ -39,6 +44,7 @@ JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
+    "/v1/responses": ResponsesRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
@@ -79,15 +85,18 @@ class AsgiRoute(APIRoute):
         self.app = application
 
 
-def build_app(frontend: Frontend, hooks: Hooks) -> ASGIApp:
+def build_app(frontend: Frontend, hooks: Hooks, registry: Registry | None = None) -> ASGIApp:
     """The application over ``frontend``. It can serve before the model is loaded: generation
     and health answer 503 until then."""
+    stored = StoredResponses(frontend.response_store)
     hot: dict[str, ASGIApp] = {
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
         "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
+        "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
     }
     api = _build_api(frontend, hot, hooks)
-    stack = build_middleware(frontend.options, hooks.middleware)
+    add_lookup_routes(api, stored)
+    stack = build_middleware(frontend.options, hooks.middleware, registry or Registry())
     app: ASGIApp = HotRoutes(api, hot)
     for middleware in reversed(stack):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)

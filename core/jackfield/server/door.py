@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.contracts.response_store import ResponseStore
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import NotFoundError, OverloadedError, RequestError
 from jackfield.server.errors import UnavailableError
@@ -60,9 +61,13 @@ class Door(Protocol):
 class Frontend:
     """The door with the server's own state: names, bounds, and whether it is going away."""
 
-    def __init__(self, llm: Door, options: ServerOptions) -> None:
+    def __init__(
+        self, llm: Door, options: ServerOptions, response_store: ResponseStore | None = None
+    ) -> None:
         self.llm = llm
         self.options = options
+        self.response_store = response_store
+        """None: responses are not kept."""
         self.model_names = llm.plan.served_model_names
         self.created = int(time.time())
         self.num_active = 0

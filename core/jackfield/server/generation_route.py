@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -24,7 +24,13 @@ from jackfield.server.asgi import (
 from jackfield.server.delivery import Answer, Frames, deliver_answer, deliver_stream
 from jackfield.server.door import Door, Frontend, new_id
 from jackfield.server.errors import as_request_error
-from jackfield.server.spellings import Spelling, respelled, settle_spellings
+from jackfield.server.spellings import (
+    REFUSED,
+    Refusal,
+    Spelling,
+    respelled,
+    settle_spellings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -50,22 +56,29 @@ class Prepared:
             await deliver_answer(llm, self.requests, self.reply, self.spelling, exchange)
 
 
+Prepare = Callable[[dict[str, Any], int, str | None], Awaitable[Prepared]]
+"""A request's JSON, its length in bytes and the client's ``X-Request-Id`` to what is to be done;
+raises ``RequestError`` for everything that can be known in front."""
+
+
 class Preparer(ABC):
     """Checks a request's JSON and says what to generate and how to answer; one for each route."""
 
     fields: ClassVar[frozenset[str]]
     """The names that the route's request model has."""
 
+    refused: ClassVar[Mapping[str, Refusal]] = REFUSED
+    """Known fields that the route cannot honour."""
+
     async def __call__(
         self, data: dict[str, Any], num_bytes: int, header_id: str | None
     ) -> Prepared:
-        """``num_bytes``: how long the body was. ``header_id``: the client's ``X-Request-Id``.
-        Raises ``RequestError`` for everything that can be known in front."""
+        """As ``Prepare`` has it."""
         return await off_loop(num_bytes, lambda: self.settled(data, header_id))
 
     def settled(self, data: dict[str, Any], header_id: str | None) -> Prepared:
         """``prepare`` with the fields' own names; errors come in the client's spelling."""
-        spelling = settle_spellings(data, self.fields)
+        spelling = settle_spellings(data, self.fields, refused=self.refused)
         try:
             return self.prepare(data, header_id, spelling)
         except RequestError as error:
@@ -92,7 +105,7 @@ def answer_id(kind: str, given: str | None, header_id: str | None) -> str:
 class GenerationRoute:
     """The ASGI endpoint of one generation route."""
 
-    def __init__(self, frontend: Frontend, prepare: Preparer) -> None:
+    def __init__(self, frontend: Frontend, prepare: Prepare) -> None:
         self._frontend = frontend
         self._prepare = prepare
 

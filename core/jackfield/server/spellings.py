@@ -65,11 +65,14 @@ REFUSED: Mapping[str, Refusal] = {
 
 
 def settle_spellings(
-    data: dict[str, Any], known: Collection[str], path: str = ""
+    data: dict[str, Any],
+    known: Collection[str],
+    path: str = "",
+    refused: Mapping[str, Refusal] = REFUSED,
 ) -> dict[str, str]:
     """Brings ``data`` to the ``known`` names, in place.
 
-    Aliases are renamed; fields of ``REFUSED`` go if their value asks for nothing. Returns
+    Aliases are renamed; ``refused`` fields go if their value asks for nothing. Returns
     name -> alias used, so that an error can name the client's own spelling. ``path`` is put
     before the names in errors. Raises ``RequestError`` for anything else.
     """
@@ -80,8 +83,8 @@ def settle_spellings(
         if inside is not None and inside in known:
             _rename(data, name, inside, value, path)
             used[inside] = name
-        elif name in REFUSED:
-            refusal = REFUSED[name]
+        elif name in refused:
+            refusal = refused[name]
             if value is not None and value not in refusal.neutral:
                 raise RequestError(
                     f"'{path}{name}' cannot be used: {refusal.reason}",

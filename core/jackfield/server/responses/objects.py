@@ -1,0 +1,163 @@
+"""The objects of the Responses API: items, parts, usage, and the response around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jackfield.contracts.messages import TokenLogprobs
+from jackfield.errors import RequestError
+from jackfield.server.door import new_id
+from jackfield.server.output_items import Item, OutputItems
+from jackfield.server.token_text import TokenText, chat_logprobs
+
+_PREFIXES = {"thinking": "rs_", "text": "msg_", "call": "fc_"}
+# The codes that OpenAI's ResponseError knows.
+_ERROR_CODES: Mapping[int, str] = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseShape:
+    """What one response says of its request, and how its tokens look."""
+
+    base: Mapping[str, Any]
+    """The response object's fields that do not change while it is generated."""
+    num_prompt_tokens: int
+    names: TokenText
+    num_top: int | None
+    """How many alternatives a token's logprobs have; None: no logprobs."""
+
+    def logprobs(self, entries: list[TokenLogprobs] | tuple[TokenLogprobs, ...]) -> Any:
+        """The ``logprobs`` of a piece of text; empty where they are not asked for."""
+        if self.num_top is None or not entries:
+            return []
+        return chat_logprobs(entries, self.names, self.num_top)["content"]
+
+
+@dataclass(slots=True)
+class ItemIds:
+    """The ids that items and calls have in the answer; given when first asked for."""
+
+    _items: dict[int, str] = field(default_factory=dict)
+    _calls: dict[int, str] = field(default_factory=dict)
+
+    def of(self, item: Item) -> str:
+        """``rs_``, ``msg_`` or ``fc_`` and what is never the same twice."""
+        if item.index not in self._items:
+            self._items[item.index] = new_id(_PREFIXES[item.kind])
+        return self._items[item.index]
+
+    def of_call(self, item: Item) -> str:
+        """What the output of the call will refer to."""
+        if item.index not in self._calls:
+            self._calls[item.index] = new_id("call_")
+        return self._calls[item.index]
+
+
+def content_part(item: Item, shape: ResponseShape) -> dict[str, Any]:
+    """The one part of a message or of thinking."""
+    if item.kind == "thinking":
+        return {"type": "reasoning_text", "text": item.text}
+    return {
+        "type": "output_text",
+        "text": item.text,
+        "annotations": [],
+        "logprobs": shape.logprobs(item.logprobs),
+    }
+
+
+def begun_item(item: Item, ids: ItemIds) -> dict[str, Any]:
+    """The item while it is generated: as yet without what it says."""
+    return _item(item, ids, "in_progress", [], "")
+
+
+def whole_item(item: Item, ids: ItemIds, shape: ResponseShape) -> dict[str, Any]:
+    """The item once it is closed."""
+    status = "completed" if item.is_whole else "incomplete"
+    parts = [] if item.kind == "call" else [content_part(item, shape)]
+    return _item(item, ids, status, parts, item.text)
+
+
+def _item(
+    item: Item, ids: ItemIds, status: str, parts: list[dict[str, Any]], arguments: str
+) -> dict[str, Any]:
+    own_id = ids.of(item)
+    if item.kind == "text":
+        return {
+            "id": own_id,
+            "type": "message",
+            "role": "assistant",
+            "status": status,
+            "content": parts,
+        }
+    if item.kind == "thinking":
+        return {
+            "id": own_id,
+            "type": "reasoning",
+            "status": status,
+            "summary": [],
+            "content": parts,
+            "encrypted_content": None,
+        }
+    return {
+        "id": own_id,
+        "type": "function_call",
+        "status": status,
+        "call_id": ids.of_call(item),
+        "name": item.name,
+        "arguments": arguments,
+    }
+
+
+def usage(items: OutputItems, num_prompt_tokens: int) -> dict[str, Any]:
+    """Token counts."""
+    return {
+        "input_tokens": num_prompt_tokens,
+        "input_tokens_details": {
+            "cached_tokens": items.num_cached_tokens,
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": items.num_output_tokens,
+        "output_tokens_details": {"reasoning_tokens": items.num_reasoning_tokens},
+        "total_tokens": num_prompt_tokens + items.num_output_tokens,
+    }
+
+
+def running_response(shape: ResponseShape) -> dict[str, Any]:
+    """The response while it is generated."""
+    return {
+        **shape.base,
+        "error": None,
+        "incomplete_details": None,
+        "status": "in_progress",
+        "completed_at": None,
+        "output": [],
+        "usage": None,
+    }
+
+
+def finished_response(items: OutputItems, ids: ItemIds, shape: ResponseShape) -> dict[str, Any]:
+    """The response with all its items."""
+    assert items.finish is not None, "the choice has finished"
+    is_cut = items.finish.reason == "length"
+    return {
+        **shape.base,
+        "error": None,
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "status": "incomplete" if is_cut else "completed",
+        "completed_at": None if is_cut else int(time.time()),
+        "output": [whole_item(item, ids, shape) for item in items.items],
+        "usage": usage(items, shape.num_prompt_tokens),
+    }
+
+
+def failed_response(error: RequestError, shape: ResponseShape) -> dict[str, Any]:
+    """The response that broke off."""
+    code = _ERROR_CODES.get(error.status, "server_error")
+    return {
+        **running_response(shape),
+        "status": "failed",
+        "error": {"code": code, "message": error.message},
+    }

@@ -1,0 +1,149 @@
+"""``POST /v1/responses``: what was said before, the request as a chat, and the answer's shape."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from jackfield.contracts.generation import GenerationRequest
+from jackfield.errors import RequestError
+from jackfield.server.chat_generation import ChatGeneration
+from jackfield.server.chat_request import ChatRequest
+from jackfield.server.door import Frontend
+from jackfield.server.generation_route import Prepared, Preparer, answer_id, off_loop
+from jackfield.server.output_items import EventView
+from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
+from jackfield.server.responses.objects import ResponseShape
+from jackfield.server.responses.request import REFUSED, ResponsesRequest
+from jackfield.server.responses.stored import History, StoredResponses
+from jackfield.server.responses.translation import (
+    SPELLING,
+    chat_fields,
+    conversation_of,
+    given_items,
+    places,
+    truncated,
+)
+from jackfield.server.spellings import Spelling, respelled, settle_spellings
+from jackfield.server.token_text import TokenText
+from jackfield.server.validation import validate
+
+Messages = Sequence[dict[str, Any]]
+
+_CHAT_FIELDS = frozenset(ChatRequest.model_fields)
+
+
+class Responses:
+    """Prepares requests for responses."""
+
+    def __init__(self, frontend: Frontend, stored: StoredResponses) -> None:
+        self.frontend = frontend
+        self.stored = stored
+        self.generation = ChatGeneration(frontend)
+
+    async def __call__(
+        self, data: dict[str, Any], num_bytes: int, header_id: str | None
+    ) -> Prepared:
+        """As ``Prepare`` has it; a conversation that goes on is fetched first."""
+        previous = data.get("previous_response_id")
+        history = History()
+        if isinstance(previous, str):
+            history = await self.stored.history(previous)
+        turn = Turn(self, history)
+        return await off_loop(num_bytes + history.num_bytes, partial(turn.settled, data, header_id))
+
+
+class Turn(Preparer):
+    """One request, with what was said before it."""
+
+    fields = frozenset(ResponsesRequest.model_fields)
+    refused = REFUSED
+
+    def __init__(self, route: Responses, history: History) -> None:
+        self._route = route
+        self._history = history
+
+    def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
+        """One prompt, one choice."""
+        request = validate(ResponsesRequest, data)
+        model = self._route.frontend.check_model(request.model)
+        conversation = conversation_of(request, self._history)
+        spelling = {**spelling, **SPELLING, **places(conversation)}
+        try:
+            chat = chat_fields(request, data)
+            settle_spellings(chat, _CHAT_FIELDS)
+            request_id = answer_id("resp_", request.request_id, header_id)
+            generate = partial(self._generate, chat, request_id)
+            if request.truncation == "auto":
+                generation = truncated(conversation.messages, generate)
+            else:
+                generation = generate(conversation.messages)
+        except RequestError as error:
+            raise respelled(error, spelling) from None
+        base = self._base(request, data, model, generation)
+        shape = self._shape(request, base, generation)
+        view = EventView(parse=generation.parse, single_call=request.parallel_tool_calls is False)
+        reply = ResponseFrames if request.stream else ResponseAnswer
+        return Prepared((generation,), reply(shape, view, self._keep(request, base)), spelling)
+
+    def _generate(
+        self, chat: Mapping[str, Any], request_id: str, messages: Messages
+    ) -> GenerationRequest:
+        data = {**chat, "messages": [dict(message) for message in messages]}
+        return self._route.generation(validate(ChatRequest, data), data, request_id)
+
+    def _keep(self, request: ResponsesRequest, base: Mapping[str, Any]) -> Keep:
+        async def keep(response: dict[str, Any]) -> None:
+            if base["store"]:
+                await self._route.stored.keep(response, given_items(request))
+
+        return keep
+
+    def _shape(
+        self, request: ResponsesRequest, base: Mapping[str, Any], generation: GenerationRequest
+    ) -> ResponseShape:
+        frontend = self._route.frontend
+        return ResponseShape(
+            base=base,
+            num_prompt_tokens=len(generation.prompt_token_ids),
+            names=TokenText(frontend.llm.tokenizer, frontend.options.return_tokens_as_token_ids),
+            num_top=generation.sampling.logprobs,
+        )
+
+    def _base(
+        self,
+        request: ResponsesRequest,
+        data: Mapping[str, Any],
+        model: str,
+        generation: GenerationRequest,
+    ) -> dict[str, Any]:
+        """What the response says of its request; settings that it leaves open as they are used."""
+        text, reasoning = request.text, request.reasoning
+        return {
+            "id": generation.request_id,
+            "object": "response",
+            "created_at": int(time.time()),
+            "background": False,
+            "instructions": request.instructions,
+            "max_output_tokens": request.max_output_tokens,
+            "max_tool_calls": request.max_tool_calls,
+            "metadata": request.metadata or {},
+            "model": model,
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
+            "previous_response_id": request.previous_response_id,
+            "prompt_cache_key": request.prompt_cache_key,
+            "reasoning": {"effort": reasoning.effort if reasoning else None, "summary": None},
+            "safety_identifier": request.safety_identifier,
+            "service_tier": "default",
+            "store": request.store is not False and self._route.stored.keeps,
+            "temperature": generation.sampling.temperature,
+            "text": {"format": (text.format if text else None) or {"type": "text"}},
+            "tool_choice": request.tool_choice or "auto",
+            "tools": [tool.model_dump() for tool in request.tools or ()],
+            "top_logprobs": request.top_logprobs or 0,
+            "top_p": generation.sampling.top_p,
+            "truncation": request.truncation or "disabled",
+            "user": request.user,
+        }

@@ -1,0 +1,147 @@
+"""A request of the Responses API in the words of a chat request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from jackfield.errors import RequestError
+from jackfield.server.responses.conversation import Conversation
+from jackfield.server.responses.request import ResponsesRequest
+from jackfield.server.responses.stored import History
+
+T = TypeVar("T")
+
+SPELLING: Mapping[str, str] = {
+    "max_tokens": "max_output_tokens",
+    "messages": "input",
+    "reasoning_effort": "reasoning.effort",
+    "response_format.json_schema": "text.format",
+    "response_format": "text.format",
+    "logprobs": "top_logprobs",
+    "verbosity": "text.verbosity",
+}
+"""Chat's name -> the name here."""
+
+
+def given_items(request: ResponsesRequest) -> Sequence[Mapping[str, Any]]:
+    """The request's own input as items."""
+    if isinstance(request.input, str):
+        return [{"type": "message", "role": "user", "content": request.input}]
+    return request.input
+
+
+def conversation_of(request: ResponsesRequest, history: History) -> Conversation:
+    """Instructions, what was said before, and the input."""
+    conversation = Conversation()
+    if request.instructions is not None:
+        conversation.add_text("system", request.instructions, "instructions")
+    conversation.add_items(history.items, "previous_response_id")
+    conversation.add_items(given_items(request), "input")
+    return conversation
+
+
+def chat_fields(request: ResponsesRequest, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything of a chat request but its messages; ``data`` is what ``request`` was made of."""
+    chat: dict[str, Any] = {
+        name: data[name] for name in request.passed if data.get(name) is not None
+    }
+    if request.max_output_tokens is not None:
+        chat["max_tokens"] = request.max_output_tokens
+    if request.reasoning is not None and request.reasoning.effort is not None:
+        chat["reasoning_effort"] = request.reasoning.effort
+    if request.text is not None:
+        if request.text.format is not None:
+            chat["response_format"] = _response_format(request.text.format)
+        if request.text.verbosity is not None:
+            chat["verbosity"] = request.text.verbosity
+    if request.wants_logprobs:
+        chat |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
+    if request.tools:
+        chat["tools"] = [
+            {
+                "type": "function",
+                "function": {name: value for name, value in tool.items() if name != "type"},
+            }
+            for tool in data["tools"]
+        ]
+    if request.tool_choice is not None:
+        _choose_tools(chat, request.tool_choice)
+    return chat
+
+
+def _response_format(given: Mapping[str, Any]) -> dict[str, Any]:
+    if given.get("type") != "json_schema":
+        return dict(given)
+    inner = {name: value for name, value in given.items() if name != "type"}
+    return {"type": "json_schema", "json_schema": inner}
+
+
+def _choose_tools(chat: dict[str, Any], choice: str | Mapping[str, Any]) -> None:
+    if isinstance(choice, str):
+        chat["tool_choice"] = choice
+        return
+    kind = choice.get("type")
+    if kind == "function":
+        chat["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
+    elif kind == "allowed_tools":
+        _allow_tools(chat, choice)
+    else:
+        raise RequestError(
+            f"'tool_choice.type': {str(kind)[:32]!r} cannot be chosen; only functions can be "
+            "called",
+            param="tool_choice.type",
+            code="unsupported_parameter",
+        )
+
+
+def _allow_tools(chat: dict[str, Any], choice: Mapping[str, Any]) -> None:
+    """Only the allowed tools are shown to the model."""
+    allowed = choice.get("tools")
+    names = [tool.get("name") for tool in allowed if isinstance(tool, dict)] if allowed else []
+    tools = [tool for tool in chat.get("tools", ()) if tool["function"].get("name") in names]
+    if not tools or choice.get("mode") not in ("auto", "required"):
+        raise RequestError(
+            "'tool_choice' must have a 'mode' of auto or required and 'tools' that are among the "
+            "request's own",
+            param="tool_choice",
+        )
+    chat |= {"tools": tools, "tool_choice": choice["mode"]}
+
+
+def places(conversation: Conversation) -> dict[str, str]:
+    """What each message is called in the request, for errors."""
+    return {f"messages[{index}]": place for index, place in enumerate(conversation.places)}
+
+
+def truncated(
+    messages: Sequence[dict[str, Any]], attempt: Callable[[Sequence[dict[str, Any]]], T]
+) -> T:
+    """``attempt`` with as many of the latest messages as the context holds.
+
+    Instructions at the beginning stay; a conversation is cut where the user speaks. Logarithmic
+    in the number of turns.
+    """
+    first = next((i for i, message in enumerate(messages) if message["role"] != "system"), 0)
+    cuts = [i for i in range(first + 1, len(messages)) if messages[i]["role"] == "user"]
+
+    def tried(cut: int) -> T | RequestError:
+        try:
+            return attempt([*messages[:first], *messages[cut:]])
+        except RequestError as error:
+            if error.code != "context_length_exceeded":
+                raise
+            return error
+
+    best = tried(first)
+    low, high = 0, len(cuts) if isinstance(best, RequestError) else 0
+    while low < high:
+        middle = (low + high) // 2
+        result = tried(cuts[middle])
+        if isinstance(result, RequestError):
+            low = middle + 1
+        else:
+            best, high = result, middle
+    if isinstance(best, RequestError):
+        raise best
+    return best
