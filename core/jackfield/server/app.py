@@ -23,6 +23,7 @@ from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.completions import Completions
 from jackfield.server.door import Frontend
 from jackfield.server.errors import (
+    MESSAGES_PATH,
     MethodNotAllowedError,
     as_request_error,
     error_body,
@@ -31,6 +32,8 @@ from jackfield.server.errors import (
 from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.hooked import PluginMetrics
 from jackfield.server.json_bytes import dumps
+from jackfield.server.messages.request import CountTokensRequest, MessagesRequest
+from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
 from jackfield.server.responses.lookup import add_lookup_routes
@@ -45,6 +48,8 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
+    "/v1/messages/count_tokens": CountTokensRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
@@ -93,6 +98,7 @@ def build_app(frontend: Frontend, hooks: Hooks, registry: Registry | None = None
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
         "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
         "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
+        MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
     }
     api = _build_api(frontend, hot, hooks)
     add_lookup_routes(api, stored)
@@ -116,7 +122,8 @@ def _build_api(frontend: Frontend, hot: Mapping[str, ASGIApp], hooks: Hooks) -> 
     frontend.llm.observe(metrics)
     plugin_metrics = PluginMetrics(hooks)
     for path, route in hot.items():
-        api.router.routes.append(AsgiRoute(path, route, f"POST {path} as OpenAI has it"))
+        whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
+        api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
     _add_text_routes(api, frontend)
     _add_service_routes(api, frontend, lambda: metrics.text() + plugin_metrics.text())
@@ -153,6 +160,7 @@ def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:
 
 def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
     tokenization = Tokenization(frontend)
+    messages = Messages(frontend)
     options = frontend.options
 
     async def answer(request: Request, handler: JsonHandler) -> Response:
@@ -162,6 +170,10 @@ def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
     @app.post("/tokenize", summary="Text or chat to token ids")
     async def tokenize(request: Request) -> Response:
         return await answer(request, tokenization.tokenize)
+
+    @app.post(f"{MESSAGES_PATH}/count_tokens", summary="How long the prompt of a message is")
+    async def count_tokens(request: Request) -> Response:
+        return await answer(request, messages.count_tokens)
 
     @app.post("/detokenize", summary="Token ids to text")
     async def detokenize(request: Request) -> Response:

@@ -94,7 +94,7 @@ def anthropic_error(error: RequestError) -> dict[str, object]:
     return {"type": "error", "error": {"type": kind, "message": error.message}}
 
 
-def error_body(error: RequestError, path: str) -> bytes:
+def error_body(error: RequestError, path: str = "") -> bytes:
     """The JSON of an error on a path: clients of each format get their own shape."""
     if path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/"):
         return dumps(anthropic_error(error))

@@ -8,12 +8,15 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from jackfield.errors import RequestError
 
-MAX_STOPS = 16
-MAX_STOP_CHARACTERS = 256
-MAX_LOGIT_BIAS = 1024
+# How far the options that bound these may be raised; see ``request_limits``.
+MAX_STOPS = 1024
+MAX_STOP_CHARACTERS = 65536
+MAX_LOGIT_BIAS = 1 << 20
+
 MAX_WORDS = 1024
 
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_CHARACTERS)]
+Stops = StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)]
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -47,7 +50,6 @@ class SamplingFields(StrictModel):
     frequency_penalty: float | None = None
     seed: int | None = None
     min_tokens: int | None = None
-    stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
     bad_words: Annotated[list[ShortText], Field(max_length=MAX_WORDS)] | None = None
     allowed_token_ids: list[TokenId] | None = None
@@ -101,6 +103,7 @@ class RequestFields(SamplingFields):
     stream_options: StreamOptions | None = None
 
     n: int | None = None
+    stop: Stops | None = None
     max_tokens: int | None = None
     prompt_logprobs: int | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None

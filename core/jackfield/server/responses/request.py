@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from jackfield.errors import RequestError
 from jackfield.server.chat_request import MAX_TOOLS, ShortName, ToolName
-from jackfield.server.request_fields import SamplingFields, StrictModel
+from jackfield.server.request_fields import SamplingFields, Stops, StrictModel
 from jackfield.server.spellings import REFUSED as REFUSED_BY_CHAT
 from jackfield.server.spellings import Refusal
 
@@ -79,6 +79,7 @@ class ResponsesRequest(SamplingFields):
         *SamplingFields.model_fields,
         "chat_template_kwargs",
         "parallel_tool_calls",
+        "stop",
         "thinking_token_budget",
     )
     """Fields that chat has under the same name."""
@@ -112,6 +113,7 @@ class ResponsesRequest(SamplingFields):
         ]
         | None
     ) = None
+    stop: Stops | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     thinking_token_budget: int | None = None
 

@@ -1,0 +1,93 @@
+"""The bodies of ``POST /v1/messages`` and ``POST /v1/messages/count_tokens``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from jackfield.server.chat_request import MAX_TOOLS, ToolName
+from jackfield.server.request_fields import MAX_STOPS, SamplingFields, StopString, StrictModel
+from jackfield.server.spellings import REFUSED as REFUSED_BY_CHAT
+from jackfield.server.spellings import Refusal
+
+REFUSED: Mapping[str, Refusal] = {
+    **REFUSED_BY_CHAT,
+    "container": Refusal("code is not run by this server"),
+    "context_management": Refusal("the context is not edited here"),
+    "diagnostics": Refusal("cache diagnostics are not offered by this server"),
+    "mcp_servers": Refusal("MCP servers are not called by this server"),
+    "speed": Refusal("there is one speed", ("standard",)),
+}
+"""Fields of Anthropic's request that this server cannot honour."""
+
+
+class MessageTool(StrictModel):
+    """A tool of the client. Anthropic's own ones have another ``type``, and are refused."""
+
+    type: Literal["custom"] | None = None
+    name: ToolName
+    description: str | None = None
+    input_schema: dict[str, Any]
+    strict: bool | None = None
+    cache_control: dict[str, Any] | None = None
+    input_examples: list[dict[str, Any]] | None = None
+    eager_input_streaming: bool | None = None
+    defer_loading: Literal[False] | None = None
+    allowed_callers: list[Literal["direct"]] | None = None
+
+
+class ToolChoice(StrictModel):
+    """Whether and what the model must call."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: ToolName | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(StrictModel):
+    """Whether the model thinks before it answers, and how much."""
+
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
+
+
+class OutputConfig(StrictModel):
+    """How hard the model tries, and what its text looks like."""
+
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: dict[str, Any] | None = None
+
+
+class CountTokensRequest(SamplingFields):
+    """A conversation as the model would see it; sampling parameters change nothing."""
+
+    passed: ClassVar[tuple[str, ...]] = (*SamplingFields.model_fields, "chat_template_kwargs")
+    """Fields that chat has under the same name."""
+
+    model: str | None = None
+    # Checked by ``conversation.py``, block by block.
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=16384)]
+    system: str | list[dict[str, Any]] | None = None
+    tools: Annotated[list[MessageTool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    # Accepted: caching is automatic here, and the rest is bookkeeping.
+    cache_control: dict[str, Any] | None = None
+    inference_geo: str | None = None
+    user_profile_id: str | None = None
+    workspace_id: str | None = None
+
+
+class MessagesRequest(CountTokensRequest):
+    """Anthropic's request, with the sampling parameters that chat has."""
+
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)]
+    stop_sequences: Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
+    stream: bool | None = None
+    metadata: dict[str, Any] | None = None
