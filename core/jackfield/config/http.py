@@ -30,7 +30,9 @@ class HttpOptions(OptionGroup):
         0, ge=0, le=2, description="client certificates: 0 none, 1 optional, 2 required"
     )
     middleware: StringList = Field(
-        (), description="ASGI middleware, module.Class or module:function, outermost first"
+        (),
+        description="middleware plugin by name, or any ASGI middleware as module.Class or "
+        "module:function, outermost first; may be repeated",
     )
     disable_fastapi_docs: bool = Field(False, description="no /docs and no /openapi.json")
     enable_reset_prefix_cache: bool = Field(
@@ -83,6 +85,17 @@ class ApiOptions(OptionGroup):
     body_timeout_seconds: float = Field(
         60.0, gt=0, description="time a client has to send the body of a request"
     )
+    read_timeout_seconds: float = Field(
+        60.0, gt=0, description="time a client may leave a full buffer of its answer unread"
+    )
+    max_stop_strings: HumanInt = Field(16, ge=0, le=1024, description="stop strings of a request")
+    max_stop_characters: HumanInt = Field(
+        256, ge=1, le=65536, description="characters of one stop string"
+    )
+    max_logit_bias: HumanInt = Field(
+        1024, ge=0, le=1 << 20, description="logit_bias entries of a request"
+    )
+    max_tools: HumanInt = Field(128, ge=0, le=16384, description="tools of a request")
 
 
 class LogOptions(OptionGroup):

@@ -337,9 +337,17 @@ class AsyncLLM:
                 del self._runs[key]
                 if not finish:
                     stopped.append(key)
-            run.push(delta, delta.finish)
+            if not run.push(delta, delta.finish):
+                self._cut(run)
         if stopped:
             self._engine.send(AbortRequests(stopped))
+
+    def _cut(self, run: Run) -> None:
+        """Ends a stream that nobody reads; what has been said is still there to be read."""
+        alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
+        if alive:
+            self._engine.send(AbortRequests(alive))
+            run.fail(RequestError("the stream was not read in time and was cut"))
 
     def _note_first(self, step: StepTokens, keys: list[int]) -> None:
         """Prefix-cache hits and scheduling times, which come with a request's first token."""

@@ -10,6 +10,9 @@ from jackfield.contracts.generation import RequestRecord as RequestRecord
 from jackfield.contracts.messages import AddRequest
 from jackfield.text.output import ChoiceOutput
 
+MAX_PENDING = 4096
+"""Deltas of a choice that may wait for a consumer that streams; about 1 MiB of plain ones."""
+
 
 class Run:
     """The state of one request between the engine's steps and the consumer of its stream.
@@ -78,14 +81,15 @@ class Run:
         self.reason = "abort"
         self._pending: list[ChoiceDelta] = []
 
-    def push(self, delta: ChoiceDelta, finished: Finish | None) -> None:
-        """Keeps a delta for the consumer and wakes it."""
+    def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
+        """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
         self._pending.append(delta)
         if finished is not None:
             self.num_open -= 1
             self.reason = finished.reason
         if not self.wake_at_end or self.num_open == 0:
             self._wake()
+        return self.wake_at_end or len(self._pending) < MAX_PENDING * len(self.keys)
 
     def fail(self, failure: Exception) -> None:
         """The engine is gone: the consumer gets ``failure`` after what is pending."""

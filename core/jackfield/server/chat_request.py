@@ -11,7 +11,8 @@ from jackfield.errors import RequestError
 from jackfield.server.request_fields import RequestFields, StrictModel
 from jackfield.server.spellings import settle_spellings
 
-MAX_TOOLS = 128
+# How far --max-tools may be raised.
+MAX_TOOLS = 16384
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 ShortName = Annotated[str, StringConstraints(max_length=64)]

@@ -24,6 +24,7 @@ from jackfield.server.asgi import (
 from jackfield.server.delivery import Answer, Frames, deliver_answer, deliver_stream
 from jackfield.server.door import Door, Frontend, new_id
 from jackfield.server.errors import as_request_error
+from jackfield.server.request_limits import check_limits
 from jackfield.server.spellings import (
     REFUSED,
     Refusal,
@@ -134,6 +135,7 @@ class GenerationRoute:
         self._frontend.admit()
         body = await read_body(receive, self._frontend.options.max_body_bytes)
         data = parse_json_object(body)
+        check_limits(data, self._frontend.options)
         return await self._prepare(data, len(body), header_value(scope, b"x-request-id"))
 
 

@@ -1,4 +1,4 @@
-"""uvicorn's h11 protocol with deadlines: a client must send its headers, then its body, in time."""
+"""uvicorn's h11 protocol with deadlines: a client must send, and read, in time."""
 
 from __future__ import annotations
 
@@ -8,37 +8,76 @@ from typing import Any, ClassVar
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from jackfield.errors import RequestError
+from jackfield.server.errors import error_object
+from jackfield.server.json_bytes import dumps
+
+LINGER_SECONDS = 1.0
+"""How long a connection stays open behind an answer to what was no HTTP."""
+
 
 class DeadlineProtocol(H11Protocol):
-    """Closes a connection on which a request does not arrive in time.
+    """Closes a connection on which a request does not arrive, or an answer is not read, in time.
 
     The time for the headers runs from the connection, or from the first byte after the last
     request; idle connections between two requests are uvicorn's keep-alive business. The rest
     of a body that was answered early (413) is read and dropped until the deadline: closing at
-    once would take the answer away from a client that still sends.
+    once would take the answer away from a client that still sends. The time to read runs from
+    when the client leaves more than uvicorn's 64 KiB unread until most of that is read.
     """
 
     header_seconds: ClassVar[float] = 30.0
     body_seconds: ClassVar[float] = 60.0
+    read_seconds: ClassVar[float] = 60.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_state: object = None
+        self._read_deadline: asyncio.TimerHandle | None = None
+        self._is_dropping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_request(h11.IDLE)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_dropping:
+            return
         super().data_received(data)
         state = self.conn.their_state
-        if state is not self._deadline_state:
+        if state is not self._deadline_state and not self._is_dropping:
             self._await_request(state)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel_deadline()
+        self._cancel_read_deadline()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._read_deadline = self.loop.call_later(self.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._cancel_read_deadline()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP gets an error in the API's shape, too."""
+        error = RequestError("This is not a valid HTTP request", code="invalid_http")
+        body = dumps(error_object(error))
+        head = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+        ]
+        response = h11.Response(status_code=400, headers=head, reason=b"Bad Request")
+        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        # Closed at once while more is coming, the connection would take the answer with it.
+        self._is_dropping = True
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _await_request(self, state: object) -> None:
         self._cancel_deadline()
@@ -57,13 +96,24 @@ class DeadlineProtocol(H11Protocol):
             self._deadline = None
         self._deadline_state = None
 
+    def _cancel_read_deadline(self) -> None:
+        if self._read_deadline is not None:
+            self._read_deadline.cancel()
+            self._read_deadline = None
+
     def _close(self) -> None:
         self._deadline = None
         if not self.transport.is_closing():
             self.transport.close()
 
 
-def deadline_protocol(header_seconds: float, body_seconds: float) -> type[DeadlineProtocol]:
+def deadline_protocol(
+    header_seconds: float, body_seconds: float, read_seconds: float
+) -> type[DeadlineProtocol]:
     """The protocol class with these deadlines, as uvicorn wants it: a class, not an object."""
-    times = {"header_seconds": header_seconds, "body_seconds": body_seconds}
+    times = {
+        "header_seconds": header_seconds,
+        "body_seconds": body_seconds,
+        "read_seconds": read_seconds,
+    }
     return type("ConfiguredProtocol", (DeadlineProtocol,), times)

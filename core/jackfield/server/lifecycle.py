@@ -174,7 +174,11 @@ def uvicorn_config(app: ASGIApp, options: ServerOptions) -> uvicorn.Config:
         }
     config = uvicorn.Config(
         application,
-        http=deadline_protocol(options.header_timeout_seconds, options.body_timeout_seconds),
+        http=deadline_protocol(
+            options.header_timeout_seconds,
+            options.body_timeout_seconds,
+            options.read_timeout_seconds,
+        ),
         ws="none",
         loop="none",
         lifespan="off",

@@ -45,8 +45,13 @@ class ServerOptions:
     max_headers: int = 100
     header_timeout_seconds: float = 30.0
     body_timeout_seconds: float = 60.0
+    read_timeout_seconds: float = 60.0
     max_choices: int = 128
     """The most choices of one request: n times the number of prompts."""
+    max_stop_strings: int = 16
+    max_stop_characters: int = 256
+    max_logit_bias: int = 1024
+    max_tools: int = 128
     max_waiting_requests: int = 4096
     shutdown_timeout_seconds: float = 30.0
     explain_startup: bool = False
@@ -93,7 +98,12 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         max_headers=settings.max_headers,
         header_timeout_seconds=settings.header_timeout_seconds,
         body_timeout_seconds=settings.body_timeout_seconds,
+        read_timeout_seconds=settings.read_timeout_seconds,
         max_choices=settings.max_choices,
+        max_stop_strings=settings.max_stop_strings,
+        max_stop_characters=settings.max_stop_characters,
+        max_logit_bias=settings.max_logit_bias,
+        max_tools=settings.max_tools,
         max_waiting_requests=settings.max_waiting_requests,
         shutdown_timeout_seconds=settings.shutdown_timeout,
         explain_startup=settings.explain_startup,

@@ -15,6 +15,7 @@ from jackfield.server.request_fields import StrictModel
 from jackfield.server.spellings import settle_spellings
 from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
+from jackfield.text.prompt import CHARACTERS_PER_TOKEN
 
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=1 << 20)]
 
@@ -88,6 +89,9 @@ class Tokenization:
         tokenizer = self._frontend.require_tokenizer()
         special = request.add_special_tokens
         if request.prompt is not None:
+            most = CHARACTERS_PER_TOKEN * self._frontend.llm.max_model_len
+            if len(request.prompt) > most:
+                raise RequestError(f"'prompt' is longer than {most} characters", param="prompt")
             return tokenizer.encode(
                 request.prompt, add_special_tokens=True if special is None else special
             )

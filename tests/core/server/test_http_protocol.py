@@ -1,0 +1,102 @@
+"""What comes over a connection that is no ordinary request, and clients that are too slow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import pytest
+from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.http_server import serving, until
+
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
+
+GET = b"GET /health HTTP/1.1\r\nhost: a\r\n"
+
+
+async def exchange(url: str, sent: bytes) -> bytes:
+    """Everything the server says until it closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    writer.write(sent)
+    await writer.drain()
+    writer.write_eof()
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        GET + b"bad header\r\n\r\n",
+        GET + b"content-length: 5\r\ncontent-length: 6\r\n\r\n",
+        GET + b"content-length: -1\r\n\r\n",
+        GET + b"transfer-encoding: gzip, chunked\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        GET + b"x: " + b"y" * 300_000,
+    ],
+)
+async def test_what_is_no_http_is_400_in_the_shape_of_the_api(sent: bytes) -> None:
+    async with serving(FakeLLM()) as url:
+        head, _, body = (await exchange(url, sent)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400")
+        assert b"application/json" in head
+        assert json.loads(body)["error"]["code"] == "invalid_http"
+        alive = await exchange(url, GET + b"connection: close\r\n\r\n")
+        assert alive.startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("head", "fits"),
+    [
+        (b"x: " + b"y" * 1500 + b"\r\n", True),
+        (b"x: " + b"y" * 2100 + b"\r\n", False),
+        (b"".join(b"x%d: y\r\n" % i for i in range(18)), True),
+        (b"".join(b"x%d: y\r\n" % i for i in range(20)), False),
+    ],
+)
+async def test_a_head_is_bounded_also_where_it_comes_at_once(head: bytes, fits: bool) -> None:
+    async with serving(FakeLLM(), max_header_bytes=2048, max_headers=20) as url:
+        answer = await exchange(url, GET + head + b"connection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200" if fits else b"HTTP/1.1 400")
+
+
+async def flood(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+    while True:
+        await asyncio.sleep(0)
+        yield [ChoiceDelta(index=0, text="a" * 10_000, token_ids=(97,))]
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_its_request_ends() -> None:
+    llm = FakeLLM(flood)
+    async with serving(llm, read_timeout_seconds=0.2) as url:
+        port = urlsplit(url).port
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            body = b'{"prompt":"a","stream":true}'
+            head = b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+            client.sendall(head % len(body) + body)
+            await until(lambda: llm.active)
+            await until(lambda: llm.closed)
+        assert llm.active == 0
+
+
+async def test_a_client_that_reads_slowly_is_not_cut_off() -> None:
+    llm = FakeLLM(flood)
+    async with serving(llm, read_timeout_seconds=1.0) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        body = b'{"prompt":"a","stream":true}'
+        head = b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        for _ in range(20):
+            assert await reader.read(1 << 20)
+            await asyncio.sleep(0.1)
+        assert llm.active == 1
+        writer.close()
+        await until(lambda: not llm.active)
