@@ -86,13 +86,22 @@ def sample(
         threshold = _threshold(values, sampling, temperature)
         ids, peaks = _draw_short(values, candidates, threshold, temperature, uniform)
     else:
-        rows = len(logits) if logits.is_cuda else max(1, _LOGITS_AT_ONCE // logits.shape[1])
+        if logits.is_cuda:
+            ids, peaks = _sample_on_gpu(logits, sampling, temperature, uniform, mode)
+            return _chosen(ids, peaks, logits, sampling, mode)
+        rows = max(1, _LOGITS_AT_ONCE // logits.shape[1])
         parts = zip(
             *(torch.split(each, rows) for each in (logits, sampling.record, temperature, uniform)),
             strict=True,
         )
         drawn = [_sample_whole(x.float(), RowSampling(r), t, u, mode) for x, r, t, u in parts]
         ids, peaks = (torch.cat(each) for each in zip(*drawn, strict=True))
+    return _chosen(ids, peaks, logits, sampling, mode)
+
+
+def _chosen(
+    ids: Tensor, peaks: Tensor, logits: Tensor, sampling: RowSampling, mode: SamplingMode
+) -> tuple[Tensor, Tensor]:
     if mode.some_greedy:
         ids = torch.where(sampling.temperature.squeeze(1) > 0, ids, most_likely(logits))
     return ids, torch.isfinite(peaks)
@@ -152,17 +161,26 @@ def _invert(cumulative: Tensor, target: Tensor) -> Tensor:
     return place.clamp_max(cumulative.shape[1] - 1)
 
 
+def _sample_on_gpu(
+    logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor, mode: SamplingMode
+) -> tuple[Tensor, Tensor]:
+    """A draw where some row may keep any token, by kernels; logits [N, V] of any float type."""
+    from jackfield.compute.kernels import sampling as kernels  # Triton: GPUs only
+
+    threshold = torch.full_like(temperature, -torch.inf)
+    if mode.way is Way.NUCLEUS or mode.shortlist:
+        threshold = kernels.cut(logits, temperature, sampling.top_k, sampling.top_p)
+    reach = sampling.min_p.log() * temperature
+    return kernels.draw(logits, temperature, threshold, reach, uniform)
+
+
 def _sample_whole(
     logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor, mode: SamplingMode
 ) -> tuple[Tensor, Tensor]:
-    """A draw where some row may keep any token; float32 logits [N, V]."""
-    if mode.way is Way.NUCLEUS and not logits.is_cuda:
-        return _sample_nucleus_on_host(logits, sampling, temperature, uniform)
+    """The same on the CPU; float32 logits [N, V]."""
     if mode.way is Way.NUCLEUS:
-        # An exact search without a sort needs some 31 passes over the logits when it is written
-        # in torch operations; a sort costs less than that on a GPU.
-        threshold = _threshold(logits.sort(-1, descending=True).values, sampling, temperature)
-    elif mode.shortlist:
+        return _sample_nucleus_on_host(logits, sampling, temperature, uniform)
+    if mode.shortlist:
         threshold = _threshold(shortlist(logits, mode.shortlist)[0], sampling, temperature)
     else:
         threshold = logits.amax(-1, keepdim=True) + sampling.min_p.log() * temperature

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from types import ModuleType
 from typing import ClassVar
 
 import torch
+import triton
 from torch import Tensor
 
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
@@ -29,6 +31,7 @@ class TritonAttention:
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._block_size = block_size
         self._workspace = DecodeWorkspace(device)
+        self._hopper = _hopper_kernels() if device.type == "cuda" else None
 
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
         """[N, K, block_size, D]: one head's tokens of a block are contiguous."""
@@ -128,6 +131,23 @@ class TritonAttention:
         batch: AttentionBatch,
         out: Tensor,
     ) -> None:
+        hopper = self._hopper
+        if hopper and hopper.supports(q, kv.key, spec.sliding_window, spec.soft_cap):
+            hopper.hopper_attention(
+                q,
+                kv.key,
+                kv.value,
+                batch.rows,
+                batch.query_starts,
+                batch.seq_lens,
+                batch.block_table,
+                out,
+                first_seq=batch.num_decodes,
+                num_seqs=batch.num_seqs,
+                num_tokens=batch.num_tokens - batch.num_decodes,
+                scale=spec.scale,
+            )
+            return
         prefill_attention(
             q,
             _packed(k) if batch.fresh else kv.key,
@@ -147,6 +167,15 @@ class TritonAttention:
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )
+
+
+def _hopper_kernels() -> ModuleType | None:
+    """The module written in Gluon, an experimental language: of one version of Triton's."""
+    if not triton.__version__.startswith("3.6."):
+        return None
+    from jackfield.compute.kernels import hopper_attention
+
+    return hopper_attention
 
 
 def _packed(x: Tensor) -> Tensor:

@@ -7,6 +7,18 @@ from torch import Tensor
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 
+@triton.jit
+def finite(x):
+    """x, infinities and NaN as the largest number instead.
+
+    Kernels multiply what a page holds behind a sequence by zero, which only a number survives;
+    whoever computed the infinity still gets numbers too large to go on with.
+    """
+    LARGEST: tl.constexpr = 65504.0 if x.dtype == tl.float16 else 3.3895313892515355e38
+    wide = x.to(tl.float32)
+    return tl.where((wide >= -LARGEST) & (wide <= LARGEST), wide, LARGEST).to(x.dtype)
+
+
 @quick
 @triton.jit(do_not_specialize_on_alignment=["slots"])
 def _kv_write_kernel(
@@ -37,8 +49,8 @@ def _kv_write_kernel(
     source = heads * HEAD_DIM + dims
     new_k = tl.load(k + token * k_stride + source, mask=mask, other=0.0)
     new_v = tl.load(v + token * v_stride + source, mask=mask, other=0.0)
-    tl.store(key_pages + place * HEAD_DIM + dims, new_k, mask=mask)
-    tl.store(value_pages + place * HEAD_DIM + dims, new_v, mask=mask)
+    tl.store(key_pages + place * HEAD_DIM + dims, finite(new_k), mask=mask)
+    tl.store(value_pages + place * HEAD_DIM + dims, finite(new_v), mask=mask)
 
 
 def kv_write(k: Tensor, v: Tensor, key_pages: Tensor, value_pages: Tensor, slots: Tensor) -> None:

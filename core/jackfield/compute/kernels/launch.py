@@ -16,7 +16,7 @@ _run = JITFunction.run
 
 
 class QuickLaunch:
-    """A kernel launched as Triton's are, ``kernel[grid](*args, **constants)``, in a third of the time.
+    """A kernel launched as Triton's are, ``kernel[grid](*args, **constants)``, but at once.
 
     Triton derives the variant from all arguments at each launch, 20 to 40 microseconds; here it is
     looked up by what it can depend on. The caller passes arguments by position, and constants

@@ -44,10 +44,19 @@ def _attend_tiles(
 ):
     # Keys start .. stop; without MASK every row sees all of them. BLOCK_SIZE 0: fresh KV.
     dims = tl.arange(0, BLOCK_D)[None, :]
+    # A tile in one page: its page is loaded a tile ahead, or the loads behind it would be too late
+    # to fill the pipeline's stages.
+    ONE_PAGE: tl.constexpr = BLOCK_SIZE > 0 and BLOCK_SIZE % BLOCK_N == 0
+    page = tl.load(table + tl.minimum(start, stop - 1) // BLOCK_SIZE) if ONE_PAGE else start
     for t in tl.range(start, stop, BLOCK_N, num_stages=STAGES):
         tokens = t + tl.arange(0, BLOCK_N)
         written = tokens < stop
-        if BLOCK_SIZE > 0:
+        if ONE_PAGE:
+            row = (page.to(tl.int64) * NUM_KV_HEADS + head) * BLOCK_SIZE + t % BLOCK_SIZE
+            k_at = (row + tl.arange(0, BLOCK_N))[:, None] * HEAD_DIM + dims
+            v_at = k_at
+            page = tl.load(table + tl.minimum(t + BLOCK_N, stop - 1) // BLOCK_SIZE)
+        elif BLOCK_SIZE > 0:
             places = page_places(table, t, tokens, written, head, NUM_KV_HEADS, BLOCK_SIZE, BLOCK_N)
             k_at = places[:, None] * HEAD_DIM + dims
             v_at = k_at

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from jackfield.compute.kernels.kv_write import finite
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 _HEADS_A_PROGRAM = 8
@@ -12,12 +13,49 @@ _FEW_PROGRAMS = 2048
 
 
 @triton.jit
-def _normed(a, b, weight, dims, partner, live, eps, HEAD_DIM: tl.constexpr):
-    # b holds the same head as a, each dimension's rotation partner in its place.
-    scale = tl.rsqrt(tl.sum(a * a, 1) / HEAD_DIM + eps)[:, None]
-    here = tl.load(weight + dims, mask=live, other=0.0).to(tl.float32)
-    there = tl.load(weight + partner, mask=live, other=0.0).to(tl.float32)
-    return a * scale * here, b * scale * there
+def _weights(q_weight, k_weight, is_q, places, mask, NORM_Q: tl.constexpr, NORM_K: tl.constexpr):
+    # Norm weights of each head, 1 where the model has none.
+    w = tl.full(mask.shape, 1.0, tl.float32)
+    if NORM_Q:
+        w = tl.where(is_q, tl.load(q_weight + places, mask=mask, other=0.0).to(tl.float32), w)
+    if NORM_K:
+        w = tl.where(is_q, w, tl.load(k_weight + places, mask=mask, other=0.0).to(tl.float32))
+    return w
+
+
+@triton.jit
+def _store(
+    y,
+    raw,
+    token,
+    heads,
+    dims,
+    live,
+    q_out,
+    k_out,
+    key_pages,
+    value_pages,
+    slot,
+    NUM_HEADS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    WRITE: tl.constexpr,
+):
+    y = y.to(raw.dtype)
+    is_q = heads < NUM_HEADS
+    is_k = (heads >= NUM_HEADS) & (heads < NUM_HEADS + NUM_KV_HEADS)
+    tl.store(q_out + (token * NUM_HEADS + heads) * HEAD_DIM + dims, y, mask=live & is_q)
+    kv_heads = heads - NUM_HEADS
+    k_place = (token * NUM_KV_HEADS + kv_heads) * HEAD_DIM + dims
+    tl.store(k_out + k_place, y, mask=live & is_k)
+    if WRITE:
+        page = slot // BLOCK_SIZE * NUM_KV_HEADS
+        place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
+        tl.store(key_pages + place, finite(y), mask=live & is_k)
+        place -= NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM
+        is_v = (heads >= NUM_HEADS + NUM_KV_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
+        tl.store(value_pages + place, finite(raw), mask=live & is_v)
 
 
 @quick
@@ -44,51 +82,70 @@ def _qk_norm_rope_kernel(
     NORM_K: tl.constexpr,
     WRITE: tl.constexpr,
     BLOCK_H: tl.constexpr,
-    BLOCK_D: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    BLOCK_REST: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    # One program turns BLOCK_H heads of one token. Heads: q, then k, then (WRITE) v.
+    # One program turns BLOCK_H heads of one token. Heads: q, then k, then (WRITE) v. A head is in
+    # three pieces: two that turn into each other, and the rest, which may be none.
     token = tl.program_id(0).to(tl.int64)
     heads = tl.program_id(1) * BLOCK_H + tl.arange(0, BLOCK_H)[:, None]
-    dims = tl.arange(0, BLOCK_D)[None, :]
-    half: tl.constexpr = ROTARY_DIM // 2
-    turned = dims < ROTARY_DIM
-    partner = tl.where(dims < half, dims + half, tl.where(turned, dims - half, dims))
-    live = dims < HEAD_DIM
+    HALF: tl.constexpr = ROTARY_DIM // 2
+    dims = tl.arange(0, BLOCK_HALF)[None, :]
     is_q = heads < NUM_HEADS
-    is_k = (heads >= NUM_HEADS) & (heads < NUM_HEADS + NUM_KV_HEADS)
-    mask = live & (heads < NUM_HEADS + (2 if WRITE else 1) * NUM_KV_HEADS)
+    is_qk = heads < NUM_HEADS + NUM_KV_HEADS
+    present = heads < NUM_HEADS + (2 if WRITE else 1) * NUM_KV_HEADS
+    live = present & (dims < HALF)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     source = qkv + token * qkv_stride + heads * HEAD_DIM
-    raw = tl.load(source + dims, mask=mask, other=0.0)
-    a = raw.to(tl.float32)
-    b = tl.load(source + partner, mask=mask, other=0.0).to(tl.float32)
-    if NORM_Q:
-        na, nb = _normed(a, b, q_weight, dims, partner, live, eps, HEAD_DIM)
-        a = tl.where(is_q, na, a)
-        b = tl.where(is_q, nb, b)
-    if NORM_K:
-        na, nb = _normed(a, b, k_weight, dims, partner, live, eps, HEAD_DIM)
-        a = tl.where(is_k, na, a)
-        b = tl.where(is_k, nb, b)
-    angles = cos_sin + tl.load(positions + token) * ROTARY_DIM + dims % half
-    cos = tl.load(angles, mask=turned, other=1.0)
-    sin = tl.load(angles + half, mask=turned, other=0.0)
-    y = (a * cos + tl.where(dims < half, -b, b) * sin).to(raw.dtype)
-    tl.store(q_out + (token * NUM_HEADS + heads) * HEAD_DIM + dims, y, mask=live & is_q)
-    kv_heads = heads - NUM_HEADS
-    k_place = (token * NUM_KV_HEADS + kv_heads) * HEAD_DIM + dims
-    tl.store(k_out + k_place, y, mask=live & is_k)
-    if WRITE:
-        slot = tl.load(slots + token)
-        page = slot // BLOCK_SIZE * NUM_KV_HEADS
-        place = (page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE
-        tl.store(key_pages + place * HEAD_DIM + dims, y, mask=live & is_k)
-        place -= NUM_KV_HEADS * BLOCK_SIZE
-        is_v = heads >= NUM_HEADS + NUM_KV_HEADS
-        tl.store(value_pages + place * HEAD_DIM + dims, raw, mask=mask & is_v)
+    raw_a = tl.load(source + dims, mask=live, other=0.0)
+    raw_b = tl.load(source + HALF + dims, mask=live, other=0.0)
+    a, b = raw_a.to(tl.float32), raw_b.to(tl.float32)
+    squares = tl.sum(a * a, 1) + tl.sum(b * b, 1)
+    if BLOCK_REST > 0:
+        rest = ROTARY_DIM + tl.arange(0, BLOCK_REST)[None, :]
+        live_rest = present & (rest < HEAD_DIM)
+        raw_c = tl.load(source + rest, mask=live_rest, other=0.0)
+        c = raw_c.to(tl.float32)
+        squares += tl.sum(c * c, 1)
+    if NORM_Q or NORM_K:
+        normed = (is_q & NORM_Q) | (is_qk & (heads >= NUM_HEADS) & NORM_K)
+        scale = tl.where(normed, tl.rsqrt(squares / HEAD_DIM + eps)[:, None], 1.0)
+        a *= scale * _weights(q_weight, k_weight, is_q, dims, live, NORM_Q, NORM_K)
+        b *= scale * _weights(q_weight, k_weight, is_q, HALF + dims, live, NORM_Q, NORM_K)
+        if BLOCK_REST > 0:
+            c *= scale * _weights(q_weight, k_weight, is_q, rest, live_rest, NORM_Q, NORM_K)
+    angles = cos_sin + tl.load(positions + token) * ROTARY_DIM + dims
+    cos = tl.load(angles, mask=dims < HALF, other=1.0)
+    sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
+    slot = tl.load(slots + token) if WRITE else token
+    for piece in tl.static_range(3 if BLOCK_REST > 0 else 2):
+        if piece == 0:
+            y, raw, at, mask = a * cos - b * sin, raw_a, dims, live
+        elif piece == 1:
+            y, raw, at, mask = b * cos + a * sin, raw_b, HALF + dims, live
+        else:
+            y, raw, at, mask = c, raw_c, rest, live_rest
+        _store(
+            y,
+            raw,
+            token,
+            heads,
+            at,
+            mask,
+            q_out,
+            k_out,
+            key_pages,
+            value_pages,
+            slot,
+            NUM_HEADS,
+            NUM_KV_HEADS,
+            HEAD_DIM,
+            BLOCK_SIZE,
+            WRITE,
+        )
 
 
 def _launch(
@@ -112,6 +169,7 @@ def _launch(
     turned = num_heads + (2 if pages is not None else 1) * num_kv_heads
     # A small step is bound by latency (a program a head), a large one by programs.
     block_h = 1 if num_tokens * turned <= _FEW_PROGRAMS else _HEADS_A_PROGRAM
+    rest = head_dim - cos_sin.shape[1]
     pdl = overlaps(qkv)
     _qk_norm_rope_kernel[(num_tokens, triton.cdiv(turned, block_h))](
         qkv,
@@ -135,7 +193,8 @@ def _launch(
         NORM_K=k_weight is not None,
         WRITE=pages is not None,
         BLOCK_H=block_h,
-        BLOCK_D=power_of_2(head_dim),
+        BLOCK_HALF=power_of_2(cos_sin.shape[1] // 2),
+        BLOCK_REST=power_of_2(rest) if rest else 0,
         PDL=pdl,
         num_warps=1 if block_h == 1 else 4,
         launch_pdl=pdl,
