@@ -1,7 +1,7 @@
-"""The small operations between matrix products: Triton kernels on a GPU, torch on the CPU.
+"""The small operations between matrix products: Triton kernels on a GPU, C on the CPU.
 
-On the CPU a call costs about a microsecond before it computes anything, so each operation is a
-handful of torch calls over the whole batch; arithmetic is in float32 and rounded once.
+Where nothing compiles C, an operation is a handful of torch calls over the whole batch: a call
+costs about a microsecond before it computes anything. Arithmetic is in float32, rounded once.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from jackfield.compute.native import kernels_for
 
 _CACHED_TOKENS = 128
 """Tokens at a time where an operation has float32 intermediates: they stay in the cache."""
@@ -22,6 +24,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
         from jackfield.compute.kernels import norm
 
         return norm.rms_norm(x, weight, eps)
+    kernels = kernels_for(x.dtype)
+    if kernels is not None and weight.dtype is x.dtype:
+        return kernels.rms_norm(x, weight, eps)
     return _to_unit_rms(x.to(torch.float32, copy=True), eps).mul_(weight).to(x.dtype)
 
 
@@ -34,6 +39,9 @@ def add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tup
         from jackfield.compute.kernels import norm
 
         return norm.add_rms_norm(x, residual, weight, eps)
+    kernels = kernels_for(x.dtype)
+    if kernels is not None and weight.dtype is x.dtype and residual.is_contiguous():
+        return kernels.add_rms_norm(x, residual, weight, eps)
     residual.add_(x)
     return rms_norm(residual, weight, eps), residual
 
@@ -44,6 +52,9 @@ def silu_and_mul(x: Tensor) -> Tensor:
         from jackfield.compute.kernels import activation
 
         return activation.silu_and_mul(x)
+    kernels = kernels_for(x.dtype)
+    if kernels is not None:
+        return kernels.silu_and_mul(x)
     num_tokens, width = x.shape
     out = torch.empty((num_tokens, width // 2), dtype=x.dtype)
     for start in range(0, num_tokens, _CACHED_TOKENS):

@@ -1,8 +1,9 @@
-"""The environment of child processes: the parent's, and libraries' habits that suit serving."""
+"""The environment: what child processes get of it, and where it says that caches live."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 _DEFAULTS = {
     # OpenMP workers that spin between two operators take the cores from everything else: with
@@ -28,3 +29,9 @@ def child_environment(num_threads: int = 0) -> dict[str, str]:
     if num_threads > 0:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     return environment
+
+
+def cache_directory() -> Path:
+    """Where what can be made again is kept (XDG Base Directory Specification); may not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "jackfield"

@@ -8,9 +8,20 @@ from torch import Tensor
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm, apply_rotary_pos_emb
 
 from jackfield.compute import ops
+from jackfield.compute.native import kernels_for
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
 DTYPES = list(TOLERANCE)
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every law holds with the compiled kernels and where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(ops, "kernels_for", lambda dtype: None)
+    elif kernels_for(torch.float32) is None:
+        pytest.skip("no C compiler on this machine")
+    return str(request.param)
 
 
 def assert_rounded_once(actual: Tensor, exact: Tensor, size: float = 1.0) -> None:

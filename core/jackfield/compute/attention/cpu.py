@@ -1,9 +1,11 @@
-"""Attention over pages on the CPU: gathered keys and values, matrix products in batches.
+"""Attention over pages on the CPU: compiled kernels for decodes, matrix products for prompts.
 
-A *stream* is one KV head of one sequence. Its pages are gathered into one contiguous run, its
-query heads are packed as rows, and the streams of sequences of like lengths are multiplied
-together, so that a step costs a few large torch calls a layer. Keys and values of a prompt
-without a cached prefix are taken from the step itself instead of from the pages.
+Sequences with one query are attended where their pages lie (``native/attend_decodes.c``). The
+others, and all where there is no compiler, are multiplied: a *stream* is one KV head of one
+sequence. Its pages are gathered into one contiguous run, its query heads are packed as rows, and
+the streams of sequences of like lengths are multiplied together, so that a step costs a few large
+torch calls a layer. Keys and values of a prompt without a cached prefix are taken from the step
+itself instead of from the pages.
 
 Scores are in the model's dtype (products accumulate in float32); softmax computes in float32.
 """
@@ -15,7 +17,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from jackfield.compute import ops
 from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk
+from jackfield.compute.native import Turn, attends, kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 
@@ -29,6 +33,7 @@ class CpuAttention:
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
         self._block_size = block_size
+        self._kernels = kernels_for(dtype)
         self._batch: AttentionBatch | None = None
         self._plans: dict[tuple[int, int, int, int | None], Plan] = {}
         self._begun: Tensor | None = None
@@ -37,6 +42,27 @@ class CpuAttention:
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
         """[K, num_blocks, block_size, D]: a stream's part of a block is contiguous."""
         return (num_kv_heads, num_blocks, self._block_size, head_dim)
+
+    def rotate_and_write(
+        self,
+        qkv: Tensor,
+        positions: Tensor,
+        cos_sin: Tensor,
+        q_weight: Tensor | None,
+        k_weight: Tensor | None,
+        eps: float,
+        kv: KVLayer,
+        spec: AttentionSpec,
+        batch: AttentionBatch,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """``ops.qk_norm_rope`` and ``write``, in one pass where there are kernels."""
+        if self._kernels is not None and attends(spec):
+            turn = Turn(qkv, positions, cos_sin, q_weight, k_weight, eps)
+            return self._kernels.rotate_and_write(turn, kv, spec, batch.slots)
+        heads = (spec.num_heads, spec.num_kv_heads, spec.head_dim)
+        q, k, v = ops.qk_norm_rope(qkv, positions, cos_sin, q_weight, k_weight, eps, *heads)
+        self.write(k, v, kv, batch)
+        return q, k, v
 
     def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
         """Stores k and v, [T, K, D] each, at ``batch.slots``."""
@@ -59,8 +85,16 @@ class CpuAttention:
         batch: AttentionBatch,
     ) -> Tensor:
         """[T, H, D] -> [T, H, D]: causal attention over all that is written for each row."""
-        plan = self._plan(spec, batch)
-        out = torch.zeros_like(q) if plan.has_padding else torch.empty_like(q)
+        compiled = 0
+        out = torch.empty_like(q)
+        if self._kernels is not None and attends(spec):
+            compiled = batch.num_decodes
+            self._kernels.attend_decodes(q, kv, spec, batch, out)
+            if compiled == batch.num_seqs:
+                return out
+        plan = self._plan(spec, batch, compiled)
+        if plan.has_padding:
+            out[compiled:].zero_()
         for group in plan.groups:
             keys, values = self._gather(group, k, v, kv)
             self._attend_group(group, group.pack(q), keys, values, spec, out)
@@ -74,12 +108,12 @@ class CpuAttention:
         self._plans.clear()
         self._begun = _begun_blocks(batch.slots, self._block_size)
 
-    def _plan(self, spec: AttentionSpec, batch: AttentionBatch) -> Plan:
+    def _plan(self, spec: AttentionSpec, batch: AttentionBatch, num_done: int) -> Plan:
         self._renew(batch)
         key = (spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.sliding_window)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = Plan.of(batch, spec, self._block_size, self._dtype)
+            plan = self._plans[key] = Plan.of(batch, spec, self._block_size, self._dtype, num_done)
         return plan
 
     def _gather(self, group: Group, k: Tensor, v: Tensor, kv: KVLayer) -> tuple[Tensor, Tensor]:

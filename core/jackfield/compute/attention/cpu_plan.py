@@ -129,31 +129,46 @@ class Plan:
 
     @classmethod
     def of(
-        cls, batch: AttentionBatch, spec: AttentionSpec, block_size: int, dtype: torch.dtype
+        cls,
+        batch: AttentionBatch,
+        spec: AttentionSpec,
+        block_size: int,
+        dtype: torch.dtype,
+        num_done: int = 0,
     ) -> Plan:
-        """Groups the batch's sequences; O(sequences) and no work per token but the masks'."""
-        maker = _Maker(batch, spec, block_size, dtype)
+        """Groups the batch's sequences but the first ``num_done``, which have a query each.
+
+        O(sequences) and no work per token but the masks'.
+        """
+        maker = _Maker(batch, spec, block_size, dtype, num_done)
         sequences = maker.sequences()
         groups = tuple(maker.group(members) for members in maker.gathered(sequences))
         covered = sum(s.num_queries for s in sequences)
-        return cls(groups, covered < len(batch.slots))
+        return cls(groups, num_done + covered < len(batch.slots))
 
 
 class _Maker:
     def __init__(
-        self, batch: AttentionBatch, spec: AttentionSpec, block_size: int, dtype: torch.dtype
+        self,
+        batch: AttentionBatch,
+        spec: AttentionSpec,
+        block_size: int,
+        dtype: torch.dtype,
+        num_done: int,
     ) -> None:
         self.batch = batch
         self.spec = spec
         self.block_size = block_size
         self.dtype = dtype
+        self.num_done = num_done
 
     def sequences(self) -> list[_Sequence]:
         """Those that have KV at all, the longest first and prompts without a prefix apart."""
-        batch = self.batch
-        rows = batch.rows.tolist()
-        first_token, found = 0, []
-        for row, (num_queries, length) in zip(rows, _host_lens(batch), strict=False):
+        rows = self.batch.rows.tolist()[self.num_done :]
+        lens = _host_lens(self.batch)[self.num_done :]
+        # What is done had one query each.
+        first_token, found = self.num_done, []
+        for row, (num_queries, length) in zip(rows, lens, strict=False):
             if length:
                 found.append(self._sequence(row, first_token, num_queries, length))
             first_token += num_queries

@@ -10,13 +10,25 @@ import torch
 from tests.core.compute.attention.reference import attend
 from torch import Tensor
 
+from jackfield.compute.attention import cpu
 from jackfield.compute.attention.cpu import CpuAttention
+from jackfield.compute.native import kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
 CPU = torch.device("cpu")
 
 Lens = Sequence[tuple[int, int]]
+
+
+@pytest.fixture(params=["compiled", "torch"], autouse=True)
+def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every law holds with the compiled kernels and where there is no compiler."""
+    if request.param == "torch":
+        monkeypatch.setattr(cpu, "kernels_for", lambda dtype: None)
+    elif kernels_for(torch.float32) is None:
+        pytest.skip("no C compiler on this machine")
+    return str(request.param)
 
 
 def spec(

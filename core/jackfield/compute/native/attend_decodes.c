@@ -1,0 +1,136 @@
+/* Attention of one query a sequence over pages, where the pages lie.
+ *
+ * A stream is one KV head of one sequence: the queries of its group of heads against its keys, in
+ * chunks, with a running maximum (Milakov and Gimelshein, "Online normalizer calculation for
+ * softmax", 2018).
+ */
+
+#include "stored.h"
+
+enum {
+    CHUNK = 128, /* keys between two corrections of the running maximum */
+    SLICE = 32   /* dimensions of a value that are summed at once */
+};
+
+/* What differs by processor, for keys and values of one block, num_keys rows each:
+ * score_keys: scores[g * CHUNK + t] = q[g] . keys[t]
+ * add_values: sums[g] += weights[g * CHUNK + t] * values[t], the weights perhaps rounded to what is
+ *             stored, a slice of sums perhaps in an order of its own
+ * store_row:  sums * scale, in order */
+#if defined(STORED_BF16) && defined(__AVX512BF16__) && defined(__AVX512BW__)
+#include "attend_avx512_bf16.h"
+#else
+
+static void score_keys(const stored *q, const stored *keys, int64_t num_keys, int64_t group,
+                       int64_t dim, float *scores) {
+    for (int64_t t = 0; t < num_keys; t++) {
+        const stored *key = keys + t * dim;
+        for (int64_t g = 0; g < group; g++) {
+            float sum = 0.0f;
+            for (int64_t i = 0; i < dim; i++) sum += widen(q[g * dim + i]) * widen(key[i]);
+            scores[g * CHUNK + t] = sum;
+        }
+    }
+}
+
+static void add_values(const float *weights, const stored *values, int64_t num_keys, int64_t group,
+                       int64_t dim, float *sums) {
+    for (int64_t g = 0; g < group; g++)
+        for (int64_t begin = 0; begin < dim; begin += SLICE) {
+            int64_t size = dim - begin < SLICE ? dim - begin : SLICE;
+            const stored *value = values + begin;
+            float *to = sums + g * dim + begin, sum[SLICE];
+            memcpy(sum, to, size * sizeof(float));
+            for (int64_t t = 0; t < num_keys; t++, value += dim) {
+                float weight = weights[g * CHUNK + t];
+                if (size == SLICE)
+                    for (int i = 0; i < SLICE; i++) sum[i] += weight * widen(value[i]);
+                else
+                    for (int64_t i = 0; i < size; i++) sum[i] += weight * widen(value[i]);
+            }
+            memcpy(to, sum, size * sizeof(float));
+        }
+}
+
+static void store_row(const float *sums, float scale, int64_t dim, stored *out) {
+    for (int64_t i = 0; i < dim; i++) out[i] = narrow(sums[i] * scale);
+}
+#endif
+
+/* scores -> their exponentials over the running maximum; what was summed before is corrected. */
+static void weigh(float *scores, int64_t num_keys, float scale, float soft_cap, float *maximum,
+                  float *total, float *sums, int64_t dim) {
+    float highest = *maximum;
+    for (int64_t t = 0; t < num_keys; t++) scores[t] *= scale;
+    if (soft_cap > 0.0f)
+        for (int64_t t = 0; t < num_keys; t++) scores[t] = soft_cap * tanhf(scores[t] / soft_cap);
+    for (int64_t t = 0; t < num_keys; t++) highest = scores[t] > highest ? scores[t] : highest;
+    float correction = exponential(*maximum - highest), sum = 0.0f;
+    for (int64_t t = 0; t < num_keys; t++) {
+        scores[t] = exponential(scores[t] - highest);
+        sum += scores[t];
+    }
+    for (int64_t i = 0; i < dim; i++) sums[i] *= correction;
+    *total = *total * correction + sum;
+    *maximum = highest;
+}
+
+/* Values are needed after the keys of the whole chunk: asked for now, they are there then. */
+static inline void fetch(const stored *from, int64_t size) {
+    for (int64_t i = 0; i < size; i += 64 / (int64_t)sizeof(stored)) __builtin_prefetch(from + i);
+}
+
+/* One KV head of one sequence: the queries of `group` heads over keys first .. end - 1. */
+static void attend_stream(const stored *q, const stored *keys, const stored *values,
+                          const int32_t *blocks, int64_t block_size, int64_t first, int64_t end,
+                          int64_t group, int64_t dim, float scale, float soft_cap, stored *out) {
+    float scores[MOST_GROUP * CHUNK], sums[MOST_GROUP * MOST_DIM];
+    float maximum[MOST_GROUP], total[MOST_GROUP];
+    memset(sums, 0, group * dim * sizeof(float));
+    for (int64_t g = 0; g < group; g++) maximum[g] = -3.0e38f, total[g] = 0.0f;
+    for (int64_t begin = first; begin < end;) {
+        int64_t stop = (begin / CHUNK + 1) * CHUNK;
+        if (stop > end) stop = end;
+        for (int64_t at = begin; at < stop;) {
+            int64_t offset = at % block_size, here = block_size - offset;
+            if (here > stop - at) here = stop - at;
+            int64_t place = (blocks[at / block_size] * block_size + offset) * dim;
+            fetch(values + place, here * dim);
+            score_keys(q, keys + place, here, group, dim, scores + (at - begin));
+            at += here;
+        }
+        for (int64_t g = 0; g < group; g++)
+            weigh(scores + g * CHUNK, stop - begin, scale, soft_cap, maximum + g, total + g,
+                  sums + g * dim, dim);
+        for (int64_t at = begin; at < stop;) {
+            int64_t offset = at % block_size, here = block_size - offset;
+            if (here > stop - at) here = stop - at;
+            int64_t place = (blocks[at / block_size] * block_size + offset) * dim;
+            add_values(scores + (at - begin), values + place, here, group, dim, sums);
+            at += here;
+        }
+        begin = stop;
+    }
+    for (int64_t g = 0; g < group; g++)
+        store_row(sums + g * dim, total[g] > 0.0f ? 1.0f / total[g] : 0.0f, dim, out + g * dim);
+}
+
+/* q, out [seqs, heads, dim], one query a sequence, over its last `window` keys (0: all). The block
+ * table is [*, most_blocks]; sequence s has row rows[s] of it and lengths[s] keys. */
+void attend_decodes(const stored *q, const stored *key_pages, const stored *value_pages,
+                    const int32_t *block_table, const int32_t *rows, const int32_t *lengths,
+                    stored *out, int64_t seqs, int64_t heads, int64_t kv_heads, int64_t dim,
+                    int64_t num_blocks, int64_t block_size, int64_t most_blocks, int64_t window,
+                    float scale, float soft_cap) {
+    int64_t group = heads / kv_heads, keys = 0;
+    for (int64_t s = 0; s < seqs; s++) keys += lengths[s];
+#pragma omp parallel for schedule(dynamic) if (keys * kv_heads * dim >= SHARED_FROM)
+    for (int64_t stream = 0; stream < seqs * kv_heads; stream++) {
+        int64_t s = stream / kv_heads, h = stream % kv_heads;
+        int64_t end = lengths[s], first = window && end > window ? end - window : 0;
+        int64_t head = h * num_blocks * block_size * dim, place = (s * heads + h * group) * dim;
+        attend_stream(q + place, key_pages + head, value_pages + head,
+                      block_table + rows[s] * most_blocks, block_size, first, end, group, dim,
+                      scale, soft_cap, out + place);
+    }
+}

@@ -1,0 +1,163 @@
+"""The C kernels as functions of tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jackfield.compute.native.build import CannotBuild, load_library
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+
+log = logging.getLogger(__name__)
+
+_DEFINITIONS = {torch.bfloat16: ("-DSTORED_BF16",), torch.float32: ()}
+_MOST_DIM, _MOST_GROUP = 256, 16
+
+_P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_SIGNATURES = {
+    "rms_norm": (_P, _P, _P, _I, _I, _F),
+    "add_rms_norm": (_P, _P, _P, _P, _I, _I, _F),
+    "silu_and_mul": (_P, _P, _I, _I),
+    "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 7),
+    "attend_decodes": (*(_P,) * 7, *(_I,) * 8, _F, _F),
+}
+
+
+@functools.cache
+def kernels_for(dtype: torch.dtype) -> Kernels | None:
+    """The kernels for tensors of ``dtype``; None where they cannot be had. The first call of a
+    process loads them, and compiles them if nobody has on this machine."""
+    if dtype not in _DEFINITIONS:
+        return None
+    try:
+        return Kernels(load_library(_DEFINITIONS[dtype]))
+    except CannotBuild as error:
+        log.warning("no compiled CPU kernels, torch operations instead: %s", error)
+        return None
+
+
+def attends(spec: AttentionSpec) -> bool:
+    """Whether the kernels have room for heads of this shape."""
+    return spec.head_dim <= _MOST_DIM and spec.num_heads <= _MOST_GROUP * spec.num_kv_heads
+
+
+class Kernels:
+    """Contiguous CPU tensors of one dtype in and out; a call costs 2 to 4 microseconds."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        for name, types in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.argtypes, function.restype = types, None
+        self._rms_norm = library.rms_norm
+        self._add_rms_norm = library.add_rms_norm
+        self._silu_and_mul = library.silu_and_mul
+        self._rotate_and_write = library.rotate_and_write
+        self._attend_decodes = library.attend_decodes
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x [..., N], weight [N] -> x / rms(x) * weight."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        size = x.shape[-1]
+        self._rms_norm(
+            x.data_ptr(), weight.data_ptr(), out.data_ptr(), x.numel() // size, size, eps
+        )
+        return out
+
+    def add_rms_norm(
+        self, x: Tensor, residual: Tensor, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """x, residual [T, N] -> (rms_norm(x + residual), x + residual), the second in place."""
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        pointers = (x.data_ptr(), residual.data_ptr(), weight.data_ptr(), out.data_ptr())
+        self._add_rms_norm(*pointers, *x.shape, eps)
+        return out, residual
+
+    def silu_and_mul(self, x: Tensor) -> Tensor:
+        """x [T, 2 I], the gate first -> silu(gate) * up, [T, I]."""
+        x = x.contiguous()
+        num_tokens, width = x.shape
+        out = x.new_empty((num_tokens, width // 2))
+        self._silu_and_mul(x.data_ptr(), out.data_ptr(), num_tokens, width // 2)
+        return out
+
+    def rotate_and_write(
+        self, turn: Turn, kv: KVLayer, spec: AttentionSpec, slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalizes and rotates the heads of q and k, and puts k and v into the pages.
+
+        -> q [T, H, D], k and v [T, K, D].
+        """
+        qkv = turn.qkv.contiguous()
+        heads, kv_heads, dim = spec.num_heads, spec.num_kv_heads, spec.head_dim
+        q = qkv.new_empty((len(qkv), heads, dim))
+        k = qkv.new_empty((len(qkv), kv_heads, dim))
+        self._rotate_and_write(
+            qkv.data_ptr(),
+            turn.positions.data_ptr(),
+            turn.cos_sin.data_ptr(),
+            _pointer(turn.q_weight),
+            _pointer(turn.k_weight),
+            turn.eps,
+            q.data_ptr(),
+            k.data_ptr(),
+            kv.key.data_ptr(),
+            kv.value.data_ptr(),
+            slots.data_ptr(),
+            *kv.key.shape[1:3],
+            len(qkv),
+            heads,
+            kv_heads,
+            dim,
+            turn.cos_sin.shape[-1],
+        )
+        v = qkv.view(len(qkv), heads + 2 * kv_heads, dim)[:, heads + kv_heads :]
+        return q, k, v
+
+    def attend_decodes(
+        self, q: Tensor, kv: KVLayer, spec: AttentionSpec, batch: AttentionBatch, out: Tensor
+    ) -> None:
+        """The leading ``batch.num_decodes`` queries of q, each over all its sequence has in the
+        pages, into the same places of out; [T, H, D] both."""
+        q = q[: batch.num_decodes].contiguous()
+        self._attend_decodes(
+            q.data_ptr(),
+            kv.key.data_ptr(),
+            kv.value.data_ptr(),
+            batch.block_table.data_ptr(),
+            batch.rows.data_ptr(),
+            batch.seq_lens.data_ptr(),
+            out.data_ptr(),
+            batch.num_decodes,
+            spec.num_heads,
+            spec.num_kv_heads,
+            spec.head_dim,
+            *kv.key.shape[1:3],
+            batch.block_table.shape[1],
+            spec.sliding_window or 0,
+            spec.scale,
+            spec.soft_cap or 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The packed projection of a step, [T, (H + 2 K) * D], and how its heads are turned: as
+    ``ops.qk_norm_rope`` takes them."""
+
+    qkv: Tensor
+    positions: Tensor
+    cos_sin: Tensor
+    q_weight: Tensor | None
+    k_weight: Tensor | None
+    eps: float
+
+
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

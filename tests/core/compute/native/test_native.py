@@ -1,0 +1,137 @@
+"""The C kernels: built once, refused in one line, and right against float64."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from jackfield.compute.native import Turn, attends, build, kernels_for
+from jackfield.compute.native.build import CannotBuild, load_library
+from jackfield.compute.native.library import Kernels
+from jackfield.contracts.attention import AttentionSpec, KVLayer
+
+needs_compiler = pytest.mark.skipif(
+    kernels_for(torch.float32) is None, reason="no C compiler on this machine"
+)
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "jackfield" / "native"
+
+
+@needs_compiler
+def test_a_library_is_compiled_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_library(())
+    (built,) = cache.iterdir()
+    monkeypatch.setattr(build, "_compile", pytest.fail)
+    load_library(())
+    assert list(cache.iterdir()) == [built]
+    assert cache.stat().st_mode & 0o777 == 0o700
+
+
+@needs_compiler
+def test_element_types_have_libraries_of_their_own(cache: Path) -> None:
+    load_library(())
+    load_library(("-DSTORED_BF16",))
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_without_a_compiler_there_are_no_kernels(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    kernels_for.cache_clear()
+    try:
+        assert kernels_for(torch.float32) is None
+    finally:
+        kernels_for.cache_clear()
+    assert "there is no C compiler" in caplog.text
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_quoted_in_one_line(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CannotBuild, match="--no-such-flag") as raised:
+        load_library(("--no-such-flag",))
+    assert "\n" not in str(raised.value)
+    assert not list(cache.glob("*.so"))
+
+
+@needs_compiler
+def test_a_damaged_library_is_no_library(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def damaged(compiler: str, definitions: object, path: Path) -> None:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"not a library")
+
+    monkeypatch.setattr(build, "_compile", damaged)
+    with pytest.raises(CannotBuild, match="cannot be loaded"):
+        load_library(())
+
+
+def test_heads_that_the_kernels_have_no_room_for_are_told() -> None:
+    assert attends(AttentionSpec(0, 16, 1, 256, 1.0))
+    assert not attends(AttentionSpec(0, 17, 1, 64, 1.0))
+    assert not attends(AttentionSpec(0, 1, 1, 264, 1.0))
+
+
+def test_there_are_no_kernels_for_float16() -> None:
+    assert kernels_for(torch.float16) is None
+
+
+def exact_turn(x: Tensor, weight: Tensor | None, angles: Tensor, eps: float) -> Tensor:
+    """x [T, N, D] -> float64: normalized, its first dimensions rotated by half (RoPE)."""
+    wide = x.double()
+    if weight is not None:
+        wide = wide / (wide.square().mean(-1, keepdim=True) + eps).sqrt() * weight.double()
+    half = angles.shape[-1]
+    left, right, rest = torch.split(wide, [half, half, wide.shape[-1] - 2 * half], -1)
+    cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+    return torch.cat((left * cos - right * sin, right * cos + left * sin, rest), -1)
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("normed", [True, False])
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "dim", "rotary"), [(4, 2, 64, 64), (2, 2, 80, 32), (8, 1, 128, 128)]
+)
+def test_rotated_keys_and_values_lie_in_their_slots(
+    heads: int, kv_heads: int, dim: int, rotary: int, normed: bool, dtype: torch.dtype
+) -> None:
+    kernels = kernels_for(dtype)
+    assert isinstance(kernels, Kernels)
+    block_size, num_blocks = 8, 6
+    # A sequence that begins block 3 and leaves it unfinished, one in the middle of block 1, and
+    # one that fills block 4 and begins block 2.
+    slots = torch.tensor([24, 25, 26, 11, *range(32, 40), 16])
+    qkv = torch.randn(len(slots), (heads + 2 * kv_heads) * dim).to(dtype)
+    positions = torch.randint(0, 40, (len(slots),))
+    angles = torch.randn(40, rotary // 2, dtype=torch.float64) * 3
+    cos_sin = torch.cat((angles.cos(), angles.sin()), -1).float()
+    weights = torch.rand(2, dim).to(dtype) + 0.5
+    q_weight, k_weight = (weights[0], weights[1]) if normed else (None, None)
+    shape = (kv_heads, num_blocks, block_size, dim)
+    kv = KVLayer(*(torch.full(shape, torch.nan, dtype=dtype) for _ in range(2)))
+    spec = AttentionSpec(0, heads, kv_heads, dim, 1.0)
+    turn = Turn(qkv, positions, cos_sin, q_weight, k_weight, 1e-6)
+    q, k, v = kernels.rotate_and_write(turn, kv, spec, slots)
+    parts = torch.split(qkv.view(len(slots), -1, dim), [heads, kv_heads, kv_heads], 1)
+    for got, part, weight in ((q, parts[0], q_weight), (k, parts[1], k_weight)):
+        expected = exact_turn(part, weight, angles[positions], 1e-6)
+        tolerance = TOLERANCE[dtype]
+        torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=4 * tolerance)
+    assert torch.equal(v, parts[2])
+    for pages, new in ((kv.key, k), (kv.value, v)):
+        tokens = pages.view(kv_heads, -1, dim)
+        assert torch.equal(tokens[:, slots], new.transpose(0, 1))
+        assert bool((tokens[:, [*range(27, 32), *range(17, 24)]] == 0).all())
+        untouched = [*range(11), *range(12, 16), *range(40, 48)]
+        assert bool(tokens[:, untouched].isnan().all())
