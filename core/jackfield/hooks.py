@@ -12,6 +12,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -19,15 +20,17 @@ import pluggy
 from jackfield.config.suggestion import did_you_mean
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
 from jackfield.contracts.messages import EngineStats
-from jackfield.errors import BrokenPluginError, PluginError, RequestError
-from jackfield.registry import PluginEntry, installed_entries
+from jackfield.errors import BrokenPluginError, JackfieldError, PluginError, RequestError
+from jackfield.registry import HOOKS, PluginEntry, Registry
+from jackfield.registry.options import make_options
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
 
 log = logging.getLogger(__name__)
 
-KIND = "hooks"
+# A plugin must not end the program: what it raises includes SystemExit.
+RAISED = (Exception, SystemExit)
 hookspec = pluggy.HookspecMarker("jackfield")
 hookimpl = pluggy.HookimplMarker("jackfield")
 
@@ -38,6 +41,18 @@ Command = Callable[[list[str]], int]
 
 class HookSpecs:
     """What a plugin may implement; it names only the arguments that it wants."""
+
+    @hookspec
+    def resolve_model(self, model: str, settings: Settings) -> Any:
+        """The directory of a model that is named in a way only this plugin knows: a file of
+        another format, a remote store. None for any other name; the first answer counts. Called
+        once, before the checkpoint is looked for; an exception ends the start."""
+
+    @hookspec
+    def adjust_config(self, config: Mapping[str, object], directory: Path) -> Any:
+        """The ``config.json`` to go on with, where it needs a change; else None. Each plugin gets
+        what the one before it made. Called once, before anything is decided by it; an exception
+        ends the start."""
 
     @hookspec
     def asgi_middleware(self) -> Any:
@@ -103,12 +118,19 @@ class Listener:
 class Hooks:
     """What the plugins hooked up, by hook. Making one imports the plugins."""
 
-    def __init__(self, entries: Iterable[PluginEntry] = ()) -> None:
-        listeners = _collect(list(entries))
+    def __init__(
+        self, entries: Iterable[PluginEntry] = (), registry: Registry | None = None
+    ) -> None:
+        self.entries = tuple(entries)
+        listeners = _collect(self.entries, registry or Registry())
+        self._resolve_model = listeners["resolve_model"]
+        self._adjust_config = listeners["adjust_config"]
         self.middleware = _gather(listeners["asgi_middleware"])
         self.routes = _gather(listeners["routes"])
-        self.request_filters: list[RequestFilter] = _gather(listeners["request_filter"])
-        self.response_filters: list[ResponseFilter] = _gather(listeners["response_filter"])
+        self.request_filters: list[tuple[str, RequestFilter]] = _owned(listeners["request_filter"])
+        self.response_filters: list[tuple[str, ResponseFilter]] = _owned(
+            listeners["response_filter"]
+        )
         self._commands = listeners["commands"]
         self._startup = listeners["startup"]
         self._shutdown = listeners["shutdown"]
@@ -118,21 +140,43 @@ class Hooks:
         self._silenced: set[Listener] = set()
 
     @classmethod
-    def installed(cls, *, bundled_only: bool = False) -> Hooks:
-        """The hooks of every installed distribution, or of Jackfield's own (``--safe-mode``)."""
-        entries = installed_entries([KIND])[KIND]
-        return cls(entry for entry in entries if entry.is_bundled or not bundled_only)
+    def installed(cls, registry: Registry) -> Hooks:
+        """The hooks of every distribution that the registry may use."""
+        return cls(registry.list(HOOKS), registry)
 
     @property
     def commands(self) -> Mapping[str, Command]:
         """Commands by name; ``PluginError`` where two plugins offer the same one."""
         found: dict[str, Command] = {}
         for listener in self._commands:
-            for name, command in _call(listener).items():
+            offered = _call(listener)
+            if not isinstance(offered, Mapping):
+                raise _broken(listener, f"returned {offered!r:.60} and no mapping")
+            for name, command in offered.items():
                 if name in found:
                     raise PluginError(f"command {name!r} of {listener.owner} exists already")
                 found[name] = command
         return found
+
+    def resolve_model(self, model: str, settings: Settings) -> Path | None:
+        """Where a plugin has the model; None where none knows it."""
+        for listener in self._resolve_model:
+            found = _call(listener, model=model, settings=settings)
+            if found is None:
+                continue
+            if not isinstance(found, str | Path) or not Path(found).is_dir():
+                raise _broken(listener, f"returned {str(found)!r:.80}, which is no directory")
+            return Path(found)
+        return None
+
+    def adjust_config(self, config: Mapping[str, object], directory: Path) -> dict[str, object]:
+        """The config as the plugins leave it."""
+        for listener in self._adjust_config:
+            adjusted = _call(listener, config=config, directory=directory)
+            if adjusted is not None and not isinstance(adjusted, Mapping):
+                raise _broken(listener, f"returned {adjusted!r:.60} and no mapping")
+            config = config if adjusted is None else adjusted
+        return dict(config)
 
     def startup(self, settings: Settings) -> None:
         """Tells that the server is about to start; ``BrokenPluginError`` if a plugin raises."""
@@ -157,24 +201,30 @@ class Hooks:
 
     def filter_request(self, request: GenerationRequest) -> GenerationRequest:
         """The request as the filters leave it; ``RequestError`` where one refuses or fails."""
-        for request_filter in self.request_filters:
+        for owner, request_filter in self.request_filters:
             try:
-                request = request_filter(request)
+                filtered = request_filter(request)
+                if not isinstance(filtered, GenerationRequest):
+                    raise TypeError(f"it returned {filtered!r:.60} and no GenerationRequest")
             except RequestError:
                 raise
-            except Exception as error:
-                log.exception("request %s: a request filter failed", request.request_id)
+            except RAISED as error:
+                log.exception("request %s: a filter of %s failed", request.request_id, owner)
                 raise _failed("request") from error
+            request = filtered
         return request
 
     def filter_delta(self, request: GenerationRequest, delta: ChoiceDelta) -> ChoiceDelta:
         """The delta as the filters leave it; ``RequestError`` where one fails."""
-        for response_filter in self.response_filters:
+        for owner, response_filter in self.response_filters:
             try:
-                delta = response_filter(request, delta)
-            except Exception as error:
-                log.exception("request %s: a response filter failed", request.request_id)
+                filtered = response_filter(request, delta)
+                if not isinstance(filtered, ChoiceDelta):
+                    raise TypeError(f"it returned {filtered!r:.60} and no ChoiceDelta")
+            except RAISED as error:
+                log.exception("request %s: a filter of %s failed", request.request_id, owner)
                 raise _failed("response") from error
+            delta = filtered
         return delta
 
     def _observe(self, listeners: Sequence[Listener], **values: object) -> list[Any]:
@@ -183,7 +233,7 @@ class Hooks:
         for listener in listeners:
             try:
                 results.append(listener.call(**values))
-            except Exception:
+            except RAISED:
                 if listener not in self._silenced:
                     self._silenced.add(listener)
                     log.exception("%s raised; this is logged once", listener.owner)
@@ -196,7 +246,7 @@ def _failed(what: str) -> RequestError:
     return error
 
 
-def _collect(entries: Sequence[PluginEntry]) -> dict[str, list[Listener]]:
+def _collect(entries: Sequence[PluginEntry], registry: Registry) -> dict[str, list[Listener]]:
     """The listeners of each hook in calling order: plugins by name, ``tryfirst`` before all."""
     manager = pluggy.PluginManager("jackfield")
     manager.add_hookspecs(HookSpecs)
@@ -205,17 +255,23 @@ def _collect(entries: Sequence[PluginEntry]) -> dict[str, list[Listener]]:
     for entry in sorted(entries, key=lambda each: (each.name, each.distribution), reverse=True):
         name = f"{entry.distribution}:{entry.name}"
         owners[name] = entry
-        _register(manager, entry, name)
+        _register(manager, entry, name, registry)
     names = [name for name in vars(HookSpecs) if not name.startswith("_")]
     return {hook: _listeners(manager, hook, owners) for hook in names}
 
 
-def _register(manager: pluggy.PluginManager, entry: PluginEntry, name: str) -> None:
-    remedy = f"uninstall {entry.distribution}, correct it, or start with --safe-mode"
+def _register(
+    manager: pluggy.PluginManager, entry: PluginEntry, name: str, registry: Registry
+) -> None:
+    remedy = (
+        f"uninstall {entry.distribution}, correct it, or leave it out with "
+        f"--disable-plugin {entry.distribution}"
+    )
+    registry.check_hook(entry)
     try:
-        plugin = _load(entry.value)
+        plugin = _load(entry, registry.options(HOOKS, entry.name))
         manager.register(plugin, name=name)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, JackfieldError):
         raise
     except BaseException as error:  # SystemExit too: a plugin must not end the program
         raise BrokenPluginError(
@@ -230,12 +286,15 @@ def _register(manager: pluggy.PluginManager, entry: PluginEntry, name: str) -> N
             )
 
 
-def _load(value: str) -> Any:
-    module, _, attribute = value.partition(":")
+def _load(entry: PluginEntry, values: Mapping[str, object]) -> Any:
+    module, _, attribute = entry.value.partition(":")
     found: Any = importlib.import_module(module)
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part)
-    return found() if isinstance(found, type) else found
+    options = make_options(str(entry), found, values)
+    if not isinstance(found, type):
+        return found
+    return found() if options is None else found(options=options)
 
 
 def _listeners(
@@ -248,6 +307,17 @@ def _listeners(
             raise BrokenPluginError(f"{owner}: {hook} is a wrapper, which Jackfield has no use for")
         found.append(Listener(str(owner), implementation.function, tuple(implementation.argnames)))
     return found
+
+
+def _owned(listeners: Iterable[Listener]) -> list[tuple[str, Any]]:
+    """Each function that they return, with whose it is."""
+    owned = []
+    for listener in listeners:
+        for function in _flat([_call(listener)]):
+            if not callable(function):
+                raise _broken(listener, f"returned {function!r:.60} and no function")
+            owned.append((listener.owner, function))
+    return owned
 
 
 def _gather(listeners: Iterable[Listener]) -> list[Any]:
@@ -265,11 +335,17 @@ def _flat(results: Iterable[Any]) -> list[Any]:
 def _call(listener: Listener, **values: object) -> Any:
     try:
         return listener.call(**values)
-    except Exception as error:
-        raise BrokenPluginError(
-            f"{listener.owner} is broken: {listener.function.__name__} raised "
-            f"{type(error).__name__}: {_one_line(error)}; correct it, or start with --safe-mode"
-        ) from error
+    except JackfieldError:
+        raise
+    except RAISED as error:
+        raise _broken(listener, f"raised {type(error).__name__}: {_one_line(error)}") from error
+
+
+def _broken(listener: Listener, what: str) -> BrokenPluginError:
+    return BrokenPluginError(
+        f"{listener.owner} is broken: {listener.function.__name__} {what}; correct it, or start "
+        "with --safe-mode"
+    )
 
 
 def _one_line(error: BaseException) -> str:

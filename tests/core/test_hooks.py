@@ -15,7 +15,7 @@ from jackfield.contracts.messages import EngineStats
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.errors import BrokenPluginError, PluginError, RequestError
 from jackfield.hooks import Hooks, HookSpecs, hookimpl
-from jackfield.registry import PluginEntry
+from jackfield.registry import PluginEntry, Registry
 
 REQUEST = GenerationRequest("r1", (1, 2), SamplingParams())
 DELTA = ChoiceDelta(0, "hello", (5,))
@@ -43,7 +43,7 @@ def plugin() -> Iterator[Make]:
 
 
 def test_without_plugins_every_list_is_empty() -> None:
-    hooks = Hooks.installed(bundled_only=True)
+    hooks = Hooks.installed(Registry(bundled_only=True))
     assert hooks.middleware == hooks.routes == hooks.request_filters == hooks.collectors() == []
     assert hooks.filter_request(REQUEST) is REQUEST
     assert hooks.filter_delta(REQUEST, DELTA) is DELTA

@@ -57,8 +57,9 @@ def _command(name: str) -> Command:
         return found
     # Imported for a name that is none of ours only: installed hooks may be slow to import.
     from jackfield.hooks import Hooks
+    from jackfield.registry import Registry
 
-    commands = Hooks.installed().commands
+    commands = Hooks.installed(Registry()).commands
     if name not in commands:
         known = [*COMMANDS, *commands]
         raise ConfigError(

@@ -18,15 +18,20 @@ def main(argv: list[str]) -> int:
 
 def _serve(settings: Settings) -> int:
     from jackfield.planning import make_plan
-    from jackfield.registry import Registry
+    from jackfield.registry import HOOKS, Registry
     from jackfield.server.listening import bind
     from jackfield.server.options import options_from_settings
 
-    registry = Registry(settings.plugin_sources, bundled_only=settings.safe_mode)
+    registry = Registry.for_settings(settings)
     # The address may be taken: better to know before a model is downloaded.
     bind(options_from_settings(settings)).close()
-    plan = make_plan(settings, registry)
+    hooks = None
+    if registry.list(HOOKS):
+        from jackfield.hooks import Hooks
+
+        hooks = Hooks.installed(registry)
+    plan = make_plan(settings, registry, hooks)
 
     from jackfield.server.run import run
 
-    return run(settings, plan, registry)
+    return run(settings, plan, registry, hooks)

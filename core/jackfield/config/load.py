@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from jackfield.config.values import OptionGroup, StringList
+from jackfield.config.values import JsonObject, OptionGroup, StringList
 
 
 class LoadOptions(OptionGroup):
@@ -16,5 +16,8 @@ class LoadOptions(OptionGroup):
     )
     ignore_patterns: StringList = Field(
         ("original/**/*",), description="files of a hub repository that are not downloaded"
+    )
+    model_loader_extra_config: JsonObject = Field(
+        default_factory=dict, description="options of the load format as a JSON object"
     )
     use_tqdm_on_load: bool = Field(True, description="a progress bar while weights are read")

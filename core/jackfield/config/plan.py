@@ -12,6 +12,20 @@ class PluginSource(msgspec.Struct, frozen=True):
     source: str
 
 
+class PluginSetup(msgspec.Struct, frozen=True, kw_only=True):
+    """Which plugins may be used, and what they are told; the same in every process.
+
+    ``options``: plugin name (or ``kind.name``) to option to value. ``lock`` is a file's path.
+    """
+
+    sources: tuple[PluginSource, ...] = ()
+    bundled_only: bool = False
+    disabled: tuple[str, ...] = ()
+    """Distributions whose plugins are taken for not installed."""
+    lock: str | None = None
+    options: dict[str, dict[str, object]] = {}
+
+
 class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker needs. Names are plugin names or ``module:Class`` paths; each process looks
     them up for itself."""
@@ -50,8 +64,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     show_progress: bool = False
     tensor_parallel_size: int = 1
-    plugin_sources: tuple[PluginSource, ...] = ()
-    bundled_plugins_only: bool = False
+    plugins: PluginSetup = PluginSetup()
 
 
 class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,10 +72,18 @@ class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     worker: WorkerPlan
     scheduler: str = "fcfs"
+    queue_policy: str | None = None
+    """Queue policy plugin, for a scheduler that takes one."""
     enable_prefix_caching: bool = True
     prefix_caching_hash_algo: str = "sha256"
     enable_chunked_prefill: bool = True
     long_prefill_token_threshold: int = 0
     max_num_partial_prefills: int = 1
     max_long_partial_prefills: int = 1
+    grammar_backend: str = "auto"
+    """Grammars plugin of requests that name none."""
+    tokenizer_mode: str = "none"
+    """``none`` where there is no text: then no output can be held to a grammar."""
+    tokenizer: str = ""
+    """Directory of the tokenizer; read when the first grammar comes."""
     log_level: str = "info"

@@ -27,10 +27,10 @@ class SchedulingOptions(OptionGroup):
     )
     enable_chunked_prefill: bool = Field(True, description="compute long prompts over many steps")
     scheduling_policy: str = Field(
-        "fcfs", description="schedulers plugin: fcfs, priority or a name"
+        "fcfs", description="queue_policies or schedulers plugin: fcfs, priority or a name"
     )
     scheduler_cls: str | None = Field(
-        None, description="the same by class, module:Class; goes before --scheduling-policy"
+        None, description="schedulers plugin by name or module:Class; default: as the policy needs"
     )
     num_scheduler_steps: int | None = Field(
         None, ge=1, le=8, description="steps enqueued at once; default: as the device needs"

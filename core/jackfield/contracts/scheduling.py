@@ -1,12 +1,13 @@
 """Who runs in the next step. No torch here.
 
-Kind ``jackfield.schedulers`` (``--scheduling-policy``, ``--scheduler-cls``).
+Kinds: ``jackfield.schedulers`` (``--scheduler-cls``, or by name ``--scheduling-policy``) and
+``jackfield.queue_policies`` (``--scheduling-policy``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +35,16 @@ class SchedulerRequest(Protocol):
     ``num_tokens``: prompt and output, a token that is sampled by a step in flight included.
     ``num_computed_tokens``: of these, whose KV is in blocks or is being computed by a step
     in flight. The difference is what is left to schedule: 1 for a decoding request.
-    ``num_in_flight``: sampled tokens that the host has not seen yet.
+    ``num_in_flight``: sampled tokens that the host has not seen yet. ``user`` is the request's
+    field of that name, None where it has none.
     """
 
     @property
     def key(self) -> int: ...
     @property
     def priority(self) -> int: ...
+    @property
+    def user(self) -> str | None: ...
     @property
     def arrival(self) -> float: ...
     @property
@@ -95,8 +99,48 @@ class Schedule:
     preempted: tuple[SchedulerRequest, ...] = ()
 
 
+class QueuePolicy(Protocol):
+    """The order in which waiting requests get their turn, for a scheduler that takes one.
+
+    Made once per engine as ``cls()``. A request whose policy raises fails by itself.
+
+    A policy may have a further method, ``quota(request) -> Quota | None`` (``QuotaPolicy``): how
+    many requests of its group may run at once; the others of the group wait, and those behind
+    them in the queue pass.
+    """
+
+    name: ClassVar[str]
+    api_version: ClassVar[int]
+
+    def key(self, request: SchedulerRequest) -> tuple[float, ...]:
+        """The lowest goes first, equal ones in the order of their arrival. Asked once, when the
+        request arrives; the order of running requests is the same, the last one gives up its
+        blocks first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``max_running`` (1 or more) requests of ``group`` run at once."""
+
+    group: str
+    max_running: int
+
+
+@runtime_checkable
+class QuotaPolicy(Protocol):
+    """The optional part of a queue policy."""
+
+    def quota(self, request: SchedulerRequest) -> Quota | None:
+        """The group of a request and its limit; None: no limit. Asked once, as ``key`` is."""
+        ...
+
+
 class Scheduler(Protocol):
     """Decides who runs. Made once per engine as ``cls(limits)``; called from one thread.
+
+    A scheduler that takes a queue policy says ``takes_queue_policy = True`` and is made as
+    ``cls(limits, policy)`` where the user chose one with ``--scheduling-policy``.
 
     An exception from ``schedule`` ends the engine. A request is in the scheduler from
     ``add`` to ``finish``, waiting or running. A request with ``num_in_flight`` above 0 and

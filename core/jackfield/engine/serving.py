@@ -6,23 +6,30 @@ import gc
 import logging
 import socket
 import time
+from collections.abc import Callable
+from typing import cast
 
 from jackfield.config.plan import EnginePlan
-from jackfield.contracts.messages import EngineFailed, EngineReady, StopEngine, ToEngine
-from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
+from jackfield.contracts.grammar import GrammarBackend, Vocabulary
+from jackfield.contracts.messages import EngineFailed, EngineReady, Sleep, StopEngine, ToEngine, WakeUp
+from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import EngineChannel, StartEngine
+from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
+from jackfield.engine.sleeping import Sleeper
 from jackfield.engine.step_loop import EngineCore
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.registry import Registry
+from jackfield.text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 2.0
+GRAMMAR_POLL_SECONDS = 0.002
 # Steps allocate few cycles; a collection costs milliseconds once a model is loaded.
 GC_THRESHOLDS = (50_000, 20, 50)
 
@@ -75,27 +82,48 @@ def _start_and_run(plan: EnginePlan, channel: Channel, pulse: Pulse, phases: Pha
     gc.set_threshold(*GC_THRESHOLDS)
     begin = time.monotonic()
     registry = Registry.for_plan(plan.worker)
-    scheduler_class: type[Scheduler] = registry.load("schedulers", plan.scheduler)
-    executor: Executor = registry.load("executors", plan.worker.executor)()
+    make_scheduler = scheduler_maker(plan, registry)
+    executor: Executor = registry.make("executors", plan.worker.executor)
     loaded = time.monotonic()
     phases.append(("scheduler and executor", begin, loaded))
     try:
         capacity = executor.start(plan.worker)
         phases.append(("worker", loaded, time.monotonic()))
-        core, ready = make_core(plan, executor, scheduler_class, capacity, phases)
+        core, ready = make_core(plan, executor, make_scheduler, capacity, phases)
         channel.send(ready)
         # What was made so far stays: later collections need not look at it.
         gc.collect()
         gc.freeze()
-        run(core, channel, pulse)
+        run(core, channel, pulse, Sleeper(core, executor))
     finally:
         executor.stop()
+
+
+def scheduler_maker(plan: EnginePlan, registry: Registry) -> Callable[[SchedulerLimits], Scheduler]:
+    """Imports the scheduler and its queue policy, which is made here: both are checked before the
+    model is loaded."""
+    takes_policy = getattr(registry.load("schedulers", plan.scheduler), "takes_queue_policy", False)
+    registry.factory("schedulers", plan.scheduler)
+    policies: list[QueuePolicy] = []
+    if plan.queue_policy is not None:
+        if not takes_policy:
+            raise ConfigError(
+                f"{registry.describe('schedulers', plan.scheduler)} takes no queue policy: leave "
+                f"--scheduling-policy {plan.queue_policy} out, or --scheduler-cls"
+            )
+        policies.append(registry.make("queue_policies", plan.queue_policy))
+
+    def make(limits: SchedulerLimits) -> Scheduler:
+        scheduler: Scheduler = registry.make("schedulers", plan.scheduler, limits, *policies)
+        return scheduler
+
+    return make
 
 
 def make_core(
     plan: EnginePlan,
     executor: Executor,
-    scheduler_class: type[Scheduler],
+    make_scheduler: Callable[[SchedulerLimits], Scheduler],
     capacity: KVCapacity,
     phases: Phases,
 ) -> tuple[EngineCore, EngineReady]:
@@ -114,7 +142,7 @@ def make_core(
             f"(max_model_len is {max_model_len})"
         )
         max_model_len = num_block_tokens
-    scheduler = scheduler_class(
+    scheduler = make_scheduler(
         SchedulerLimits(
             max_num_seqs=worker.max_num_seqs,
             max_num_batched_tokens=worker.max_num_batched_tokens,
@@ -133,6 +161,7 @@ def make_core(
         max_num_seqs=worker.max_num_seqs,
         max_num_batched_tokens=worker.max_num_batched_tokens,
         steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,
+        grammars=_grammars(plan, capacity.logits_width),
     )
     ready = EngineReady(
         num_blocks=capacity.num_blocks,
@@ -145,7 +174,25 @@ def make_core(
     return core, ready
 
 
-def run(core: EngineCore, channel: Channel, pulse: Pulse) -> None:
+def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
+    """Loads nothing yet: the first grammar does."""
+    if plan.tokenizer_mode == "none":
+        return None
+    registry = Registry.for_plan(plan.worker)
+
+    def vocabulary() -> Vocabulary:
+        tokenizer = load_tokenizer(
+            registry, plan.tokenizer_mode, plan.tokenizer, plan.worker.trust_remote_code
+        )
+        return read_vocabulary(tokenizer, logits_width)
+
+    def backend(name: str, vocabulary: Vocabulary) -> GrammarBackend:
+        return cast(GrammarBackend, registry.make("grammars", name, vocabulary))
+
+    return GrammarCompiler(vocabulary, backend, plan.grammar_backend)
+
+
+def run(core: EngineCore, channel: Channel, pulse: Pulse, sleeper: Sleeper) -> None:
     """Messages in, a step, tokens out, until told to stop or the other end is gone. Sleeps in
     the kernel while there is nothing to do."""
     pulse.is_idle = False
@@ -158,7 +205,10 @@ def run(core: EngineCore, channel: Channel, pulse: Pulse) -> None:
                 return
             if isinstance(message, StartEngine):
                 raise EngineError("the engine was started twice")
-            core.take_in(message)
+            if isinstance(message, Sleep | WakeUp):
+                _change_sleep(core, channel, pulse, sleeper, message)
+            else:
+                core.take_in(message)
         if channel.closed:
             return
         if core.has_work:
@@ -168,8 +218,21 @@ def run(core: EngineCore, channel: Channel, pulse: Pulse) -> None:
             pulse.turns += 1
         else:
             pulse.is_idle = True
-            channel.wait()
+            channel.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else None)
             pulse.is_idle = False
+
+
+def _change_sleep(
+    core: EngineCore, channel: Channel, pulse: Pulse, sleeper: Sleeper, message: Sleep | WakeUp
+) -> None:
+    # A step may be under way still, though nobody waits for its tokens.
+    while core.has_work:
+        tokens = core.step()
+        if tokens is not None:
+            channel.send(tokens)
+    pulse.is_idle = True
+    channel.send(sleeper.obey(message))
+    pulse.is_idle = False
 
 
 def _send_output(core: EngineCore, channel: Channel) -> None:

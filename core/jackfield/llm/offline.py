@@ -19,10 +19,11 @@ from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RequestError
+from jackfield.hooks import Hooks
 from jackfield.llm.door import AsyncLLM
 from jackfield.llm.outputs import RequestOutput, merge_choice
 from jackfield.planning import make_plan
-from jackfield.registry import Registry
+from jackfield.registry import HOOKS, Registry
 
 Prompt = str | Sequence[int] | Mapping[str, object]
 Message = Mapping[str, object]
@@ -53,8 +54,9 @@ class LLM:
         return self
 
     def _begin(self, settings: Settings) -> None:
-        registry = Registry(settings.plugin_sources, bundled_only=settings.safe_mode)
-        self._llm = AsyncLLM(make_plan(settings, registry), registry)
+        registry = Registry.for_settings(settings)
+        hooks = Hooks.installed(registry) if registry.list(HOOKS) else None
+        self._llm = AsyncLLM(make_plan(settings, registry, hooks), registry)
         self._llm.launch()
         self._ids = itertools.count(1)
         self._loop = asyncio.new_event_loop()
@@ -239,7 +241,7 @@ def _assemble(request: GenerationRequest, deltas: Sequence[ChoiceDelta]) -> Requ
     outputs = tuple(merge_choice(index, part) for index, part in by_choice.items())
     failed = next((d.finish for d in deltas if d.finish and d.finish.reason == "error"), None)
     if failed is not None:
-        raise RequestError(failed.message or "the request failed in the engine")
+        raise RequestError(failed.message or "the request failed in the engine", failed.param)
     return RequestOutput(
         prompt=request.prompt_text,
         prompt_token_ids=request.prompt_token_ids,

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jackfield import checkpoint
 from jackfield.config.settings import Settings
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.planning.device import DeviceDefaults
 from jackfield.registry import Registry
+
+if TYPE_CHECKING:
+    # What it imports is needed only where hooks are installed.
+    from jackfield.hooks import Hooks
 
 _DTYPES = {"half": "float16", "float": "float32"}
 _STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -31,18 +36,21 @@ class ModelFiles:
     config: dict[str, object]
 
 
-def find_files(settings: Settings) -> ModelFiles:
-    """Finds the directories, downloads what is on the hub, and reads ``config.json``."""
+def find_files(settings: Settings, hooks: Hooks | None = None) -> ModelFiles:
+    """Finds the directories, downloads what is on the hub, and reads ``config.json``; plugins are
+    asked for the directory first, and may change the config last."""
     if settings.model is None:
         raise ConfigError(
             "no model is named; give its directory, or its name on the hub, before the options"
         )
-    directory = checkpoint.resolve_model(
-        settings.model,
-        revision=settings.revision,
-        download_dir=settings.download_dir,
-        ignore_patterns=settings.ignore_patterns,
-    )
+    directory = None if hooks is None else hooks.resolve_model(settings.model, settings)
+    if directory is None:
+        directory = checkpoint.resolve_model(
+            settings.model,
+            revision=settings.revision,
+            download_dir=settings.download_dir,
+            ignore_patterns=settings.ignore_patterns,
+        )
     tokenizer = directory
     if settings.tokenizer is not None or settings.tokenizer_revision is not None:
         name = settings.tokenizer or settings.model
@@ -51,7 +59,10 @@ def find_files(settings: Settings) -> ModelFiles:
     if settings.hf_config_path is not None:
         source = _without_weights(settings.hf_config_path, None, settings.download_dir)
     config = checkpoint.read_config(source, settings.hf_overrides)
-    return ModelFiles(directory, tokenizer, _with_rope(config, settings))
+    config = _with_rope(config, settings)
+    if hooks is not None:
+        config = hooks.adjust_config(config, directory)
+    return ModelFiles(directory, tokenizer, config)
 
 
 def _without_weights(name: str, revision: str | None, download_dir: str | None) -> Path:

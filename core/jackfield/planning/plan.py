@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.config.settings import Settings
 from jackfield.errors import ConfigError
 from jackfield.planning import device, generation, model
+from jackfield.planning.choices import Choice, check_options, choices
+from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
 
-# What `--scheduler-cls` is in older command lines unless someone chose another.
-_OLD_DEFAULT_SCHEDULER = "vllm.core.scheduler.Scheduler"
+if TYPE_CHECKING:
+    from jackfield.hooks import Hooks
+
 _DEFAULT_WORKER = "device"
 _DEFAULT_EXECUTOR = "uni"
 _GIB = 1 << 30
@@ -40,19 +44,31 @@ class ServingPlan:
     chat_template_content_format: str
     tool_parser: str | None
     reasoning_parser: str | None
+    choices: tuple[Choice, ...] = ()
+    """The plugins in use, and why."""
 
 
-def make_plan(settings: Settings, registry: Registry) -> ServingPlan:
+def make_plan(
+    settings: Settings,
+    registry: Registry,
+    hooks: Hooks | None = None,
+    *,
+    check_weights: bool = True,
+) -> ServingPlan:
     """Reads the checkpoint's small files and decides everything that torch is not needed for.
 
     Raises ``ConfigError`` and its kind for what cannot work: no such model, damaged weights,
-    options that contradict each other, plugins that are not there.
+    options that contradict each other, plugins that are not there. ``hooks`` are the installed
+    ones.
     """
-    files = model.find_files(settings)
+    files = model.find_files(settings, hooks)
     _check_text_plugins(settings, registry)
     said = generation.read_generation(settings, files.directory)
+    engine = _engine_plan(settings, files, registry)
+    chosen = choices(settings, engine, files.config, registry)
+    check_options(chosen, registry)
     plan = ServingPlan(
-        engine=_engine_plan(settings, files, registry),
+        engine=engine,
         directory=files.directory,
         tokenizer_directory=files.tokenizer,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
@@ -65,26 +81,29 @@ def make_plan(settings: Settings, registry: Registry) -> ServingPlan:
         chat_template_content_format=settings.chat_template_content_format,
         tool_parser=settings.tool_call_parser,
         reasoning_parser=settings.reasoning_parser,
+        choices=chosen,
     )
-    # Last, because it reads the most: the header of every shard.
-    model.check_weights(settings, files.directory)
+    if check_weights:
+        # Last, because it reads the most: the header of every shard.
+        model.check_weights(settings, files.directory)
     return plan
 
 
 def _engine_plan(settings: Settings, files: model.ModelFiles, registry: Registry) -> EnginePlan:
-    scheduler = settings.scheduler_cls
-    if scheduler in (None, _OLD_DEFAULT_SCHEDULER):
-        scheduler = settings.scheduling_policy
-    registry.find("schedulers", scheduler)
+    scheduler, queue_policy = choose_scheduler(settings, registry)
     return EnginePlan(
         worker=_worker_plan(settings, files, registry),
         scheduler=scheduler,
+        queue_policy=queue_policy,
         enable_prefix_caching=settings.enable_prefix_caching,
         prefix_caching_hash_algo=settings.prefix_caching_hash_algo,
         enable_chunked_prefill=settings.enable_chunked_prefill,
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
         max_num_partial_prefills=settings.max_num_partial_prefills,
         max_long_partial_prefills=settings.max_long_partial_prefills,
+        grammar_backend=settings.guided_decoding_backend,
+        tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
+        tokenizer=str(files.tokenizer),
         log_level="debug" if settings.verbose else settings.log_level,
     )
 
@@ -126,8 +145,7 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         seed=settings.seed,
         trust_remote_code=settings.trust_remote_code,
         show_progress=settings.use_tqdm_on_load,
-        plugin_sources=registry.sources,
-        bundled_plugins_only=settings.safe_mode,
+        plugins=registry.setup,
     )
 
 
@@ -139,11 +157,12 @@ def _steps_in_flight(settings: Settings) -> int:
 def _check_text_plugins(settings: Settings, registry: Registry) -> None:
     """Parsers are loaded, as they are small; the tokenizer is when the engine is under way."""
     if settings.tool_call_parser is not None:
-        registry.load("tool_parsers", settings.tool_call_parser)
+        registry.factory("tool_parsers", settings.tool_call_parser)
     if settings.reasoning_parser is not None:
-        registry.load("reasoning_parsers", settings.reasoning_parser)
+        registry.factory("reasoning_parsers", settings.reasoning_parser)
     if not settings.skip_tokenizer_init:
         registry.find("tokenizers", settings.tokenizer_mode)
+    registry.find("grammars", settings.guided_decoding_backend)
 
 
 def _chat_template(given: str | None) -> str | None:

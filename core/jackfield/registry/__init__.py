@@ -1,7 +1,7 @@
 """One-of-N plugins, by name: listed without importing anything, imported when chosen."""
 
-from jackfield.registry.kinds import KINDS, Kind
+from jackfield.registry.kinds import HOOKS, KINDS, Kind
 from jackfield.registry.lookup import Registry
 from jackfield.registry.metadata import PluginEntry, installed_entries
 
-__all__ = ["KINDS", "Kind", "PluginEntry", "Registry", "installed_entries"]
+__all__ = ["HOOKS", "KINDS", "Kind", "PluginEntry", "Registry", "installed_entries"]

@@ -10,6 +10,9 @@ from typing import Any
 from jackfield.errors import BrokenPluginError, IncompatiblePluginError
 from jackfield.registry.kinds import Kind
 
+_CHOSEN = ("tool_parsers", "reasoning_parsers")
+"""Where a class with ``choose`` (``ParserChooser``) stands for another and is never made."""
+
 
 def check_class(kind: Kind, who: str, found: object, remedy: str) -> None:
     """Raises unless ``found`` is a class of an accepted contract version with all members.
@@ -22,21 +25,41 @@ def check_class(kind: Kind, who: str, found: object, remedy: str) -> None:
     version = getattr(found, "api_version", None)
     if not isinstance(version, int):
         raise BrokenPluginError(f"{who} is broken: {found.__name__} has no api_version; {remedy}")
+    refuse_version(kind, who, version, remedy)
+    if getattr(found, "Options", None) is not None and not _takes_options(found):
+        raise BrokenPluginError(
+            f"{who} is broken: {found.__name__} declares Options, and its constructor has no "
+            f"parameter options; {remedy}"
+        )
+    if kind.contract is None or (kind.imports_torch and "torch" not in sys.modules):
+        return
+    module, _, name = kind.contract.partition(":")
+    contract = getattr(importlib.import_module(module), name)
+    if hasattr(found, "choose") and kind.name in _CHOSEN:
+        return
+    missing = [member for member in required_members(contract) if _lacks(found, member, contract)]
+    if missing:
+        raise BrokenPluginError(
+            f"{who} is broken: {found.__name__} lacks {', '.join(missing)} of {name}; {remedy}"
+        )
+
+
+def refuse_version(kind: Kind, who: str, version: int, remedy: str) -> None:
+    """Raises ``IncompatiblePluginError`` for a contract version that the kernel does not take."""
     if version not in kind.api_versions:
         accepted = " or ".join(str(each) for each in sorted(kind.api_versions))
         raise IncompatiblePluginError(
             f"{who} was written for contract version {version} and this Jackfield takes "
             f"{accepted}; {remedy}"
         )
-    if kind.contract is None or (kind.imports_torch and "torch" not in sys.modules):
-        return
-    module, _, name = kind.contract.partition(":")
-    contract = getattr(importlib.import_module(module), name)
-    missing = [member for member in required_members(contract) if _lacks(found, member, contract)]
-    if missing:
-        raise BrokenPluginError(
-            f"{who} is broken: {found.__name__} lacks {', '.join(missing)} of {name}; {remedy}"
-        )
+
+
+def _takes_options(found: type[Any]) -> bool:
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(each.name == "options" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def required_members(contract: type[Any]) -> list[str]:

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+API, ENGINE, WORKER = "API process", "engine process", "worker"
+"""Where a plugin runs; a worker may be a thread of the engine process or a process of its own."""
+
+HOOKS = "hooks"
+"""The group ``jackfield.hooks``: every installed distribution takes part; no kind of ``KINDS``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One respect in which engines differ.
 
-    ``flag`` chooses a plugin, ``plugin_flag`` adds one that was never packaged. ``contract`` is
-    the Protocol (``module:Class``) that its classes satisfy, None where no plugin can be written
-    yet; ``api_versions`` are the contract versions that this kernel accepts.
+    ``flag`` chooses a plugin, or several; ``plugin_flag`` adds one that was never packaged.
+    ``contract`` is the Protocol (``module:Class``) that its classes satisfy, None where no plugin
+    can be written yet; ``process`` is where they run; ``default`` is who answers where neither
+    an option nor the checkpoint says; ``api_versions`` are the contract versions that this kernel
+    accepts.
     """
 
     name: str
@@ -21,6 +29,8 @@ class Kind:
     plugin_flag: str
     contract: str | None
     imports_torch: bool = False
+    process: str = WORKER
+    default: str | None = None
     api_versions: frozenset[int] = frozenset({1})
 
     @property
@@ -28,26 +38,71 @@ class Kind:
         """The entry-point group."""
         return f"jackfield.{self.name}"
 
+    @property
+    def contract_name(self) -> str:
+        """The Protocol's name; empty where there is none yet."""
+        return (self.contract or "").partition(":")[2]
+
 
 def _kind(
-    name: str, flag: str, plugin_flag: str, contract: str | None, imports_torch: bool = False
+    name: str,
+    flag: str,
+    plugin_flag: str,
+    contract: str | None,
+    imports_torch: bool = False,
+    process: str = WORKER,
+    default: str | None = None,
 ) -> Kind:
     path = None if contract is None else f"jackfield.contracts.{contract}"
-    return Kind(name, flag, plugin_flag, path, imports_torch)
+    return Kind(name, flag, plugin_flag, path, imports_torch, process, default)
 
 
 _ALL = (
-    _kind("tool_parsers", "--tool-call-parser", "--tool-parser-plugin", "text:ToolParser"),
+    _kind(
+        "tool_parsers",
+        "--tool-call-parser",
+        "--tool-parser-plugin",
+        "text:ToolParser",
+        process=API,
+    ),
     _kind(
         "reasoning_parsers",
         "--reasoning-parser",
         "--reasoning-parser-plugin",
         "text:ReasoningParser",
+        process=API,
     ),
-    _kind("grammars", "--guided-decoding-backend", "--grammar-plugin", None),
-    _kind("schedulers", "--scheduling-policy", "--scheduler-plugin", "scheduling:Scheduler"),
-    _kind("executors", "--distributed-executor-backend", "--executor-plugin", "work:Executor"),
-    _kind("workers", "--worker-cls", "--worker-plugin", "work:Worker"),
+    _kind(
+        "grammars",
+        "--guided-decoding-backend",
+        "--grammar-plugin",
+        "grammar:GrammarBackend",
+        process=ENGINE,
+    ),
+    _kind(
+        "schedulers",
+        "--scheduler-cls",
+        "--scheduler-plugin",
+        "scheduling:Scheduler",
+        process=ENGINE,
+        default="fcfs",
+    ),
+    _kind(
+        "queue_policies",
+        "--scheduling-policy",
+        "--queue-policy-plugin",
+        "scheduling:QueuePolicy",
+        process=ENGINE,
+    ),
+    _kind(
+        "executors",
+        "--distributed-executor-backend",
+        "--executor-plugin",
+        "work:Executor",
+        process=ENGINE,
+        default="uni",
+    ),
+    _kind("workers", "--worker-cls", "--worker-plugin", "work:Worker", default="device"),
     _kind("models", "--model-impl", "--model-plugin", "model:Model", True),
     _kind(
         "quantization",
@@ -56,7 +111,13 @@ _ALL = (
         "model:QuantizationMethod",
         True,
     ),
-    _kind("load_formats", "--load-format", "--load-format-plugin", "loading:LoadFormat"),
+    _kind(
+        "load_formats",
+        "--load-format",
+        "--load-format-plugin",
+        "loading:LoadFormat",
+        default="auto",
+    ),
     _kind(
         "attention_backends",
         "--attention-backend",
@@ -66,8 +127,16 @@ _ALL = (
     ),
     _kind("speculative", "--speculative-config", "--speculative-plugin", None),
     _kind("kv_connectors", "--kv-transfer-config", "--kv-connector-plugin", None),
-    _kind("tokenizers", "--tokenizer-mode", "--tokenizer-plugin", "text:TokenizerMode"),
+    _kind(
+        "tokenizers",
+        "--tokenizer-mode",
+        "--tokenizer-plugin",
+        "text:TokenizerMode",
+        process=API,
+        default="auto",
+    ),
     _kind("config_formats", "--config-format", "--config-format-plugin", None),
     _kind("platforms", "--device", "--platform-plugin", "platform:Platform"),
+    _kind("middleware", "--middleware", "--middleware-plugin", "serving:Middleware", process=API),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})

@@ -3,56 +3,115 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from jackfield.config.plan import PluginSource, WorkerPlan
+from jackfield.config.plan import PluginSetup, PluginSource, WorkerPlan
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import (
     AmbiguousPluginError,
     BrokenPluginError,
+    JackfieldError,
     PluginError,
     UnknownPluginError,
 )
-from jackfield.registry.conformance import check_class
-from jackfield.registry.kinds import KINDS
-from jackfield.registry.metadata import PluginEntry, installed_entries
+from jackfield.registry.conformance import check_class, refuse_version
+from jackfield.registry.kinds import HOOKS, KINDS
+from jackfield.registry.lock import PluginLock
+from jackfield.registry.metadata import PluginEntry, installed_entries, same_distribution
+from jackfield.registry.options import make_options
 from jackfield.registry.sources import SourceClass, cause, source_classes
+
+if TYPE_CHECKING:
+    from jackfield.config.settings import Settings
 
 
 class Registry:
     """The plugins of every kind, by name; hyphens and underscores in a name are the same.
 
     ``sources`` are plugins that were never packaged; what they offer goes before what is
-    installed. With ``bundled_only`` (``--safe-mode``) nothing but Jackfield's own is offered.
+    installed. With ``bundled_only`` (``--safe-mode``) nothing but Jackfield's own is offered,
+    and nothing of the distributions in ``disabled``. ``lock`` is the path of a file that says
+    which code may run; ``options`` what the user tells plugins, by their name.
     """
 
-    def __init__(self, sources: Sequence[PluginSource] = (), *, bundled_only: bool = False) -> None:
+    def __init__(
+        self,
+        sources: Sequence[PluginSource] = (),
+        *,
+        bundled_only: bool = False,
+        disabled: Iterable[str] = (),
+        lock: str | None = None,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+    ) -> None:
         if bundled_only and sources:
             flag = KINDS[sources[0].kind].plugin_flag
             raise PluginError(
                 f"--safe-mode runs bundled plugins only; leave {flag} {sources[0].source} out"
             )
-        self.sources = tuple(sources)
-        self._bundled_only = bundled_only
+        self.setup = PluginSetup(
+            sources=tuple(sources),
+            bundled_only=bundled_only,
+            disabled=tuple(disabled),
+            lock=lock,
+            options={name: dict(values) for name, values in (options or {}).items()},
+        )
+        self.sources = self.setup.sources
+        self._lock = None if lock is None else PluginLock.read(lock)
         self._installed: dict[str, list[PluginEntry]] | None = None
         self._offered: dict[str, list[SourceClass]] = {}
 
     @classmethod
+    def of(cls, setup: PluginSetup) -> Registry:
+        """The registry that a setup describes."""
+        return cls(
+            setup.sources,
+            bundled_only=setup.bundled_only,
+            disabled=setup.disabled,
+            lock=setup.lock,
+            options=setup.options,
+        )
+
+    @classmethod
+    def for_settings(cls, settings: Settings) -> Registry:
+        """The registry of a process that has the options; they say what plugins are told too."""
+        options = settings.plugin_options
+        if settings.model_loader_extra_config:
+            own = options.setdefault(f"load_formats.{settings.load_format}", {})
+            options[f"load_formats.{settings.load_format}"] = {
+                **settings.model_loader_extra_config,
+                **own,
+            }
+        return cls(
+            settings.plugin_sources,
+            bundled_only=settings.safe_mode,
+            disabled=settings.disable_plugin,
+            lock=settings.plugins_lock,
+            options=options,
+        )
+
+    @classmethod
     def for_plan(cls, plan: WorkerPlan) -> Registry:
         """The registry as the process that made the plan had it."""
-        return cls(plan.plugin_sources, bundled_only=plan.bundled_plugins_only)
+        return cls.of(plan.plugins)
+
+    # --- what is there -------------------------------------------------------------------
 
     def list(self, kind: str) -> list[PluginEntry]:
-        """What is installed of a kind, sorted by name. Imports nothing."""
+        """What is installed of a kind, or of the hooks, sorted by name. Imports nothing."""
         if self._installed is None:
-            self._installed = installed_entries(KINDS)
-        entries = self._installed[kind]
-        return [entry for entry in entries if entry.is_bundled or not self._bundled_only]
+            self._installed = installed_entries((*KINDS, HOOKS))
+        return [entry for entry in self._installed[kind] if self._may_use(entry)]
 
     def has_source(self, kind: str) -> bool:
         """Whether the user gave a file or a module for this kind."""
         return any(source.kind == kind for source in self.sources)
+
+    def offers(self, kind: str, name: str) -> bool:
+        """Whether ``load`` would find a class. Imports what the user gave for the kind, if any."""
+        names = [offer.name for offer in self.given(kind)]
+        return any(_same(each, name) for each in [*names, *(e.name for e in self.list(kind))])
 
     def find(self, kind: str, name: str) -> PluginEntry | None:
         """The installed plugin called ``name``; raises as ``load`` does, but imports nothing.
@@ -64,7 +123,22 @@ class Registry:
             return None
         if self.has_source(kind):
             return None
-        return self._match(kind, name, [])
+        entry = self._match(kind, name, [])
+        self._check_static(entry)
+        return entry
+
+    def describe(self, kind: str, name: str) -> str:
+        """Who is meant, for messages: ``schedulers plugin 'fair' of acme 1.0``."""
+        if not is_class_path(name):
+            for offer in self._offered.get(kind, ()):
+                if _same(offer.name, name):
+                    return offer.describe(kind)
+            for entry in self.list(kind):
+                if _same(entry.name, name):
+                    return str(entry)
+        return f"{kind} plugin {name}"
+
+    # --- loading -------------------------------------------------------------------------
 
     def load(self, kind: str, name: str) -> type[Any]:
         """Imports and checks the class called ``name``, or the one at ``package.module:Class``.
@@ -76,7 +150,7 @@ class Registry:
             self._allow_class_path(kind, name)
             remedy = f"correct the class, or choose another {KINDS[kind].flag}"
             return _load(kind, f"{kind} plugin {name}", name, remedy)
-        offered = self._source_offers(kind)
+        offered = self.given(kind)
         matches = [offer for offer in offered if _same(offer.name, name)]
         if len(matches) > 1:
             raise _ambiguous(kind, name, [offer.source for offer in matches], "leave one out")
@@ -87,21 +161,83 @@ class Registry:
 
     def load_entry(self, entry: PluginEntry) -> type[Any]:
         """Imports and checks one installed plugin; raises as ``load`` does."""
+        self._check_static(entry)
+        return _load(entry.kind, str(entry), entry.value, self._remedy(entry))
+
+    def factory(self, kind: str, name: str) -> Callable[..., Any]:
+        """What makes objects of the plugin: its class, with its options where it declares some.
+
+        Raises as ``load`` does, and ``ConfigError`` for options that the plugin refuses.
+        """
+        found: Callable[..., Any] = (loaded := self.load(kind, name))
+        options = make_options(self.describe(kind, name), loaded, self.options(kind, name))
+        return found if options is None else partial(found, options=options)
+
+    def make(self, kind: str, name: str, *arguments: object) -> Any:
+        """One object of the plugin; ``BrokenPluginError`` where its constructor fails."""
+        factory = self.factory(kind, name)
+        try:
+            return factory(*arguments)
+        except JackfieldError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise BrokenPluginError(
+                f"{self.describe(kind, name)} is broken: its constructor raised {cause(error)}; "
+                f"correct it, or choose another {KINDS[kind].flag}"
+            ) from error
+
+    def options(self, kind: str, name: str) -> dict[str, object]:
+        """What the user tells this plugin; for it alone where the kind is said too."""
+        merged: dict[str, object] = {}
+        for wanted in (name, f"{kind}.{name}"):
+            for given, values in self.setup.options.items():
+                if _same(given, wanted):
+                    merged |= values
+        return merged
+
+    def check_hook(self, entry: PluginEntry) -> None:
+        """Raises where a hook plugin must not be imported: its version, or the lock."""
+        self._check_static(entry)
+
+    # --- inside --------------------------------------------------------------------------
+
+    def _may_use(self, entry: PluginEntry) -> bool:
+        if entry.is_bundled:
+            return True
+        return not self.setup.bundled_only and not any(
+            same_distribution(entry.distribution, name) for name in self.setup.disabled
+        )
+
+    def _check_static(self, entry: PluginEntry) -> None:
+        """What can be refused before anything of the plugin is imported."""
+        if entry.api_version is not None and entry.kind in KINDS:
+            refuse_version(KINDS[entry.kind], str(entry), entry.api_version, self._remedy(entry))
+        if self._lock is not None:
+            self._lock.check_entry(entry)
+
+    def _remedy(self, entry: PluginEntry) -> str:
         others = [each.name for each in self.list(entry.kind) if each != entry]
         remedy = f"install another version of {entry.distribution}"
-        if others:
+        if others and entry.kind in KINDS:
             remedy += f", or choose {' or '.join(others[:3])} with {KINDS[entry.kind].flag}"
-        return _load(entry.kind, str(entry), entry.value, remedy)
+        return remedy
 
-    def _source_offers(self, kind: str) -> Sequence[SourceClass]:
+    def given(self, kind: str) -> Sequence[SourceClass]:
+        """What the files and modules offer that the user gave for the kind; imports them."""
         if kind not in self._offered:
             self._offered[kind] = [
                 offer
                 for source in self.sources
                 if source.kind == kind
-                for offer in source_classes(source)
+                for offer in self._classes_of(source)
             ]
         return self._offered[kind]
+
+    def _classes_of(self, source: PluginSource) -> Sequence[SourceClass]:
+        if self._lock is not None:
+            flag = KINDS[source.kind].plugin_flag
+            self._lock.check_source(source.kind, flag, source.source)
+        return source_classes(source)
 
     def _match(self, kind: str, name: str, offered: Sequence[str]) -> PluginEntry:
         entries = self.list(kind)
@@ -110,13 +246,16 @@ class Registry:
             raise self._unknown(kind, name, [*offered, *(entry.name for entry in entries)])
         if len(matches) > 1:
             owners = [f"{each.distribution} {each.version}" for each in matches]
-            remedy = f"uninstall one, or name the class: {KINDS[kind].flag} {matches[0].value}"
+            remedy = (
+                f"uninstall one, leave one out with --disable-plugin {matches[0].distribution}, "
+                f"or name the class: {KINDS[kind].flag} {matches[0].value}"
+            )
             raise _ambiguous(kind, name, owners, remedy)
         return matches[0]
 
     def _unknown(self, kind: str, name: str, known: Sequence[str]) -> UnknownPluginError:
         names = ", ".join(dict.fromkeys(known)) or "none"
-        where = "bundled" if self._bundled_only else "installed"
+        where = "bundled" if self.setup.bundled_only else "installed"
         remedy = (
             f"install a distribution that offers it in the entry-point group {KINDS[kind].group}, "
             f"or give its file with {KINDS[kind].plugin_flag}"
@@ -127,10 +266,12 @@ class Registry:
         )
 
     def _allow_class_path(self, kind: str, name: str) -> None:
-        if self._bundled_only:
+        if self.setup.bundled_only:
             raise PluginError(
                 f"--safe-mode runs bundled plugins only; leave {KINDS[kind].flag} {name} out"
             )
+        if self._lock is not None:
+            self._lock.check_class_path(kind, name)
 
 
 def is_class_path(name: str) -> bool:

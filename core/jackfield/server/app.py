@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -16,6 +16,7 @@ import jackfield
 from jackfield.errors import JackfieldError, NotFoundError, RequestError
 from jackfield.hooks import Hooks
 from jackfield.registry import Registry
+from jackfield.registry.active import ActivePlugin
 from jackfield.server.asgi import ASGIApp, parse_json_object, read_body, route_path
 from jackfield.server.chat import Chat
 from jackfield.server.chat_request import ChatRequest
@@ -36,6 +37,7 @@ from jackfield.server.messages.request import CountTokensRequest, MessagesReques
 from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
+from jackfield.server.plugin_facts import plugin_metrics, version_body
 from jackfield.server.responses.lookup import add_lookup_routes
 from jackfield.server.responses.request import ResponsesRequest
 from jackfield.server.responses.route import Responses
@@ -90,9 +92,14 @@ class AsgiRoute(APIRoute):
         self.app = application
 
 
-def build_app(frontend: Frontend, hooks: Hooks, registry: Registry | None = None) -> ASGIApp:
+def build_app(
+    frontend: Frontend,
+    hooks: Hooks,
+    registry: Registry | None = None,
+    plugins: Sequence[ActivePlugin] = (),
+) -> ASGIApp:
     """The application over ``frontend``. It can serve before the model is loaded: generation
-    and health answer 503 until then."""
+    and health answer 503 until then. ``plugins`` are those in use."""
     stored = StoredResponses(frontend.response_store)
     hot: dict[str, ASGIApp] = {
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
@@ -100,7 +107,7 @@ def build_app(frontend: Frontend, hooks: Hooks, registry: Registry | None = None
         "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
         MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
     }
-    api = _build_api(frontend, hot, hooks)
+    api = _build_api(frontend, hot, hooks, plugins)
     add_lookup_routes(api, stored)
     stack = build_middleware(frontend.options, hooks.middleware, registry or Registry())
     app: ASGIApp = HotRoutes(api, hot)
@@ -109,7 +116,12 @@ def build_app(frontend: Frontend, hooks: Hooks, registry: Registry | None = None
     return app
 
 
-def _build_api(frontend: Frontend, hot: Mapping[str, ASGIApp], hooks: Hooks) -> FastAPI:
+def _build_api(
+    frontend: Frontend,
+    hot: Mapping[str, ASGIApp],
+    hooks: Hooks,
+    plugins: Sequence[ActivePlugin],
+) -> FastAPI:
     docs = frontend.options.enable_docs
     api = Application(
         title="Jackfield",
@@ -120,13 +132,21 @@ def _build_api(frontend: Frontend, hot: Mapping[str, ASGIApp], hooks: Hooks) -> 
     )
     metrics = Metrics(frontend.llm)
     frontend.llm.observe(metrics)
-    plugin_metrics = PluginMetrics(hooks)
+    hooked = PluginMetrics(hooks)
+    fixed = plugin_metrics(plugins)
     for path, route in hot.items():
         whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
     _add_text_routes(api, frontend)
-    _add_service_routes(api, frontend, lambda: metrics.text() + plugin_metrics.text())
+    _add_service_routes(api, frontend, lambda: metrics.text() + fixed + hooked.text())
+    facts = version_body(jackfield.__version__, plugins)
+    api.add_api_route(
+        "/version",
+        lambda: _json(facts),
+        methods=["GET"],
+        summary="The server's version, and the plugins in use",
+    )
     for router in hooks.routes:
         api.include_router(router)
     _add_error_handlers(api)
@@ -184,9 +204,6 @@ def _add_service_routes(app: FastAPI, frontend: Frontend, expose: Callable[[], b
     async def health() -> Response:
         return Response(status_code=200 if frontend.is_ready else 503)
 
-    async def version() -> Response:
-        return _json({"version": jackfield.__version__})
-
     async def scrape() -> Response:
         return Response(expose(), media_type=CONTENT_TYPE_LATEST)
 
@@ -200,7 +217,6 @@ def _add_service_routes(app: FastAPI, frontend: Frontend, expose: Callable[[], b
     app.add_api_route("/health", health, methods=["GET"], summary="200 while serving, else 503")
     app.add_api_route("/ping", health, methods=["GET"], summary="The same as /health")
     app.add_api_route("/ping", health, methods=["POST"], summary="The same as /health")
-    app.add_api_route("/version", version, methods=["GET"], summary="The server's version")
     app.add_api_route("/metrics", scrape, methods=["GET"], summary="Prometheus metrics")
     app.add_api_route("/load", load, methods=["GET"], summary="Generation requests under way")
     if frontend.options.enable_reset_prefix_cache:

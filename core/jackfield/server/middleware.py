@@ -9,6 +9,7 @@ import importlib
 import inspect
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.middleware import Middleware
@@ -19,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jackfield.errors import ConfigError, RequestError
+from jackfield.registry import Registry
+from jackfield.registry.lookup import is_class_path
 from jackfield.server.asgi import ASGIApp, Message, Receive, Scope, Send, route_path, send_error
 from jackfield.server.errors import (
     AuthenticationError,
@@ -33,30 +36,42 @@ LIVENESS_PATHS = frozenset({"/health", "/ping"})
 
 
 class RequestBounds:
-    """Refuses a request with too many header fields or too long a body."""
+    """Refuses a request with too many or too long header fields, or too long a body.
 
-    def __init__(self, app: ASGIApp, max_headers: int, max_body_bytes: int) -> None:
+    h11 bounds a head that comes in pieces; one that comes at once is measured here.
+    """
+
+    def __init__(
+        self, app: ASGIApp, max_headers: int, max_header_bytes: int, max_body_bytes: int
+    ) -> None:
         self._app = app
         self._max_headers = max_headers
+        self._max_header_bytes = max_header_bytes
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers 400 or 413."""
         if scope["type"] == "http":
-            error = self._refusal(scope["headers"])
+            error = self._refusal(scope["raw_path"] + scope["query_string"], scope["headers"])
             if error is not None:
                 await send_error(scope, send, error)
                 return
         await self._app(scope, receive, send)
 
-    def _refusal(self, headers: Sequence[tuple[bytes, bytes]]) -> RequestError | None:
+    def _refusal(
+        self, target: bytes, headers: Sequence[tuple[bytes, bytes]]
+    ) -> RequestError | None:
         if len(headers) > self._max_headers:
             return RequestError(f"The request has more than {self._max_headers} header fields")
+        num_bytes = len(target)
         for name, value in headers:
+            num_bytes += len(name) + len(value)
             # h11 has checked that it is a number and holds the body to it.
             if name == b"content-length" and int(value) > self._max_body_bytes:
                 limit = self._max_body_bytes
                 return BodyTooLargeError(f"The request body is longer than {limit} bytes")
+        if num_bytes > self._max_header_bytes:
+            return RequestError(f"The request's head is longer than {self._max_header_bytes} bytes")
         return None
 
 
@@ -149,9 +164,11 @@ class RequestIdHeaders:
         await self._app(scope, receive, send_with_id)
 
 
-def build_middleware(options: ServerOptions, hooked: Sequence[Any]) -> list[Middleware]:
+def build_middleware(
+    options: ServerOptions, hooked: Sequence[Any], registry: Registry
+) -> list[Middleware]:
     """The stack, outermost first. Cross-origin preflights are answered before authentication,
-    as browsers send them without credentials; ``hooked`` are the plugins' classes."""
+    as browsers send them without credentials; ``hooked`` are the hooks' classes."""
     stack: list[Middleware] = []
     if options.root_path:
         stack.append(Middleware(RootPath, options.root_path))
@@ -159,10 +176,15 @@ def build_middleware(options: ServerOptions, hooked: Sequence[Any]) -> list[Midd
         stack.append(Middleware(RequestIdHeaders))
     if options.allowed_origins:
         stack.append(_cross_origin(options))
-    stack.append(Middleware(RequestBounds, options.max_headers, options.max_body_bytes))
+    stack.append(
+        Middleware(
+            RequestBounds, options.max_headers, options.max_header_bytes, options.max_body_bytes
+        )
+    )
     if options.api_keys:
         stack.append(Middleware(Authentication, options.api_keys))
-    foreign = [*map(Middleware, hooked), *map(load_middleware, options.middleware)]
+    named = [load_middleware(name, registry) for name in options.middleware]
+    foreign = [*map(Middleware, hooked), *named]
     if foreign:
         # A foreign middleware that raises costs its request, and the answer says no more.
         stack += [Middleware(ServerErrorMiddleware, handler=_failed), *foreign]
@@ -190,12 +212,18 @@ def _cross_origin(options: ServerOptions) -> Middleware:
     )
 
 
-def load_middleware(path: str) -> Middleware:
-    """An ASGI middleware class, or a function ``(request, call_next)``, by its import path."""
+def load_middleware(path: str, registry: Registry) -> Middleware:
+    """A middleware plugin by its name; an ASGI middleware class, or a function ``(request,
+    call_next)``, by its import path. ``PluginError`` or ``ConfigError`` where there is none."""
+    if not is_class_path(path):
+        made: Any = partial(registry.make, "middleware", path)
+        registry.factory("middleware", path)
+        return Middleware(made)
+    registry.find("middleware", path)
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
         loaded: Any = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"--middleware {path}: cannot be imported ({error})") from error
     if inspect.isclass(loaded):
         factory: Any = loaded

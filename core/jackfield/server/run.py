@@ -15,7 +15,7 @@ from jackfield.llm import AsyncLLM, RestartPolicy
 from jackfield.server.listening import bind, url
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.startup_report import (
-    chosen_plugins,
+    active_plugins,
     plugins_line,
     process_start,
     report,
@@ -31,8 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def run(settings: Settings, plan: ServingPlan, registry: Registry) -> int:
-    """Serves until a signal comes; returns the exit status.
+def run(
+    settings: Settings, plan: ServingPlan, registry: Registry, hooks: Hooks | None = None
+) -> int:
+    """Serves until a signal comes; returns the exit status. ``hooks`` are the installed ones, made
+    before the plan; None where there are none.
 
     Raises ``ConfigError`` for what cannot work as configured, ``EngineError`` where the engine
     fails or dies: the error is the last that is to be said.
@@ -47,7 +50,7 @@ def run(settings: Settings, plan: ServingPlan, registry: Registry) -> int:
     from jackfield.hooks import Hooks
 
     try:
-        hooks = Hooks.installed(bundled_only=settings.safe_mode)
+        hooks = hooks or Hooks((), registry)
         hooks.startup(settings)
         status = _serve(llm, options, listener, hooks, (start, launched))
         hooks.shutdown()
@@ -81,7 +84,8 @@ def _serve(
     imported = time.monotonic()
 
     def ready(engine: EngineReady) -> None:
-        _tell_ready(llm, engine)
+        for line in report(llm.plan, engine, plugins_line(plugins)):
+            log.info("%s", line)
         now = time.monotonic()
         if options.explain_startup:
             own = [
@@ -94,11 +98,12 @@ def _serve(
         names = ", ".join(llm.plan.served_model_names)
         log.info("serving %s on %s, ready in %.1f s", names, url(options, listener), now - start)
 
+    plugins = active_plugins(llm.plan, llm.registry)
     frontend = Frontend(hooked_door(llm, hooks), options)
     service = Service(
         llm,
         frontend,
-        build_app(frontend, hooks),
+        build_app(frontend, hooks, llm.registry, plugins),
         listener,
         on_ready=ready,
         on_statistics=hooks.step_statistics,
@@ -115,9 +120,3 @@ def restart_policy(settings: Settings) -> RestartPolicy:
         heartbeat_seconds=settings.engine_heartbeat_timeout,
         step_seconds=settings.engine_step_timeout,
     )
-
-
-def _tell_ready(llm: AsyncLLM, engine: EngineReady) -> None:
-    plugins = plugins_line(chosen_plugins(llm.plan), llm.registry)
-    for line in report(llm.plan, engine, plugins):
-        log.info("%s", line)

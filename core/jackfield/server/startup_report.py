@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
+from jackfield.registry.active import ActivePlugin, active_plugin
 
 if TYPE_CHECKING:
     from jackfield.planning import ServingPlan
@@ -20,37 +21,17 @@ Phase = tuple[str, float, float]
 """Name, start, end; monotonic seconds."""
 
 
-def chosen_plugins(plan: ServingPlan) -> dict[str, str]:
-    """Kind to chosen name; kinds whose choice is made by the engine (``auto``) are left out."""
-    worker = plan.engine.worker
-    chosen = {
-        "schedulers": plan.engine.scheduler,
-        "executors": worker.executor,
-        "workers": worker.worker,
-        "platforms": worker.device,
-        "load_formats": worker.load_format,
-        "attention_backends": worker.attention_backend,
-        "tokenizers": plan.tokenizer_mode,
-        "tool_parsers": plan.tool_parser,
-        "reasoning_parsers": plan.reasoning_parser,
-    }
-    return {kind: name for kind, name in chosen.items() if name not in (None, "auto", "none")}
+def active_plugins(plan: ServingPlan, registry: Registry) -> list[ActivePlugin]:
+    """The plugins in use, with where they come from."""
+    return [active_plugin(registry, each.kind, each.name) for each in plan.choices]
 
 
-def plugins_line(chosen: Mapping[str, str], registry: Registry) -> str:
+def plugins_line(active: Sequence[ActivePlugin]) -> str:
     """``schedulers fcfs, workers device (jackfield 0.1.0); tool_parsers mine (other 2.0)``."""
-    by_source: defaultdict[str, list[str]] = defaultdict(list)
-    for kind, name in chosen.items():
-        by_source[_source(kind, name, registry)].append(f"{kind} {name}")
-    return "; ".join(f"{', '.join(names)} ({source})" for source, names in by_source.items())
-
-
-def _source(kind: str, name: str, registry: Registry) -> str:
-    wanted = name.replace("-", "_")
-    for entry in registry.list(kind):
-        if entry.name.replace("-", "_") == wanted:
-            return f"{entry.distribution} {entry.version}"
-    return "given at the start"
+    by_origin: defaultdict[str, list[str]] = defaultdict(list)
+    for plugin in active:
+        by_origin[plugin.origin].append(f"{plugin.kind} {plugin.name}")
+    return "; ".join(f"{', '.join(names)} ({origin})" for origin, names in by_origin.items())
 
 
 def report(plan: ServingPlan, ready: EngineReady, plugins: str) -> Iterator[str]:

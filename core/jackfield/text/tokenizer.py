@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from jackfield.contracts.text import Tokenizer, TokenizerMode
 from jackfield.errors import CheckpointError, JackfieldError
@@ -15,12 +15,12 @@ def load_tokenizer(
     registry: Registry, mode: str, directory: str, trust_remote_code: bool = False
 ) -> Tokenizer:
     """Loads it; ``PluginError`` for an unknown mode, ``CheckpointError`` for bad files."""
-    cls = cast(type[TokenizerMode], registry.load("tokenizers", mode))
+    loader: TokenizerMode = registry.make("tokenizers", mode)
     try:
-        return cls().load(directory, trust_remote_code=trust_remote_code)
+        return loader.load(directory, trust_remote_code=trust_remote_code)
     except JackfieldError:
         raise
-    except Exception as error:  # a plugin may raise anything; the user gets one line
+    except (Exception, SystemExit) as error:  # a plugin may raise anything; the user gets one line
         raise CheckpointError(
             f"tokenizer mode {mode!r} cannot load {directory}: {type(error).__name__}: {error}"
         ) from error

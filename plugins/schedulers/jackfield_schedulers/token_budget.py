@@ -48,6 +48,18 @@ class TokenBudgetScheduler(ABC):
         one that comes after it."""
         return False
 
+    def sets_aside(self, request: SchedulerRequest) -> bool:
+        """Whether the first waiting request leaves the queue for now; ``add`` brings it back."""
+        return False
+
+    def started(self, request: SchedulerRequest) -> None:
+        """A waiting request runs from now on."""
+        return
+
+    def stopped(self, request: SchedulerRequest) -> None:
+        """A running request has ended or was preempted."""
+        return
+
     # --- the contract ------------------------------------------------------------------
 
     def add(self, request: SchedulerRequest) -> None:
@@ -64,6 +76,7 @@ class TokenBudgetScheduler(ABC):
                 heapify(self._heap)
         else:
             self._running.remove(request)
+            self.stopped(request)
 
     def __len__(self) -> int:
         return len(self._running) + len(self._waiting)
@@ -114,6 +127,7 @@ class TokenBudgetScheduler(ABC):
         step.withdraw(victim)
         step.blocks.release(victim)
         step.preempted.append(victim)
+        self.stopped(victim)
 
     # --- waiting requests ----------------------------------------------------------------
 
@@ -124,6 +138,10 @@ class TokenBudgetScheduler(ABC):
             if head is None or head[1].num_in_flight:
                 break
             request = head[1]
+            if self.sets_aside(request):
+                heappop(self._heap)
+                self._waiting.remove(request.key)
+                continue
             num_left = request.num_tokens - step.blocks.match(request)
             num_tokens = self._first_chunk(num_left, step)
             if num_tokens == 0 and len(passed_over) < MAX_PASSED_OVER:
@@ -139,6 +157,7 @@ class TokenBudgetScheduler(ABC):
             heappop(self._heap)
             self._waiting.remove(request.key)
             insort(self._running, request, key=self.order)
+            self.started(request)
             step.entries.append((request, num_tokens))
             step.budget -= num_tokens
             step.note_prompt(request, num_left, num_tokens)

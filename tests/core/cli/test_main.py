@@ -13,9 +13,9 @@ import pytest
 from jackfield import __version__
 from jackfield.cli import main
 from jackfield.cli.main import COMMANDS
-from jackfield.cli.plugins import plugin_file
 from jackfield.errors import EngineError
 from jackfield.registry import KINDS, Registry
+from jackfield.registry.files import plugin_file
 
 HEAVY = ("torch", "transformers", "fastapi", "uvicorn", "tokenizers", "numpy", "huggingface_hub")
 
@@ -122,7 +122,7 @@ def test_plugins_list_shows_every_bundled_plugin_and_its_origin() -> None:
     assert len(fcfs["sha256"]) == 64
     table = run("plugins", "list", "--kind", "schedulers").stdout.splitlines()
     assert table[0].split() == [
-        "kind", "name", "distribution", "version", "entry_point", "sha256"
+        "kind", "name", "distribution", "version", "entry_point", "chosen", "sha256"
     ]  # fmt: skip
     assert table[1].split()[:2] == ["schedulers", "fcfs"] and fcfs["sha256"][:12] in table[1]
 
@@ -151,7 +151,8 @@ def test_verify_tells_a_broken_plugin_from_a_good_one(
     (info / "entry_points.txt").write_text("[jackfield.schedulers]\nbroken = acme_broken:S\n")
     (tmp_path / "acme_broken.py").write_text("raise SystemExit(0)")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert main(["plugins", "list", "--kind", "schedulers", "--verify", "--json"]) == 1
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert main(["plugins", "verify", "--kind", "schedulers", "--json"]) == 1
     states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert states["fcfs"] == states["priority"] == "ok"
     assert "acme 3.1 is broken: SystemExit: 0" in states["broken"]

@@ -135,7 +135,7 @@ def test_schedulers_are_chosen_by_policy_or_class(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("option", "kind"),
     [
-        ("scheduling_policy", "schedulers"),
+        ("scheduler_cls", "schedulers"),
         ("worker_cls", "workers"),
         ("distributed_executor_backend", "executors"),
         ("load_format", "load_formats"),
@@ -255,3 +255,8 @@ heavy = {{"torch", "transformers", "huggingface_hub", "fastapi"}} & set(sys.modu
 assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_policy_that_nobody_offers_is_looked_for_in_both_kinds(plan: Plan) -> None:
+    with pytest.raises(PluginError, match="no queue policy or scheduler 'fcsf'; did you mean"):
+        plan(scheduling_policy="fcsf")

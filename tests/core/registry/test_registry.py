@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from jackfield.config.plan import PluginSource, WorkerPlan
+from jackfield.config.plan import PluginSetup, PluginSource, WorkerPlan
 from jackfield.errors import (
     AmbiguousPluginError,
     BrokenPluginError,
@@ -219,10 +219,10 @@ def test_an_engine_looks_plugins_up_as_its_server_does() -> None:
         max_num_seqs=1,
         max_num_batched_tokens=8,
         block_size=8,
-        plugin_sources=(PluginSource("tool_parsers", "a.py"),),
+        plugins=PluginSetup(sources=(PluginSource("tool_parsers", "a.py"),)),
     )
-    assert Registry.for_plan(plan).sources == plan.plugin_sources
-    safe = msgspec.structs.replace(plan, plugin_sources=(), bundled_plugins_only=True)
+    assert Registry.for_plan(plan).setup == plan.plugins
+    safe = msgspec.structs.replace(plan, plugins=PluginSetup(bundled_only=True))
     with pytest.raises(PluginError, match="--safe-mode"):
         Registry.for_plan(safe).load("tool_parsers", "any.module:Class")
 

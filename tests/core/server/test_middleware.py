@@ -10,6 +10,7 @@ from tests.core.server.http_server import client, in_process
 
 from jackfield.errors import ConfigError
 from jackfield.hooks import Hooks
+from jackfield.registry import Registry
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.middleware import load_middleware
@@ -151,7 +152,7 @@ async def test_middleware_of_the_user_runs_around_every_route() -> None:
 def test_middleware_that_is_not_there_is_a_config_error() -> None:
     for path in ("nothing.Here", "json.Nothing", "plain", "json:dumps"):
         with pytest.raises(ConfigError, match="--middleware"):
-            load_middleware(path)
+            load_middleware(path, Registry())
 
 
 async def test_the_document_describes_the_bodies() -> None:

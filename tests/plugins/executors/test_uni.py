@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jackfield.config.plan import PluginSource, WorkerPlan
+from jackfield.config.plan import PluginSetup, PluginSource, WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, ScheduledBatch
 from jackfield.errors import ConfigError, UnknownPluginError
@@ -58,7 +58,7 @@ def test_a_worker_from_a_plugin_file_is_found_by_its_name(tmp_path: Path) -> Non
     )
     source = PluginSource("workers", str(file))
     executor = UniExecutor()
-    capacity = executor.start(make_plan("mine", plugin_sources=(source,)))
+    capacity = executor.start(make_plan("mine", plugins=PluginSetup(sources=(source,))))
     assert capacity.num_blocks == 64
     executor.stop()
 

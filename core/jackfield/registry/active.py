@@ -1,0 +1,54 @@
+"""The plugins in use, as `/version`, the start-up lines and the metrics tell them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from jackfield.registry.files import file_hash, plugin_file
+from jackfield.registry.lookup import Registry, is_class_path
+
+GIVEN = "given at the start"
+"""Instead of a distribution, of a plugin that was named by its class."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActivePlugin:
+    """One plugin in use. ``distribution`` is the file or module of one that was never packaged;
+    ``api_version`` is None where only its class says it; ``sha256`` is that of its file."""
+
+    kind: str
+    name: str
+    distribution: str
+    version: str
+    api_version: int | None
+    sha256: str
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def active_plugin(registry: Registry, kind: str, name: str) -> ActivePlugin:
+    """What the registry finds under a name. Imports nothing but what the user gave as a file."""
+    if is_class_path(name):
+        return ActivePlugin(kind, name, GIVEN, "", None, file_hash(plugin_file(name)))
+    wanted = name.replace("-", "_")
+    for offer in registry.given(kind):
+        if offer.name.replace("-", "_") == wanted:
+            version: int = offer.found.api_version
+            path = Path(offer.source).expanduser()
+            found = path if path.is_file() else plugin_file(offer.source)
+            return ActivePlugin(kind, name, offer.source, "", version, file_hash(found))
+    for entry in registry.list(kind):
+        if entry.name.replace("-", "_") == wanted:
+            digest = file_hash(plugin_file(entry.value))
+            return ActivePlugin(
+                kind, name, entry.distribution, entry.version, entry.api_version, digest
+            )
+    return ActivePlugin(kind, name, GIVEN, "", None, "")
