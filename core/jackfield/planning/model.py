@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jackfield import checkpoint
 from jackfield.config.settings import Settings
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
+from jackfield.planning.architectures import refuse_unknown
 from jackfield.planning.device import DeviceDefaults
 from jackfield.registry import Registry
 
@@ -163,6 +164,8 @@ def choose_model(settings: Settings, config: Mapping[str, object], registry: Reg
     if settings.model_impl in _OUR_MODELS and unknown is not None:
         raise unknown
     registry.find("models", ANY_MODEL)
+    if not settings.trust_remote_code:
+        refuse_unknown(architectures)
     return ANY_MODEL
 
 

@@ -114,14 +114,23 @@ def test_an_architecture_without_a_plugin_goes_to_transformers(
     plan: Plan, checkpoint: Path
 ) -> None:
     assert plan().engine.worker.model_impl == "auto"
-    rewrite(checkpoint, architectures=["NewForCausalLM"])
+    rewrite(checkpoint, architectures=["Gemma2ForCausalLM"])
     assert plan().engine.worker.model_impl == "transformers"
     for ours in ("jackfield", "vllm"):
-        with pytest.raises(PluginError, match="'NewForCausalLM'"):
+        with pytest.raises(PluginError, match="'Gemma2ForCausalLM'"):
             plan(model_impl=ours)
     rewrite(checkpoint, architectures=None)
     with pytest.raises(CheckpointError, match="architectures"):
         plan()
+
+
+def test_an_architecture_that_nobody_knows_is_refused_before_torch_is_imported(
+    plan: Plan, checkpoint: Path
+) -> None:
+    rewrite(checkpoint, architectures=["NewForCausalLM"])
+    with pytest.raises(CheckpointError, match="NewForCausalLM is unknown"):
+        plan()
+    assert plan(trust_remote_code=True).engine.worker.model_impl == "transformers"
 
 
 def test_schedulers_are_chosen_by_policy_or_class(plan: Plan) -> None:
