@@ -41,6 +41,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
     arrival: float
     priority: int = 0
     cache_salt: str | None = None
+    user: str | None = None
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort"):
@@ -53,11 +54,22 @@ class ResetPrefixCache(msgspec.Struct, frozen=True, tag="reset_prefix_cache"):
     """Forget every cached block that no request uses."""
 
 
+class Sleep(msgspec.Struct, frozen=True, tag="sleep"):
+    """Give the device's memory away. Sent while no request is in the engine, and none is sent
+    until it is awake; see ``contracts.work.CanSleep`` for ``level``. Answered by ``SleepState``."""
+
+    level: int
+
+
+class WakeUp(msgspec.Struct, frozen=True, tag="wake_up"):
+    """Take the memory again. Answered by ``SleepState``."""
+
+
 class StopEngine(msgspec.Struct, frozen=True, tag="stop"):
     """End the engine process; requests still there are aborted."""
 
 
-ToEngine = AddRequest | AbortRequests | ResetPrefixCache | StopEngine
+ToEngine = AddRequest | AbortRequests | ResetPrefixCache | Sleep | WakeUp | StopEngine
 
 
 # --- from the engine -------------------------------------------------------------------
@@ -106,10 +118,14 @@ class RequestLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
-    """The engine could not serve this request; it is finished with ``FinishReason.ERROR``."""
+    """The engine could not serve this request; it is finished with ``FinishReason.ERROR``.
+
+    ``param`` is the request field at fault; None where the request was right.
+    """
 
     key: int
     message: str
+    param: str | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
@@ -145,4 +161,11 @@ class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
     stats: EngineStats | None = None
 
 
-FromEngine = EngineReady | EngineFailed | StepTokens
+class SleepState(msgspec.Struct, frozen=True, tag="sleep_state"):
+    """The answer to ``Sleep`` and ``WakeUp``; ``message`` says why nothing has changed."""
+
+    is_asleep: bool
+    message: str | None = None
+
+
+FromEngine = EngineReady | EngineFailed | StepTokens | SleepState

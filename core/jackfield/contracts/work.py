@@ -13,7 +13,7 @@ executed before the host has seen the token.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -158,6 +158,24 @@ class Worker(Protocol):
 
     def stop(self) -> None:
         """Frees the device. Called once; no call follows."""
+        ...
+
+
+@runtime_checkable
+class CanSleep(Protocol):
+    """What a worker or an executor has if it can give its device's memory away for a while.
+
+    Called between two steps with no row in use. Both return when it is done.
+    """
+
+    def sleep(self, level: int) -> None:
+        """Frees the KV cache and, with level 1, moves the weights into the host's memory; with
+        level 2 lets go of them."""
+        ...
+
+    def wake_up(self) -> None:
+        """Brings back what ``sleep`` took away: weights from the host's memory or from the
+        checkpoint, and an empty KV cache of as many blocks as before."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -13,9 +14,12 @@ from jackfield.contracts.messages import (
     EngineFailed,
     EngineReady,
     FromEngine,
+    Sleep,
+    SleepState,
     StepTokens,
     StopEngine,
     ToEngine,
+    WakeUp,
 )
 from jackfield.engine.channel import FrameDecoder, FrameEncoder
 from jackfield.engine.child import EngineProcess, describe
@@ -71,6 +75,15 @@ class EngineClient:
         """Hands a message to the engine; never blocks. After the engine's end it goes nowhere."""
         if self._protocol is not None:
             self._protocol.write(self._encoder.encode(message))
+
+    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+        """Sends a message that is answered, and waits for the answer; ``EngineError`` if the engine
+        ends before."""
+        if self._protocol is None:
+            raise EngineError("the engine was not started")
+        answer = self._protocol.expect()
+        self.send(message)
+        return await answer
 
     async def stop(self, timeout: float = 5.0) -> None:
         """Ends the process: asks, and kills it if it has not ended in ``timeout`` seconds."""
@@ -164,6 +177,7 @@ class _EngineProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._failure: JackfieldError | None = None
         self._ended = False
+        self._answers: deque[asyncio.Future[SleepState]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast and no check: uvloop's transports are not asyncio's by inheritance.
@@ -181,6 +195,10 @@ class _EngineProtocol(asyncio.Protocol):
                 self._on_step(message)
             elif isinstance(message, EngineFailed):
                 self._failure = _failure(message)
+            elif isinstance(message, SleepState):
+                answer = self._answers.popleft()
+                if not answer.done():
+                    answer.set_result(message)
             else:
                 self.serving = True
                 if not self.ready.done():
@@ -188,6 +206,15 @@ class _EngineProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
+
+    def expect(self) -> asyncio.Future[SleepState]:
+        """The answer to the next message that is answered."""
+        answer: asyncio.Future[SleepState] = asyncio.get_running_loop().create_future()
+        if self._ended:
+            answer.set_exception(EngineError("the engine is gone"))
+        else:
+            self._answers.append(answer)
+        return answer
 
     def fail(self, failure: JackfieldError) -> None:
         """Why the end is near; what the process says itself goes before."""
@@ -208,6 +235,9 @@ class _EngineProtocol(asyncio.Protocol):
             return
         self._ended = True
         failure = self._failure or fallback
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_exception(EngineError(str(failure)))
         if not self.ready.done():
             self.ready.set_exception(failure)
         elif not self.stopping:

@@ -11,7 +11,14 @@ from typing import cast
 
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
-from jackfield.contracts.messages import EngineFailed, EngineReady, Sleep, StopEngine, ToEngine, WakeUp
+from jackfield.contracts.messages import (
+    EngineFailed,
+    EngineReady,
+    Sleep,
+    StopEngine,
+    ToEngine,
+    WakeUp,
+)
 from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds

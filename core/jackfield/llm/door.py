@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -19,9 +19,12 @@ from jackfield.contracts.messages import (
     EngineReady,
     EngineStats,
     FinishReason,
+    RequestFailed,
     RequestLogprobs,
     ResetPrefixCache,
+    Sleep,
     StepTokens,
+    WakeUp,
 )
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import (
@@ -77,6 +80,7 @@ class AsyncLLM:
         self.prompts: PromptBuilder
         self.ready: EngineReady | None = None
         self.stats: EngineStats | None = None
+        self.is_asleep = False
         self.phases: list[tuple[str, float, float]] = []
         self._engine = Supervisor(
             plan.engine,
@@ -139,7 +143,7 @@ class AsyncLLM:
     @property
     def is_ready(self) -> bool:
         """Whether requests are served."""
-        return self.ready is not None and self._engine.is_serving
+        return self.ready is not None and self._engine.is_serving and not self.is_asleep
 
     @property
     def engine_pid(self) -> int | None:
@@ -175,6 +179,26 @@ class AsyncLLM:
         """Forgets cached blocks that no request uses."""
         self._engine.send(ResetPrefixCache())
 
+    async def sleep(self, level: int = 1) -> None:
+        """Lets running requests finish and gives the device's memory away. New requests are
+        refused until ``wake_up``. ``RequestError`` where the engine cannot."""
+        if level not in (1, 2):
+            raise RequestError("the level of sleep is 1 or 2", param="level")
+        self.is_asleep = True
+        while self._runs:
+            await asyncio.sleep(0.01)
+        await self._change_sleep(Sleep(level))
+
+    async def wake_up(self) -> None:
+        """Takes the memory again; returns when requests are served."""
+        await self._change_sleep(WakeUp())
+
+    async def _change_sleep(self, message: Sleep | WakeUp) -> None:
+        state = await self._engine.ask(message)
+        self.is_asleep = state.is_asleep
+        if state.message is not None:
+            raise RequestError(state.message)
+
     # --- requests --------------------------------------------------------------------
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
@@ -200,9 +224,20 @@ class AsyncLLM:
         finally:
             self._end(run)
 
+    def tool_structure(
+        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
+    ) -> Mapping[str, object] | None:
+        """How the tool parser writes calls (``StructuredToolParser.structure``); None where there
+        is no parser, or it cannot say."""
+        structure = getattr(self._tool_parser, "structure", None)
+        if structure is None:
+            return None
+        found: Mapping[str, object] | None = structure(tools, choice, parallel=parallel)
+        return found
+
     def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
         if not self.is_ready:
-            raise EngineError("the engine is not ready")
+            raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
         arrival = time.monotonic()
         context = _parser_context(request) if request.parse else None
         reasoning = self._reasoning_ids(request, context)
@@ -220,6 +255,7 @@ class AsyncLLM:
                 arrival=arrival,
                 priority=request.priority,
                 cache_salt=request.cache_salt,
+                user=request.user,
             )
             for index in range(count)
         ]
@@ -316,7 +352,7 @@ class AsyncLLM:
         finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
         self._note_first(step, keys)
         logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
-        messages = {entry.key: entry.message for entry in step.failed} if step.failed else {}
+        failures = {entry.key: entry for entry in step.failed} if step.failed else {}
         stopped: list[int] = []
         for key, token, finish in zip(keys, tokens, finishes, strict=True):
             entry = self._runs.get(key)
@@ -331,7 +367,7 @@ class AsyncLLM:
                 token,
                 finish,
                 logprobs.get(key) if logprobs else None,
-                messages.get(key),
+                failures.get(key),
             )
             if delta.finish is not None:
                 del self._runs[key]
@@ -374,6 +410,7 @@ class AsyncLLM:
         """The engine is gone. Streams that have begun end; what has not begun waits for the next
         engine, unless it may be what kills them."""
         self.stats = None
+        self.is_asleep = False
         max_running = self.plan.engine.worker.max_num_seqs
         num_older = 0
         for run in self._take_runs():
@@ -426,7 +463,7 @@ def _feed(
     token: int,
     finish: int,
     logprobs: RequestLogprobs | None,
-    message: str | None,
+    failure: RequestFailed | None,
 ) -> ChoiceDelta:
     """One token through a choice's text path; a failure there is this choice's alone."""
     choice = run.choices[index]
@@ -438,7 +475,7 @@ def _feed(
             logprobs=tuple(logprobs.output) if logprobs else (),
             prompt_logprobs=tuple(logprobs.prompt) if logprobs else (),
             num_cached_tokens=run.num_cached,
-            message=message,
+            failure=failure,
         )
     except Exception:
         log.exception("request %s: its output could not be decoded", run.request.request_id)

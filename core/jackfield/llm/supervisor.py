@@ -9,7 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jackfield.config.plan import EnginePlan
-from jackfield.contracts.messages import EngineReady, StepTokens, ToEngine
+from jackfield.contracts.messages import (
+    EngineReady,
+    Sleep,
+    SleepState,
+    StepTokens,
+    ToEngine,
+    WakeUp,
+)
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
 from jackfield.errors import ConfigError, EngineError, EngineStartError, JackfieldError
@@ -96,6 +103,10 @@ class Supervisor:
     def send(self, message: ToEngine) -> None:
         """Hands a message to the engine of now; never blocks. Without one it goes nowhere."""
         self._client.send(message)
+
+    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+        """Sends a message that is answered; ``EngineError`` if the engine ends before."""
+        return await self._client.ask(message)
 
     async def stop(self, timeout: float = 5.0) -> None:
         """Ends the engine, and the replacing."""

@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import ClassVar
 
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, TokenMasks, Worker
-from jackfield.errors import ConfigError
+from jackfield.contracts.work import (
+    CanSleep,
+    KVCapacity,
+    PendingStep,
+    ScheduledBatch,
+    TokenMasks,
+    Worker,
+)
+from jackfield.errors import ConfigError, RequestError
 from jackfield.registry import Registry
 
 
@@ -44,6 +51,20 @@ class UniExecutor:
         """Enqueues the rest of it."""
         assert self._worker is not None
         return self._worker.finish(masks)
+
+    def sleep(self, level: int) -> None:
+        """Puts the worker to sleep; ``RequestError`` if it cannot."""
+        self._able().sleep(level)
+
+    def wake_up(self) -> None:
+        """Wakes the worker up."""
+        self._able().wake_up()
+
+    def _able(self) -> CanSleep:
+        assert self._worker is not None
+        if not isinstance(self._worker, CanSleep):
+            raise RequestError(f"worker {self._worker.name!r} cannot sleep")
+        return self._worker
 
     def stop(self) -> None:
         """Stops the worker if it was made."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, cast
 
+import msgspec
 import torch
 from torch import nn
 
@@ -36,6 +38,10 @@ class DeviceWorker:
 
     def __init__(self) -> None:
         self._runner: ModelRunner | None = None
+        self._make_runner: Callable[[], ModelRunner] | None = None
+        self._plan: WorkerPlan | None = None
+        self._model: Model | None = None
+        self._device = torch.device("cpu")
 
     @torch.inference_mode()
     def start(self, plan: WorkerPlan) -> KVCapacity:
@@ -61,8 +67,12 @@ class DeviceWorker:
             load_format.check(files)
             read_weights(model, load_format, files, dtype=dtype, device=device)
         with story.phase("model ready"):
-            self._runner = ModelRunner(plan, platform, model, backend, device)
-            capacity = self._runner.start()
+            runner = ModelRunner(plan, platform, model, backend, device)
+            capacity = runner.start()
+        # As large again after a sleep.
+        plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks)
+        self._plan, self._model, self._device, self._runner = plan, model, device, runner
+        self._make_runner = lambda: ModelRunner(plan, platform, model, backend, device)
         what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
         return KVCapacity(
             num_blocks=capacity.num_blocks,
@@ -86,9 +96,42 @@ class DeviceWorker:
         assert self._runner is not None, "the worker was not started"
         return self._runner.finish(masks)
 
+    @torch.inference_mode()
+    def sleep(self, level: int) -> None:
+        """Frees the KV cache, and moves the weights to the host (1) or forgets them (2)."""
+        assert self._model is not None, "the worker was not started"
+        self._runner = None
+        if level == 1:
+            _move(self._model, torch.device("cpu"))
+        else:
+            self._model = self._make_runner = None
+        # The engine has frozen what it was made of, and captured graphs hold each other.
+        gc.unfreeze()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @torch.inference_mode()
+    def wake_up(self) -> None:
+        """What the worker was before it slept, with an empty KV cache."""
+        assert self._plan is not None, "the worker was not started"
+        if self._model is None or self._make_runner is None:
+            self.start(self._plan)
+            return
+        _move(self._model, self._device)
+        self._runner = self._make_runner()
+        self._runner.start()
+
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""
-        self._runner = None
+        self._runner = self._model = self._make_runner = None
+
+
+def _move(model: Model, device: torch.device) -> None:
+    """All weights to another device, in place: who refers to a parameter still does."""
+    module = cast(nn.Module, model)
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = tensor.data.to(device)
 
 
 def _build_model(

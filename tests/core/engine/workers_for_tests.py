@@ -7,6 +7,8 @@ import signal
 import sys
 import time
 
+import numpy as np
+
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import KVCapacity, ScheduledBatch
 from jackfield.errors import CheckpointError
@@ -54,6 +56,15 @@ class PoisonedWorker(SimulatedWorker):
         if any(66 in row.token_ids[: row.num_prompt_tokens] for row in batch.admitted):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().execute(batch)
+
+
+class SleepyWorker(SimulatedWorker):
+    def sleep(self, level: int) -> None:
+        self._blocks_before = self._kv
+        self._kv = self._kv[:0]
+
+    def wake_up(self) -> None:
+        self._kv = np.zeros_like(self._blocks_before)
 
 
 class ExitingWorker(SimulatedWorker):

@@ -16,7 +16,7 @@ from tests.core.engine.test_process import make_plan
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.sampling import SamplingParams
-from jackfield.errors import EngineError, EngineStartError
+from jackfield.errors import EngineError, EngineStartError, RequestError
 from jackfield.llm import AsyncLLM, RestartPolicy
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
@@ -195,3 +195,39 @@ async def test_without_restarts_the_first_death_is_the_end() -> None:
             error = await asyncio.wait_for(llm.wait_dead(), 2)
             assert "SIGKILL" in str(error)
             assert not isinstance(error, EngineStartError)
+
+
+async def test_a_sleeping_engine_refuses_and_serves_again_once_awake() -> None:
+    async with running("SleepyWorker") as llm:
+        running_one = asyncio.create_task(llm.collect(request([5], 20)))
+        await asyncio.sleep(0.05)
+        await llm.sleep(1)
+        # What ran was finished before.
+        assert tokens(await running_one) == continuation([5], 20, 97)
+        assert llm.is_asleep and not llm.is_ready
+        with pytest.raises(EngineError, match="sleeps"):
+            await llm.collect(request([6], 5))
+        with pytest.raises(RequestError, match="sleeps already"):
+            await llm.sleep(1)
+        await llm.wake_up()
+        assert llm.is_ready
+        assert tokens(await llm.collect(request([6], 5))) == continuation([6], 5, 97)
+        await llm.wake_up()
+        assert llm.is_ready
+
+
+async def test_a_worker_that_cannot_sleep_goes_on_serving() -> None:
+    async with running("SlowWorker") as llm:
+        with pytest.raises(RequestError, match="worker 'simulated' cannot sleep"):
+            await llm.sleep(1)
+        with pytest.raises(RequestError, match="1 or 2"):
+            await llm.sleep(3)
+        assert tokens(await llm.collect(request([6], 5))) == continuation([6], 5, 97)
+
+
+async def test_an_engine_that_dies_asleep_is_replaced_by_one_that_is_awake() -> None:
+    async with running("SleepyWorker") as llm:
+        await llm.sleep(2)
+        kill(llm)
+        await until_ready(llm)
+        assert tokens(await llm.collect(request([6], 5))) == continuation([6], 5, 97)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from tests.checkpoints import make, reference
 
+from jackfield.compute.model_runner import ModelRunner
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, ScheduledBatch
@@ -71,6 +73,28 @@ def test_generates_what_transformers_generates(model_impl: str) -> None:
     assert capacity.steps_in_flight == 1
     assert any("weights loaded" in note for note in capacity.notes)
     worker.stop()
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_after_a_sleep_everything_is_as_before(level: int) -> None:
+    worker = DeviceWorker()
+    worker.start(plan(make("Qwen3ForCausalLM"), num_blocks_override=9))
+    before = generate(worker, 8)
+    shape = _inner(worker)._kv[0].key.shape
+    model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_inner(worker)._kv[0].key)
+    for _ in range(2):
+        worker.sleep(level)
+        assert kv() is None
+        assert (model() is None) == (level == 2)
+        worker.wake_up()
+        assert generate(worker, 8) == before
+        assert _inner(worker)._kv[0].key.shape == shape
+        model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_inner(worker)._kv[0].key)
+
+
+def _inner(worker: DeviceWorker) -> ModelRunner:
+    assert worker._runner is not None
+    return worker._runner
 
 
 def test_an_architecture_of_nobody_is_refused_unless_transformers_may_try() -> None:

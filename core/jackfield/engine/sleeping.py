@@ -1,0 +1,49 @@
+"""An engine that sleeps: its device memory is given to others until it wakes up."""
+
+from __future__ import annotations
+
+from jackfield.contracts.messages import ResetPrefixCache, Sleep, SleepState, WakeUp
+from jackfield.contracts.work import CanSleep, Executor
+from jackfield.engine.step_loop import EngineCore
+from jackfield.errors import RequestError
+
+
+class Sleeper:
+    """Obeys ``Sleep`` and ``WakeUp`` between two steps, with no request in the engine.
+
+    A request to sleep that cannot be met changes nothing; an exception on the way to sleep or
+    back ends the engine.
+    """
+
+    def __init__(self, core: EngineCore, executor: Executor) -> None:
+        self._core = core
+        self._executor = executor
+        self._is_asleep = False
+
+    def obey(self, message: Sleep | WakeUp) -> SleepState:
+        """The state afterwards, and why it is not the one asked for."""
+        try:
+            if isinstance(message, Sleep):
+                self._sleep(message.level)
+            elif self._is_asleep:
+                self._able().wake_up()
+                self._is_asleep = False
+        except RequestError as error:
+            return SleepState(self._is_asleep, str(error))
+        return SleepState(self._is_asleep)
+
+    def _sleep(self, level: int) -> None:
+        able = self._able()
+        if self._core.has_work:
+            raise RequestError("the engine has work to do and cannot sleep")
+        if self._is_asleep:
+            raise RequestError("the engine sleeps already")
+        # What the blocks hold is gone with their memory.
+        self._core.take_in(ResetPrefixCache())
+        able.sleep(level)
+        self._is_asleep = True
+
+    def _able(self) -> CanSleep:
+        if not isinstance(self._executor, CanSleep):
+            raise RequestError(f"executor {self._executor.name!r} cannot sleep")
+        return self._executor
