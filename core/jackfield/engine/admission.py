@@ -55,6 +55,7 @@ def make_request(message: AddRequest, bounds: RequestBounds) -> Request:
         arrival=message.arrival,
         priority=message.priority,
         cache_salt=message.cache_salt,
+        user=message.user,
     )
 
 

@@ -45,6 +45,7 @@ class Request:
         "sampling",
         "stop_token_ids",
         "token_ids",
+        "user",
         "uses_prefix_cache",
     )
 
@@ -58,12 +59,14 @@ class Request:
         arrival: float = 0.0,
         priority: int = 0,
         cache_salt: str | None = None,
+        user: str | None = None,
     ) -> None:
         self.key = key
         self.priority = priority
         self.arrival = arrival
         self.sampling = sampling
         self.cache_salt = cache_salt
+        self.user = user
         self.token_ids = array("i", prompt)
         self.num_prompt_tokens = len(self.token_ids)
         self.num_tokens = self.num_prompt_tokens

@@ -53,6 +53,7 @@ class Completions(Preparer):
                 prompt_text=text,
                 priority=request.priority or 0,
                 cache_salt=request.cache_salt,
+                user=request.user,
             )
             for index, (text, ids) in enumerate(encoded)
         ]

@@ -11,20 +11,26 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jackfield.testing.plugins import PluginContract
+    from jackfield.testing.queue_policies import QueuePolicyContract
     from jackfield.testing.reasoning_parsers import ReasoningParserContract
+    from jackfield.testing.response_stores import ResponseStoreContract
     from jackfield.testing.schedulers import SchedulerContract
     from jackfield.testing.tool_parsers import ToolParserContract
 
 __all__ = [
     "PluginContract",
+    "QueuePolicyContract",
     "ReasoningParserContract",
+    "ResponseStoreContract",
     "SchedulerContract",
     "ToolParserContract",
 ]
 
 _MODULES = {
     "PluginContract": "plugins",
+    "QueuePolicyContract": "queue_policies",
     "ReasoningParserContract": "reasoning_parsers",
+    "ResponseStoreContract": "response_stores",
     "SchedulerContract": "schedulers",
     "ToolParserContract": "tool_parsers",
 }

@@ -103,11 +103,15 @@ class SchedulerContract:
     keeps_order_of_arrival: ClassVar[bool] = False
     """Whether, of equal requests, the one that came first gets its first token first."""
 
+    def make(self, limits: SchedulerLimits) -> Scheduler:
+        """The scheduler under test."""
+        return self.scheduler(limits)
+
     def engine(
         self, limits: SchedulerLimits = LIMITS, *, num_blocks: int = 64, steps_in_flight: int = 2
     ) -> SimulatedEngine:
         """An engine with the scheduler under test, every decision checked."""
-        checked = CheckedScheduler(self.scheduler(limits), limits)
+        checked = CheckedScheduler(self.make(limits), limits)
         return SimulatedEngine(
             checked, limits, num_blocks=num_blocks, steps_in_flight=steps_in_flight
         )
@@ -122,7 +126,8 @@ class SchedulerContract:
                 length = rng.choice((1, 2, 7, 16, 17, 40))
                 prompts.append([rng.randrange(engine.vocabulary) for _ in range(length)])
                 wanted.append(rng.randint(1, 24))
-                engine.add(prompts[-1], wanted[-1], priority=rng.randrange(3))
+                user = rng.choice((None, "ann", "bob"))
+                engine.add(prompts[-1], wanted[-1], priority=rng.randrange(3), user=user)
             engine.step()
             assert engine.num_steps < 100_000, "requests do not end"
         for prompt, num_tokens, answer in zip(

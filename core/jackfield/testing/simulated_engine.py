@@ -94,6 +94,7 @@ class SimulatedEngine:
         priority: int = 0,
         arrival: float | None = None,
         cache_salt: str | None = None,
+        user: str | None = None,
     ) -> int:
         """Sends a request; returns its key."""
         key = len(self.answers) + 1
@@ -107,6 +108,7 @@ class SimulatedEngine:
                 arrival=float(key) if arrival is None else arrival,
                 priority=priority,
                 cache_salt=cache_salt,
+                user=user,
             )
         )
         return key
