@@ -17,7 +17,7 @@ from jackfield.checkpoint import architectures
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.weights import read_weights
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend
+from jackfield.contracts.attention import AttentionBackend, KVLayer
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.contracts.platform import Platform
@@ -102,6 +102,8 @@ class DeviceWorker:
         assert self._model is not None, "the worker was not started"
         self._runner = None
         if level == 1:
+            nothing = torch.empty(0)
+            self._model.bind_kv(tuple(KVLayer(nothing, nothing) for _ in self._model.attention_specs))
             _move(self._model, torch.device("cpu"))
         else:
             self._model = self._make_runner = None
