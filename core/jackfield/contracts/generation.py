@@ -31,16 +31,19 @@ class GenerationRequest:
     template_kwargs: Mapping[str, object] = field(default_factory=dict)
     priority: int = 0
     cache_salt: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
     """Why a choice ended. ``stop_reason`` is the stop string or the stop token id that ended it
-    (None for the end-of-sequence token); ``message`` is set for ``error``."""
+    (None for the end-of-sequence token); ``message`` is set for ``error``, and ``param`` too where
+    a field of the request is at fault."""
 
     reason: FinishName
     stop_reason: str | int | None = None
     message: str | None = None
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

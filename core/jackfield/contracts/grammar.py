@@ -23,8 +23,11 @@ from jackfield.errors import RequestError
 GrammarKind = Literal["json_schema", "regex", "choice", "grammar", "structural_tag"]
 Masks = npt.NDArray[np.int32]
 
+KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+"""The fields of ``StructuredOutputs`` of which one is set."""
 
-class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
+
+class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the output must be written; vLLM's names. Exactly one of the first six is set.
 
     ``json``: a JSON Schema as an object, as text, or a class with ``model_json_schema``
@@ -34,12 +37,14 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
     ``whitespace_pattern`` is a regex for the space between the tokens of JSON, and
     ``disable_any_whitespace`` allows none. An object whose schema lists ``properties`` and does
     not speak of others gets no others, unless ``disable_additional_properties`` is False.
-    ``backend`` names a grammars plugin for this request.
+    ``backend`` names a grammars plugin for this request; ``disable_fallback`` has no effect, since
+    a backend that is named is never replaced. ``param`` is the request field that errors name.
+    With ``best_effort`` the output goes free where the grammar cannot be compiled.
     """
 
     json: object = None
     regex: str | None = None
-    choice: tuple[str, ...] | list[str] | None = None
+    choice: Sequence[str] | None = None
     grammar: str | None = None
     json_object: bool | None = None
     structural_tag: str | Mapping[str, object] | None = None
@@ -48,15 +53,18 @@ class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True):
     disable_additional_properties: bool | None = None
     disable_fallback: bool = False
     backend: str | None = None
+    best_effort: bool = False
+    param: str = "structured_outputs"
 
     def __post_init__(self) -> None:
-        kinds = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
-        given = [name for name in kinds if getattr(self, name) not in (None, False)]
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if self.json_object is False:
+            given.remove("json_object")
         if len(given) != 1:
             found = ", ".join(given) or "none"
             raise RequestError(
-                f"structured_outputs must have exactly one of {', '.join(kinds)}; it has {found}",
-                param="structured_outputs",
+                f"{self.param} must have exactly one of {', '.join(KINDS)}; it has {found}",
+                param=self.param,
             )
 
 
@@ -66,13 +74,14 @@ class GrammarSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ``text`` is a JSON Schema, a regex, a JSON list of texts (``choice``), Lark or EBNF, or a
     structural tag as JSON. ``whitespace`` is a regex for the space between the tokens of JSON:
     None for a bounded run of any, empty for none. ``backend`` is a plugin's name; empty: the
-    server's.
+    server's. With ``best_effort`` a request whose grammar cannot be compiled goes on without.
     """
 
     kind: GrammarKind
     text: str
     whitespace: str | None = None
     backend: str = ""
+    best_effort: bool = False
 
 
 @dataclass(frozen=True, slots=True)

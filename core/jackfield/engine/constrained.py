@@ -61,7 +61,7 @@ class ConstrainedRequests:
             grammar = request.sampling.grammar
             assert grammar is not None and self._compiler is not None
             self._compiler.forget(grammar)
-            return error
+            return None if grammar.best_effort else error
         return None
 
     def accept(self, request: Request, token: int) -> None:

@@ -339,13 +339,14 @@ class EngineCore:
         self._report_failure(request.key, error)
 
     def _report_failure(self, key: int, error: Exception) -> None:
+        param = None
         if isinstance(error, RequestError):
-            message = str(error)
+            message, param = error.message, error.param
         else:
             log.error("request %d failed", key, exc_info=error)
             message = f"the engine could not process this request ({type(error).__name__})"
         self._outbox.add(key, NO_TOKEN, FinishReason.ERROR)
-        self._outbox.failed.append(RequestFailed(key, message))
+        self._outbox.failed.append(RequestFailed(key, message, param))
 
     def _stats(self) -> EngineStats:
         num_waiting = self._scheduler.num_waiting

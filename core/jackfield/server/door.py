@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
@@ -56,6 +56,9 @@ class Door(Protocol):
     def reset_prefix_cache(self) -> None: ...
     def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]: ...
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]: ...
+    def tool_structure(
+        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
+    ) -> Mapping[str, object] | None: ...
 
 
 class Frontend:

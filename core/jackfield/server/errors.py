@@ -115,6 +115,8 @@ def error_headers(error: RequestError) -> list[tuple[bytes, bytes]]:
 def check_finish(finish: Finish) -> None:
     """Raises for a choice that did not end by itself: its request cannot be answered."""
     if finish.reason == "error":
+        if finish.param is not None:
+            raise RequestError(finish.message or "The request is refused", finish.param)
         raise FailedRequestError(finish.message or "The request failed")
     if finish.reason == "abort":
         raise UnavailableError("The request was aborted", code="aborted")

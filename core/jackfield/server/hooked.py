@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
@@ -109,6 +109,12 @@ class FilteredDoor:
     def reset_prefix_cache(self) -> None:
         """The door's."""
         self._llm.reset_prefix_cache()
+
+    def tool_structure(
+        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
+    ) -> Mapping[str, object] | None:
+        """The door's."""
+        return self._llm.tool_structure(tools, choice, parallel=parallel)
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
         """The door's, filtered."""

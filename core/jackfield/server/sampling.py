@@ -10,6 +10,7 @@ import msgspec
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.errors import RequestError
 from jackfield.server.request_fields import RequestFields
+from jackfield.server.structured import structured_outputs
 
 
 def sampling_params(
@@ -30,6 +31,7 @@ def sampling_params(
                 values[name] = value
     if request.logit_bias:
         values["logit_bias"] = _logit_bias(request.logit_bias)
+    values["structured_outputs"] = structured_outputs(request)
     values.update(overrides)
     return SamplingParams(**values)
 

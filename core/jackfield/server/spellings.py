@@ -13,11 +13,18 @@ Spelling = Mapping[str, str]
 """Fields that the client spelled otherwise: our name -> the client's."""
 
 ALIASES: Mapping[str, str] = {
+    "guided_choice": "structured_outputs.choice",
+    "guided_decoding_backend": "structured_outputs.backend",
+    "guided_grammar": "structured_outputs.grammar",
+    "guided_json": "structured_outputs.json",
+    "guided_regex": "structured_outputs.regex",
+    "guided_whitespace_pattern": "structured_outputs.whitespace_pattern",
     "max_completion_tokens": "max_tokens",
     "reasoning_content": "reasoning",
     "repeat_penalty": "repetition_penalty",
 }
-"""Other spellings of a field, in requests and in messages, and the name it has inside."""
+"""Other spellings of a field, in requests and in messages, and the name it has inside; a dot leads
+into an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,6 @@ class Refusal:
 
 
 _NOT_BUILT = "is not built yet"
-_STRUCTURED = Refusal("structured output is not built yet")
 
 REFUSED: Mapping[str, Refusal] = {
     "audio": Refusal(f"audio output {_NOT_BUILT}"),
@@ -39,12 +45,6 @@ REFUSED: Mapping[str, Refusal] = {
     "early_stopping": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "function_call": Refusal("it is deprecated; use 'tool_choice'", ("none",)),
     "functions": Refusal("it is deprecated; use 'tools'", ([],)),
-    "guided_choice": _STRUCTURED,
-    "guided_decoding_backend": _STRUCTURED,
-    "guided_grammar": _STRUCTURED,
-    "guided_json": _STRUCTURED,
-    "guided_regex": _STRUCTURED,
-    "guided_whitespace_pattern": _STRUCTURED,
     "kv_transfer_params": Refusal("this server runs without a KV connector"),
     "length_penalty": Refusal(f"beam search {_NOT_BUILT}", (1, 1.0)),
     "logits_processors": Refusal(f"naming logits processors {_NOT_BUILT}", ([],)),
@@ -52,8 +52,6 @@ REFUSED: Mapping[str, Refusal] = {
     "modalities": Refusal("only text output is supported", (["text"],)),
     "moderation": Refusal("moderation is not offered by this server"),
     "prompt_embeds": Refusal(f"prompts as embeddings {_NOT_BUILT}"),
-    "response_format": Refusal("structured output is not built yet", ({"type": "text"},)),
-    "structured_outputs": _STRUCTURED,
     "suffix": Refusal("text completion before a suffix is not supported"),
     "thinking_token_budget": Refusal(f"a thinking budget {_NOT_BUILT}"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
@@ -79,10 +77,13 @@ def settle_spellings(
     used: dict[str, str] = {}
     for name in data.keys() - known:
         value = data.pop(name)
-        inside = ALIASES.get(name)
-        if inside is not None and inside in known:
+        inside = ALIASES.get(name, name)
+        outer, dot, _ = inside.partition(".")
+        if outer in known and inside != name:
             _rename(data, name, inside, value, path)
             used[inside] = name
+            if dot and value is not None:
+                used.setdefault(outer, name)
         elif name in refused:
             refusal = refused[name]
             if value is not None and value not in refusal.neutral:
@@ -99,6 +100,13 @@ def settle_spellings(
 def _rename(data: dict[str, Any], name: str, inside: str, value: Any, path: str) -> None:
     if value is None:
         return
+    outer, dot, inner = inside.partition(".")
+    if dot:
+        held = data.get(outer)
+        data[outer] = held = {} if held is None else held
+        if not isinstance(held, dict):
+            return  # what is said of it is told when it is checked
+        data, inside = held, inner
     present = data.get(inside)
     if present is not None and present != value:
         raise RequestError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, FinishName
-from jackfield.contracts.messages import FinishReason, TokenLogprobs
+from jackfield.contracts.messages import FinishReason, RequestFailed, TokenLogprobs
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.contracts.text import (
     Content,
@@ -17,6 +17,7 @@ from jackfield.contracts.text import (
 )
 from jackfield.text.detokenizer import Detokenizer
 from jackfield.text.events import merge_events
+from jackfield.text.grammar import in_terms_of
 from jackfield.text.reasoning import ReasoningCounter, ReasoningIds
 from jackfield.text.stop import StopStrings
 
@@ -71,7 +72,7 @@ class ChoiceOutput:
         logprobs: Sequence[TokenLogprobs] = (),
         prompt_logprobs: Sequence[TokenLogprobs] = (),
         num_cached_tokens: int = 0,
-        message: str | None = None,
+        failure: RequestFailed | None = None,
     ) -> ChoiceDelta:
         """What these ids add; ``finish`` is the engine's word. A stop string found ends the
         choice: the delta has ``finish``, and the caller aborts the request in the engine.
@@ -79,7 +80,7 @@ class ChoiceOutput:
         assert not self._finished, "fed after its end"
         ended: Finish | None = None
         if finish:
-            ended = self._engine_finish(token_ids, finish, message)
+            ended = self._engine_finish(token_ids, finish, failure)
         text, matched = self._text(token_ids, finish)
         if matched is not None and finish not in (FinishReason.ABORT, FinishReason.ERROR):
             ended = Finish("stop", matched)
@@ -104,7 +105,7 @@ class ChoiceOutput:
         return len(token_ids) if any(isinstance(event, Reasoning) for event in events) else 0
 
     def _engine_finish(
-        self, token_ids: Sequence[int], finish: FinishReason, message: str | None
+        self, token_ids: Sequence[int], finish: FinishReason, failure: RequestFailed | None
     ) -> Finish:
         stop_reason: int | None = None
         if finish == FinishReason.STOP and token_ids:
@@ -112,7 +113,12 @@ class ChoiceOutput:
             is_eos = last == self._eos and not self._params.ignore_eos
             if last in self._params.stop_token_ids and not is_eos:
                 stop_reason = last
-        return Finish(_NAMES[finish], stop_reason, message)
+        if failure is not None:
+            message, param, wanted = failure.message, failure.param, self._params.structured_outputs
+            if wanted is not None and param == "structured_outputs":
+                message, param = in_terms_of(wanted, message)
+            return Finish(_NAMES[finish], stop_reason, message, param)
+        return Finish(_NAMES[finish], stop_reason)
 
     def _text(self, token_ids: Sequence[int], finish: FinishReason) -> tuple[str, str | None]:
         """New text with stop strings handled, and the stop string that was found."""

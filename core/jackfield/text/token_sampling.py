@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+from jackfield.contracts.grammar import GrammarSpec
 from jackfield.contracts.sampling import MAX_SEED, SamplingParams, ThinkingBudget, TokenSampling
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RequestError
+from jackfield.text.grammar import grammar_spec
 from jackfield.text.reasoning import ReasoningIds
 
 _GREEDY_BELOW = 1e-5
@@ -62,7 +64,18 @@ def token_sampling(
         reasoning_end_ids=reasoning.answer if reasoning else (),
         starts_in_reasoning=bool(reasoning and reasoning.opened),
         thinking=_thinking(params.thinking_token_budget, reasoning),
+        grammar=_grammar(params, tokenizer),
     )
+
+
+def _grammar(params: SamplingParams, tokenizer: Tokenizer | None) -> GrammarSpec | None:
+    if params.structured_outputs is None:
+        return None
+    if tokenizer is None:
+        raise RequestError(
+            "structured_outputs need a tokenizer, and there is none", param="structured_outputs"
+        )
+    return grammar_spec(params.structured_outputs)
 
 
 def _thinking(budget: int | None, reasoning: ReasoningIds | None) -> ThinkingBudget | None:

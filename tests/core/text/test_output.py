@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jackfield.contracts.generation import ChoiceDelta, Finish
-from jackfield.contracts.messages import FinishReason, TokenLogprobs
+from jackfield.contracts.messages import FinishReason, RequestFailed, TokenLogprobs
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.contracts.text import (
     Content,
@@ -128,7 +128,7 @@ def test_without_detokenizing_there_are_only_ids(bpe_tokenizer: FastTokenizer) -
 def test_error_flushes_the_text_and_carries_the_message(bpe_tokenizer: FastTokenizer) -> None:
     output = new(bpe_tokenizer, stop="worldly")
     first = output.feed(encode(bpe_tokenizer, "Hello world"))
-    last = output.feed((), FinishReason.ERROR, message="out of memory")
+    last = output.feed((), FinishReason.ERROR, failure=RequestFailed(1, "out of memory"))
     assert first.text + last.text == "Hello world"
     assert last.finish == Finish("error", message="out of memory")
 

@@ -1,0 +1,133 @@
+"""Grammars by the llguidance library; needs ``pip install 'jackfield[guidance]'``.
+
+It refuses what it cannot do. What it refuses though the schema does not need it is taken out
+before, in ``guidance_texts``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
+from jackfield.errors import PluginError, RequestError
+from jackfield_grammars.forced import forced_ids
+from jackfield_grammars.guidance_texts import source
+from jackfield_grammars.texts import refuse
+
+_END = b"<|end of output|>"
+_BYTES_AN_ID = 1
+
+
+class GuidanceMatcher:
+    """One output. The library keeps an error in the matcher; here it becomes an exception."""
+
+    __slots__ = ("_size", "matcher")
+
+    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
+        self.matcher = matcher
+        self._size = vocabulary_size
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        """Writes the mask to ``masks[index]``."""
+        row = masks[index]
+        self.matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
+        self.check()
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id, if it is allowed."""
+        return bool(self.matcher.try_consume_tokens([token_id]) == 1)
+
+    def rollback(self, num_tokens: int) -> None:
+        """Takes ids back."""
+        if num_tokens:
+            self.matcher.rollback(num_tokens)
+
+    def jump(self) -> list[int]:
+        """The ids that are forced."""
+        return forced_ids(self, self._size)
+
+    def check(self) -> None:
+        """Raises where the library has given up on this output."""
+        if self.matcher.is_error():
+            raise RequestError(f"the grammar cannot go on: {self.matcher.get_error()[:200]}")
+
+
+class GuidanceCompiled:
+    """A compiled grammar: a matcher at the beginning, to be copied."""
+
+    def __init__(self, matcher: Any, num_bytes: int, vocabulary_size: int) -> None:
+        self._matcher = matcher
+        self.num_bytes = num_bytes
+        self._size = vocabulary_size
+
+    def matcher(self) -> GuidanceMatcher:
+        """A matcher at the beginning."""
+        return GuidanceMatcher(self._matcher.deep_copy(), self._size)
+
+
+class GuidanceBackend:
+    """Compiles with llguidance."""
+
+    name: ClassVar[str] = "guidance"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        try:
+            import llguidance  # an extra: only who asks for it must have it
+        except ImportError:
+            raise PluginError(
+                "the grammars plugin 'guidance' needs llguidance: pip install 'jackfield[guidance]'"
+            ) from None
+        self._library: Any = llguidance
+        self._vocabulary = vocabulary
+        self._tokenizer: Any = llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(_Tokens(vocabulary)), n_vocab=vocabulary.size + 1
+        )
+        num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
+        self._executor: Any = llguidance.LLExecutor(num_threads)
+
+    def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
+        """Refuses what the library refuses."""
+        matcher_class = self._library.LLMatcher
+        grammar = source(spec, matcher_class, self._library)
+        matcher = matcher_class(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]
+            raise refuse(f"guidance: {lines[0][:300]}")
+        return GuidanceCompiled(matcher, 64 * len(grammar), self._vocabulary.size)
+
+    def fill_bitmasks(
+        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+    ) -> None:
+        """In the library's threads."""
+        own = [cast(GuidanceMatcher, matcher) for matcher in matchers]
+        if len(own) == 1:
+            own[0].fill_bitmask(masks, indices[0])
+            return
+        pairs = [(each.matcher, index) for each, index in zip(own, indices, strict=True)]
+        self._executor.unsafe_compute_mask_ptr(
+            pairs, masks.ctypes.data, masks.strides[0], len(masks)
+        )
+        for each in own:
+            each.check()
+
+
+class _Tokens:
+    """A vocabulary as the library wants to see it. The id behind it ends the output."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.tokens = [*vocabulary.tokens, _END]
+        self.eos_token_id = vocabulary.size
+        self.bos_token_id = None
+        names = {token_id: text for text, token_id in vocabulary.special.items()}
+        for token_id, text in names.items():
+            self.tokens[token_id] = text.encode()
+        self.special_token_ids = [*names, vocabulary.size]
+        self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if token}
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        """Only asked for tokens that are bytes, to see whether this vocabulary has them."""
+        data = text.encode() if isinstance(text, str) else text
+        return [self._ids[bytes((byte,))] for byte in data if bytes((byte,)) in self._ids]

@@ -1,0 +1,106 @@
+"""Grammars as llguidance reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from jackfield.contracts.grammar import GrammarSpec
+from jackfield_grammars.schema_facts import are_disjoint, assertions
+from jackfield_grammars.texts import choices, is_ebnf, refuse
+
+MAX_WHITESPACE = 32
+_SPACE = rf"[\x20\x0A\x0D\x09]{{1,{MAX_WHITESPACE}}}"
+_FORMATS = frozenset(
+    {
+        "date",
+        "time",
+        "date-time",
+        "duration",
+        "email",
+        "hostname",
+        "ipv4",
+        "ipv6",
+        "uuid",
+        "uri",
+    }
+)
+_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+_DATA = frozenset({"const", "enum", "default", "examples", "required"})
+_COUNTS = frozenset(
+    {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
+)
+
+
+def source(spec: GrammarSpec, matcher_class: Any, library: Any) -> str:
+    """The grammar of a request in the library's own form."""
+    if spec.kind == "json_schema":
+        schema = without_neutral(json.loads(spec.text))
+        options = {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
+        if spec.whitespace:
+            options["whitespace_pattern"] = spec.whitespace
+        if spec.whitespace == "":
+            del options["whitespace_pattern"]
+        return str(matcher_class.grammar_from_json_schema(json.dumps(schema), overrides=options))
+    if spec.kind == "regex":
+        return str(matcher_class.grammar_from_regex(spec.text))
+    if spec.kind == "choice":
+        listed = " | ".join(json.dumps(text, ensure_ascii=False) for text in choices(spec))
+        return str(matcher_class.grammar_from_lark(f"start: {listed}"))
+    if spec.kind == "grammar":
+        text = spec.text
+        if is_ebnf(text):
+            text = _lark_from_ebnf(text)
+        return str(matcher_class.grammar_from_lark(text))
+    raise refuse("the guidance backend has no structural tags; use xgrammar")
+
+
+def _lark_from_ebnf(text: str) -> str:
+    from llguidance.gbnf_to_lark import any_to_lark  # with the extra only
+
+    try:
+        return str(any_to_lark(text))
+    except Exception as error:  # the converter raises its own and others
+        raise refuse(f"guidance: {str(error)[:300]}") from error
+
+
+def without_neutral(schema: Any) -> Any:
+    """The schema without keywords that change nothing and that the library refuses all the same:
+    formats it does not know (annotations, by the specification), ``uniqueItems: false``, ``then``
+    without ``if``, whole numbers written with a fraction; ``oneOf`` of schemas that exclude each
+    other is ``anyOf``."""
+    return _cleaned(schema, schema)
+
+
+def _cleaned(node: Any, root: Any) -> Any:
+    if isinstance(node, list):
+        return [_cleaned(each, root) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    effective = assertions(node)
+    result: dict[str, Any] = {}
+    for key, value in node.items():
+        if key in _NEUTRAL and key not in effective:
+            continue
+        if key == "format" and value not in _FORMATS:
+            continue
+        if key in _COUNTS and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if key == "oneOf" and "anyOf" not in node and are_disjoint(root, value):
+            key = "anyOf"
+        result[key] = _cleaned_value(key, value, root)
+    return result
+
+
+_NEUTRAL = frozenset(
+    {"uniqueItems", "if", "then", "else", "minContains", "maxContains", "contentEncoding"}
+)
+
+
+def _cleaned_value(key: str, value: Any, root: Any) -> Any:
+    if key in _DATA:
+        return value
+    if key in _MAPS and isinstance(value, Mapping):
+        return {name: _cleaned(each, root) for name, each in value.items()}
+    return _cleaned(value, root)

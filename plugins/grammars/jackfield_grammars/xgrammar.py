@@ -1,0 +1,159 @@
+"""Grammars by the xgrammar library, the default.
+
+What it is known to get wrong (version 0.2.8, against JSON-Schema-Test-Suite) is refused or
+rewritten before it sees it: ``xgrammar_schema`` for schemas, ``xgrammar_texts`` for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
+from jackfield_grammars.forced import forced_ids
+from jackfield_grammars.texts import choices, is_ebnf, refuse
+from jackfield_grammars.xgrammar_schema import rewritten
+from jackfield_grammars.xgrammar_tags import MAX_WHITESPACE, exposed_specials, rewritten_tag
+from jackfield_grammars.xgrammar_texts import choice_ebnf, rewritten_regex
+
+_MAX_TOKENIZERS = 4
+_WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+
+
+class XGrammarMatcher:
+    """One output."""
+
+    __slots__ = ("_size", "matcher")
+
+    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
+        self.matcher = matcher
+        self._size = vocabulary_size
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        """Writes the mask to ``masks[index]``."""
+        self.matcher.fill_next_token_bitmask(masks, index)
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id, if it is allowed."""
+        return bool(self.matcher.accept_token(token_id))
+
+    def rollback(self, num_tokens: int) -> None:
+        """Takes ids back."""
+        if num_tokens:
+            self.matcher.rollback(num_tokens)
+
+    def jump(self) -> list[int]:
+        """The ids that are forced."""
+        return forced_ids(self, self._size)
+
+
+class XGrammarCompiled:
+    """A compiled grammar."""
+
+    def __init__(self, make_matcher: Any, compiled: Any, vocabulary_size: int) -> None:
+        self._make_matcher = make_matcher
+        self._compiled = compiled
+        self._size = vocabulary_size
+
+    @property
+    def num_bytes(self) -> int:
+        """As the library counts."""
+        return int(self._compiled.memory_size_bytes)
+
+    def matcher(self) -> XGrammarMatcher:
+        """A matcher at the beginning."""
+        return XGrammarMatcher(self._make_matcher(self._compiled), self._size)
+
+
+class XGrammarBackend:
+    """Compiles with xgrammar. The library imports torch and transformers: in the engine only."""
+
+    name: ClassVar[str] = "xgrammar"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        import xgrammar  # slow, and it brings torch: only where a grammar is wanted
+
+        self._library: Any = xgrammar
+        self._vocabulary = vocabulary
+        self._num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
+        self._batch = xgrammar.BatchGrammarMatcher(max_threads=self._num_threads)
+        self._lock = threading.Lock()
+        self._compilers: OrderedDict[frozenset[int], Any] = OrderedDict()
+
+    def compile(self, spec: GrammarSpec) -> XGrammarCompiled:
+        """Refuses what xgrammar is known not to do right."""
+        try:
+            compiled = self._compile(spec)
+        except RuntimeError as error:
+            lines = str(error).strip().splitlines() or ["it is not accepted"]
+            raise refuse(f"xgrammar: {_WHERE.sub('', lines[0])[:300]}") from error
+        make_matcher = self._library.GrammarMatcher
+        return XGrammarCompiled(make_matcher, compiled, self._vocabulary.size)
+
+    def fill_bitmasks(
+        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+    ) -> None:
+        """In the library's threads."""
+        own = [cast(XGrammarMatcher, matcher).matcher for matcher in matchers]
+        self._batch.batch_fill_next_token_bitmask(own, masks, list(indices))
+
+    def _compile(self, spec: GrammarSpec) -> Any:
+        if spec.kind == "structural_tag":
+            tag = json.loads(spec.text)
+            exposed = exposed_specials(tag, self._vocabulary.special)
+            return self._compiler(exposed).compile_structural_tag(json.dumps(rewritten_tag(tag)))
+        compiler = self._compiler(frozenset())
+        if spec.kind == "json_schema":
+            return self._compile_schema(compiler, spec)
+        if spec.kind == "regex":
+            return compiler.compile_regex(rewritten_regex(spec.text))
+        if spec.kind == "choice":
+            return compiler.compile_grammar(choice_ebnf(choices(spec)))
+        if is_ebnf(spec.text):
+            return compiler.compile_grammar(spec.text)
+        return compiler.compile_lark(spec.text)
+
+    def _compile_schema(self, compiler: Any, spec: GrammarSpec) -> Any:
+        if spec.whitespace:
+            raise refuse("xgrammar takes no whitespace_pattern but the empty one")
+        any_whitespace = spec.whitespace is None
+        return compiler.compile_json_schema(
+            json.dumps(rewritten(json.loads(spec.text))),
+            any_whitespace=any_whitespace,
+            separators=None if any_whitespace else (",", ":"),
+            strict_mode=False,
+            max_whitespace_cnt=MAX_WHITESPACE if any_whitespace else None,
+        )
+
+    def _compiler(self, exposed: frozenset[int]) -> Any:
+        """The compiler for a vocabulary in which these special tokens stand for their text."""
+        with self._lock:
+            compiler = self._compilers.get(exposed)
+            if compiler is None:
+                compiler = self._make_compiler(exposed)
+                self._compilers[exposed] = compiler
+                if len(self._compilers) > _MAX_TOKENIZERS:
+                    self._compilers.popitem(last=False)
+            self._compilers.move_to_end(exposed)
+            return compiler
+
+    def _make_compiler(self, exposed: frozenset[int]) -> Any:
+        vocabulary, library = self._vocabulary, self._library
+        tokens = list(vocabulary.tokens)
+        for text, token_id in vocabulary.special.items():
+            if token_id in exposed:
+                tokens[token_id] = text.encode()
+        # The id behind the vocabulary ends the output, as the contract has it.
+        info = library.TokenizerInfo(
+            [*tokens, b""],
+            library.VocabType.RAW,
+            vocab_size=vocabulary.size + 1,
+            stop_token_ids=[vocabulary.size],
+        )
+        return library.GrammarCompiler(info, max_threads=self._num_threads, cache_enabled=False)

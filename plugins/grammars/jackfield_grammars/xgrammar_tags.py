@@ -1,0 +1,54 @@
+"""Structural tags, written so that xgrammar means what they mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jackfield_grammars.xgrammar_schema import rewritten
+from jackfield_grammars.xgrammar_texts import rewritten_regex
+
+
+def exposed_specials(tag: object, special: Mapping[str, int]) -> frozenset[int]:
+    """Special tokens that the literal texts of a structural tag name: in it they may come."""
+    texts = list(_texts(tag))
+    return frozenset(
+        token_id for name, token_id in special.items() if any(name in text for text in texts)
+    )
+
+
+def _texts(node: object) -> Iterator[str]:
+    """Every text of a tag outside its schemas."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            if key not in ("json_schema", "schema"):
+                yield from _texts(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _texts(value)
+
+
+MAX_WHITESPACE = 32
+"""Characters of space between two tokens of JSON: without a bound some models never stop."""
+
+
+def rewritten_tag(tag: Any) -> Any:
+    """A structural tag with its schemas and regexes rewritten."""
+    if isinstance(tag, list):
+        return [rewritten_tag(each) for each in tag]
+    if not isinstance(tag, Mapping):
+        return tag
+    result: dict[str, Any] = {}
+    for key, value in tag.items():
+        if key in ("json_schema", "schema"):
+            result[key] = rewritten(json.loads(value) if isinstance(value, str) else value)
+        elif key == "pattern" and tag.get("type") == "regex":
+            result[key] = rewritten_regex(value)
+        else:
+            result[key] = rewritten_tag(value)
+    if tag.get("type") == "json_schema":
+        result.setdefault("max_whitespace_cnt", MAX_WHITESPACE)
+    return result
