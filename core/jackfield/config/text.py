@@ -27,6 +27,9 @@ class TextOptions(OptionGroup):
         "auto", description="how the template wants message content"
     )
     tool_call_parser: str | None = Field(None, description="tool_parsers plugin, such as hermes")
+    guided_decoding_backend: str = Field(
+        "auto", description="grammars plugin for structured output: auto, xgrammar, guidance"
+    )
     reasoning_parser: str | None = Field(
         None, description="reasoning_parsers plugin, such as deepseek_r1 or qwen3"
     )

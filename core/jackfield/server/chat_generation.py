@@ -15,6 +15,7 @@ from jackfield.server.sampling import fitted, sampling_params
 
 if TYPE_CHECKING:
     from jackfield.text.prompt import RenderedPrompt
+from jackfield.server.structured import with_calls
 
 Tools = Sequence[Mapping[str, object]]
 
@@ -35,8 +36,9 @@ class ChatGeneration:
         Raises ``RequestError``."""
         self._frontend.require_tokenizer()
         check_messages(request.messages)
-        tools = self._tools(request, data)
-        sampling = self._sampling(request)
+        choice = _tool_choice(request)
+        tools = self._tools(request, choice, data)
+        sampling = self._held_to_calls(self._sampling(request), request, choice, tools)
         kwargs = template_kwargs(request)
         rendered = self._render(request, tools, kwargs)
         room = self._frontend.llm.max_model_len - len(rendered.token_ids)
@@ -52,23 +54,12 @@ class ChatGeneration:
             cache_salt=request.cache_salt,
         )
 
-    def _tools(self, request: ChatRequest, data: Mapping[str, Any]) -> Tools:
+    def _tools(self, request: ChatRequest, choice: ToolChoice, data: Mapping[str, Any]) -> Tools:
         """The tools that the model sees and may call, as the client wrote them."""
-        choice = request.tool_choice
-        if choice is None:
-            choice = "auto" if request.tools else "none"
-        if choice not in ("auto", "none"):
-            raise RequestError(
-                "'tool_choice' other than 'auto' and 'none' is not built yet",
-                param="tool_choice",
-                code="unsupported_parameter",
-            )
-        if choice == "none":
+        if choice.kind == "none":
             return ()
         if not request.tools:
-            if request.tool_choice is not None:
-                raise RequestError("'tool_choice' needs 'tools'", param="tool_choice")
-            return ()
+            raise RequestError("'tool_choice' needs 'tools'", param="tool_choice")
         if not self._has_tools:
             raise RequestError(
                 "'auto' tool choice needs a tool parser: start the server with "
@@ -79,9 +70,42 @@ class ChatGeneration:
         return tools
 
     def _sampling(self, request: ChatRequest) -> SamplingParams:
+        names = [tool.function.name for tool in request.tools]
+        if choice.kind == "named" and choice.name not in names:
+            raise RequestError(
+                f"'tool_choice' names {choice.name!r}, and no tool has that name",
+                param="tool_choice",
+            )
         n = request.n or 1
         limit = self._frontend.options.max_choices
         if n > limit:
+    def _held_to_calls(
+        self, sampling: SamplingParams, request: ChatRequest, choice: ToolChoice, tools: Tools
+    ) -> SamplingParams:
+        """With calls held to the parser's format and the tools' schemas, and forced if chosen."""
+        if not tools:
+            return sampling
+        parallel = request.parallel_tool_calls is not False
+        structure = self._frontend.llm.tool_structure
+        wanted = sampling.structured_outputs
+        if choice.kind == "auto":
+            calls = structure(tools, "auto", parallel=parallel)
+            required = None if wanted is None else structure(tools, "required", parallel=parallel)
+            is_strict = any(tool.function.strict for tool in request.tools or ())
+            held = with_calls(wanted, calls, required, best_effort=not is_strict)
+        else:
+            if choice.kind == "named":
+                tools = [tool for tool in tools if _name_of(tool) == choice.name]
+                parallel = False
+            calls = structure(tools, "required", parallel=parallel)
+            if calls is None:
+                raise RequestError(
+                    "this server's tool parser cannot force calls; send 'tool_choice': 'auto'",
+                    param="tool_choice",
+                )
+            held = with_calls(None, calls, None)
+        return msgspec.structs.replace(sampling, structured_outputs=held)
+
             raise RequestError(f"n ({n}) is above the limit of {limit}", param="n")
         if request.stream and request.prompt_logprobs is not None:
             raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")
@@ -113,5 +137,39 @@ def template_kwargs(request: ChatRequest) -> dict[str, object]:
     """What the template gets beside the messages; ``reasoning_effort`` is one of them."""
     kwargs: dict[str, object] = dict(request.chat_template_kwargs or {})
     if request.reasoning_effort is not None:
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Whether and which tools are called; ``name`` for ``named``."""
+
+    kind: Literal["none", "auto", "required", "named"]
+    name: str = ""
+
+
+def _tool_choice(request: ChatRequest) -> ToolChoice:
+    """OpenAI's ``tool_choice``; without one, tools may be called."""
+    choice = request.tool_choice
+    if choice is None:
+        return ToolChoice("auto" if request.tools else "none")
+    if choice in ("none", "auto", "required"):
+        return ToolChoice(cast("Literal['none', 'auto', 'required']", choice))
+    function = choice.get("function") if isinstance(choice, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if (
+        not isinstance(name, str)
+        or not isinstance(choice, dict)
+        or choice.get("type") != "function"
+    ):
+        raise RequestError(
+            "'tool_choice' must be 'none', 'auto', 'required' or "
+            '{"type": "function", "function": {"name": ...}}',
+            param="tool_choice",
+        )
+    return ToolChoice("named", name)
+
+
+def _name_of(tool: Mapping[str, Any]) -> object:
+    return tool["function"]["name"]
+
+
         kwargs.setdefault("reasoning_effort", request.reasoning_effort)
     return kwargs

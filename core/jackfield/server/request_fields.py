@@ -59,6 +59,10 @@ class SamplingFields(StrictModel):
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
 
+    # Checked by ``structured``, which knows the kinds.
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None

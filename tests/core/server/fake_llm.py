@@ -136,6 +136,8 @@ class FakeLLM:
         self.num_waiting = 0
         self.requests: list[GenerationRequest] = []
         self.observers: list[Any] = []
+        self.structures: list[tuple[str, bool]] | None = None
+        """Tool choices it was asked a structure for; None: its parser has none."""
         self.active = 0
         self.closed = 0
         self.resets = 0
@@ -163,6 +165,14 @@ class FakeLLM:
         finally:
             self.active -= 1
             self.closed += 1
+
+    def tool_structure(
+        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
+    ) -> Mapping[str, object] | None:
+        if self.structures is not None:
+            self.structures.append((choice, parallel))
+            return {"type": "structural_tag", "format": {"type": "const_string", "value": choice}}
+        return None
 
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]:
         return [delta async for deltas in self.stream(request) for delta in deltas]
