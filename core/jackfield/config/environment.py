@@ -35,3 +35,8 @@ def cache_directory() -> Path:
     """Where what can be made again is kept (XDG Base Directory Specification); may not exist."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "jackfield"
+
+
+def client_api_key() -> str | None:
+    """The key that terminal clients send unless one is given."""
+    return os.environ.get("JACKFIELD_API_KEY") or os.environ.get("OPENAI_API_KEY")
