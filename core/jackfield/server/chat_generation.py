@@ -4,7 +4,10 @@ that takes a conversation is made here."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import msgspec
 
 from jackfield.contracts.generation import GenerationRequest
 from jackfield.contracts.sampling import SamplingParams
@@ -12,12 +15,12 @@ from jackfield.errors import RequestError
 from jackfield.server.chat_request import ChatRequest, check_messages
 from jackfield.server.door import Frontend
 from jackfield.server.sampling import fitted, sampling_params
+from jackfield.server.structured import with_calls
 
 if TYPE_CHECKING:
     from jackfield.text.prompt import RenderedPrompt
-from jackfield.server.structured import with_calls
 
-Tools = Sequence[Mapping[str, object]]
+Tools = Sequence[Mapping[str, Any]]
 
 
 class ChatGeneration:
@@ -52,6 +55,7 @@ class ChatGeneration:
             template_kwargs=kwargs,
             priority=request.priority or 0,
             cache_salt=request.cache_salt,
+            user=request.user,
         )
 
     def _tools(self, request: ChatRequest, choice: ToolChoice, data: Mapping[str, Any]) -> Tools:
@@ -62,23 +66,19 @@ class ChatGeneration:
             raise RequestError("'tool_choice' needs 'tools'", param="tool_choice")
         if not self._has_tools:
             raise RequestError(
-                "'auto' tool choice needs a tool parser: start the server with "
+                f"{choice.kind!r} tool choice needs a tool parser: start the server with "
                 "--tool-call-parser, or send 'tool_choice': 'none'",
                 param="tool_choice",
             )
-        tools: Tools = data["tools"]
-        return tools
-
-    def _sampling(self, request: ChatRequest) -> SamplingParams:
         names = [tool.function.name for tool in request.tools]
         if choice.kind == "named" and choice.name not in names:
             raise RequestError(
                 f"'tool_choice' names {choice.name!r}, and no tool has that name",
                 param="tool_choice",
             )
-        n = request.n or 1
-        limit = self._frontend.options.max_choices
-        if n > limit:
+        tools: Tools = data["tools"]
+        return tools
+
     def _held_to_calls(
         self, sampling: SamplingParams, request: ChatRequest, choice: ToolChoice, tools: Tools
     ) -> SamplingParams:
@@ -106,6 +106,10 @@ class ChatGeneration:
             held = with_calls(None, calls, None)
         return msgspec.structs.replace(sampling, structured_outputs=held)
 
+    def _sampling(self, request: ChatRequest) -> SamplingParams:
+        n = request.n or 1
+        limit = self._frontend.options.max_choices
+        if n > limit:
             raise RequestError(f"n ({n}) is above the limit of {limit}", param="n")
         if request.stream and request.prompt_logprobs is not None:
             raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")
@@ -133,10 +137,6 @@ class ChatGeneration:
         )
 
 
-def template_kwargs(request: ChatRequest) -> dict[str, object]:
-    """What the template gets beside the messages; ``reasoning_effort`` is one of them."""
-    kwargs: dict[str, object] = dict(request.chat_template_kwargs or {})
-    if request.reasoning_effort is not None:
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Whether and which tools are called; ``name`` for ``named``."""
@@ -171,5 +171,9 @@ def _name_of(tool: Mapping[str, Any]) -> object:
     return tool["function"]["name"]
 
 
+def template_kwargs(request: ChatRequest) -> dict[str, object]:
+    """What the template gets beside the messages; ``reasoning_effort`` is one of them."""
+    kwargs: dict[str, object] = dict(request.chat_template_kwargs or {})
+    if request.reasoning_effort is not None:
         kwargs.setdefault("reasoning_effort", request.reasoning_effort)
     return kwargs
