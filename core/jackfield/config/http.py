@@ -70,6 +70,13 @@ class ApiOptions(OptionGroup):
         False, description="usage tells how many prompt tokens were cached"
     )
     enable_request_id_headers: bool = Field(False, description="replies carry X-Request-Id")
+    response_store: str = Field(
+        "memory", description="where /v1/responses keeps responses: memory, none, or a plugin"
+    )
+    max_stored_responses: HumanInt = Field(10_000, ge=0, description="most responses kept")
+    max_stored_response_bytes: HumanInt = Field(
+        256 << 20, ge=0, description="most bytes of kept responses together"
+    )
     max_waiting_requests: HumanInt = Field(
         4096, ge=0, description="requests that may wait; the next ones get 429"
     )

@@ -41,7 +41,9 @@ class PluginOptions(OptionGroup):
     attention_backend_plugin: StringList = Field((), description=f"attention backends: {_HELP}")
     tokenizer_plugin: StringList = Field((), description=f"tokenizer modes: {_HELP}")
     platform_plugin: StringList = Field((), description=f"platforms: {_HELP}")
+    response_store_plugin: StringList = Field((), description=f"response stores: {_HELP}")
     queue_policy_plugin: StringList = Field((), description=f"queue policies: {_HELP}")
+    logits_processor_plugin: StringList = Field((), description=f"logits processors: {_HELP}")
     middleware_plugin: StringList = Field((), description=f"middleware: {_HELP}")
 
     @property
@@ -86,6 +88,8 @@ PLUGIN_OPTIONS = {
     "attention_backends": "attention_backend_plugin",
     "tokenizers": "tokenizer_plugin",
     "platforms": "platform_plugin",
+    "response_stores": "response_store_plugin",
     "queue_policies": "queue_policy_plugin",
+    "logits_processors": "logits_processor_plugin",
     "middleware": "middleware_plugin",
 }

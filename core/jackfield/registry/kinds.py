@@ -137,6 +137,21 @@ _ALL = (
     ),
     _kind("config_formats", "--config-format", "--config-format-plugin", None),
     _kind("platforms", "--device", "--platform-plugin", "platform:Platform"),
+    _kind(
+        "response_stores",
+        "--response-store",
+        "--response-store-plugin",
+        "response_store:ResponseStore",
+        process=API,
+        default="memory",
+    ),
+    _kind(
+        "logits_processors",
+        "--logits-processors",
+        "--logits-processor-plugin",
+        "logits:LogitsProcessor",
+        True,
+    ),
     _kind("middleware", "--middleware", "--middleware-plugin", "serving:Middleware", process=API),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})

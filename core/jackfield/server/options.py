@@ -38,8 +38,13 @@ class ServerOptions:
     enable_prompt_tokens_details: bool = False
     enable_reset_prefix_cache: bool = False
     """``POST /reset_prefix_cache`` exists; a control route, off unless asked for."""
+    logits_processor_pattern: str | None = None
     return_tokens_as_token_ids: bool = False
     response_role: str = "assistant"
+    response_store: str = "none"
+    """Name of a ``response_stores`` plugin; ``none``: responses are not kept."""
+    max_stored_responses: int = 10_000
+    max_stored_response_bytes: int = 256 << 20
     max_body_bytes: int = 16 << 20
     max_header_bytes: int = 64 << 10
     max_headers: int = 100
@@ -91,8 +96,12 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         enable_request_id_headers=settings.enable_request_id_headers,
         enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
         enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
+        logits_processor_pattern=settings.logits_processor_pattern,
         return_tokens_as_token_ids=settings.return_tokens_as_token_ids,
         response_role=settings.response_role,
+        response_store=settings.response_store,
+        max_stored_responses=settings.max_stored_responses,
+        max_stored_response_bytes=settings.max_stored_response_bytes,
         max_body_bytes=settings.max_body_bytes,
         max_header_bytes=settings.max_header_bytes,
         max_headers=settings.max_headers,

@@ -79,6 +79,7 @@ def _serve(
     from jackfield.server.door import Frontend
     from jackfield.server.hooked import hooked_door
     from jackfield.server.lifecycle import Service
+    from jackfield.server.responses.stored import open_store
 
     start, launched = times
     imported = time.monotonic()
@@ -99,7 +100,8 @@ def _serve(
         log.info("serving %s on %s, ready in %.1f s", names, url(options, listener), now - start)
 
     plugins = active_plugins(llm.plan, llm.registry)
-    frontend = Frontend(hooked_door(llm, hooks), options)
+    store = open_store(options, llm.registry)
+    frontend = Frontend(hooked_door(llm, hooks), options, store)
     service = Service(
         llm,
         frontend,

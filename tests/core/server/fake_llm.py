@@ -65,7 +65,7 @@ class FakePrompts:
         if any(not 0 <= i < 257 for i in ids):
             raise RequestError(f"{param}: a token id is out of range", param=param)
         if len(ids) >= self.max_model_len:
-            raise RequestError(f"{param}: too long", param=param)
+            raise RequestError(f"{param}: too long", param, "context_length_exceeded")
         return tuple(ids)
 
     def from_chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> Rendered:

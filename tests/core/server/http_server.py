@@ -19,10 +19,10 @@ from jackfield.server.options import ServerOptions
 
 
 @asynccontextmanager
-async def serving(llm: FakeLLM, **options: Any) -> AsyncIterator[str]:
+async def serving(llm: FakeLLM, response_store: Any = None, **options: Any) -> AsyncIterator[str]:
     """The server's URL while it runs."""
     server_options = ServerOptions(**options)
-    app = build_app(Frontend(llm, server_options), Hooks())
+    app = build_app(Frontend(llm, server_options, response_store), Hooks())
     server = QuietServer(uvicorn_config(app, server_options))
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -46,9 +46,11 @@ async def client(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClien
 
 
 @asynccontextmanager
-async def in_process(llm: FakeLLM, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def in_process(
+    llm: FakeLLM, response_store: Any = None, **options: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application without a socket between: quicker, for whole answers."""
-    app = build_app(Frontend(llm, ServerOptions(**options)), Hooks())
+    app = build_app(Frontend(llm, ServerOptions(**options), response_store), Hooks())
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
         yield http

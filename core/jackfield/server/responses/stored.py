@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jackfield.contracts.response_store import ResponseStore
+from jackfield.contracts.response_store import ResponseStore, StoreLimits
 from jackfield.errors import NotFoundError, RequestError
+from jackfield.registry import Registry
 from jackfield.server.door import new_id
 from jackfield.server.generation_route import off_loop
 from jackfield.server.json_bytes import dumps, loads
+from jackfield.server.options import ServerOptions
 
 MAX_TURNS = 1024
 """How many earlier responses a request may stand on."""
@@ -84,6 +86,17 @@ class StoredResponses:
             raise _not_found(response_id, param)
         found = record
         return await off_loop(len(found), lambda: loads(found)), len(found)
+
+
+def open_store(options: ServerOptions, registry: Registry) -> ResponseStore | None:
+    """The store that the options name; ``PluginError`` where it cannot be used."""
+    if options.response_store == "none":
+        return None
+    limits = StoreLimits(
+        max_responses=options.max_stored_responses, max_bytes=options.max_stored_response_bytes
+    )
+    store: ResponseStore = registry.make("response_stores", options.response_store, limits)
+    return store
 
 
 def _not_found(response_id: str, param: str) -> NotFoundError:
