@@ -17,6 +17,7 @@ from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import QKVParallelLinear, RowParallelLinear
 from jackfield.compute.layers.mlp import GatedMLP
 from jackfield.compute.layers.model_config import ModelConfig
+from jackfield.compute.layers.moe import ExpertsConfig, SparseMLP
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope, make_rope
 from jackfield.compute.weights import load_weights, weight_shapes
@@ -26,7 +27,8 @@ from jackfield.contracts.model import BuildContext
 
 @dataclass(frozen=True, slots=True)
 class DecoderConfig:
-    """What the shared decoder is made from. ``sliding_windows`` has one entry a layer."""
+    """What the shared decoder is made from. ``sliding_windows`` has one entry a layer;
+    ``sparse_layers`` have ``experts`` in the place of the gated block."""
 
     vocab_size: int
     hidden: int
@@ -42,6 +44,8 @@ class DecoderConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    experts: ExpertsConfig | None = None
+    sparse_layers: frozenset[int] = frozenset()
 
     @classmethod
     def read(
@@ -131,14 +135,7 @@ class DecoderLayer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
         self.self_attn = DecoderAttention(config, layer, rope, context, f"{prefix}.self_attn")
         self.post_attention_layernorm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
-        self.mlp = GatedMLP(
-            config.hidden,
-            config.intermediate,
-            bias=config.mlp_bias,
-            activation=config.activation,
-            context=context,
-            prefix=f"{prefix}.mlp",
-        )
+        self.mlp = _feed_forward(config, layer, context, f"{prefix}.mlp")
 
     def forward(
         self, x: Tensor, residual: Tensor | None, positions: Tensor, batch: AttentionBatch
@@ -151,6 +148,27 @@ class DecoderLayer(nn.Module):
         attended = self.self_attn(normed, positions, batch)
         normed, residual = self.post_attention_layernorm(attended, residual)
         return self.mlp(normed), residual
+
+
+def _feed_forward(
+    config: DecoderConfig, layer: int, context: BuildContext, prefix: str
+) -> GatedMLP | SparseMLP:
+    if config.experts is not None and layer in config.sparse_layers:
+        return SparseMLP(
+            config.hidden,
+            config.experts,
+            activation=config.activation,
+            context=context,
+            prefix=prefix,
+        )
+    return GatedMLP(
+        config.hidden,
+        config.intermediate,
+        bias=config.mlp_bias,
+        activation=config.activation,
+        context=context,
+        prefix=prefix,
+    )
 
 
 class Decoder(nn.Module):

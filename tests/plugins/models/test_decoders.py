@@ -16,10 +16,17 @@ from jackfield_models.llama import LlamaForCausalLM
 from jackfield_models.mistral import MistralForCausalLM
 from jackfield_models.qwen2 import Qwen2ForCausalLM
 from jackfield_models.qwen3 import Qwen3ForCausalLM
+from jackfield_models.qwen3_moe import Qwen3MoeForCausalLM
 
 CLASSES = {
     c.__name__: c
-    for c in (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+    for c in (
+        LlamaForCausalLM,
+        MistralForCausalLM,
+        Qwen2ForCausalLM,
+        Qwen3ForCausalLM,
+        Qwen3MoeForCausalLM,
+    )
 }
 VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
     "qwen3": ("Qwen3ForCausalLM", {}),
@@ -70,6 +77,15 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
                 "original_max_position_embeddings": 32,
             }
         },
+    ),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", {}),
+    "qwen3-moe-renormalized": (
+        "Qwen3MoeForCausalLM",
+        {"norm_topk_prob": True, "num_experts_per_tok": 3},
+    ),
+    "qwen3-moe-some-layers": (
+        "Qwen3MoeForCausalLM",
+        {"decoder_sparse_step": 2, "mlp_only_layers": [0], "num_hidden_layers": 4},
     ),
     "mistral": ("MistralForCausalLM", {}),
     "mistral-window": ("MistralForCausalLM", {"sliding_window": 11}),

@@ -54,6 +54,15 @@ class ModelConfig:
             raise self._fault(key, value, "a list of strings")
         return tuple(value)
 
+    def integers(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers; empty where there is none."""
+        value = self.values.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list | tuple) or not all(type(v) is int for v in value):
+            raise self._fault(key, value, "a list of whole numbers")
+        return tuple(value)
+
     def mapping(self, key: str) -> Mapping[str, object]:
         """An object; empty where there is none."""
         value = self.values.get(key)

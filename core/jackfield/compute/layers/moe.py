@@ -1,0 +1,189 @@
+"""A mixture of experts in the place of a feed-forward block.
+
+On a GPU the experts of a layer are two tensors, for kernels that multiply by all of them at once;
+on the CPU each is a block of its own, packed for oneDNN like any other layer. Workers share each
+expert, by its inner features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from jackfield.compute.layers.linear import Part, ShardedLinear
+from jackfield.compute.layers.mlp import GatedMLP
+from jackfield.compute.layers.sharding import even_shard, whole
+from jackfield.compute.weights import LoadableLayer, Slot
+from jackfield.contracts.model import BuildContext
+from jackfield.errors import CheckpointError, ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsConfig:
+    """``num_experts`` gated blocks of ``intermediate`` inner features, of which each token goes
+    through ``top_k``; ``renormalize``: their weights sum to 1."""
+
+    num_experts: int
+    top_k: int
+    intermediate: int
+    renormalize: bool
+
+
+class SparseMLP(nn.Module):
+    """The chosen experts' outputs, weighted by the router's softmax."""
+
+    def __init__(
+        self,
+        hidden: int,
+        config: ExpertsConfig,
+        *,
+        activation: str,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        if not 0 < config.top_k <= config.num_experts:
+            raise CheckpointError(
+                f"config.json: num_experts_per_tok is {config.top_k}; there are"
+                f" {config.num_experts} experts"
+            )
+        self.gate = Router(hidden, config.num_experts, context=context, prefix=f"{prefix}.gate")
+        kind = FusedExperts if context.device.type == "cuda" else ExpertList
+        self.experts = kind(
+            hidden, config, activation=activation, context=context, prefix=f"{prefix}.experts"
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, hidden] -> [T, hidden]."""
+        mixed: Tensor = self.experts(x, self.gate(x))
+        return mixed
+
+
+class Router(ShardedLinear):
+    """How well each expert suits a token; whole on every worker."""
+
+    def __init__(
+        self, hidden: int, num_experts: int, *, context: BuildContext, prefix: str
+    ) -> None:
+        part = Part(prefix.rpartition(".")[2], whole(num_experts), 0)
+        super().__init__(whole(hidden), (part,), bias=False, context=context, prefix=prefix)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, hidden] -> logits [T, experts]."""
+        return self.method.apply(self, x, self.bias)
+
+
+class ExpertList(nn.ModuleList):
+    """Experts one by one, each over the tokens that chose it."""
+
+    def __init__(
+        self,
+        hidden: int,
+        config: ExpertsConfig,
+        *,
+        activation: str,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        super().__init__(
+            GatedMLP(
+                hidden,
+                config.intermediate,
+                activation=activation,
+                context=context,
+                prefix=f"{prefix}.{index}",
+            )
+            for index in range(config.num_experts)
+        )
+        self.config = config
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """[T, hidden], [T, experts] -> [T, hidden]. The tokens are brought into the order of their
+        experts, so that each expert reads and writes one stretch."""
+        top_k = self.config.top_k
+        shares, chosen = logits.float().softmax(-1).topk(top_k, dim=-1)
+        if self.config.renormalize:
+            shares /= shares.sum(-1, keepdim=True)
+        flat = chosen.flatten()
+        order = flat.argsort(stable=True)
+        counts = torch.bincount(flat, minlength=len(self)).tolist()
+        moved = x.index_select(0, order // top_k)
+        outputs = [
+            expert(part)
+            for expert, part in zip(self, torch.split(moved, counts), strict=True)
+            if len(part) > 0
+        ]
+        sorted_outputs = torch.cat(outputs)
+        picked = torch.empty_like(sorted_outputs).index_copy_(0, order, sorted_outputs)
+        mixed = picked.view(len(x), top_k, -1).float().mul_(shares.unsqueeze(-1)).sum(1)
+        return mixed.to(x.dtype)
+
+
+class FusedExperts(LoadableLayer):
+    """All experts at once by grouped kernels: ``gate_up`` [E, 2 I, hidden] and ``down`` [E,
+    hidden, I] with this worker's I inner features of each."""
+
+    def __init__(
+        self,
+        hidden: int,
+        config: ExpertsConfig,
+        *,
+        activation: str,
+        context: BuildContext,
+        prefix: str,
+    ) -> None:
+        super().__init__()
+        if activation not in ("silu", "swish"):
+            raise CheckpointError(
+                f"the activation {activation!r} is not supported here; "
+                f"try --model-impl transformers"
+            )
+        quantization = context.quantization
+        if quantization is not None and quantization.linear_method(f"{prefix}.0.gate_up_proj"):
+            raise ConfigError(
+                f"quantization {quantization.name!r} of experts is not supported on a GPU"
+            )
+        self.config = config
+        self.hidden = hidden
+        self.group = context.group
+        self.inner = even_shard(config.intermediate, context.group, "an expert")
+        count, inner = config.num_experts, self.inner.length
+        dtype, device = context.dtype, context.device
+        gate_up = torch.empty(count, 2 * inner, hidden, dtype=dtype, device=device)
+        down = torch.empty(count, hidden, inner, dtype=dtype, device=device)
+        self.gate_up = nn.Parameter(gate_up, requires_grad=False)
+        self.down = nn.Parameter(down, requires_grad=False)
+
+    def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
+        whole_inner = self.inner.full
+        for index in range(self.config.num_experts):
+            gate, up = self.gate_up.data[index].chunk(2)
+            down = self.down.data[index]
+            for name, target, dim in (
+                ("gate_proj", gate, 0),
+                ("up_proj", up, 0),
+                ("down_proj", down, 1),
+            ):
+                shape = (whole_inner, self.hidden) if dim == 0 else (self.hidden, whole_inner)
+
+                def place(tensor: Tensor, target: Tensor = target, dim: int = dim) -> None:
+                    target.copy_(self.inner.of(tensor, dim))
+
+                yield f"{prefix}.{index}.{name}.weight", Slot(self, shape, place)
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """[T, hidden], [T, experts] -> [T, hidden]."""
+        from jackfield.compute.kernels.experts import experts  # Triton: GPUs only
+
+        mixed = experts(
+            x,
+            logits,
+            self.gate_up,
+            self.down,
+            top_k=self.config.top_k,
+            renormalize=self.config.renormalize,
+        )
+        return self.group.all_reduce(mixed)
