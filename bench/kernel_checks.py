@@ -12,7 +12,8 @@ from tests.core.compute.attention.reference import make_case
 from torch import Tensor
 
 from jackfield.compute.attention.triton import TritonAttention
-from jackfield.compute.kernels import activation, gemv, norm
+from jackfield.compute.kernels import activation, gemv, norm, sampling
+from jackfield.compute.kernels.experts import experts
 from jackfield.contracts.attention import AttentionSpec
 
 CUDA = torch.device("cuda")
@@ -33,6 +34,8 @@ SHAPES = [
     (256, 1, 5, 32, None, 50.0),
     (64, 1, 7, 48, 100, None),
     (80, 1, 6, 64, None, None),
+    (128, 4, 8, 64, None, None),
+    (128, 2, 5, 128, None, None),
 ]
 TOLERANCE = {torch.float32: 3e-5, torch.float16: 4e-3, BF16: 3e-2}
 
@@ -99,8 +102,64 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
     return made
 
 
+def expert_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
+    """Experts of Qwen3-30B-A3B's size, over every way of cutting the products."""
+    num_experts, hidden, inner, top_k = 128, 2048, 768, 8
+    gate_up = torch.randn(num_experts, 2 * inner, hidden, device=CUDA, dtype=BF16) * 0.02
+    down = torch.randn(num_experts, hidden, inner, device=CUDA, dtype=BF16) * 0.02
+    made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
+    for num_tokens in (1, 7, 33, 300, 500, 3000):
+        x = torch.randn(num_tokens, hidden, device=CUDA, dtype=BF16)
+        logits = torch.randn(num_tokens, num_experts, device=CUDA, dtype=BF16)
+
+        def launch(x: Tensor = x, logits: Tensor = logits) -> Tensor:
+            return experts(x, logits, gate_up, down, top_k=top_k, renormalize=True)
+
+        def wanted(x: Tensor = x, logits: Tensor = logits) -> Tensor:
+            shares, chosen = logits.double().softmax(-1).topk(top_k, dim=-1)
+            shares /= shares.sum(-1, keepdim=True)
+            out = torch.zeros(x.shape, dtype=torch.float64, device=CUDA)
+            for expert in range(num_experts):
+                token, place = (chosen == expert).nonzero(as_tuple=True)
+                gate, up = (x[token].double() @ gate_up[expert].double().T).chunk(2, -1)
+                some = (F.silu(gate) * up) @ down[expert].double().T
+                out.index_add_(0, token, some * shares[token, place, None])
+            return out
+
+        made.append((f"experts of {num_tokens} tokens", launch, wanted))
+    return made
+
+
+def check_sampling(report: Report) -> None:
+    """Draws and cuts over a vocabulary of 151,936 against float64."""
+    for dtype in (BF16, torch.float32):
+        logits = (torch.randn(64, 151936, device=CUDA) * 3).to(dtype)
+        temperature = torch.linspace(0.3, 2.0, 64, device=CUDA).unsqueeze(1)
+        top_k = torch.zeros((64, 1), dtype=torch.int32, device=CUDA)
+        top_k[::3] = 5000
+        top_p = torch.linspace(0.05, 0.999, 64, device=CUDA).unsqueeze(1)
+        threshold = sampling.cut(logits, temperature, top_k, top_p)
+        wide = logits.double()
+        kth = wide.topk(5000, -1).values[:, -1:]
+        wide = wide.masked_fill((wide < kth) & (top_k > 0), -torch.inf)
+        weights = (wide / temperature).softmax(-1)
+        found = threshold.double().unsqueeze(1)
+        above = weights.masked_fill(wide <= found, 0).sum(-1, keepdim=True) - top_p
+        upto = top_p - weights.masked_fill(wide < found, 0).sum(-1, keepdim=True)
+        report.check(f"cut {str(dtype)[6:]}", float(torch.maximum(above, upto).max()), 1e-5)
+        reach = torch.full_like(temperature, -torch.inf)
+        uniform = torch.rand(64, dtype=torch.float64, device=CUDA)
+        ids, _ = sampling.draw(logits, temperature, threshold, reach, uniform)
+        kept = weights.masked_fill(wide < found, 0).cumsum(-1)
+        kept = kept / kept[:, -1:]
+        at = kept.gather(1, ids[:, None])[:, 0]
+        below = kept.gather(1, (ids - 1).clamp_min(0)[:, None])[:, 0]
+        off = torch.maximum(below - uniform, uniform - at)
+        report.check(f"draw {str(dtype)[6:]}", float(off.max()), 1e-5)
+
+
 def section_check(report: Report) -> None:
-    attention, linear = attention_checks(), linear_checks()
+    attention, linear = attention_checks(), [*linear_checks(), *expert_checks()]
     precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
     for name, tolerance, attend in attention:
         try:
@@ -121,6 +180,7 @@ def section_check(report: Report) -> None:
         except Exception as error:
             report.failed_checks += 1
             report.error("check", name, error)
+    check_sampling(report)
     check_replays(report)
 
 

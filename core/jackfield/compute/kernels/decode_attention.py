@@ -299,11 +299,12 @@ class DecodeConfig:
 
 
 def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
-    """What measured best on an H200; wide heads and float32 take fewer tokens a tile."""
+    """What measured best on an H200; wide heads and float32 take fewer tokens a tile. Many short
+    sequences want many small programs, one of which loads while another computes."""
     row_bytes = power_of_2(head_dim) * itemsize
-    tile = 64 if row_bytes <= 256 else 32
-    stages = 5 if row_bytes <= 512 else 3
-    return DecodeConfig(tile, stages, 4, 3 if num_seqs >= 32 else 2)
+    if row_bytes > 256:
+        return DecodeConfig(32, 5 if row_bytes <= 512 else 3, 4, 3 if num_seqs >= 32 else 2)
+    return DecodeConfig(64, 3, 2, 4) if num_seqs >= 96 else DecodeConfig(64, 5, 4, 2)
 
 
 class DecodeWorkspace:

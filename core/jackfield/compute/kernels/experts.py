@@ -114,7 +114,7 @@ def _gate_up_kernel(
     WIDE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    # out[pick] = silu(gate . x) * (up . x), N of INNER; gate_up describes [EXPERTS * 2 INNER, HIDDEN]
+    # out[pick] = silu(gate . x) * (up . x), N of INNER. gate_up: [EXPERTS * 2 INNER, HIDDEN].
     num_parts: tl.constexpr = (INNER + N - 1) // N
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
@@ -169,7 +169,7 @@ def _down_kernel(
     WIDE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    # out[pick] = weight * (down . inner), N of HIDDEN. down describes [EXPERTS * HIDDEN, INNER].
+    # out[pick] = weight * (down . inner), N of HIDDEN. down: [EXPERTS * HIDDEN, INNER].
     num_parts: tl.constexpr = (HIDDEN + N - 1) // N
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
