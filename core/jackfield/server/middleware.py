@@ -32,7 +32,7 @@ from jackfield.server.errors import (
 from jackfield.server.generation_route import header_value
 from jackfield.server.options import ServerOptions
 
-LIVENESS_PATHS = frozenset({"/health", "/ping"})
+LIVENESS_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
 
 
 class RequestBounds:
@@ -76,7 +76,7 @@ class RequestBounds:
 
 
 class Authentication:
-    """Asks for ``Authorization: Bearer KEY`` on every path but liveness."""
+    """Asks for ``Authorization: Bearer KEY`` or ``X-Api-Key: KEY`` on every path but liveness."""
 
     def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
         self._app = app
@@ -93,14 +93,21 @@ class Authentication:
     def _is_allowed(self, scope: Scope) -> bool:
         if scope["type"] == "http" and route_path(scope) in LIVENESS_PATHS:
             return True
-        credentials = [value for name, value in scope["headers"] if name == b"authorization"]
-        if len(credentials) != 1:
+        bearer = [value for name, value in scope["headers"] if name == b"authorization"]
+        plain = [value for name, value in scope["headers"] if name == b"x-api-key"]
+        if len(bearer) > 1 or len(plain) > 1:
             return False
-        kind, _, key = credentials[0].partition(b" ")
-        digest = hashlib.sha256(key.strip()).digest()
+        keys = [
+            key
+            for kind, _, key in (value.partition(b" ") for value in bearer)
+            if kind.lower() == b"bearer"
+        ]
+        digests = [hashlib.sha256(key.strip()).digest() for key in (*keys, *plain)]
         # Every key is compared, so that the time does not tell which one matched.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        return kind.lower() == b"bearer" and any(matches)
+        matches = [
+            hmac.compare_digest(digest, known) for digest in digests for known in self._digests
+        ]
+        return any(matches)
 
 
 class CrossOrigin(CORSMiddleware):
