@@ -38,6 +38,15 @@ class HttpOptions(OptionGroup):
     enable_reset_prefix_cache: bool = Field(
         False, description="POST /reset_prefix_cache forgets all cached prefixes"
     )
+    enable_sleep_mode: bool = Field(
+        False, description="POST /sleep and /wake_up give the device's memory away for a while"
+    )
+    enable_tokenizer_info_endpoint: bool = Field(
+        False, description="GET /tokenizer_info shows the tokenizer's configuration"
+    )
+    server_dev_mode: bool = Field(
+        False, description="GET /server_info and POST /reset_prefix_cache; for development"
+    )
     shutdown_timeout: float = Field(
         30.0, ge=0, description="seconds that running requests get after SIGTERM"
     )

@@ -7,8 +7,8 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -37,6 +37,7 @@ from jackfield.server.messages.request import CountTokensRequest, MessagesReques
 from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
+from jackfield.server.operations import add_operations
 from jackfield.server.plugin_facts import plugin_metrics, version_body
 from jackfield.server.responses.lookup import add_lookup_routes
 from jackfield.server.responses.request import ResponsesRequest
@@ -139,7 +140,7 @@ def _build_api(
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
     _add_text_routes(api, frontend)
-    _add_service_routes(api, frontend, lambda: metrics.text() + fixed + hooked.text())
+    add_operations(api.router, frontend, lambda: metrics.text() + fixed + hooked.text())
     facts = version_body(jackfield.__version__, plugins)
     api.add_api_route(
         "/version",
@@ -200,34 +201,6 @@ def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
         return await answer(request, tokenization.detokenize)
 
 
-def _add_service_routes(app: FastAPI, frontend: Frontend, expose: Callable[[], bytes]) -> None:
-    async def health() -> Response:
-        return Response(status_code=200 if frontend.is_ready else 503)
-
-    async def scrape() -> Response:
-        return Response(expose(), media_type=CONTENT_TYPE_LATEST)
-
-    async def load() -> Response:
-        return _json({"server_load": frontend.num_active})
-
-    async def reset_prefix_cache() -> Response:
-        frontend.llm.reset_prefix_cache()
-        return Response(status_code=200)
-
-    app.add_api_route("/health", health, methods=["GET"], summary="200 while serving, else 503")
-    app.add_api_route("/ping", health, methods=["GET"], summary="The same as /health")
-    app.add_api_route("/ping", health, methods=["POST"], summary="The same as /health")
-    app.add_api_route("/metrics", scrape, methods=["GET"], summary="Prometheus metrics")
-    app.add_api_route("/load", load, methods=["GET"], summary="Generation requests under way")
-    if frontend.options.enable_reset_prefix_cache:
-        app.add_api_route(
-            "/reset_prefix_cache",
-            reset_prefix_cache,
-            methods=["POST"],
-            summary="Forget cached blocks that no request uses",
-        )
-
-
 def _add_error_handlers(app: FastAPI) -> None:
     async def failed(request: Request, error: Exception) -> Response:
         shown = as_request_error(error)
@@ -254,6 +227,13 @@ def _add_error_handlers(app: FastAPI) -> None:
         response.headers.update(error.headers or {})
         return response
 
+    async def not_valid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError), "registered for it alone"
+        first = error.errors()[0]
+        name = str(first["loc"][-1])
+        return await failed(request, RequestError(f"'{name}': {first['msg']}", param=name))
+
+    app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(JackfieldError, failed)
     app.add_exception_handler(HTTPException, not_routed)
     app.add_exception_handler(Exception, failed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
@@ -31,6 +32,8 @@ class Plan(Protocol):
     def tool_parser(self) -> str | None: ...
     @property
     def reasoning_parser(self) -> str | None: ...
+    @property
+    def tokenizer_directory(self) -> Path: ...
 
 
 class Door(Protocol):
@@ -51,9 +54,15 @@ class Door(Protocol):
     @property
     def is_ready(self) -> bool: ...
     @property
+    def is_asleep(self) -> bool: ...
+    @property
     def num_waiting(self) -> int: ...
+    @property
+    def num_restarts(self) -> int: ...
     def observe(self, observer: Observer) -> None: ...
     def reset_prefix_cache(self) -> None: ...
+    async def sleep(self, level: int) -> None: ...
+    async def wake_up(self) -> None: ...
     def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]: ...
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]: ...
     def tool_structure(
@@ -83,13 +92,22 @@ class Frontend:
         """Whether new requests are served."""
         return self.llm.is_ready and not self.is_draining
 
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is an engine that serves, or sleeps, and the server is not going away."""
+        return (self.llm.is_ready or self.llm.is_asleep) and not self.is_draining
+
     def admit(self) -> None:
         """Raises the 503 or 429 that a new generation request gets now, if it gets one."""
         if not self.is_ready:
-            reason = "is shutting down" if self.is_draining else "is not ready"
-            raise UnavailableError(f"The server {reason}")
+            raise UnavailableError(f"The server {self._absence()}")
         if self.llm.num_waiting >= self.options.max_waiting_requests:
             raise OverloadedError("Too many requests are waiting; try again later")
+
+    def _absence(self) -> str:
+        if self.is_draining:
+            return "is shutting down"
+        return "sleeps" if self.llm.is_asleep else "is not ready"
 
     def check_model(self, name: str | None) -> str:
         """The name to answer with; ``NotFoundError`` for a model that is not served."""

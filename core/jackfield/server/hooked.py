@@ -98,6 +98,16 @@ class FilteredDoor:
         return self._llm.is_ready
 
     @property
+    def is_asleep(self) -> bool:
+        """The door's."""
+        return self._llm.is_asleep
+
+    @property
+    def num_restarts(self) -> int:
+        """The door's."""
+        return self._llm.num_restarts
+
+    @property
     def num_waiting(self) -> int:
         """The door's."""
         return self._llm.num_waiting
@@ -109,6 +119,14 @@ class FilteredDoor:
     def reset_prefix_cache(self) -> None:
         """The door's."""
         self._llm.reset_prefix_cache()
+
+    async def sleep(self, level: int) -> None:
+        """The door's."""
+        await self._llm.sleep(level)
+
+    async def wake_up(self) -> None:
+        """The door's."""
+        await self._llm.wake_up()
 
     def tool_structure(
         self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -38,6 +39,11 @@ class ServerOptions:
     enable_prompt_tokens_details: bool = False
     enable_reset_prefix_cache: bool = False
     """``POST /reset_prefix_cache`` exists; a control route, off unless asked for."""
+    enable_sleep_mode: bool = False
+    enable_tokenizer_info: bool = False
+    server_dev_mode: bool = False
+    shown_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What ``/server_info`` shows; empty without ``server_dev_mode``."""
     logits_processor_pattern: str | None = None
     return_tokens_as_token_ids: bool = False
     response_role: str = "assistant"
@@ -96,6 +102,10 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         enable_request_id_headers=settings.enable_request_id_headers,
         enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
         enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
+        enable_sleep_mode=settings.enable_sleep_mode,
+        enable_tokenizer_info=settings.enable_tokenizer_info_endpoint,
+        server_dev_mode=settings.server_dev_mode,
+        shown_settings=_shown(settings) if settings.server_dev_mode else {},
         logits_processor_pattern=settings.logits_processor_pattern,
         return_tokens_as_token_ids=settings.return_tokens_as_token_ids,
         response_role=settings.response_role,
@@ -117,3 +127,8 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         shutdown_timeout_seconds=settings.shutdown_timeout,
         explain_startup=settings.explain_startup,
     )
+
+
+def _shown(settings: Settings) -> dict[str, Any]:
+    """Everything but the keys."""
+    return settings.model_dump(mode="json", exclude={"api_key"})

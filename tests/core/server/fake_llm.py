@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
@@ -79,6 +80,7 @@ class FakePrompts:
 class FakePlan:
     generation_defaults: Mapping[str, object] = field(default_factory=dict)
     served_model_names: tuple[str, ...] = ("fake", "alias")
+    tokenizer_directory: Path = Path("nowhere")
     tool_parser: str | None = None
     reasoning_parser: str | None = None
 
@@ -134,6 +136,9 @@ class FakeLLM:
         self.stats: EngineStats | None = EngineStats(1, 2, 50, 3, 40, 30, 20, 10, 5)
         self.death: JackfieldError | None = None
         self.num_waiting = 0
+        self.num_restarts = 0
+        self.is_asleep = False
+        self.slept: list[int] = []
         self.requests: list[GenerationRequest] = []
         self.observers: list[Any] = []
         self.structures: list[tuple[str, bool]] | None = None
@@ -144,13 +149,20 @@ class FakeLLM:
 
     @property
     def is_ready(self) -> bool:
-        return self.ready is not None and self.death is None
+        return self.ready is not None and self.death is None and not self.is_asleep
 
     def observe(self, observer: Any) -> None:
         self.observers.append(observer)
 
     def reset_prefix_cache(self) -> None:
         self.resets += 1
+
+    async def sleep(self, level: int) -> None:
+        self.is_asleep = True
+        self.slept.append(level)
+
+    async def wake_up(self) -> None:
+        self.is_asleep = False
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
         if self.death is not None:
