@@ -17,9 +17,9 @@ from jackfield.contracts.text import (
     ToolCallEnd,
     ToolCallStart,
 )
+from jackfield.registry import Registry
 from jackfield.text.events import merge_events
 from jackfield.text.output import ChoiceOutput
-from jackfield_reasoning_parsers.qwen3 import Qwen3ReasoningParser
 from jackfield_tokenizers.fast import FastTokenizer
 from jackfield_tool_parsers.hermes import HermesToolParser
 
@@ -158,7 +158,7 @@ def test_text_goes_through_reasoning_then_tools(
             bpe_tokenizer,
             [1],
             SamplingParams(),
-            Qwen3ReasoningParser(ParserContext()),
+            Registry().load("reasoning_parsers", "qwen3")(ParserContext()),
             HermesToolParser(ParserContext()),
         )
         deltas = run(output, ids, end, rng)
