@@ -33,6 +33,7 @@ from jackfield.compute.kv_cache import (
     num_kv_blocks,
 )
 from jackfield.compute.logit_rules import LogitRules
+from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
 from jackfield.compute.logprobs import logprobs_of
 from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
 from jackfield.compute.pending import CopiedStep, OutputLogprobs
@@ -41,15 +42,16 @@ from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState,
 from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
 from jackfield.compute.step import Step, StepSampling
 from jackfield.compute.token_masks import apply_masks
+from jackfield.compute.thinking_budget import force_ends
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
+from jackfield.contracts.logits import LogitsContext
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import (
     AdmittedRow,
-    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
@@ -77,6 +79,7 @@ class ModelRunner:
         backend: AttentionBackend,
         device: torch.device,
         recorder: GraphRecorder | None = None,
+        load_processor: LoadProcessor | None = None,
     ) -> None:
         self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
         self._device = device
@@ -91,6 +94,8 @@ class ModelRunner:
             uploads=self._uploads,
         )
         self._rules = LogitRules(self._state, self._uploads)
+        self._load_processor = load_processor
+        self._processors: LogitsProcessors | None = None
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: DecodeGraphs | None = None
         self._mixed_graphs: MixedGraphs | None = None
@@ -112,6 +117,14 @@ class ModelRunner:
         if self._device.type == "cuda":
             self._compile_kernels()
         self._logits_width = self._run_dummy(1, 0)
+        if self._load_processor is not None:
+            self._processors = LogitsProcessors(
+                self._plan.logits_processors,
+                self._load_processor,
+                LogitsContext(self._device, self._logits_width),
+                self._state,
+                self._uploads,
+            )
         recorder = self._recorder
         if recorder is None and self._device.type == "cuda":
             recorder = CudaGraphRecorder(self._device)
@@ -242,8 +255,14 @@ class ModelRunner:
             logits = logits.float()
             length = int(sampling.positions.max())
             self._rules.apply(logits, rows, targets[0], targets[1], length)
+        if sampling.flags & RowFlag.PROCESSORS and self._processors is not None:
+            logits = logits.float()
+            step.failed += self._processors.apply(logits, rows, sampling.positions, targets)
         if masks is not None and len(masks.places):
             apply_masks(logits, masks, step.batch.samples, self._uploads)
+        if sampling.flags & RowFlag.THINKING:
+            near = np.flatnonzero(self._state.flags[rows] & int(RowFlag.THINKING))
+            force_ends(logits, self._state, self._uploads, near.tolist(), rows, targets)
         ids = self._choose(logits, targets[0], targets[1], sampling.mode)
         if raw is None or index is None:
             return ids, None
@@ -339,6 +358,8 @@ class ModelRunner:
                 new = AdmittedRow(new.row, harmless, new.num_prompt_tokens, TokenSampling())
             rows.append(new)
         self._state.admit(rows)
+        if self._processors is not None and rows:
+            failed += self._processors.admit(rows)
         return tuple(failed)
 
     def _allocate_kv(self) -> tuple[int, int]:

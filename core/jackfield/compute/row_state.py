@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jackfield.compute.thinking_budget import forced_positions
 from jackfield.compute.transfer import Uploads, device_zeros
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, Int32Array
@@ -51,10 +52,14 @@ class RowFlag(IntFlag):
     where there is a grammar: its masks see to it."""
     LOGPROBS = 256
     PROMPT_LOGPROBS = 512
+    PROCESSORS = 1024
+    """A logits processor acts on it; set by ``LogitsProcessors``, which knows."""
+    THINKING = 2048
+    """Its thinking budget may be used up; set where a step samples such a position."""
 
 
 CHANGES_LOGITS = RowFlag.PENALTIES | RowFlag.TOKEN_RULES | RowFlag.MIN_TOKENS
-RARE = CHANGES_LOGITS | RowFlag.LOGPROBS
+RARE = CHANGES_LOGITS | RowFlag.LOGPROBS | RowFlag.PROCESSORS | RowFlag.THINKING
 """What a sampling row may need that a captured graph does not have."""
 
 
@@ -158,6 +163,8 @@ class RowState:
         self.top_k: Int32Array = np.zeros(num_rows, dtype=np.int32)
         self.num_prompt_tokens: Int32Array = np.zeros(num_rows, dtype=np.int32)
         self.sampling: list[TokenSampling] = [TokenSampling()] * num_rows
+        self._forced: Int32Array = np.zeros((num_rows, 2), dtype=np.int32)
+        self._has_budgets = False
         self.version = 0
         """Counts the admissions: what the host derives from rows holds for one version."""
         self._write_records([self.dummy_row], _record(TokenSampling(), 0))
@@ -173,6 +180,8 @@ class RowState:
             self.top_k[new.row] = new.sampling.top_k if in_shortlist else 0
             self.num_prompt_tokens[new.row] = new.num_prompt_tokens
             self.sampling[new.row] = new.sampling
+            self._forced[new.row] = forced_positions(new.sampling, new.num_prompt_tokens)
+            self._has_budgets |= new.sampling.thinking is not None
         records = b"".join(_record(new.sampling, new.num_prompt_tokens) for new in admitted)
         self._write_records([new.row for new in admitted], records, [n.token_ids for n in admitted])
 
@@ -227,6 +236,11 @@ class RowState:
 
     def flags_of_rows(self, rows: Int32Array, positions: Int32Array) -> int:
         """The union of the flags of rows that sample a token for ``positions``, [N] both."""
+        if self._has_budgets:
+            first, last = self._forced[rows].T
+            others = self.flags[rows] & ~np.int32(RowFlag.THINKING)
+            is_near = (first <= positions) & (positions < last)
+            self.flags[rows] = others | is_near * np.int32(RowFlag.THINKING)
         flags = int(np.bitwise_or.reduce(self.flags[rows], initial=0))
         if flags & RowFlag.MIN_TOKENS:
             for row, position in zip(rows.tolist(), positions.tolist(), strict=True):
@@ -275,6 +289,7 @@ def refusal(new: AdmittedRow, max_model_len: int, logits_width: int) -> str | No
         *(sampling.allowed_token_ids or ()),
         *sampling.min_tokens_ids,
         *(token for word in sampling.bad_words for token in word),
+        *(sampling.thinking.close_ids if sampling.thinking is not None else ()),
     ]
     lowest = min(min(named, default=0), int(new.token_ids.min(initial=0)))
     highest = max(max(named, default=0), int(new.token_ids.max(initial=0)))

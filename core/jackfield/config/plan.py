@@ -50,6 +50,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     load_format: str = "auto"
     model_impl: str = "auto"
     quantization: str | None = None
+    logits_processors: tuple[str, ...] = ()
     attention_backend: str = "auto"
     worker: str = "device"
     executor: str = "uni"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,12 @@ class Settings(
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
+        try:
+            re.compile(self.logits_processor_pattern or "")
+        except re.error as error:
+            raise ValueError(
+                f"--logits-processor-pattern is no regular expression: {error}"
+            ) from None
         if self.allow_credentials and "*" in self.allowed_origins:
             raise ValueError("--allow-credentials needs --allowed-origins that are not '*'")
         if bool(self.ssl_keyfile) != bool(self.ssl_certfile):

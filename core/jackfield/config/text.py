@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jackfield.config.values import OptionGroup
+from jackfield.config.values import OptionGroup, StringList
 
 
 class TextOptions(OptionGroup):
@@ -32,4 +32,12 @@ class TextOptions(OptionGroup):
     )
     reasoning_parser: str | None = Field(
         None, description="reasoning_parsers plugin, such as deepseek_r1 or qwen3"
+    )
+    logits_processors: StringList = Field(
+        (), description="logits processors for every request, by name or module:Class"
+    )
+    logits_processor_pattern: str | None = Field(
+        None,
+        description="regular expression that the logits processors a request names must match "
+        "as a whole; default: it may name none",
     )

@@ -13,6 +13,13 @@ from jackfield.errors import RequestError
 MAX_SEED = 2**63 - 1
 
 
+class ProcessorCall(msgspec.Struct, frozen=True, array_like=True):
+    """A logits processor that a request names, and what it tells it."""
+
+    name: str
+    arguments: dict[str, Any] = {}
+
+
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """The sampling and stopping parameters of one request; vLLM's names and meanings.
 
@@ -48,6 +55,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ignore_eos: bool = False
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    logits_processors: tuple[ProcessorCall, ...] = ()
+    extra_args: dict[str, Any] = {}
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     spaces_between_special_tokens: bool = True
@@ -171,6 +180,9 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     bad_words: tuple[tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    logits_processors: tuple[ProcessorCall, ...] = ()
+    extra_args: dict[str, Any] = {}
+    """For the logits processors that the server was started with."""
     reasoning_start_ids: tuple[int, ...] = ()
     reasoning_end_ids: tuple[int, ...] = ()
     starts_in_reasoning: bool = False

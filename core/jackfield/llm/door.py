@@ -36,6 +36,7 @@ from jackfield.contracts.text import (
     ToolParser,
 )
 from jackfield.errors import EngineError, JackfieldError, RequestError
+from jackfield.llm.parsers import GuardedParser, ParserPlugin
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.planning import ServingPlan
@@ -92,8 +93,8 @@ class AsyncLLM:
         self._runs: dict[int, tuple[Run, int]] = {}
         self._keys = itertools.count(1)
         self._observers: list[Observer] = []
-        self._reasoning_parser: type[ReasoningParser] | None = None
-        self._tool_parser: type[ToolParser] | None = None
+        self._reasoning_parser: ParserPlugin[ReasoningParser] | None = None
+        self._tool_parser: ParserPlugin[ToolParser] | None = None
         self._known_boundaries: dict[ReasoningBoundary, ReasoningIds | None] = {}
 
     # --- life ------------------------------------------------------------------------
@@ -229,7 +230,9 @@ class AsyncLLM:
     ) -> Mapping[str, object] | None:
         """How the tool parser writes calls (``StructuredToolParser.structure``); None where there
         is no parser, or it cannot say."""
-        structure = getattr(self._tool_parser, "structure", None)
+        if self._tool_parser is None:
+            return None
+        structure = getattr(self._tool_parser.found, "structure", None)
         if structure is None:
             return None
         found: Mapping[str, object] | None = structure(tools, choice, parallel=parallel)
@@ -281,13 +284,13 @@ class AsyncLLM:
         context: ParserContext | None,
         reasoning_ids: ReasoningIds | None,
     ) -> ChoiceOutput:
-        reasoning: ReasoningParser | None = None
-        tools: ToolParser | None = None
+        reasoning: GuardedParser | None = None
+        tools: GuardedParser | None = None
         if context is not None:
             if self._reasoning_parser is not None:
-                reasoning = self._reasoning_parser(context)
+                reasoning = self._reasoning_parser.new(context)
             if self._tool_parser is not None and request.tools:
-                tools = self._tool_parser(context)
+                tools = self._tool_parser.new(context)
         return ChoiceOutput(
             index,
             self.tokenizer,
@@ -303,7 +306,8 @@ class AsyncLLM:
     ) -> ReasoningIds | None:
         """Where this request's thinking ends; None if there is none, or if ids cannot tell."""
         has_budget = request.sampling.thinking_token_budget is not None
-        parser = self._reasoning_parser
+        plugin = self._reasoning_parser
+        parser = None if plugin is None else plugin.found
         if context is None or parser is None or self.tokenizer is None:
             if has_budget:
                 raise RequestError(
@@ -451,9 +455,11 @@ class AsyncLLM:
                 trust_remote_code=plan.engine.worker.trust_remote_code,
             )
         if plan.reasoning_parser is not None:
-            self._reasoning_parser = registry.load("reasoning_parsers", plan.reasoning_parser)
+            self._reasoning_parser = ParserPlugin(
+                registry, "reasoning_parsers", plan.reasoning_parser
+            )
         if plan.tool_parser is not None:
-            self._tool_parser = registry.load("tool_parsers", plan.tool_parser)
+            self._tool_parser = ParserPlugin(registry, "tool_parsers", plan.tool_parser)
         self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
 
 

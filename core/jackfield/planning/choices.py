@@ -51,6 +51,10 @@ def choices(
         said = settings.quantization not in (None, "none")
         reason = "--quantization" if said else "the checkpoint's quant_method"
         found.append(Choice("quantization", worker.quantization, reason))
+    found += [
+        Choice("logits_processors", name, "--logits-processors")
+        for name in settings.logits_processors
+    ]
     return tuple(found)
 
 

@@ -117,6 +117,8 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
     registry.find("workers", worker)
     registry.find("executors", executor)
     registry.find("load_formats", settings.load_format)
+    for name in settings.logits_processors:
+        registry.find("logits_processors", name)
     if settings.attention_backend != "auto":
         registry.find("attention_backends", settings.attention_backend)
     return WorkerPlan(
@@ -135,6 +137,7 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         load_format=settings.load_format,
         model_impl=model.choose_model(settings, files.config, registry),
         quantization=model.choose_quantization(settings, files.config, registry),
+        logits_processors=settings.logits_processors,
         attention_backend=settings.attention_backend,
         worker=worker,
         executor=executor,

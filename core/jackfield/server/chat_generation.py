@@ -117,6 +117,7 @@ class ChatGeneration:
             request,
             self._frontend.llm.plan.generation_defaults,
             default_max_tokens=None,
+            processor_pattern=self._frontend.options.logits_processor_pattern,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
 

@@ -81,6 +81,7 @@ class Completions(Preparer):
             request,
             self._frontend.llm.plan.generation_defaults,
             default_max_tokens=DEFAULT_MAX_TOKENS,
+            processor_pattern=self._frontend.options.logits_processor_pattern,
             **overrides,
         )
 

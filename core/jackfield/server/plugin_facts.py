@@ -9,7 +9,6 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from jackfield.registry.active import ActivePlugin
-from jackfield.server.metrics import PREFIX
 
 LABELS = ("kind", "name", "distribution", "version", "api_version", "sha256")
 
@@ -19,7 +18,7 @@ class _Info(Collector):
         self._plugins = plugins
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(f"{PREFIX}plugin_info", "A plugin in use.", labels=LABELS)
+        family = GaugeMetricFamily("jackfield:plugin_info", "A plugin in use.", labels=LABELS)
         for plugin in self._plugins:
             values = plugin.as_dict()
             known = [values[label] for label in LABELS]

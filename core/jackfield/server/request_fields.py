@@ -14,6 +14,7 @@ MAX_STOP_CHARACTERS = 65536
 MAX_LOGIT_BIAS = 1 << 20
 
 MAX_WORDS = 1024
+MAX_PROCESSORS = 32
 
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_CHARACTERS)]
 Stops = StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)]
@@ -63,12 +64,17 @@ class SamplingFields(StrictModel):
     response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
 
+    # Checked by ``processors``, which knows what the server allows.
+    logits_processors: Annotated[list[Any], Field(max_length=MAX_PROCESSORS)] | None = None
+    vllm_xargs: Annotated[dict[str, Any], Field(max_length=MAX_PROCESSORS)] | None = None
+
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
 
-    # Accepted: bookkeeping of the caller or of OpenAI's service, without any effect on the output.
-    user: str | None = None
+    # Accepted: bookkeeping of the caller or of OpenAI's service, without any effect on the output;
+    # a queue policy may look at the user.
+    user: ShortText | None = None
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

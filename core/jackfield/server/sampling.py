@@ -9,6 +9,7 @@ import msgspec
 
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.errors import RequestError
+from jackfield.server.processors import processor_calls
 from jackfield.server.request_fields import RequestFields
 from jackfield.server.structured import structured_outputs
 
@@ -18,6 +19,7 @@ def sampling_params(
     defaults: Mapping[str, object],
     *,
     default_max_tokens: int | None,
+    processor_pattern: str | None = None,
     **overrides: Any,
 ) -> SamplingParams:
     """``defaults`` are the checkpoint's (``generation_config.json``). ``default_max_tokens`` holds
@@ -32,6 +34,10 @@ def sampling_params(
     if request.logit_bias:
         values["logit_bias"] = _logit_bias(request.logit_bias)
     values["structured_outputs"] = structured_outputs(request)
+    if request.logits_processors:
+        values["logits_processors"] = processor_calls(request.logits_processors, processor_pattern)
+    if request.vllm_xargs:
+        values["extra_args"] = request.vllm_xargs
     values.update(overrides)
     return SamplingParams(**values)
 

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jackfield.testing.logits_processors import LogitsProcessorContract
     from jackfield.testing.plugins import PluginContract
     from jackfield.testing.queue_policies import QueuePolicyContract
     from jackfield.testing.reasoning_parsers import ReasoningParserContract
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from jackfield.testing.tool_parsers import ToolParserContract
 
 __all__ = [
+    "LogitsProcessorContract",
     "PluginContract",
     "QueuePolicyContract",
     "ReasoningParserContract",
@@ -27,6 +29,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "LogitsProcessorContract": "logits_processors",
     "PluginContract": "plugins",
     "QueuePolicyContract": "queue_policies",
     "ReasoningParserContract": "reasoning_parsers",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, FinishName
 from jackfield.contracts.messages import FinishReason, RequestFailed, TokenLogprobs
@@ -11,9 +12,7 @@ from jackfield.contracts.text import (
     Content,
     Event,
     Reasoning,
-    ReasoningParser,
     Tokenizer,
-    ToolParser,
 )
 from jackfield.text.detokenizer import Detokenizer
 from jackfield.text.events import merge_events
@@ -29,6 +28,13 @@ _NAMES: dict[FinishReason, FinishName] = {
 }
 
 
+class TextParser(Protocol):
+    """What a choice needs of a reasoning parser or a tool parser."""
+
+    def feed(self, text: str) -> Sequence[Event]: ...
+    def finish(self) -> Sequence[Event]: ...
+
+
 class ChoiceOutput:
     """Takes the ids of one choice as the engine samples them and says what the choice gained.
 
@@ -41,8 +47,8 @@ class ChoiceOutput:
         tokenizer: Tokenizer | None,
         prompt_token_ids: Sequence[int],
         params: SamplingParams,
-        reasoning: ReasoningParser | None = None,
-        tool_parser: ToolParser | None = None,
+        reasoning: TextParser | None = None,
+        tool_parser: TextParser | None = None,
         reasoning_ids: ReasoningIds | None = None,
     ) -> None:
         self._index = index
@@ -163,7 +169,7 @@ class ChoiceOutput:
             events = self._tool_events(self._tools, events)
         return tuple(merge_events(events))
 
-    def _tool_events(self, tools: ToolParser, events: list[Event]) -> list[Event]:
+    def _tool_events(self, tools: TextParser, events: list[Event]) -> list[Event]:
         out: list[Event] = []
         for event in events:
             if isinstance(event, Content):

@@ -60,6 +60,8 @@ def token_sampling(
         bad_words=_bad_words(params.bad_words, tokenizer, logits_width),
         logprobs=params.logprobs,
         prompt_logprobs=params.prompt_logprobs,
+        logits_processors=params.logits_processors,
+        extra_args=params.extra_args,
         reasoning_start_ids=reasoning.start if reasoning else (),
         reasoning_end_ids=reasoning.answer if reasoning else (),
         starts_in_reasoning=bool(reasoning and reasoning.opened),

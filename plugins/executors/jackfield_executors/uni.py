@@ -33,7 +33,7 @@ class UniExecutor:
                 "executor 'uni' runs one worker; tensor_parallel_size is "
                 f"{plan.tensor_parallel_size}: choose another executor"
             )
-        worker: Worker = Registry.for_plan(plan).load("workers", plan.worker)()
+        worker: Worker = Registry.for_plan(plan).make("workers", plan.worker)
         self._worker = worker
         return worker.start(plan)
 

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -19,6 +20,7 @@ from jackfield.compute.weights import read_weights
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
+from jackfield.contracts.logits import LogitsContext, LogitsProcessor
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.contracts.platform import Platform
 from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, TokenMasks
@@ -48,31 +50,40 @@ class DeviceWorker:
         """Loads the model and sizes the KV cache. Raises ``ConfigError`` for what cannot work."""
         story = _Story()
         registry = Registry.for_plan(plan)
-        platform: Platform = registry.load("platforms", plan.device)()
+        platform: Platform = registry.make("platforms", plan.device)
         device = platform.device(0)
         torch.manual_seed(plan.seed)
         dtype = _dtype(plan.dtype)
         backend_name = plan.attention_backend
         if backend_name == "auto":
             backend_name = platform.default_attention_backend
-        backend_class = registry.load("attention_backends", backend_name)
-        backend: AttentionBackend = backend_class(device, dtype, plan.block_size)
+        backend: AttentionBackend = registry.make(
+            "attention_backends", backend_name, device, dtype, plan.block_size
+        )
+        # Before the model is built: a plugin that is broken, or refuses its options, is known now.
+        load_format: LoadFormat = registry.make("load_formats", plan.load_format)
+        for name in plan.logits_processors:
+            registry.factory("logits_processors", name)
+        load_processor = partial(_processor, registry)
         with story.phase("model built"):
             model = _build_model(plan, registry, backend, device, dtype)
         if device.type == "cpu":
             torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
             files = CheckpointFiles(Path(plan.model), plan.config, plan.show_progress)
-            load_format: LoadFormat = registry.load("load_formats", plan.load_format)()
             load_format.check(files)
             read_weights(model, load_format, files, dtype=dtype, device=device)
         with story.phase("model ready"):
-            runner = ModelRunner(plan, platform, model, backend, device)
+            runner = ModelRunner(
+                plan, platform, model, backend, device, load_processor=load_processor
+            )
             capacity = runner.start()
         # As large again after a sleep.
         plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks)
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
-        self._make_runner = lambda: ModelRunner(plan, platform, model, backend, device)
+        self._make_runner = lambda: ModelRunner(
+            plan, platform, model, backend, device, load_processor=load_processor
+        )
         what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
         return KVCapacity(
             num_blocks=capacity.num_blocks,
@@ -103,7 +114,9 @@ class DeviceWorker:
         self._runner = None
         if level == 1:
             nothing = torch.empty(0)
-            self._model.bind_kv(tuple(KVLayer(nothing, nothing) for _ in self._model.attention_specs))
+            self._model.bind_kv(
+                tuple(KVLayer(nothing, nothing) for _ in self._model.attention_specs)
+            )
             _move(self._model, torch.device("cpu"))
         else:
             self._model = self._make_runner = None
@@ -154,25 +167,27 @@ def _build_model(
         trust_remote_code=plan.trust_remote_code,
         directory=plan.model,
     )
-    return _model_class(plan, registry)(plan.config, context)
+    model: Model = registry.make("models", _model_name(plan, registry), plan.config, context)
+    return model
 
 
-def _model_class(plan: WorkerPlan, registry: Registry) -> type[Model]:
+def _model_name(plan: WorkerPlan, registry: Registry) -> str:
     """By ``model_impl``: ours for the checkpoint's architecture, or the plugin of that name;
     ``auto`` falls back to transformers' own model."""
     if plan.model_impl not in _OUR_MODELS:
-        return registry.load("models", plan.model_impl)
+        return plan.model_impl
     names = architectures(plan.config)
     if not names:
         raise CheckpointError("config.json of the model names no architecture")
     unknown: UnknownPluginError | None = None
     for name in names:
         try:
-            return registry.load("models", name)
+            registry.load("models", name)
+            return name
         except UnknownPluginError as error:
             unknown = unknown or error
     if plan.model_impl == "auto":
-        return registry.load("models", _ANY_MODEL)
+        return _ANY_MODEL
     assert unknown is not None
     raise unknown
 
@@ -186,7 +201,15 @@ def _quantization(plan: WorkerPlan, registry: Registry) -> QuantizationMethod | 
         return None
     said = plan.config.get("quantization_config")
     config = said if isinstance(said, Mapping) else {}
-    return cast(QuantizationMethod, registry.load("quantization", plan.quantization)(config))
+    return cast(QuantizationMethod, registry.make("quantization", plan.quantization, config))
+
+
+def _processor(
+    registry: Registry, name: str, context: LogitsContext
+) -> tuple[str, LogitsProcessor]:
+    """Who it is, and one of it."""
+    made: LogitsProcessor = registry.make("logits_processors", name, context)
+    return registry.describe("logits_processors", name), made
 
 
 def _dtype(name: str) -> torch.dtype:

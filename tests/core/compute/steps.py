@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tests.core.compute.paged_model import PlainAttention, PlainModel
 
+from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
@@ -88,12 +89,17 @@ class Driver:
     """Runs requests; the host looks at a sampled token only ``steps_ahead`` steps later."""
 
     def __init__(
-        self, runner_plan: WorkerPlan | None = None, recorder: ReplayedFunction | None = None
+        self,
+        runner_plan: WorkerPlan | None = None,
+        recorder: ReplayedFunction | None = None,
+        load_processor: LoadProcessor | None = None,
     ) -> None:
         self.plan = runner_plan or plan()
         backend = PlainAttention(CPU, torch.float32, self.plan.block_size)
         self.model = PlainModel(backend)
-        self.runner = ModelRunner(self.plan, HostPlatform(), self.model, backend, CPU, recorder)
+        self.runner = ModelRunner(
+            self.plan, HostPlatform(), self.model, backend, CPU, recorder, load_processor
+        )
         self.capacity = self.runner.start()
         self._free = list(range(1, self.capacity.num_blocks))
         self._steps = 0

@@ -1,0 +1,77 @@
+"""A parser plugin in the server: its class, and one guarded parser for each choice.
+
+A parser that raises, ends the program or returns something else than events fails its own request,
+and the log names the plugin and its distribution. One that never returns cannot be stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from jackfield.contracts.text import (
+    Content,
+    ParserContext,
+    Reasoning,
+    ToolCallArguments,
+    ToolCallEnd,
+    ToolCallStart,
+)
+from jackfield.errors import BrokenPluginError
+from jackfield.registry import Registry
+
+P = TypeVar("P")
+
+REASONING_EVENTS = frozenset({Content, Reasoning})
+TOOL_EVENTS = frozenset({Content, ToolCallStart, ToolCallArguments, ToolCallEnd})
+
+
+class GuardedParser:
+    """A parser whose every failure is a ``BrokenPluginError`` that says whose it is."""
+
+    def __init__(self, who: str, parser: Any, events: frozenset[type[Any]]) -> None:
+        self._who = who
+        self._parser = parser
+        self._events = events
+
+    def feed(self, text: str) -> list[Any]:
+        """The parser's events."""
+        return self._checked(self._parser.feed, text)
+
+    def finish(self) -> list[Any]:
+        """The parser's last events."""
+        return self._checked(self._parser.finish)
+
+    def _checked(self, function: Callable[..., object], *arguments: str) -> list[Any]:
+        try:
+            events = function(*arguments)
+        except (Exception, SystemExit) as error:
+            raise _broken(self._who, f"raised {type(error).__name__}: {error}") from error
+        if not isinstance(events, list | tuple):
+            raise _broken(self._who, f"returned {events!r:.60} and no list")
+        for event in events:
+            if type(event) not in self._events:
+                raise _broken(self._who, f"returned the event {event!r:.60}")
+        return list(events)
+
+
+class ParserPlugin(Generic[P]):
+    """The chosen plugin of a kind. ``found`` is its class; ``new`` makes one parser."""
+
+    def __init__(self, registry: Registry, kind: str, name: str) -> None:
+        self.found: type[P] = registry.load(kind, name)
+        self._make = registry.factory(kind, name)
+        self._who = registry.describe(kind, name)
+        self._events = REASONING_EVENTS if kind == "reasoning_parsers" else TOOL_EVENTS
+
+    def new(self, context: ParserContext) -> GuardedParser:
+        """A parser for one choice; ``BrokenPluginError`` where its constructor fails."""
+        try:
+            made = self._make(context)
+        except (Exception, SystemExit) as error:
+            raise _broken(self._who, f"raised {type(error).__name__}: {error}") from error
+        return GuardedParser(self._who, made, self._events)
+
+
+def _broken(who: str, what: str) -> BrokenPluginError:
+    return BrokenPluginError(f"{who} {what}")
