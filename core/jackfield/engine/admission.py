@@ -66,6 +66,7 @@ def _check_sampling(sampling: TokenSampling, logits_width: int) -> None:
         "logit_bias": [token for token, _ in sampling.logit_bias],
         "allowed_token_ids": sampling.allowed_token_ids or (),
         "bad_words": [token for word in sampling.bad_words for token in word],
+        "thinking_token_budget": sampling.thinking.close_ids if sampling.thinking else (),
     }
     for name, ids in lists.items():
         if ids:
