@@ -14,11 +14,12 @@ LABELS = ("kind", "name", "distribution", "version", "api_version", "sha256")
 
 
 class _Info(Collector):
-    def __init__(self, plugins: Sequence[ActivePlugin]) -> None:
+    def __init__(self, plugins: Sequence[ActivePlugin], prefix: str) -> None:
         self._plugins = plugins
+        self._name = f"{prefix}:plugin_info"
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily("jackfield:plugin_info", "A plugin in use.", labels=LABELS)
+        family = GaugeMetricFamily(self._name, "A plugin in use.", labels=LABELS)
         for plugin in self._plugins:
             values = plugin.as_dict()
             known = [values[label] for label in LABELS]
@@ -26,12 +27,12 @@ class _Info(Collector):
         return [family]
 
 
-def plugin_metrics(plugins: Sequence[ActivePlugin]) -> bytes:
-    """``jackfield:plugin_info``, 1 for each plugin; made once, as it does not change."""
+def plugin_metrics(plugins: Sequence[ActivePlugin], prefix: str) -> bytes:
+    """``PREFIX:plugin_info``, 1 for each plugin; made once, as it does not change."""
     if not plugins:
         return b""
     registry = CollectorRegistry()
-    registry.register(_Info(plugins))
+    registry.register(_Info(plugins, prefix))
     return generate_latest(registry)
 
 
