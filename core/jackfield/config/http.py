@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from jackfield.config.values import HumanInt, OptionGroup, Spelling, StringList
 
@@ -37,6 +37,9 @@ class HttpOptions(OptionGroup):
     disable_fastapi_docs: bool = Field(False, description="no /docs and no /openapi.json")
     enable_reset_prefix_cache: bool = Field(
         False, description="POST /reset_prefix_cache forgets all cached prefixes"
+    )
+    metrics_prefix: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = Field(
+        "jackfield", description="prefix of the metrics' names; vllm: as boards for vLLM have it"
     )
     enable_sleep_mode: bool = Field(
         False, description="POST /sleep and /wake_up give the device's memory away for a while"

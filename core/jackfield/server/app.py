@@ -32,6 +32,7 @@ from jackfield.server.errors import (
 )
 from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.hooked import PluginMetrics
+from jackfield.server.http_metrics import HttpMetrics, MeasureRequests
 from jackfield.server.json_bytes import dumps
 from jackfield.server.messages.request import CountTokensRequest, MessagesRequest
 from jackfield.server.messages.route import Messages
@@ -108,13 +109,14 @@ def build_app(
         "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
         MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
     }
-    api = _build_api(frontend, hot, hooks, plugins)
+    http_metrics = HttpMetrics()
+    api = _build_api(frontend, hot, hooks, plugins, http_metrics)
     add_lookup_routes(api, stored)
     stack = build_middleware(frontend.options, hooks.middleware, registry or Registry())
     app: ASGIApp = HotRoutes(api, hot)
     for middleware in reversed(stack):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-    return app
+    return MeasureRequests(app, http_metrics, hot)
 
 
 def _build_api(
@@ -122,6 +124,7 @@ def _build_api(
     hot: Mapping[str, ASGIApp],
     hooks: Hooks,
     plugins: Sequence[ActivePlugin],
+    http_metrics: HttpMetrics,
 ) -> FastAPI:
     docs = frontend.options.enable_docs
     api = Application(
@@ -131,10 +134,10 @@ def _build_api(
         redoc_url="/redoc" if docs else None,
         openapi_url="/openapi.json" if docs else None,
     )
-    metrics = Metrics(frontend.llm)
+    metrics = Metrics(frontend.llm, frontend.options.metrics_prefix, http_metrics)
     frontend.llm.observe(metrics)
     hooked = PluginMetrics(hooks)
-    fixed = plugin_metrics(plugins)
+    fixed = plugin_metrics(plugins, frontend.options.metrics_prefix)
     for path, route in hot.items():
         whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))

@@ -25,9 +25,10 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += count
         self._sum += value * count
 
-    def export(self, labels: dict[str, str]) -> HistogramMetricFamily:
-        """The histogram as Prometheus wants it: cumulative, the last bucket without a bound."""
-        family = HistogramMetricFamily(self._name, self._help, labels=list(labels))
+    def export(self, labels: dict[str, str], name: str | None = None) -> HistogramMetricFamily:
+        """The histogram as Prometheus wants it, under its own name or another one: cumulative, the
+        last bucket without a bound."""
+        family = HistogramMetricFamily(name or self._name, self._help, labels=list(labels))
         total = 0
         buckets = []
         for bound, count in zip(

@@ -1,4 +1,4 @@
-"""``/metrics``: vLLM's metric names with the prefix ``jackfield:``.
+"""``/metrics``: vLLM's metric names with a prefix of their own, ``jackfield:`` or another one.
 
 Observing costs a few list increments; everything else is made when somebody scrapes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -16,8 +16,7 @@ from jackfield.contracts.generation import RequestRecord
 from jackfield.contracts.messages import EngineReady, EngineStats
 from jackfield.server.door import Door
 from jackfield.server.histogram import Histogram
-
-PREFIX = "jackfield:"
+from jackfield.server.http_metrics import HttpMetrics
 
 _LATENCY = (
     0.01, 0.03, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0,
@@ -49,8 +48,10 @@ def _token_bounds(max_model_len: int) -> list[float]:
 class Metrics(Collector):
     """Observes an ``AsyncLLM`` and exports what it saw together with the engine's own counts."""
 
-    def __init__(self, llm: Door) -> None:
+    def __init__(self, llm: Door, prefix: str, http: HttpMetrics) -> None:
         self._llm = llm
+        self._prefix = f"{prefix}:"
+        self._http = http
         self._labels = {"model_name": llm.plan.served_model_names[0], "engine": "0"}
         self._histograms: list[Histogram] = []
         tokens = _token_bounds(llm.max_model_len)
@@ -89,9 +90,10 @@ class Metrics(Collector):
         self._num_cached = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
+        ProcessCollector(registry=self._registry)
 
     def _histogram(self, name: str, text: str, bounds: Sequence[float]) -> Histogram:
-        histogram = Histogram(PREFIX + name, text, bounds)
+        histogram = Histogram(self._prefix + name, text, bounds)
         self._histograms.append(histogram)
         return histogram
 
@@ -131,10 +133,12 @@ class Metrics(Collector):
         ready, stats = self._llm.ready, self._llm.stats
         if ready is not None:
             yield self._cache_info(ready)
-            if stats is not None:
-                yield from self._engine_metrics(stats, ready.num_blocks)
+            yield from self._engine_metrics(stats or _NOTHING, ready.num_blocks)
+        yield self._counter("engine_restarts", "Engines replaced.", self._llm.num_restarts)
+        yield self._sleep_state()
+        yield from self._http.collect()
         finished = CounterMetricFamily(
-            f"{PREFIX}request_success",
+            f"{self._prefix}request_success",
             "Requests finished.",
             labels=[*self._labels, "finished_reason"],
         )
@@ -144,47 +148,62 @@ class Metrics(Collector):
         yield self._counter("prompt_tokens_cached", "Prompt tokens from a cache.", self._num_cached)
         for histogram in self._histograms:
             yield histogram.export(self._labels)
+        older_name = f"{self._prefix}time_per_output_token_seconds"
+        yield self._between.export(self._labels, older_name)
 
     def _cache_info(self, ready: EngineReady) -> Metric:
         fields = {"block_size": str(ready.block_size), "num_gpu_blocks": str(ready.num_blocks)}
         labels = self._labels | fields
         family = GaugeMetricFamily(
-            f"{PREFIX}cache_config_info", "The KV cache.", labels=list(labels)
+            f"{self._prefix}cache_config_info", "The KV cache.", labels=list(labels)
         )
         family.add_metric(list(labels.values()), 1)
+        return family
+
+    def _sleep_state(self) -> Metric:
+        labels = {**self._labels, "sleep_state": "awake"}
+        family = GaugeMetricFamily(
+            f"{self._prefix}engine_sleep_state", "1 unless the engine sleeps.", labels=list(labels)
+        )
+        family.add_metric(list(labels.values()), not self._llm.is_asleep)
         return family
 
     def _engine_metrics(self, stats: EngineStats, num_blocks: int) -> Iterator[Metric]:
         yield self._gauge("num_requests_running", "Requests in the batch.", stats.num_running)
         yield self._gauge("num_requests_waiting", "Requests waiting.", stats.num_waiting)
-        yield self._gauge(
-            "kv_cache_usage_perc",
-            "KV blocks in use, 1 is all.",
-            stats.num_blocks_used / num_blocks,
-        )
+        usage = stats.num_blocks_used / max(num_blocks - 1, 1)
+        yield self._gauge("kv_cache_usage_perc", "KV blocks in use, 1 is all.", usage)
+        yield self._gauge("gpu_cache_usage_perc", "The same by its older name.", usage)
         for name, text in _ENGINE_COUNTERS.items():
             source = _COUNTER_FIELDS.get(name, name)
             yield self._counter(name, text, getattr(stats, source))
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(PREFIX + name, text, labels=list(self._labels))
+        family = GaugeMetricFamily(self._prefix + name, text, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), value)
         return family
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
-        family = CounterMetricFamily(PREFIX + name, text, labels=list(self._labels))
+        family = CounterMetricFamily(self._prefix + name, text, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), value)
         return family
 
+
+_NOTHING = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
+"""An engine that has not told anything yet has done nothing."""
 
 _ENGINE_COUNTERS = {
     "num_preemptions": "Requests taken from the batch for want of blocks.",
     "prefix_cache_queries": "Prompt tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Prompt tokens found in the prefix cache.",
+    "gpu_prefix_cache_queries": "prefix_cache_queries by its older name.",
+    "gpu_prefix_cache_hits": "prefix_cache_hits by its older name.",
     "prompt_tokens": "Prompt tokens processed.",
     "generation_tokens": "Tokens generated.",
 }
 _COUNTER_FIELDS = {
+    "gpu_prefix_cache_queries": "prefix_cache_queries",
+    "gpu_prefix_cache_hits": "prefix_cache_hits",
     "prompt_tokens": "num_prompt_tokens",
     "generation_tokens": "num_generation_tokens",
 }

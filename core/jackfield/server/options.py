@@ -39,6 +39,7 @@ class ServerOptions:
     enable_prompt_tokens_details: bool = False
     enable_reset_prefix_cache: bool = False
     """``POST /reset_prefix_cache`` exists; a control route, off unless asked for."""
+    metrics_prefix: str = "jackfield"
     enable_sleep_mode: bool = False
     enable_tokenizer_info: bool = False
     server_dev_mode: bool = False
@@ -102,6 +103,7 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         enable_request_id_headers=settings.enable_request_id_headers,
         enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
         enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
+        metrics_prefix=settings.metrics_prefix,
         enable_sleep_mode=settings.enable_sleep_mode,
         enable_tokenizer_info=settings.enable_tokenizer_info_endpoint,
         server_dev_mode=settings.server_dev_mode,

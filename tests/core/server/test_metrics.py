@@ -23,7 +23,9 @@ NAMES = {
     "request_time_per_output_token_seconds", "request_queue_time_seconds",
     "request_prefill_time_seconds", "request_decode_time_seconds",
     "request_inference_time_seconds", "request_prompt_tokens", "request_generation_tokens",
-    "request_params_n", "request_params_max_tokens",
+    "request_params_n", "request_params_max_tokens", "engine_restarts", "engine_sleep_state",
+    "gpu_cache_usage_perc", "gpu_prefix_cache_hits", "gpu_prefix_cache_queries",
+    "time_per_output_token_seconds",
 }  # fmt: skip
 
 
@@ -44,9 +46,9 @@ def record(**changes: Any) -> RequestRecord:
     return RequestRecord(**values | changes)
 
 
-async def scrape(llm: FakeLLM) -> dict[str, float]:
+async def scrape(llm: FakeLLM, prefix: str = "jackfield") -> dict[str, float]:
     samples: dict[str, float] = {}
-    async with in_process(llm) as http:
+    async with in_process(llm, metrics_prefix=prefix) as http:
         for observer in llm.observers:
             observer.request_finished(record())
             observer.request_finished(
@@ -55,12 +57,14 @@ async def scrape(llm: FakeLLM) -> dict[str, float]:
             observer.inter_token(0.5, 4)
         text = (await http.get("/metrics")).text
     for family in text_string_to_metric_families(text):
+        if family.name.startswith(("http_", "process_")):
+            continue
         for sample in family.samples:
             extra = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
             assert sample.labels["model_name"] == "fake"
             key = sample.name + "".join(f"|{v}" for v in extra.values())
             samples[key] = sample.value
-        assert family.name.startswith("jackfield:")
+        assert family.name.startswith(f"{prefix}:")
         samples[family.name] = samples.get(family.name, 0.0)
     return samples
 
@@ -74,7 +78,7 @@ async def test_requests_and_engine_counts_are_told() -> None:
     samples = await scrape(FakeLLM())
     assert samples["jackfield:num_requests_running"] == 1
     assert samples["jackfield:num_requests_waiting"] == 2
-    assert samples["jackfield:kv_cache_usage_perc"] == 0.5
+    assert samples["jackfield:kv_cache_usage_perc"] == 50 / 99
     assert samples["jackfield:prompt_tokens_total"] == 20
     assert samples["jackfield:request_success_total|stop"] == 1
     assert samples["jackfield:request_success_total|abort"] == 1
@@ -86,6 +90,46 @@ async def test_requests_and_engine_counts_are_told() -> None:
     assert samples["jackfield:request_prefill_kv_computed_tokens_sum"] == 72
     assert samples["jackfield:inter_token_latency_seconds_count"] == 4
     assert samples["jackfield:inter_token_latency_seconds_sum"] == 2.0
+
+
+async def test_boards_for_vllm_find_their_names() -> None:
+    samples = await scrape(FakeLLM(), "vllm")
+    assert {f"vllm:{name}" for name in NAMES} <= samples.keys()
+    older = samples["vllm:time_per_output_token_seconds_sum"]
+    assert older == samples["vllm:inter_token_latency_seconds_sum"] == 2.0
+
+
+async def test_an_engine_that_was_lost_has_no_requests() -> None:
+    llm = FakeLLM()
+    llm.stats, llm.num_restarts = None, 3
+    samples = await scrape(llm)
+    assert samples["jackfield:num_requests_running"] == 0
+    assert samples["jackfield:engine_restarts_total"] == 3
+
+
+async def test_responses_are_counted_by_route_method_and_status() -> None:
+    async with in_process(FakeLLM()) as http:
+        for _ in range(3):
+            await http.post("/v1/completions", json={"prompt": "a"})
+        await http.post("/v1/completions", json={"prompt": 7})
+        await http.get("/v1/models/fake")
+        await http.get("/made/up/path")
+        await http.request("INVENTED", "/health")
+        text = (await http.get("/metrics")).text
+    counts = {
+        tuple(sample.labels[name] for name in ("handler", "method", "status")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "http_requests_total"
+    }
+    assert counts == {
+        ("/v1/completions", "POST", "2xx"): 3,
+        ("/v1/completions", "POST", "4xx"): 1,
+        ("/v1/models/{model:path}", "GET", "2xx"): 1,
+        ("none", "GET", "4xx"): 1,
+        ("/health", "none", "4xx"): 1,
+    }
+    assert 'http_request_duration_seconds_count{handler="/v1/completions",method="POST"} 4' in text
 
 
 async def test_a_server_that_still_loads_can_be_scraped() -> None:
