@@ -12,7 +12,7 @@ from tests.core.server.http_server import in_process
 
 BOARD = json.loads((Path(__file__).parents[2] / "docs" / "grafana.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in BOARD["panels"] for target in panel["targets"]]
-NAME = re.compile(r"(?:jackfield:|http_)[a-z_]+")
+NAME = re.compile(r"(?:jackfield:|http_)[a-z0-9_]+")
 LABELS = re.compile(r"\{([a-z_]+)=|by\(([a-z_, ]+)\)")
 
 
