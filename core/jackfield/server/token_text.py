@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 
 from jackfield.contracts.messages import TokenLogprobs
@@ -70,12 +71,14 @@ def chat_logprobs(
 class LegacyLogprobs:
     """The legacy completions shape of one choice, made piece by piece.
 
-    ``text_offset`` counts the characters of the tokens before, over the whole choice.
+    ``text_offset`` is where the token begins in the choice's text: it counts the characters that
+    the tokens before have completed.
     """
 
     def __init__(self, names: TokenText) -> None:
         self._names = names
         self._offset = 0
+        self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
     def first_prompt_token(self, token_id: int) -> dict[str, list[object]]:
         """The piece of the first prompt token, which has no log-probability."""
@@ -109,7 +112,8 @@ class LegacyLogprobs:
         piece["token_logprobs"].append(logprob)
         piece["tokens"].append(text)
         piece["top_logprobs"].append(top)
-        self._offset += len(text)
+        raw = self._names.raw(token_id)
+        self._offset += len(text if raw is None else self._characters.decode(raw))
 
 
 def join_pieces(pieces: Iterable[dict[str, list[object]]]) -> dict[str, list[object]] | None:

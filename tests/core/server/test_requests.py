@@ -235,6 +235,23 @@ async def test_best_of_answers_the_choices_that_were_likeliest_on_average() -> N
     assert answer["usage"]["completion_tokens"] == 6
 
 
+@pytest.mark.parametrize("as_ids", [False, True])
+async def test_text_offsets_are_places_in_the_text(as_ids: bool) -> None:
+    text = "aß€b"
+
+    async def script(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        ids = tuple(text.encode())
+        entries = tuple(TokenLogprobs(token, -0.5, 1, [token], [-0.5]) for token in ids)
+        yield [ChoiceDelta(0, text, ids, (), entries, finish=Finish("stop"))]
+
+    body = {"prompt": "é", "logprobs": 1, "return_tokens_as_token_ids": as_ids}
+    async with in_process(FakeLLM(script)) as http:
+        logprobs = (await http.post(TEXT, json=body)).json()["choices"][0]["logprobs"]
+    assert logprobs["text_offset"] == [0, 1, 1, 2, 2, 2, 3]
+    if not as_ids:
+        assert logprobs["tokens"][1:4] == ["bytes:\\xc3", "bytes:\\x9f", "bytes:\\xe2"]
+
+
 async def test_token_ids_and_prompt_logprobs_are_returned_when_asked_for() -> None:
     body = {"prompt": "hey", "max_tokens": 2, "return_token_ids": True, "prompt_logprobs": 1}
     async with in_process(FakeLLM(), return_tokens_as_token_ids=True) as http:
