@@ -21,7 +21,7 @@ from jackfield.registry import Registry
 from jackfield.text.events import merge_events
 from jackfield.text.output import ChoiceOutput
 from jackfield_tokenizers.fast import FastTokenizer
-from jackfield_tool_parsers.hermes import HermesToolParser
+from jackfield_tool_parsers.formats import hermes as HermesToolParser
 
 
 def encode(tokenizer: FastTokenizer, text: str) -> list[int]:

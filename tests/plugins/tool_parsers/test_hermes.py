@@ -13,21 +13,10 @@ from jackfield.contracts.text import (
     ToolCallEnd,
     ToolCallStart,
 )
-from jackfield.testing.tool_parsers import Call, ToolParserContract, assert_well_formed
+from jackfield.testing.text_streams import assert_linear
+from jackfield.testing.tool_parsers import Call, ToolParserContract
 from jackfield.text.events import merge_events
-from jackfield_tool_parsers.hermes import HermesToolParser
-
-
-class TestHermes(ToolParserContract):
-    parser = HermesToolParser
-
-    def render(self, calls: Sequence[Call]) -> str:
-        return "\n".join(
-            "<tool_call>\n"
-            + json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-            + "\n</tool_call>"
-            for call in calls
-        )
+from jackfield_tool_parsers.formats import hermes as HermesToolParser
 
 
 class TestHermesWithOtherKeys(ToolParserContract):
@@ -54,8 +43,12 @@ class TestHermesWithOtherKeys(ToolParserContract):
 
 def parse(text: str) -> list[Event]:
     """Fed character by character; the kit holds that any other split gives the same."""
+    return parse_pieces(list(text))
+
+
+def parse_pieces(pieces: Sequence[str]) -> list[Event]:
     parser = HermesToolParser(ParserContext())
-    events = [event for character in text for event in parser.feed(character)]
+    events = [event for piece in pieces for event in parser.feed(piece)]
     return merge_events([*events, *parser.finish()])
 
 
@@ -137,13 +130,10 @@ def test_a_call_that_goes_wrong_is_closed_and_the_rest_is_content() -> None:
 
 def test_a_call_behind_a_tag_without_one_is_found() -> None:
     good = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
-    for before in ("Write <tool_call> like this: ", '<tool_call>{"a": "', "<tool_call>", "<tool_"):
-        text = before + good
-        if before.endswith('"'):
-            # The tag stands in a string of the first one, which then goes wrong.
-            assert parse(text) == [Content(before), *call(0, "f", "{}")]
-        else:
-            assert parse(text) == [Content(before), *call(0, "f", "{}")]
+    # In the second the tag stands in a string of the first call, which then goes wrong.
+    for before in ("Write <tool_call> like this: ", '<tool_call>{"a": "', "<tool_"):
+        assert parse(before + good) == [Content(before), *call(0, "f", "{}")]
+    assert parse("<tool_call>\n" + good) == call(0, "f", "{}")
 
 
 def test_whitespace_between_calls_belongs_to_the_tags() -> None:
@@ -152,19 +142,5 @@ def test_whitespace_between_calls_belongs_to_the_tags() -> None:
     assert parse(f"Hi.\n{one}") == [Content("Hi.\n"), *call(0, "f", "{}")]
 
 
-def test_nested_broken_calls_are_read_at_most_twice() -> None:
-    import time
-
-    def seconds(count: int) -> float:
-        text = '<tool_call>{",":"' * count
-        best = float("inf")
-        for _ in range(2):
-            parser = HermesToolParser(ParserContext())
-            begin = time.process_time()
-            for at in range(0, len(text), 8):
-                parser.feed(text[at : at + 8])
-            assert_well_formed(merge_events(parser.finish()))
-            best = min(best, time.process_time() - begin)
-        return best
-
-    assert seconds(4_000) < 9 * seconds(1_000)
+def test_nested_broken_calls_are_read_a_few_times_at_most() -> None:
+    assert_linear(parse_pieces, '<tool_call>{",":"')

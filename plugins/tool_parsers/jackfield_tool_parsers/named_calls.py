@@ -1,0 +1,87 @@
+"""Calls that are a name between markers and a JSON object: ``[TOOL_CALLS]name[ARGS]{...}``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from jackfield_tool_parsers.json_calls import JsonCalls, with_brackets
+from jackfield_tool_parsers.markers import Markers
+from jackfield_tool_parsers.source import Broken, Wait
+from jackfield_tool_parsers.table import ToolFormat
+
+MAX_NAME = 256
+NAME = re.compile(r"[^\s\"'{}()\[\]<>=,;]{1,256}")
+
+
+class NamedCalls(JsonCalls):
+    """The name is what stands between the opener and its end, without the format's prefix and
+    the call's number. Where a name's end was forgotten, the arguments' brace ends it."""
+
+    name_ends: ClassVar[Markers]
+
+    @classmethod
+    def tables(cls, made: ToolFormat) -> dict[str, Any]:
+        attributes = super(JsonCalls, cls).tables(made)
+        ends = [*(each.strip() for each in made.name_end), *attributes["closers"], "{"]
+        attributes["name_ends"] = Markers(ends)
+        return attributes | with_brackets(attributes) if made.json_too else attributes
+
+    def read_call(self, opener: str) -> Wait[None]:
+        if (yield from self.read_json_call(opener)):
+            return
+        text, end = yield from self.source.all_before(self.name_ends, MAX_NAME)
+        self.know(cleaned_name(text, self.format))
+        if end == "{":
+            self.source.at -= 1
+        self._written, self._taken = None, False
+        character = yield from self.source.skip_space()
+        if character != "{":
+            if end in self.closers:
+                self.source.unread_marker()
+            elif not (yield from self._at_closer()):
+                raise self._wrong()
+            self.start()
+            self._pass("{}")
+            return
+        self.start()
+        yield from self.stream_object()
+        self.calls.end()
+
+    def _at_closer(self) -> Wait[bool]:
+        """Whether the call is closed where its arguments should be."""
+        token = yield from self.source.accept(self.tokens)
+        if token is not None:
+            self.source.unread_marker()
+        return token in self.closers
+
+    def read_json_call(self, opener: str) -> Wait[bool]:
+        """Reads the object that stands for a call in some formats, or the first of an array of
+        them; the region's tokens do the rest. False if none stands here."""
+        if not self.format.json_too:
+            return False
+        if opener != "{":
+            bracket = yield from self.source.skip_space()
+            if not bracket or bracket not in "[{":
+                return False
+            self.source.at += 1
+            if bracket == "[":
+                if (yield from self.source.skip_space()) != "{":
+                    raise self._wrong()
+                self.source.at += 1
+        yield from super().read_call("{")
+        return True
+
+
+def cleaned_name(text: str, made: ToolFormat) -> str:
+    """The name in what stands where it should; ``Broken`` if none does."""
+    name = text.strip()
+    if made.name_rest:
+        name = name.partition(made.name_rest)[0].strip()
+    name = name.removeprefix(made.name_prefix)
+    if made.name_index:
+        head, found, number = name.rpartition(made.name_index)
+        name = head if found and number.isdecimal() else name
+    if not NAME.fullmatch(name):
+        raise Broken
+    return name

@@ -1,0 +1,177 @@
+"""What a family's format is, as data: the tables that shapes work on, and how TOML says them."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jackfield.errors import ConfigError
+
+Strings = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detection:
+    """How ``auto`` knows the family. ``template``: what its chat template contains, all of it;
+    ``without``: what it does not contain; ``architectures``: class names of ``config.json``."""
+
+    template: Strings = ()
+    without: Strings = ()
+    architectures: Strings = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolFormat:
+    """One family's way to write calls, as the model writes them when it does it well.
+
+    A marker may be given in parts: they are written together and read one by one, with any
+    whitespace around each. Fields of other shapes than the format's own are empty.
+    """
+
+    name: str
+    shape: str
+    family: str
+    """Whose models these are."""
+    sources: Strings
+    """Where the facts are from."""
+    example: str
+    """Output of such a model: two calls where it can make two."""
+    aliases: Strings = ()
+    detect: Detection = field(default_factory=Detection)
+
+    lead: str = ""
+    """What may stand before the first call when nothing else does."""
+    section_open: Strings = ()
+    """Before the first of several calls."""
+    section_close: Strings = ()
+    call_open: Strings = ()
+    call_close: Strings = ()
+    separator: str = ""
+    """Between two calls."""
+    header_open: Strings = ()
+    """Begins a header that may stand before the section, and goes on to ``header_end``."""
+    header_end: str = ""
+    also_open: Strings = ()
+    """Other markers that a model may begin with."""
+    also_close: Strings = ()
+    optional_section: bool = False
+    """Whether a call may begin without the section."""
+    bare: str = ""
+    """Brackets that begin calls without a marker, at the beginning of a line."""
+
+    name_keys: Strings = ("name",)
+    """json: the keys of the name; the first is written."""
+    argument_keys: Strings = ("arguments", "parameters")
+    id_key: str = ""
+    """json: the key of the call's number, which is written first."""
+    name_is_key: bool = False
+    """json: an object's key is the name and its value the arguments."""
+
+    name_prefix: str = ""
+    """named, parameters: stands before the name, may be missing."""
+    name_index: str = ""
+    """named, parameters: between the name and the number of the call."""
+    name_end: Strings = ()
+    """named, parameters: behind the name, the first is written; others may be."""
+    name_break: str = ""
+    """parameters: written behind the name where nothing ends it."""
+    name_rest: str = ""
+    """named: what begins a part of the name's text that is not the name."""
+    json_too: bool = False
+    """named, parameters: whether a JSON object or array may follow the opener instead."""
+
+    parameter_open: str = ""
+    key_end: Mapping[str, str] = field(default_factory=dict)
+    """parameters: what stands between a key and its value, and what it says of the value:
+    ``schema`` (the tool's schema decides), ``string``, or ``json``. The first is written."""
+    value_end: Strings = ()
+    newlines: bool = False
+    """parameters: whether a newline before and after each value belongs to the markers."""
+    style: str = ""
+    """parameters: what xgrammar calls this way of writing a schema's values."""
+
+    namespace: str = ""
+    """nested: stands before each tag."""
+    delimiters: Strings = ()
+    """fields: what strings stand between; the first is written."""
+    tokens: Strings = ()
+    """Special tokens that the detokenizer must keep, beyond those that markers are."""
+
+
+SHAPES = ("json", "named", "parameters", "pythonic", "fields", "nested", "channels")
+_NEEDED = {
+    "json": (),
+    "named": ("call_open", "name_end"),
+    "parameters": ("call_open", "parameter_open", "key_end", "value_end"),
+    "pythonic": (),
+    "fields": ("call_open", "delimiters"),
+    "nested": ("call_open", "name_end", "namespace"),
+    "channels": (),
+}
+
+
+def read_formats(path: Path) -> list[ToolFormat]:
+    """The formats of a TOML file, one table each; ``ConfigError`` names what is wrong."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the tool formats of {path}: {error}") from None
+    formats = []
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} is not a table; write [{name}] and its keys")
+        try:
+            formats.append(_format(name, table))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: [{name}]: {error}") from None
+    if not formats:
+        raise ConfigError(f"{path} has no table; write [NAME] and its keys")
+    return formats
+
+
+def _format(name: str, table: Mapping[str, object]) -> ToolFormat:
+    known = {each.name: each for each in dataclasses.fields(ToolFormat)}
+    values: dict[str, object] = {"name": name, "family": "", "sources": (), "example": ""}
+    for key, value in table.items():
+        if key not in known or key == "name":
+            raise ValueError(f"there is no key {key}; keys are {', '.join(sorted(known))}")
+        values[key] = _detection(value) if key == "detect" else _value(key, value, known[key])
+    made = ToolFormat(**values)  # type: ignore[arg-type]  # checked by _value
+    if made.shape not in SHAPES:
+        raise ValueError(f"shape is {made.shape!r} and not one of {', '.join(SHAPES)}")
+    for key in _NEEDED[made.shape]:
+        if not getattr(made, key):
+            raise ValueError(f"the shape {made.shape} needs {key}")
+    if not (made.section_open or made.call_open or made.bare or made.shape == "channels"):
+        raise ValueError("nothing tells where a call begins: give call_open or section_open")
+    return made
+
+
+def _value(key: str, value: object, into: dataclasses.Field[object]) -> object:
+    wanted = str(into.type)
+    if wanted == "Strings":
+        parts = [value] if isinstance(value, str) else value
+        if not isinstance(parts, list) or not all(isinstance(each, str) and each for each in parts):
+            raise ValueError(f"{key} must be a string or a list of strings, none empty")
+        return tuple(parts)
+    if wanted.startswith("Mapping"):
+        kinds = ("schema", "string", "json")
+        if not isinstance(value, dict) or not set(value.values()) <= set(kinds):
+            raise ValueError(f"{key} must map markers to one of {', '.join(kinds)}")
+        return value
+    if not isinstance(value, bool if wanted == "bool" else str):
+        raise ValueError(f"{key} must be a {'boolean' if wanted == 'bool' else 'string'}")
+    return value
+
+
+def _detection(value: object) -> Detection:
+    if not isinstance(value, dict):
+        raise ValueError("detect must be a table")
+    known = {each.name: each for each in dataclasses.fields(Detection)}
+    for key in value:
+        if key not in known:
+            raise ValueError(f"there is no key detect.{key}; keys are {', '.join(known)}")
+    return Detection(**{key: _value(key, each, known[key]) for key, each in value.items()})  # type: ignore[arg-type]
