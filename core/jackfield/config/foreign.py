@@ -106,9 +106,8 @@ FOREIGN_FLAGS = MappingProxyType(
         **_later(
             "the engine in the server's process", "disable-frontend-multiprocessing", is_switch=True
         ),
-        **_later("reloading TLS files", "enable-ssl-refresh", is_switch=True),
         **_later("old metrics", "show-hidden-metrics-for-version"),
-        **_later("traces", "otlp-traces-endpoint collect-detailed-traces"),
+        **_later("spans of single steps", "collect-detailed-traces"),
         **_without_effect("there is one block manager", "use-v2-block-manager"),
         **_without_effect("prompts are logged only if asked for", "disable-log-requests"),
         **_without_effect("the load is always counted", "enable-server-load-tracking"),

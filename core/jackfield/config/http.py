@@ -29,6 +29,9 @@ class HttpOptions(OptionGroup):
     ssl_cert_reqs: int = Field(
         0, ge=0, le=2, description="client certificates: 0 none, 1 optional, 2 required"
     )
+    enable_ssl_refresh: bool = Field(
+        False, description="new TLS files are taken without a restart when they change"
+    )
     middleware: StringList = Field(
         (),
         description="middleware plugin by name, or any ASGI middleware as module.Class or "
@@ -40,6 +43,9 @@ class HttpOptions(OptionGroup):
     )
     metrics_prefix: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z_][a-zA-Z0-9_]*$")] = Field(
         "jackfield", description="prefix of the metrics' names; vllm: as boards for vLLM have it"
+    )
+    otlp_traces_endpoint: str | None = Field(
+        None, description="OpenTelemetry collector that gets a span for each request"
     )
     enable_sleep_mode: bool = Field(
         False, description="POST /sleep and /wake_up give the device's memory away for a while"

@@ -45,6 +45,7 @@ from jackfield.server.responses.request import ResponsesRequest
 from jackfield.server.responses.route import Responses
 from jackfield.server.responses.stored import StoredResponses
 from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
+from jackfield.server.tracing import TraceHeaders, make_tracing
 
 JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 
@@ -116,6 +117,10 @@ def build_app(
     app: ASGIApp = HotRoutes(api, hot)
     for middleware in reversed(stack):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    endpoint = frontend.options.otlp_traces_endpoint
+    if endpoint is not None:
+        frontend.llm.observe(make_tracing(endpoint, frontend.model_names[0]))
+        app = TraceHeaders(app)
     return MeasureRequests(app, http_metrics, hot)
 
 

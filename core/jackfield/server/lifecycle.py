@@ -19,6 +19,7 @@ from jackfield.server.asgi import ASGIApp
 from jackfield.server.door import Door, Frontend
 from jackfield.server.http_protocol import deadline_protocol
 from jackfield.server.options import ServerOptions
+from jackfield.server.tls import refresh_certificates
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ class Service:
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         living = asyncio.create_task(self._live())
+        refreshing = self._refresh_certificates()
         await asyncio.wait({serving, living}, return_when=asyncio.FIRST_COMPLETED)
+        refreshing.cancel()
         if not living.done():
             living.cancel()
             await asyncio.wait({living})
@@ -83,6 +86,12 @@ class Service:
         # Re-raises what ended the HTTP server, where that came first.
         await serving
         return living.result()
+
+    def _refresh_certificates(self) -> asyncio.Task[None]:
+        context, options = self._server.config.ssl, self._frontend.options
+        if context is None or not options.enable_ssl_refresh:
+            return asyncio.create_task(asyncio.sleep(0))
+        return asyncio.create_task(refresh_certificates(context, options))
 
     async def _live(self) -> int:
         stopped = asyncio.create_task(self._signals.get())

@@ -29,6 +29,7 @@ class ServerOptions:
     ssl_certfile: str | None = None
     ssl_ca_certs: str | None = None
     ssl_cert_reqs: int = 0
+    enable_ssl_refresh: bool = False
     uvicorn_log_level: str = "info"
     access_log: bool = False
     log_requests: bool = False
@@ -40,6 +41,7 @@ class ServerOptions:
     enable_reset_prefix_cache: bool = False
     """``POST /reset_prefix_cache`` exists; a control route, off unless asked for."""
     metrics_prefix: str = "jackfield"
+    otlp_traces_endpoint: str | None = None
     enable_sleep_mode: bool = False
     enable_tokenizer_info: bool = False
     server_dev_mode: bool = False
@@ -94,6 +96,7 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         ssl_certfile=settings.ssl_certfile,
         ssl_ca_certs=settings.ssl_ca_certs,
         ssl_cert_reqs=settings.ssl_cert_reqs,
+        enable_ssl_refresh=settings.enable_ssl_refresh,
         uvicorn_log_level=settings.uvicorn_log_level,
         access_log=wants_access_log and not settings.disable_uvicorn_access_log,
         log_requests=settings.enable_log_requests,
@@ -104,6 +107,7 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
         enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
         metrics_prefix=settings.metrics_prefix,
+        otlp_traces_endpoint=settings.otlp_traces_endpoint,
         enable_sleep_mode=settings.enable_sleep_mode,
         enable_tokenizer_info=settings.enable_tokenizer_info_endpoint,
         server_dev_mode=settings.server_dev_mode,
