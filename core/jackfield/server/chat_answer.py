@@ -60,7 +60,7 @@ class ChatAnswer(Answer):
 
     def __init__(self, shape: ChatShape) -> None:
         self._shape = shape
-        self._usage = Usage(len(shape.prompt), shape.usage_details)
+        self._usage = Usage(len(shape.prompt), shape.usage_details, shape.has_reasoning)
         self._choices = [GatheredChoice() for _ in range(shape.n)]
         self._events: list[list[Event]] = [[] for _ in range(shape.n)]
 
@@ -147,7 +147,7 @@ class ChatFrames(Frames):
         self._shape = shape
         self._include_usage = include_usage
         self._continuous = continuous
-        self._usage = Usage(len(shape.prompt), shape.usage_details)
+        self._usage = Usage(len(shape.prompt), shape.usage_details, shape.has_reasoning)
         self._open = shape.n
         self._begun = [False] * shape.n
         self._called = [False] * shape.n

@@ -173,8 +173,12 @@ def _name_of(tool: Mapping[str, Any]) -> object:
 
 
 def template_kwargs(request: ChatRequest) -> dict[str, object]:
-    """What the template gets beside the messages; ``reasoning_effort`` is one of them."""
+    """What the template gets beside the messages; ``reasoning_effort`` is one of them, and no
+    effort turns off what a template may have to turn off."""
     kwargs: dict[str, object] = dict(request.chat_template_kwargs or {})
     if request.reasoning_effort is not None:
         kwargs.setdefault("reasoning_effort", request.reasoning_effort)
+    if request.reasoning_effort == "none":
+        kwargs.setdefault("enable_thinking", False)
+        kwargs.setdefault("thinking", False)
     return kwargs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -37,6 +37,11 @@ class Tool(StrictModel):
 class ChatRequest(RequestFields):
     """OpenAI's chat completion request with vLLM's extra parameters."""
 
+    sampling_fields: ClassVar[tuple[str, ...]] = (
+        *RequestFields.sampling_fields,
+        "thinking_token_budget",
+    )
+
     # Checked by ``check_messages``: templates see messages as they came.
     messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=16384)]
     logprobs: bool | None = None
@@ -45,6 +50,7 @@ class ChatRequest(RequestFields):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: ShortName | None = None
+    thinking_token_budget: int | None = None
     include_reasoning: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None

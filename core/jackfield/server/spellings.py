@@ -22,6 +22,7 @@ ALIASES: Mapping[str, str] = {
     "max_completion_tokens": "max_tokens",
     "reasoning_content": "reasoning",
     "repeat_penalty": "repetition_penalty",
+    "thinking_budget": "thinking_token_budget",
 }
 """Other spellings of a field, in requests and in messages, and the name it has inside; a dot leads
 into an object."""
@@ -53,7 +54,7 @@ REFUSED: Mapping[str, Refusal] = {
     "moderation": Refusal("moderation is not offered by this server"),
     "prompt_embeds": Refusal(f"prompts as embeddings {_NOT_BUILT}"),
     "suffix": Refusal("text completion before a suffix is not supported"),
-    "thinking_token_budget": Refusal(f"a thinking budget {_NOT_BUILT}"),
+    "thinking_token_budget": Refusal("only the output of a chat is known to hold thinking"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "verbosity": Refusal("the model has no verbosity setting", ("medium",)),
     "vllm_xargs": Refusal("extra arguments for plugins are not built yet", ({},)),

@@ -13,11 +13,16 @@ _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "ref
 
 
 def prepare_messages(
-    messages: Sequence[Message], content_format: ContentFormat, *, knows_developer: bool
+    messages: Sequence[Message],
+    content_format: ContentFormat,
+    *,
+    knows_developer: bool,
+    knows_thinking: bool = False,
 ) -> list[dict[str, object]]:
     """New messages: content in the template's format (the texts of several parts joined by
     newlines where it wants a string), tool-call arguments as objects, ``developer`` as
-    ``system`` where the template does not know the role. ``RequestError`` names the message,
+    ``system`` where the template does not know the role, reasoning under each name that templates
+    have for it. ``RequestError`` names the message,
     and the part, that cannot be used."""
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise RequestError("messages must be a list of at least one message", param="messages")
@@ -26,7 +31,9 @@ def prepare_messages(
         where = f"messages[{index}]"
         if not isinstance(message, Mapping):
             raise RequestError(f"{where} must be an object", param=where)
-        prepared.append(_prepare(message, content_format, where, knows_developer))
+        made = _prepare(message, content_format, where, knows_developer)
+        _name_reasoning(made, knows_thinking)
+        prepared.append(made)
     return prepared
 
 
@@ -45,6 +52,17 @@ def _prepare(
         if not result["tool_calls"]:
             del result["tool_calls"]  # templates ask only whether the key is there
     return result
+
+
+def _name_reasoning(message: dict[str, object], knows_thinking: bool) -> None:
+    """Most templates read ``reasoning_content``. That of gpt-oss reads ``thinking``, and refuses it
+    beside content in a message that calls tools."""
+    reasoning = message.get("reasoning")
+    if not reasoning:
+        return
+    message["reasoning_content"] = reasoning
+    if knows_thinking and not (message["content"] and message.get("tool_calls")):
+        message["thinking"] = reasoning
 
 
 # --- content ---------------------------------------------------------------------------

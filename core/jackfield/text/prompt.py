@@ -91,6 +91,7 @@ class PromptBuilder:
             messages,
             self._format(template, with_tools),
             knows_developer=template.mentions("developer", with_tools),
+            knows_thinking=template.mentions("message.thinking", with_tools),
         )
         text = template.render(
             prepared,
