@@ -6,6 +6,13 @@ None, and torch operations do the same work.
 
 from __future__ import annotations
 
-from jackfield.compute.native.library import Kernels, Turn, attends, kernels_for
+from jackfield.compute.native.library import (
+    WHOLE_ROW,
+    Codes,
+    Kernels,
+    Turn,
+    attends,
+    kernels_for,
+)
 
-__all__ = ["Kernels", "Turn", "attends", "kernels_for"]
+__all__ = ["WHOLE_ROW", "Codes", "Kernels", "Turn", "attends", "kernels_for"]

@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 _DEFINITIONS = {torch.bfloat16: ("-DSTORED_BF16",), torch.float32: ()}
 _MOST_DIM, _MOST_GROUP = 256, 16
+_ROWS_AT_ONCE = 16
+WHOLE_ROW = 62
+"""``log_group`` of a weight whose rows have one scale each."""
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
@@ -24,6 +27,8 @@ _SIGNATURES = {
     "add_rms_norm": (_P, _P, _P, _P, _I, _I, _F),
     "silu_and_mul": (_P, _P, _I, _I),
     "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 7),
+    "linear_codes": (*(_P,) * 7, *(_I,) * 5),
+    "decode_codes": (*(_P,) * 5, *(_I,) * 4),
     "attend_decodes": (*(_P,) * 7, *(_I,) * 8, _F, _F),
 }
 
@@ -57,6 +62,8 @@ class Kernels:
         self._add_rms_norm = library.add_rms_norm
         self._silu_and_mul = library.silu_and_mul
         self._rotate_and_write = library.rotate_and_write
+        self._linear_codes = library.linear_codes
+        self._decode_codes = library.decode_codes
         self._attend_decodes = library.attend_decodes
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -85,6 +92,24 @@ class Kernels:
         num_tokens, width = x.shape
         out = x.new_empty((num_tokens, width // 2))
         self._silu_and_mul(x.data_ptr(), out.data_ptr(), num_tokens, width // 2)
+        return out
+
+    def linear_codes(self, x: Tensor, weight: Codes) -> Tensor:
+        """x [T, K] -> x @ weight.T, [T, N]."""
+        x = x.contiguous()
+        num_tokens, (outputs, inputs) = len(x), weight.shape
+        out = x.new_empty((num_tokens, outputs))
+        room = x.new_empty((torch.get_num_threads(), _ROWS_AT_ONCE, inputs))
+        arrays = (x.data_ptr(), *weight.pointers, out.data_ptr(), room.data_ptr())
+        self._linear_codes(*arrays, num_tokens, outputs, inputs, weight.log_group, weight.bits)
+        return out
+
+    def decode_codes(self, weight: Codes, dtype: torch.dtype) -> Tensor:
+        """The weight as numbers, [N, K]."""
+        out = torch.empty(weight.shape, dtype=dtype)
+        self._decode_codes(
+            *weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits
+        )
         return out
 
     def rotate_and_write(
@@ -144,6 +169,26 @@ class Kernels:
             spec.scale,
             spec.soft_cap or 0.0,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A weight [N, K] as ``linear_codes.c`` reads it. ``codes`` uint8 [N, K * bits / 8]; ``table``
+    float32 [2 ** bits], None: signed integers; ``scales``, ``shifts`` float32 [N, groups]."""
+
+    codes: Tensor
+    table: Tensor | None
+    scales: Tensor
+    shifts: Tensor | None
+    shape: tuple[int, int]
+    log_group: int
+    bits: int
+
+    @property
+    def pointers(self) -> tuple[int | None, ...]:
+        """The arrays' addresses, in the order in which the kernels take them."""
+        arrays = (self.codes, self.table, self.scales, self.shifts)
+        return tuple(_pointer(array) for array in arrays)
 
 
 @dataclass(frozen=True, slots=True)

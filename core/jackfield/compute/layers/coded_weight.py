@@ -1,0 +1,116 @@
+"""A weight stored as small codes, whatever the format: the one layout that kernels multiply by.
+
+weight[n, k] = table[code[n, k]] * scale[n, k // group] + shift[n, k // group]
+
+Integers of 4 and 8 bits, with or without zero points, and 4-bit and 8-bit floating-point numbers
+and quantiles are all of this form; a quantization method repacks its checkpoint's tensors to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jackfield.compute.native import WHOLE_ROW, Codes, kernels_for
+
+_BLOCK = 64
+"""Inputs whose 4-bit codes are interleaved: the first 32 in the low halves of 32 bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CodedWeight:
+    """[N, K] numbers as packed codes.
+
+    ``packed`` uint8 [N, K * bits / 8]; ``table`` float32 [2 ** bits], None where the codes are
+    signed 8-bit integers; ``scales`` and ``shifts`` float32 [N, K / group_size]. K is a multiple
+    of 64, ``group_size`` divides it.
+    """
+
+    packed: Tensor
+    table: Tensor | None
+    scales: Tensor
+    shifts: Tensor | None
+    bits: int
+    group_size: int
+
+    @classmethod
+    def pack(
+        cls,
+        codes: Tensor,
+        scales: Tensor,
+        *,
+        bits: int,
+        table: Tensor | None = None,
+        shifts: Tensor | None = None,
+    ) -> Self:
+        """From codes [N, K], one an element: 0 .. 2 ** bits - 1, or int8 without a table. The
+        group size follows from the scales' shape."""
+        num_rows, inputs = codes.shape
+        if inputs % _BLOCK or inputs % scales.shape[1]:
+            raise ValueError(f"{inputs} inputs in {scales.shape[1]} groups cannot be packed")
+        group = inputs // scales.shape[1]
+        packed = codes.to(torch.uint8)
+        if codes.dtype is torch.int8:
+            packed = codes.view(torch.uint8)
+        if bits == 4:
+            halves = packed.view(num_rows, inputs // _BLOCK, 2, _BLOCK // 2)
+            packed = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(num_rows, inputs // 2)
+        wide = None if shifts is None else shifts.float().contiguous()
+        float_table = None if table is None else table.float().contiguous()
+        return cls(packed.contiguous(), float_table, scales.float().contiguous(), wide, bits, group)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, K)."""
+        return self.packed.shape[0], self.packed.shape[1] * 8 // self.bits
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        table = None if self.table is None else self.table.to(device)
+        shifts = None if self.shifts is None else self.shifts.to(device)
+        return replace(
+            self,
+            packed=self.packed.to(device),
+            table=table,
+            scales=self.scales.to(device),
+            shifts=shifts,
+        )
+
+    def decode(self, dtype: torch.dtype) -> Tensor:
+        """The numbers, [N, K], rounded once."""
+        codes = self.packed
+        if self.bits == 4:
+            halves = codes.view(len(codes), -1, 1, _BLOCK // 2)
+            codes = torch.cat((halves & 15, halves >> 4), 2)
+        entries = codes.view(torch.int8).float()
+        if self.table is not None:
+            entries = self.table[codes.long()]
+        groups = entries.view(*self.scales.shape, self.group_size)
+        numbers = groups * self.scales[..., None]
+        if self.shifts is not None:
+            numbers += self.shifts[..., None]
+        return numbers.view(self.shape).to(dtype)
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
+        kernels = None if x.is_cuda else kernels_for(x.dtype)
+        codes = self._for_kernels()
+        if kernels is None or codes is None:
+            return F.linear(x, self.decode(x.dtype), bias)
+        out = kernels.linear_codes(x, codes)
+        return out if bias is None else out.add_(bias)
+
+    def _for_kernels(self) -> Codes | None:
+        # Groups that are no power of 2 would cost the kernels a division for every number.
+        if self.group_size == self.shape[1]:
+            log_group = WHOLE_ROW
+        elif self.group_size >= 16 and self.group_size & (self.group_size - 1) == 0:
+            log_group = self.group_size.bit_length() - 1
+        else:
+            return None
+        arrays = (self.packed, self.table, self.scales, self.shifts)
+        return Codes(*arrays, self.shape, log_group, self.bits)
