@@ -1,8 +1,9 @@
-"""Small steps with prompts as CUDA graphs: launched one by one, kernels are bound by the host.
+"""Steps with prompts as CUDA graphs: launched one by one, kernels are bound by the host.
 
-A step is filled up to one of a few shapes with tokens of the dummy row and with sequences of no
-tokens. All sequences go through the attention that reads pages, so that one graph serves prompts,
-chunks behind cached prefixes and decodes beside them. Graphs are captured when first needed.
+A step is filled up to one of a few shapes: decodes, each a token, up to a number of them with
+sequences of no KV; then prompts, or pieces of them, up to a number of tokens with those of the
+dummy row and up to a number of sequences with empty ones. The attention reads lengths in device
+memory, so that a shape serves any of them. Graphs are captured when first needed.
 """
 
 from __future__ import annotations
@@ -23,36 +24,50 @@ from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.work import Int32Array, ScheduledBatch
 
-MAX_SEQS = 64
-_SEQS = (4, 16, MAX_SEQS)
-_TOKENS = (16, 32, 64, 128, 256, 512, 1024)
-_MAX_CONTEXT = 4096
-"""A decode among prompts is read by one program a head here; beyond this that takes too long."""
+_DECODES = (0, 16, 64, 256, 512)
+_PROMPTS = (4, 64)
+_PROMPT_TOKENS = (16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048)
+
+MAX_SEQS = _DECODES[-1] + _PROMPTS[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class MixedShape:
-    """What a graph has room for; ``num_changes`` block changes."""
+    """What a graph has room for; ``num_changes`` block changes. Without ``samples`` it ends
+    before the logits: pieces of prompts that are not the last."""
 
-    num_tokens: int
-    num_seqs: int
+    num_decodes: int
+    num_prompts: int
+    num_prompt_tokens: int
     num_changes: int
+    samples: bool
+
+    @property
+    def num_seqs(self) -> int:
+        return self.num_decodes + self.num_prompts
+
+    @property
+    def num_tokens(self) -> int:
+        return self.num_decodes + self.num_prompt_tokens
 
     @property
     def lengths(self) -> list[int]:
         """Of the arrays of ``batch.mixed_parts``."""
         t, s, c = self.num_tokens, self.num_seqs, self.num_changes
-        return [c, c, s, s, s + 1, t, t, s, s, s]
+        n = s if self.samples else 0
+        return [c, c, s, s, s + 1, t, t, n, n, n]
 
 
 def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
-    """The smallest shape that holds a step that samples something; None if none does."""
-    longest = int((batch.first_positions + batch.num_tokens).max())
-    tokens = _at_least(_TOKENS, batch.total_tokens)
-    seqs = _at_least(_SEQS, len(batch.rows))
-    if tokens is None or seqs is None or longest > _MAX_CONTEXT:
+    """The smallest shape that holds a step; None if none does."""
+    num_decodes = _num_decodes(batch)
+    decodes = _at_least(_DECODES, num_decodes)
+    prompts = _at_least(_PROMPTS, len(batch.rows) - num_decodes)
+    tokens = _at_least(_PROMPT_TOKENS, batch.total_tokens - num_decodes)
+    if decodes is None or prompts is None or tokens is None:
         return None
-    return MixedShape(tokens, seqs, 2 * seqs + tokens // state.block_size)
+    changes = decodes + 2 * prompts + tokens // state.block_size
+    return MixedShape(decodes, prompts, tokens, changes, bool(batch.samples.any()))
 
 
 def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> Int32Array:
@@ -60,14 +75,30 @@ def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> In
     packed = np.zeros(sum(shape.lengths), dtype=np.int32)
     parts = np.split(packed, np.cumsum(shape.lengths)[:-1])
     parts[0][:] = state.dummy_row * state.max_blocks
-    for index in (2, 5, 8):
-        parts[index][:] = state.dummy_row
+    for part in (parts[2], parts[5], parts[8]):
+        part[:] = state.dummy_row
+    # A decode takes a token whether it is there or not.
+    first = shape.num_decodes
+    parts[4][: first + 1] = np.arange(first + 1)
+    parts[4][first:] = first
     if batch is None:
         return packed
-    parts[4][:] = batch.total_tokens
-    values = mixed_parts(batch, state)
-    for part, value in zip(parts, values, strict=True):
-        part[: len(value)] = value
+    places, blocks, rows, lens, starts, token_rows, at, index, sample_rows, sample_at = mixed_parts(
+        batch, state
+    )
+    parts[0][: len(places)] = places
+    parts[1][: len(blocks)] = blocks
+    n = _num_decodes(batch)
+    gap = first - n
+    for place, values in ((2, rows), (3, lens), (5, token_rows), (6, at)):
+        parts[place][:n] = values[:n]
+        parts[place][first : first + len(values) - n] = values[n:]
+    parts[4][first:] = starts[-1] + gap
+    parts[4][first : first + len(starts) - n] = starts[n:] + gap
+    if shape.samples:
+        parts[7][: len(index)] = np.where(index < n, index, index + gap)
+        parts[8][: len(index)] = sample_rows
+        parts[9][: len(index)] = sample_at
     return packed
 
 
@@ -87,9 +118,9 @@ def unpack(packed: Tensor, state: RowState, shape: MixedShape) -> StepInputs:
         positions=positions,
         num_seqs=shape.num_seqs,
         num_tokens=shape.num_tokens,
-        num_decodes=0,
-        max_query_len=shape.num_tokens,
-        max_seq_len=_MAX_CONTEXT,
+        num_decodes=shape.num_decodes,
+        max_query_len=shape.num_prompt_tokens,
+        max_seq_len=state.max_model_len,
         fresh=False,
     )
     return StepInputs(
@@ -101,9 +132,14 @@ def unpack(packed: Tensor, state: RowState, shape: MixedShape) -> StepInputs:
     )
 
 
+def _num_decodes(batch: ScheduledBatch) -> int:
+    return int((batch.num_tokens == 1).sum())
+
+
 class MixedGraphs:
     """Graphs by (shape, mode). ``body(inputs, mode, out)`` enqueues a step and writes ids to
-    ``out`` (int32 [num_seqs]); without a mode nothing is sampled, and it keeps the logits."""
+    ``out`` (int32 [num_seqs]); without a mode nothing is sampled, and it keeps the logits, if
+    there is anything to sample."""
 
     def __init__(
         self,
@@ -117,7 +153,9 @@ class MixedGraphs:
         self._body = body
         self._state = state
         self._uploads = uploads
-        largest = MixedShape(_TOKENS[-1], MAX_SEQS, 2 * MAX_SEQS + _TOKENS[-1])
+        most = _PROMPT_TOKENS[-1]
+        changes = 2 * MAX_SEQS + most // state.block_size
+        largest = MixedShape(_DECODES[-1], _PROMPTS[-1], most, changes, True)
         self._packed = torch.zeros(sum(largest.lengths), dtype=torch.int32, device=device)
         self._out = torch.zeros(MAX_SEQS, dtype=torch.int32, device=device)
         self._graphs: dict[tuple[MixedShape, SamplingMode | None], Callable[[], None]] = {}

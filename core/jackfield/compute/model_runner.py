@@ -31,6 +31,7 @@ from jackfield.compute.kv_cache import (
     allocate_kv,
     bytes_per_block,
     num_kv_blocks,
+    vocabulary_size,
 )
 from jackfield.compute.logit_rules import LogitRules
 from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
@@ -39,10 +40,16 @@ from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
 from jackfield.compute.pending import CopiedStep, OutputLogprobs
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
 from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
-from jackfield.compute.sampler import GREEDY, SamplingMode, sample, sampling_mode
+from jackfield.compute.sampler import (
+    GREEDY,
+    SamplingMode,
+    sample,
+    sampling_mode,
+    warm_up_sampling,
+)
 from jackfield.compute.step import Step, StepSampling
-from jackfield.compute.token_masks import apply_masks
 from jackfield.compute.thinking_budget import force_ends
+from jackfield.compute.token_masks import apply_masks
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
@@ -194,7 +201,9 @@ class ModelRunner:
             if len(batch.new_blocks):
                 self._state.apply_blocks(batch.new_blocks)
             return
-        if sampling is not None and self._by_graph(step, None) is not None:
+        if self._by_graph(step, None) is not None:
+            if sampling is None:
+                return
             rows, positions = sampling.rows, sampling.positions
             packed = self._uploads.upload(np.concatenate([rows, positions]))
             step.targets = packed.long().view(2, -1)
@@ -325,6 +334,8 @@ class ModelRunner:
 
     def _captured(self, inputs: StepInputs, mode: SamplingMode | None, out: Tensor) -> None:
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        if len(inputs.sample_rows) == 0:
+            return
         if inputs.sample_index is not None:
             hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
@@ -389,6 +400,7 @@ class ModelRunner:
         longest = min(plan.max_num_batched_tokens, plan.max_model_len - _PREFIX)
         with compiling_only():
             self._warm_attention()
+            warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
             for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
                 packed = self._uploads.upload(pack_padding(self._state, size))
                 out = torch.empty(size, dtype=torch.int32, device=self._device)

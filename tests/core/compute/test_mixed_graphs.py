@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -35,48 +37,70 @@ def batch(lens: list[int], firsts: list[int] | None = None) -> ScheduledBatch:
 
 
 @pytest.mark.parametrize(
-    ("lens", "tokens", "seqs"),
-    [([3], 16, 4), ([16, 1], 32, 4), ([100] * 5, 512, 16), ([10] * 64, 1024, 64)],
+    ("lens", "decodes", "prompts", "tokens"),
+    [
+        ([3], 0, 4, 16),
+        ([1, 16], 16, 4, 16),
+        ([100] * 5, 0, 64, 512),
+        ([1] * 17 + [1100], 64, 4, 1280),
+        ([10] * 64, 0, 64, 768),
+    ],
 )
 def test_a_step_takes_the_smallest_shape_that_holds_it(
-    state: RowState, lens: list[int], tokens: int, seqs: int
+    state: RowState, lens: list[int], decodes: int, prompts: int, tokens: int
 ) -> None:
     shape = shape_for(batch(lens), state)
     assert shape is not None
-    assert (shape.num_tokens, shape.num_seqs) == (tokens, seqs)
+    assert (shape.num_decodes, shape.num_prompts, shape.num_prompt_tokens) == (
+        decodes,
+        prompts,
+        tokens,
+    )
 
 
-def test_large_steps_and_long_contexts_have_no_shape(state: RowState) -> None:
-    assert shape_for(batch([1025]), state) is None
-    assert shape_for(batch([1] * 65), state) is None
-    assert shape_for(batch([1, 5], [5000, 0]), state) is None
+def test_large_steps_have_no_shape(state: RowState) -> None:
+    assert shape_for(batch([2049]), state) is None
+    assert shape_for(batch([2] * 65), state) is None
+
+
+def test_a_piece_of_a_prompt_needs_no_logits(state: RowState) -> None:
+    piece = replace(batch([50], [100]), samples=np.zeros(1, dtype=np.bool_))
+    shape = shape_for(piece, state)
+    assert shape is not None and not shape.samples
+    inputs = unpack(torch.from_numpy(pack(piece, state, shape)), state, shape)
+    assert len(inputs.sample_rows) == 0
+    assert inputs.attention.query_starts.tolist() == [0, 50, 50, 50, 50]
 
 
 def test_padding_alone_changes_no_row_but_the_dummy(state: RowState) -> None:
     state.admit([AdmittedRow(0, np.arange(5, dtype=np.int32), 5, TokenSampling())])
     before = state.token_ids.clone(), state.block_table.clone()
-    shape = MixedShape(16, 4, 9)
+    shape = MixedShape(2, 4, 16, 9, True)
     inputs = unpack(torch.from_numpy(pack(None, state, shape)), state, shape)
-    assert inputs.attention.seq_lens.tolist() == [0] * 4
-    assert inputs.attention.query_starts.tolist() == [0] * 5
-    assert inputs.attention.slots.tolist() == [0] * 16
+    assert inputs.attention.seq_lens.tolist() == [0] * 6
+    assert inputs.attention.query_starts.tolist() == [0, 1, 2, 2, 2, 2, 2]
+    assert inputs.attention.slots.tolist() == [0] * 18
     assert set(inputs.sample_rows.tolist()) == {state.dummy_row}
     assert torch.equal(state.token_ids, before[0])
     assert torch.equal(state.block_table, before[1])
 
 
 def test_a_packed_step_says_what_the_step_said(state: RowState) -> None:
-    state.admit([AdmittedRow(0, np.array([5, 6, 7, 9], dtype=np.int32), 4, TokenSampling())])
-    step = batch([2, 1], [2, 0])
-    shape = MixedShape(16, 4, 9)
+    prompt = np.array([5, 6, 7, 9], dtype=np.int32)
+    state.admit([AdmittedRow(row, prompt, 4, TokenSampling()) for row in (0, 1)])
+    step = batch([1, 3], [2, 0])
+    shape = MixedShape(4, 4, 16, 9, True)
     inputs = unpack(torch.from_numpy(pack(step, state, shape)), state, shape)
-    assert inputs.ids[:3].tolist() == [7, 9, 0]
-    assert inputs.attention.positions[:3].tolist() == [2, 3, 0]
-    assert inputs.attention.query_starts.tolist() == [0, 2, 3, 3, 3]
-    assert inputs.attention.seq_lens.tolist() == [4, 1, 0, 0]
-    assert inputs.attention.slots[:2].tolist() == [7 * 16 + 2, 7 * 16 + 3]
+    dummy = state.dummy_row
+    assert inputs.ids.tolist() == [7, 0, 0, 0, 5, 6, 7, *[0] * 13]
+    assert inputs.attention.positions[:8].tolist() == [2, 0, 0, 0, 0, 1, 2, 0]
+    assert inputs.attention.rows.tolist() == [0, *[dummy] * 3, 1, *[dummy] * 3]
+    assert inputs.attention.query_starts.tolist() == [0, 1, 2, 3, 4, 7, 7, 7, 7]
+    assert inputs.attention.seq_lens.tolist() == [3, 0, 0, 0, 3, 0, 0, 0]
+    assert inputs.attention.num_decodes == 4
+    assert inputs.attention.slots[0].item() == 7 * 16 + 2
     assert inputs.sample_index is not None
-    assert inputs.sample_index[:2].tolist() == [1, 2]
-    assert inputs.sample_rows[:2].tolist() == [0, 1]
-    assert inputs.sample_positions[:2].tolist() == [4, 1]
+    assert inputs.sample_index[:2].tolist() == [0, 6]
+    assert inputs.sample_rows.tolist() == [0, 1, *[dummy] * 6]
+    assert inputs.sample_positions[:2].tolist() == [3, 3]
     assert state.block_table[0, :2].tolist() == [7, 8]

@@ -21,7 +21,8 @@ class TritonAttention:
     """The backend of CUDA devices, an ``AttentionBackend``.
 
     The leading decodes of a batch go through the split-KV kernel, the other sequences through
-    the variable-length one, which reads the step's own k and v where no prefix is cached.
+    the variable-length one: on Hopper one that is made for it, over the pages; elsewhere one that
+    reads the step's own k and v where no prefix is cached.
     """
 
     name: ClassVar[str] = "triton"

@@ -9,6 +9,7 @@ their order. Where experts have few picks the weights are the wide side of the p
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -243,6 +244,10 @@ class ProductConfig:
     wide: bool
 
 
+def _wide(m: int, n: int, k: int, stages: int) -> ProductConfig:
+    return ProductConfig(m, n, k, stages, 4, True)
+
+
 @dataclass(frozen=True, slots=True)
 class ExpertsConfig:
     """How the two products are cut."""
@@ -251,20 +256,29 @@ class ExpertsConfig:
     down: ProductConfig
 
 
+# By the mean number of picks an expert has, up to which a way of cutting is the best.
+_MEASURED = (
+    (4, ExpertsConfig(_wide(16, 32, 256, 3), _wide(16, 64, 128, 2))),
+    (10, ExpertsConfig(_wide(16, 64, 128, 3), _wide(16, 64, 64, 5))),
+    (20, ExpertsConfig(_wide(32, 64, 64, 5), _wide(32, 64, 64, 4))),
+    (40, ExpertsConfig(_wide(64, 64, 64, 4), _wide(64, 128, 64, 3))),
+    (80, ExpertsConfig(_wide(64, 64, 64, 4), ProductConfig(64, 128, 64, 3, 4, False))),
+    (
+        math.inf,
+        ExpertsConfig(
+            ProductConfig(128, 128, 64, 4, 8, False), ProductConfig(128, 128, 64, 3, 8, False)
+        ),
+    ),
+)
+
+
 def experts_config(num_picks: int, num_experts: int, itemsize: int) -> ExpertsConfig:
     """What measured best on an H200 for experts of 2048 x 768 in bfloat16."""
     if itemsize > 2:
         product = ProductConfig(16, 32, 32, 2, 4, True)
         return ExpertsConfig(product, product)
     mean = num_picks / num_experts
-    if mean <= 40:
-        m = 16 if mean <= 10 else 32 if mean <= 20 else 64
-        return ExpertsConfig(
-            ProductConfig(m, 64, 128, 3, 4, True), ProductConfig(m, 64, 128, 4, 4, True)
-        )
-    return ExpertsConfig(
-        ProductConfig(128, 64, 64, 4, 8, False), ProductConfig(128, 128, 64, 4, 8, False)
-    )
+    return next(config for most, config in _MEASURED if mean <= most)
 
 
 @cache
