@@ -8,7 +8,7 @@ from enum import Enum
 from typing import ClassVar
 
 from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
-from jackfield_reasoning_parsers.markers import markers_of
+from jackfield_reasoning_parsers.markers import markers_of, special_tokens
 
 _MAX_HEADER = 256
 
@@ -23,6 +23,8 @@ class Channels:
     expression ``thought_header`` is found in it, content where ``answer_header`` is; the message
     of any other header passes as it is, framing and all, to the tool parser. ``prompt_opens``
     begins the part of the prompt that the output continues.
+
+    ``tokens`` are further special tokens that are kept in the text.
 
     ``start`` and ``end`` are a thought's header and its end as the model writes them,
     ``answer_start`` is the header of an answer, and ``closing`` leads a thought that is broken
@@ -40,6 +42,7 @@ class Channels:
     end: str = ""
     answer_start: str = ""
     closing: str = ""
+    tokens: tuple[str, ...] = ()
 
 
 class Body(Enum):
@@ -55,7 +58,15 @@ class ChannelReasoningParser:
 
     name: ClassVar[str]
     api_version: ClassVar[int] = 1
-    channels: ClassVar[Channels]
+    channels: ClassVar[Channels] = Channels()
+    markers: ClassVar[tuple[str, ...]] = ()
+    """Special tokens that messages are made of."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        form = cls.channels
+        parts = (*form.opens, *form.marks, *form.ends, *form.breaks, form.start, form.closing)
+        cls.markers = (*special_tokens(parts), *form.tokens)
 
     def __init__(self, context: ParserContext) -> None:
         self._scanner = ChannelScanner(self.channels, context.prompt_suffix)

@@ -47,6 +47,14 @@ class Markers:
         return 0
 
 
+_TOKEN = re.compile(r"<[^<>\s]+>|\[/?[A-Z_]+\]|\u25c1[^\u25b7]+\u25b7")
+
+
+def special_tokens(texts: Iterable[str]) -> tuple[str, ...]:
+    """What in these texts may be a special token of a tokenizer."""
+    return tuple(dict.fromkeys(token for text in texts for token in _TOKEN.findall(text)))
+
+
 @lru_cache(maxsize=256)
 def markers_of(texts: tuple[str, ...], *, newline: bool = False) -> Markers:
     """Markers have no state: every choice of a format shares them."""

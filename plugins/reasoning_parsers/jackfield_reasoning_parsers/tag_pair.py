@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
-from jackfield_reasoning_parsers.markers import markers_of
+from jackfield_reasoning_parsers.markers import markers_of, special_tokens
 
 _MAX_LEADING_SPACE = 256
 
@@ -28,6 +28,8 @@ class TagPair:
     say no; ``thinks`` is the template's default), and ``implied`` whether the output begins
     inside the thought without a start tag.
 
+    ``tokens`` are special tokens that a tag is made of, where it does not look like one itself.
+
     ``interrupts`` end the thought and are part of what follows: a tool call without an end tag.
     ``answer_start`` and ``answer_end`` frame the answer and are not part of it; ``closing`` leads
     a thought that is broken off to its answer.
@@ -44,6 +46,7 @@ class TagPair:
     answer_end: tuple[str, ...] = ()
     closing: str = ""
     suffix_pattern: str = ""
+    tokens: tuple[str, ...] = ()
 
 
 class Place(Enum):
@@ -69,6 +72,14 @@ class TagPairReasoningParser:
     name: ClassVar[str]
     api_version: ClassVar[int] = 1
     tags: ClassVar[TagPair] = TagPair()
+    markers: ClassVar[tuple[str, ...]] = ()
+    """Special tokens that the tags are made of."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        tags = cls.tags
+        texts = (*tags.start, *tags.end, *tags.interrupts, *tags.answer_start, *tags.answer_end)
+        cls.markers = (*special_tokens(texts), *tags.tokens)
 
     def __init__(self, context: ParserContext) -> None:
         tags = self.tags_for(context)

@@ -226,3 +226,23 @@ def test_auto_goes_by_response_template_chat_template_architecture(
     checkpoint: CheckpointText, name: str | None
 ) -> None:
     assert AutoReasoningParser.choose(checkpoint) == name
+
+
+# --- special tokens ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("qwen3", {"<think>", "</think>"}),
+        ("gemma4", {"<|channel>", "<channel|>", "<|tool_call>"}),
+        ("mistral", {"[THINK]", "[/THINK]"}),
+        ("kimi_k3", {"<|open|>", "<|close|>", "<|sep|>"}),
+        ("gpt_oss", {"<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|constrain|>"}),
+    ],
+)
+def test_the_detokenizer_is_told_which_special_tokens_the_format_needs(
+    name: str, tokens: set[str]
+) -> None:
+    parser = Registry().load("reasoning_parsers", name)
+    assert tokens <= set(parser.markers)
