@@ -158,7 +158,9 @@ class Service:
 
 
 def throughput_line(last: EngineStats, now: EngineStats, seconds: float) -> str:
-    """What the engine did between two reports."""
+    """What the engine did between two reports; one that was replaced meanwhile began anew."""
+    if now.num_steps < last.num_steps:
+        last = EngineStats(0, 0, 0, 0, 0, 0, 0, 0, 0)
     prompt = (now.num_prompt_tokens - last.num_prompt_tokens) / seconds
     output = (now.num_generation_tokens - last.num_generation_tokens) / seconds
     queries = now.prefix_cache_queries - last.prefix_cache_queries
@@ -210,5 +212,6 @@ def uvicorn_config(app: ASGIApp, options: ServerOptions) -> uvicorn.Config:
 
 
 def _uvicorn_level(level: str) -> str:
-    """uvicorn's own story of the start and the stop, at ``info``, is told by us already."""
-    return "warning" if level == "info" else level
+    """uvicorn's own story of the start and the stop, at ``info``, is told by us already; its
+    warnings are a line for each piece of broken HTTP, which anybody can send."""
+    return "error" if level == "info" else level

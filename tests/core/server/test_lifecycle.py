@@ -220,6 +220,8 @@ def test_the_throughput_line_counts_from_report_to_report() -> None:
     line = throughput_line(before, after, 10.0)
     assert "prompt 5.0 tok/s, output 2.0 tok/s, running 3, waiting 1" in line
     assert line.endswith("prefix cache hits 25%")
+    anew = throughput_line(EngineStats(9, 9, 9, 9, 999, 99, 500, 200, 90), after, 10.0)
+    assert anew == line
 
 
 def test_the_timeline_orders_phases_by_their_start() -> None:

@@ -1,4 +1,4 @@
-"""``jackfield bench``: latency, throughput, serve. Each prints a table and can write JSON."""
+"""``jackfield bench``: latency, throughput, serve, chaos: a table each, and JSON on demand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 COMMANDS = {
     "latency": "one batch, start to end, and the time of a decode step (in this process tree)",
     "throughput": "many prompts at once, tokens a second (in this process tree)",
+    "chaos": "load, kills, leavers and nonsense at once on a server; prints what was lost",
     "serve": "load on a running server over HTTP; the fields of `vllm bench serve`",
 }
 
