@@ -1,21 +1,20 @@
-"""Running a model over a paged KV cache without an engine: sequences, rows, blocks."""
+"""Models of checkpoints, to be run over a paged KV cache without an engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from jackfield.checkpoint import read_config
 from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.weights import read_weights
-from jackfield.contracts.attention import AttentionBatch, KVLayer
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.contracts.model import BuildContext, Model, TensorParallelGroup
+from jackfield.testing.paged_model import BLOCK_SIZE, PagedModel
 
-BLOCK_SIZE = 8
+__all__ = ["BLOCK_SIZE", "PagedModel", "context", "load"]
 
 
 def context(
@@ -52,60 +51,3 @@ def load(
     files = CheckpointFiles(directory, config)
     read_weights(model, load_format, files, dtype=dtype, device=torch.device("cpu"))
     return model
-
-
-class PagedModel:
-    """Keeps the KV pages of ``num_rows`` sequences of at most ``max_len`` tokens.
-
-    The blocks of a sequence are scattered over the cache, as an engine's are.
-    """
-
-    def __init__(self, model: Model, *, num_rows: int = 4, max_len: int = 256) -> None:
-        self.model = model
-        blocks = -(-max_len // BLOCK_SIZE)
-        order = torch.randperm(num_rows * blocks, generator=torch.Generator().manual_seed(1))
-        self.block_table = (1 + order).view(num_rows, blocks).to(torch.int32)
-        self.lengths = [0] * num_rows
-        dtype = torch.float32
-        backend = CpuAttention(torch.device("cpu"), dtype, BLOCK_SIZE)
-        layers = []
-        for spec in model.attention_specs:
-            shape = backend.kv_shape(1 + num_rows * blocks, spec.num_kv_heads, spec.head_dim)
-            layers.append(KVLayer(torch.empty(shape).fill_(torch.nan), torch.empty(shape)))
-        model.bind_kv(tuple(layers))
-
-    @torch.inference_mode()
-    def step(self, work: Mapping[int, Sequence[int]]) -> dict[int, Tensor]:
-        """Computes the given tokens of the given rows; logits [tokens, vocabulary] of each."""
-        rows = sorted(work, key=lambda row: len(work[row]) > 1)
-        batch = self._batch(rows, work)
-        ids = torch.tensor([token for row in rows for token in work[row]])
-        logits = self.model.compute_logits(self.model.forward(ids, batch.positions, batch))
-        parts = torch.split(logits, [len(work[row]) for row in rows])
-        for row in rows:
-            self.lengths[row] += len(work[row])
-        return dict(zip(rows, parts, strict=True))
-
-    def _batch(self, rows: Sequence[int], work: Mapping[int, Sequence[int]]) -> AttentionBatch:
-        counts = [len(work[row]) for row in rows]
-        starts = [self.lengths[row] for row in rows]
-        ends = [start + count for start, count in zip(starts, counts, strict=True)]
-        positions = torch.cat([torch.arange(s, e) for s, e in zip(starts, ends, strict=True)])
-        token_rows = torch.tensor(rows).repeat_interleave(torch.tensor(counts))
-        blocks = self.block_table[token_rows, positions // BLOCK_SIZE].long()
-        num_decodes = sum(count == 1 for count in counts)
-        return AttentionBatch(
-            rows=torch.tensor(rows, dtype=torch.int32),
-            query_starts=torch.tensor([0, *torch.tensor(counts).cumsum(0)], dtype=torch.int32),
-            seq_lens=torch.tensor(ends, dtype=torch.int32),
-            block_table=self.block_table,
-            slots=blocks * BLOCK_SIZE + positions % BLOCK_SIZE,
-            positions=positions,
-            num_seqs=len(rows),
-            num_tokens=len(positions),
-            num_decodes=num_decodes,
-            max_query_len=max(counts),
-            max_seq_len=max(ends),
-            fresh=not any(starts[num_decodes:]),
-            host_lens=tuple(zip(counts, ends, strict=True)),
-        )

@@ -286,11 +286,17 @@ def _register(
             )
 
 
-def _load(entry: PluginEntry, values: Mapping[str, object]) -> Any:
+def load_hooks(entry: PluginEntry) -> Any:
+    """Imports the module or the class of a hook plugin."""
     module, _, attribute = entry.value.partition(":")
     found: Any = importlib.import_module(module)
     for part in attribute.split(".") if attribute else ():
         found = getattr(found, part)
+    return found
+
+
+def _load(entry: PluginEntry, values: Mapping[str, object]) -> Any:
+    found = load_hooks(entry)
     options = make_options(str(entry), found, values)
     if not isinstance(found, type):
         return found

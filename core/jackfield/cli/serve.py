@@ -5,15 +5,29 @@ from __future__ import annotations
 from jackfield.config.command_line import parse_arguments
 from jackfield.config.settings import Settings
 
+HELP = "--help=plugin:"
+
 
 def main(argv: list[str]) -> int:
     """Serves until a signal comes or the engine dies; the exit status."""
+    for word in argv:
+        if word.startswith(HELP):
+            settings, _ = parse_arguments([each for each in argv if each != word])
+            return _help(word.removeprefix(HELP), settings)
     settings, notes = parse_arguments(argv, prog="jackfield serve")
     # Imports stand below the parsing: `serve --help` must not pay for them.
     from jackfield.cli.log_output import log_output
 
     with log_output("debug" if settings.verbose else settings.log_level, notes):
         return _serve(settings)
+
+
+def _help(plugin: str, settings: Settings) -> int:
+    from jackfield.cli.plugins.option_help import option_help
+    from jackfield.registry import Registry
+
+    print("\n".join(option_help(plugin, Registry.for_settings(settings))))
+    return 0
 
 
 def _serve(settings: Settings) -> int:

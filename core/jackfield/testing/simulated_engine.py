@@ -18,6 +18,7 @@ from jackfield.contracts.messages import (
 )
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
+from jackfield.contracts.work import Executor
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.prefix_hash import PrefixHasher
@@ -52,27 +53,18 @@ class SimulatedEngine:
         steps_in_flight: int = 2,
         hash_algorithm: str | None = "sha256",
         vocabulary: int = 97,
+        worker: Executor | None = None,
     ) -> None:
+        """``worker`` has been started; without one a simulated one is."""
         self.vocabulary = vocabulary
-        self.worker = SimulatedWorker()
-        self.capacity = self.worker.start(
-            WorkerPlan(
-                model="simulated",
-                config={"vocab_size": vocabulary, "steps_in_flight": steps_in_flight},
-                device="none",
-                dtype="float32",
-                max_model_len=limits.max_model_len,
-                max_num_seqs=limits.max_num_seqs,
-                max_num_batched_tokens=limits.max_num_batched_tokens,
-                block_size=block_size,
-                num_blocks_override=num_blocks,
-            )
-        )
+        if worker is None:
+            self.worker = worker = SimulatedWorker()
+            self.worker.start(_plan(limits, vocabulary, steps_in_flight, block_size, num_blocks))
         hasher = PrefixHasher(hash_algorithm, block_size, "simulated") if hash_algorithm else None
         self.blocks = BlockManager(num_blocks, block_size, hasher)
         self.scheduler = scheduler
         self.core = EngineCore(
-            self.worker,
+            worker,
             scheduler,
             self.blocks,
             RequestBounds(limits.max_model_len, vocabulary, (num_blocks - 1) * block_size),
@@ -167,3 +159,19 @@ class SimulatedEngine:
             answer.token_ids.append(token)
         for failure in message.failed:
             self.answers[failure.key].message = failure.message
+
+
+def _plan(
+    limits: SchedulerLimits, vocabulary: int, steps_in_flight: int, block_size: int, num_blocks: int
+) -> WorkerPlan:
+    return WorkerPlan(
+        model="simulated",
+        config={"vocab_size": vocabulary, "steps_in_flight": steps_in_flight},
+        device="none",
+        dtype="float32",
+        max_model_len=limits.max_model_len,
+        max_num_seqs=limits.max_num_seqs,
+        max_num_batched_tokens=limits.max_num_batched_tokens,
+        block_size=block_size,
+        num_blocks_override=num_blocks,
+    )

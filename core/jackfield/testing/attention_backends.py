@@ -1,0 +1,150 @@
+"""The laws of an attention backend. Subclass ``AttentionBackendContract`` in a test file::
+
+    class TestMine(AttentionBackendContract):
+        backend = MyAttention
+
+Prompts, chunks behind a cached prefix and decodes, through scattered pages, are compared with
+attention in float64. ``device`` is where it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from jackfield.contracts.attention import (
+    AttentionBackend,
+    AttentionBatch,
+    AttentionSpec,
+    KVLayer,
+)
+
+BLOCK_SIZE = 8
+
+
+def attention_reference(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
+    """q [Q, H, D], k and v [L, K, D] -> float64 [Q, H, D]; the queries are the last Q positions."""
+    num_queries, length = q.shape[0], k.shape[0]
+    group = spec.num_heads // spec.num_kv_heads
+    keys = k.double().repeat_interleave(group, 1)
+    values = v.double().repeat_interleave(group, 1)
+    scores = torch.einsum("qhd,khd->hqk", q.double(), keys) * spec.scale
+    if spec.soft_cap is not None:
+        scores = spec.soft_cap * torch.tanh(scores / spec.soft_cap)
+    positions = torch.arange(length - num_queries, length, device=q.device)[:, None]
+    places = torch.arange(length, device=q.device)
+    visible = places <= positions
+    if spec.sliding_window is not None:
+        visible &= places > positions - spec.sliding_window
+    weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
+    return torch.einsum("hqk,khd->qhd", weights, values)
+
+
+class AttentionBackendContract:
+    """Laws that hold for every attention backend."""
+
+    backend: ClassVar[type[AttentionBackend]]
+    device: ClassVar[str] = "cpu"
+    dtype: ClassVar[torch.dtype] = torch.float32
+    tolerance: ClassVar[float] = 2e-5
+    heads: ClassVar[Sequence[tuple[int, int, int]]] = ((4, 2, 16), (2, 2, 32))
+    """(H, K, D) to try."""
+
+    def run(self, spec: AttentionSpec, steps: Sequence[Sequence[int]]) -> None:
+        """Each step gives each row so many new tokens; every output is compared."""
+        device = torch.device(self.device)
+        backend = self.backend(device, self.dtype, BLOCK_SIZE)
+        num_rows = len(steps[0])
+        per_row = -(-max(sum(step[row] for step in steps) for row in range(num_rows)) // BLOCK_SIZE)
+        order = torch.randperm(num_rows * per_row, generator=torch.Generator().manual_seed(0))
+        table = (1 + order).view(num_rows, per_row).to(device=device, dtype=torch.int32)
+        shape = backend.kv_shape(1 + num_rows * per_row, spec.num_kv_heads, spec.head_dim)
+        kv = KVLayer(*(torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2)))
+        seen = [self._tokens(0, spec) for _ in range(num_rows)]
+        for step in steps:
+            rows = sorted((r for r in range(num_rows) if step[r]), key=lambda r: step[r] > 1)
+            new = [self._tokens(step[row], spec) for row in rows]
+            starts = [len(seen[row][1]) for row in rows]
+            batch = _batch(rows, [step[row] for row in rows], starts, table, device)
+            q, k, v = (torch.cat([part[i] for part in new]) for i in range(3))
+            backend.write(k, v, kv, batch)
+            attended = backend.attend(q, k, v, kv, spec, batch)
+            assert attended.shape == q.shape and attended.dtype == q.dtype
+            expected = []
+            for row, part in zip(rows, new, strict=True):
+                seen[row] = [torch.cat(pair) for pair in zip(seen[row], part, strict=True)]
+                expected.append(attention_reference(part[0], seen[row][1], seen[row][2], spec))
+            torch.testing.assert_close(
+                attended.double(), torch.cat(expected), rtol=0, atol=self.tolerance
+            )
+
+    def _tokens(self, count: int, spec: AttentionSpec) -> list[Tensor]:
+        heads = (spec.num_heads, spec.num_kv_heads, spec.num_kv_heads)
+        return [
+            torch.randn(count, n, spec.head_dim, device=self.device).to(self.dtype) for n in heads
+        ]
+
+    def specs(self, **more: object) -> list[AttentionSpec]:
+        """One for each of ``heads``."""
+        return [
+            AttentionSpec(0, h, k, d, d**-0.5, **more)  # type: ignore[arg-type]
+            for h, k, d in self.heads
+        ]
+
+    def test_prompts_and_then_decodes(self) -> None:
+        for spec in self.specs():
+            self.run(spec, [[5, 1, 17], [1, 1, 1], [1, 1, 1]])
+
+    def test_chunks_behind_what_is_in_the_pages(self) -> None:
+        for spec in self.specs():
+            self.run(spec, [[7, 3, 9], [4, 1, 8], [1, 6, 1]])
+
+    def test_prompts_come_while_others_decode(self) -> None:
+        for spec in self.specs():
+            self.run(spec, [[9, 0, 0], [1, 12, 0], [1, 1, 3]])
+
+    def test_a_sliding_window(self) -> None:
+        for spec in self.specs(sliding_window=4):
+            self.run(spec, [[9, 2, 17], [1, 3, 1]])
+
+    def test_a_soft_cap(self) -> None:
+        for spec in self.specs(soft_cap=2.0):
+            self.run(spec, [[9, 2, 17], [1, 3, 1]])
+
+    @pytest.fixture(autouse=True)
+    def _same_numbers(self) -> None:
+        torch.manual_seed(0)
+
+
+def _batch(
+    rows: Sequence[int],
+    counts: Sequence[int],
+    starts: Sequence[int],
+    table: Tensor,
+    device: torch.device,
+) -> AttentionBatch:
+    ends = [start + count for start, count in zip(starts, counts, strict=True)]
+    positions = torch.cat([torch.arange(s, e) for s, e in zip(starts, ends, strict=True)])
+    token_rows = torch.tensor(rows).repeat_interleave(torch.tensor(counts))
+    blocks = table.cpu()[token_rows, positions // BLOCK_SIZE].long()
+    num_decodes = sum(count == 1 for count in counts)
+    cumulated = [sum(counts[:i]) for i in range(len(counts) + 1)]
+    return AttentionBatch(
+        rows=torch.tensor(rows, dtype=torch.int32, device=device),
+        query_starts=torch.tensor(cumulated, dtype=torch.int32, device=device),
+        seq_lens=torch.tensor(ends, dtype=torch.int32, device=device),
+        block_table=table,
+        slots=(blocks * BLOCK_SIZE + positions % BLOCK_SIZE).to(device),
+        positions=positions.to(device),
+        num_seqs=len(rows),
+        num_tokens=len(positions),
+        num_decodes=num_decodes,
+        max_query_len=max(counts),
+        max_seq_len=max(ends),
+        fresh=not any(starts[num_decodes:]),
+        host_lens=tuple(zip(counts, ends, strict=True)) if device.type == "cpu" else None,
+    )

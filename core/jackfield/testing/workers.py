@@ -1,0 +1,128 @@
+"""The laws of workers and executors: they run an engine's steps and answer in order.
+
+::
+
+    class TestMine(WorkerContract):
+        worker = MyWorker
+
+        def plan(self):
+            return simulated_plan(model="some/checkpoint", config={...})
+
+    class TestMine(ExecutorContract):
+        executor = MyExecutor
+
+A worker's kit runs an engine's own loop on it. An executor's kit does too, with a worker that
+notices every mistake in paging.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import pytest
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.messages import FinishReason
+from jackfield.contracts.scheduling import SchedulerLimits
+from jackfield.contracts.work import Executor, KVCapacity, Worker
+from jackfield.errors import CheckpointError
+from jackfield.registry import Registry
+from jackfield.testing.simulated_engine import Answer, SimulatedEngine
+from jackfield.testing.simulated_worker import SimulatedWorker, continuation
+
+PROMPTS: Sequence[Sequence[int]] = ([1, 2, 3], [4], [5, 6, 7, 8, 9, 10, 11], [1, 2, 3])
+VOCABULARY = 97
+
+
+def simulated_plan(**changes: object) -> WorkerPlan:
+    """A small plan; ``changes`` are fields of ``WorkerPlan``."""
+    values: dict[str, object] = {
+        "model": "simulated",
+        "config": {"vocab_size": VOCABULARY},
+        "device": "cpu",
+        "dtype": "float32",
+        "max_model_len": 64,
+        "max_num_seqs": 8,
+        "max_num_batched_tokens": 16,
+        "block_size": 4,
+        "num_blocks_override": 64,
+        **changes,
+    }
+    return WorkerPlan(**values)  # type: ignore[arg-type]
+
+
+def answers(worker: Worker | Executor, plan: WorkerPlan, capacity: KVCapacity) -> list[Answer]:
+    """What the prompts are answered with, all of them at once."""
+    limits = SchedulerLimits(plan.max_num_seqs, plan.max_num_batched_tokens, plan.max_model_len)
+    scheduler = Registry().load("schedulers", "fcfs")(limits)
+    engine = SimulatedEngine(
+        scheduler,
+        limits,
+        num_blocks=capacity.num_blocks,
+        block_size=plan.block_size,
+        steps_in_flight=capacity.steps_in_flight,
+        vocabulary=capacity.logits_width,
+        worker=worker,
+    )
+    for prompt in PROMPTS:
+        engine.add(prompt, 6)
+    engine.run()
+    engine.check_empty()
+    return list(engine.answers.values())
+
+
+class WorkerContract:
+    """Laws that hold for every worker."""
+
+    worker: ClassVar[Callable[[], Worker]]
+
+    def plan(self) -> WorkerPlan:
+        """What it is started with: small, and for a checkpoint that it can load."""
+        return simulated_plan()
+
+    def test_requests_get_their_tokens(self) -> None:
+        plan, worker = self.plan(), type(self).worker()
+        capacity = worker.start(plan)
+        assert capacity.num_blocks >= 2 and capacity.steps_in_flight >= 1
+        given = answers(worker, plan, capacity)
+        worker.stop()
+        for answer in given:
+            assert answer.finish == FinishReason.LENGTH, answer.message
+            assert len(answer.token_ids) == 6
+            assert all(0 <= token < capacity.logits_width for token in answer.token_ids)
+        assert given[0].token_ids == given[3].token_ids, "equal prompts, other greedy tokens"
+
+
+class ExecutorContract:
+    """Laws that hold for every executor."""
+
+    executor: ClassVar[Callable[[], Executor]]
+
+    def test_it_runs_the_plans_worker(self) -> None:
+        plan = simulated_plan(worker=class_path(SimulatedWorker))
+        executor = type(self).executor()
+        capacity = executor.start(plan)
+        given = answers(executor, plan, capacity)
+        executor.stop()
+        for prompt, answer in zip(PROMPTS, given, strict=True):
+            assert answer.token_ids == continuation(prompt, 6, VOCABULARY)
+
+    def test_what_the_worker_says_at_its_start_is_passed_on(self) -> None:
+        executor = type(self).executor()
+        with pytest.raises(CheckpointError, match="no such checkpoint"):
+            executor.start(simulated_plan(worker=class_path(RefusingWorker)))
+        executor.stop()
+
+
+class RefusingWorker(SimulatedWorker):
+    """Does not start."""
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        """Raises."""
+        raise CheckpointError("no such checkpoint")
+
+
+def class_path(found: type[object]) -> str:
+    """``module:Class``."""
+    return f"{found.__module__}:{found.__qualname__}"
