@@ -1,12 +1,13 @@
 """Whichever backend holds the output to a grammar exactly, chosen for each request.
 
-xgrammar, which is always there, where it is known to be right; else guidance, if it is
-installed.
+xgrammar, which is always there, where it does exactly what is asked; else guidance, if it is
+installed; else xgrammar with what is narrower and so still valid.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import threading
 from collections.abc import Sequence
 from typing import ClassVar, cast
@@ -23,8 +24,9 @@ from jackfield.errors import RequestError
 from jackfield_grammars.guidance import GuidanceBackend, GuidanceMatcher
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.xgrammar import XGrammarBackend
+from jackfield_grammars.xgrammar_schema import rewritten
 
-_LARGE_CHARACTERS = 16384
+_LARGE_CHARACTERS = 8192
 """A schema of this size may take xgrammar longer than a request may wait; guidance compiles as
 it goes."""
 
@@ -43,20 +45,18 @@ class AutoBackend:
         self._has_guidance = importlib.util.find_spec("llguidance") is not None
 
     def compile(self, spec: GrammarSpec) -> CompiledGrammar:
-        """By the first backend that can; the first refusal where none can."""
-        refusal: RequestError | None = None
+        """By the first backend that can."""
+        reasons: list[str] = []
         for backend in self._order(spec):
             try:
                 return backend.compile(spec)
             except RequestError as error:
-                refusal = refusal or error
-        assert refusal is not None
+                reasons.append(error.message.removeprefix("structured_outputs: "))
         if not self._has_guidance:
-            raise refuse(
-                f"{_reason(refusal)}; pip install 'jackfield[guidance]' for a backend that may "
-                "be able to"
+            reasons.append(
+                "pip install 'jackfield[guidance]' adds a backend that may be able to do it"
             )
-        raise refusal
+        raise refuse("; ".join(reasons))
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
@@ -71,11 +71,20 @@ class AutoBackend:
                 cast(GrammarBackend, backend).fill_bitmasks(own, masks, places)
 
     def _order(self, spec: GrammarSpec) -> list[GrammarBackend]:
-        backends: list[GrammarBackend] = [self._make_xgrammar()]
-        if self._has_guidance:
-            is_large = spec.kind == "json_schema" and len(spec.text) > _LARGE_CHARACTERS
-            backends.insert(0 if is_large else 1, self._make_guidance())
-        return backends
+        if not self._has_guidance:
+            return [self._make_xgrammar()]
+        if spec.kind == "json_schema" and not self._suits_xgrammar(spec):
+            return [self._make_guidance(), self._make_xgrammar()]
+        return [self._make_xgrammar(), self._make_guidance()]
+
+    def _suits_xgrammar(self, spec: GrammarSpec) -> bool:
+        """Whether it compiles the schema in time and need not make it narrower."""
+        if len(spec.text) > _LARGE_CHARACTERS or spec.whitespace:
+            return False
+        try:
+            return rewritten(json.loads(spec.text)).is_exact
+        except RequestError:
+            return False
 
     def _make_xgrammar(self) -> XGrammarBackend:
         with self._lock:
@@ -88,7 +97,3 @@ class AutoBackend:
             if self._guidance is None:
                 self._guidance = GuidanceBackend(self._vocabulary)
             return self._guidance
-
-
-def _reason(refusal: RequestError) -> str:
-    return refusal.message.removeprefix("structured_outputs: ")

@@ -91,7 +91,10 @@ class GuidanceBackend:
     def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
         """Refuses what the library refuses."""
         matcher_class = self._library.LLMatcher
-        grammar = source(spec, matcher_class, self._library)
+        try:
+            grammar = source(spec, matcher_class)
+        except ValueError as error:
+            raise refuse(f"guidance: {error}") from error
         matcher = matcher_class(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]

@@ -7,25 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from jackfield.contracts.grammar import GrammarSpec
+from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.schema_facts import are_disjoint, assertions
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 
 MAX_WHITESPACE = 32
 _SPACE = rf"[\x20\x0A\x0D\x09]{{1,{MAX_WHITESPACE}}}"
-_FORMATS = frozenset(
-    {
-        "date",
-        "time",
-        "date-time",
-        "duration",
-        "email",
-        "hostname",
-        "ipv4",
-        "ipv6",
-        "uuid",
-        "uri",
-    }
-)
+_FORMATS = frozenset({"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
+"""Those that the library does right."""
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA = frozenset({"const", "enum", "default", "examples", "required"})
 _COUNTS = frozenset(
@@ -33,10 +22,11 @@ _COUNTS = frozenset(
 )
 
 
-def source(spec: GrammarSpec, matcher_class: Any, library: Any) -> str:
+def source(spec: GrammarSpec, matcher_class: Any) -> str:
     """The grammar of a request in the library's own form."""
     if spec.kind == "json_schema":
         schema = without_neutral(json.loads(spec.text))
+        schema = {"not": {}} if schema is False else {} if schema is True else schema
         options = {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
         if spec.whitespace:
             options["whitespace_pattern"] = spec.whitespace
@@ -67,9 +57,9 @@ def _lark_from_ebnf(text: str) -> str:
 
 def without_neutral(schema: Any) -> Any:
     """The schema without keywords that change nothing and that the library refuses all the same:
-    formats it does not know (annotations, by the specification), ``uniqueItems: false``, ``then``
-    without ``if``, whole numbers written with a fraction; ``oneOf`` of schemas that exclude each
-    other is ``anyOf``."""
+    formats that nobody knows, ``uniqueItems: false``, ``then`` without ``if``, whole numbers
+    written with a fraction; ``oneOf`` of schemas that exclude each other is ``anyOf``. Formats
+    that it does not do right become patterns."""
     return _cleaned(schema, schema)
 
 
@@ -90,6 +80,10 @@ def _cleaned(node: Any, root: Any) -> Any:
         if key == "oneOf" and "anyOf" not in node and are_disjoint(root, value):
             key = "anyOf"
         result[key] = _cleaned_value(key, value, root)
+    name = node.get("format")
+    if name in FORMATS and name not in _FORMATS:
+        pattern = {"pattern": f"^({FORMATS[name]})$"}
+        result |= {"allOf": [*result.get("allOf", []), pattern]} if "pattern" in node else pattern
     return result
 
 

@@ -17,7 +17,8 @@ from typing import Any, ClassVar, cast
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import forced_ids
 from jackfield_grammars.texts import choices, is_ebnf, refuse
-from jackfield_grammars.xgrammar_schema import rewritten
+from jackfield_grammars.xgrammar_ebnf import schema_ebnf
+from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
 from jackfield_grammars.xgrammar_tags import MAX_WHITESPACE, exposed_specials, rewritten_tag
 from jackfield_grammars.xgrammar_texts import choice_ebnf, rewritten_regex
 
@@ -107,7 +108,8 @@ class XGrammarBackend:
         if spec.kind == "structural_tag":
             tag = json.loads(spec.text)
             exposed = exposed_specials(tag, self._vocabulary.special)
-            return self._compiler(exposed).compile_structural_tag(json.dumps(rewritten_tag(tag)))
+            tag = rewritten_tag(tag, lambda schema: self._ebnf(schema, None))
+            return self._compiler(exposed).compile_structural_tag(json.dumps(tag))
         compiler = self._compiler(frozenset())
         if spec.kind == "json_schema":
             return self._compile_schema(compiler, spec)
@@ -122,13 +124,19 @@ class XGrammarBackend:
     def _compile_schema(self, compiler: Any, spec: GrammarSpec) -> Any:
         if spec.whitespace:
             raise refuse("xgrammar takes no whitespace_pattern but the empty one")
-        any_whitespace = spec.whitespace is None
-        return compiler.compile_json_schema(
-            json.dumps(rewritten(json.loads(spec.text))),
-            any_whitespace=any_whitespace,
-            separators=None if any_whitespace else (",", ":"),
-            strict_mode=False,
-            max_whitespace_cnt=MAX_WHITESPACE if any_whitespace else None,
+        schema = rewritten(json.loads(spec.text))
+        if not schema.is_plain:
+            return compiler.compile_grammar(self._ebnf(schema, spec.whitespace))
+        options = _json_options(spec.whitespace)
+        return compiler.compile_json_schema(json.dumps(schema.schema), **options)
+
+    def _ebnf(self, schema: Rewritten, whitespace: str | None) -> str:
+        return schema_ebnf(
+            self._library,
+            schema.schema,
+            schema.patterns,
+            schema.placeholder,
+            _json_options(whitespace),
         )
 
     def _compiler(self, exposed: frozenset[int]) -> Any:
@@ -157,3 +165,13 @@ class XGrammarBackend:
             stop_token_ids=[vocabulary.size],
         )
         return library.GrammarCompiler(info, max_threads=self._num_threads, cache_enabled=False)
+
+
+def _json_options(whitespace: str | None) -> dict[str, Any]:
+    """What xgrammar is told of JSON: objects as the schema says, a bounded run of space or none."""
+    return {
+        "any_whitespace": whitespace is None,
+        "separators": None if whitespace is None else (",", ":"),
+        "strict_mode": False,
+        "max_whitespace_cnt": MAX_WHITESPACE if whitespace is None else None,
+    }

@@ -7,12 +7,16 @@ and the like. Here only what is known to be right passes. A schema may come out 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jackfield.errors import RequestError
+from jackfield_grammars.formats import FORMATS
+from jackfield_grammars.json_regex import json_text_regex
 from jackfield_grammars.schema_facts import (
     KEYWORDS,
     Schema,
@@ -25,17 +29,28 @@ from jackfield_grammars.schema_facts import (
     types_of,
 )
 from jackfield_grammars.texts import refuse
-from jackfield_grammars.xgrammar_texts import check_pattern
 
-_FORMATS = frozenset(
-    {"date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
-)
 _EXACT_INTEGERS = 2**53
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def rewritten(schema: object) -> dict[str, Any]:
-    """The schema for xgrammar; ``RequestError`` names what it cannot do, and where."""
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A schema for xgrammar. ``is_exact``: it allows what the schema did, or nearly so.
+
+    The constant ``placeholder`` followed by i stands for strings whose JSON text matches
+    ``patterns[i]``. ``is_plain``: there are no such, and no strings of limited length.
+    """
+
+    schema: dict[str, Any]
+    is_exact: bool
+    is_plain: bool
+    patterns: tuple[str, ...]
+    placeholder: str
+
+
+def rewritten(schema: object) -> Rewritten:
+    """Rewrites a schema; ``RequestError`` names what xgrammar cannot do, and where."""
     root = schema if isinstance(schema, Mapping) else {}
     walk = _Walk(root)
     result = walk.node(schema, "#")
@@ -46,7 +61,7 @@ def rewritten(schema: object) -> dict[str, Any]:
                 key: each for key, each in definitions.items() if f"#/{name}/{key}" in walk.used
             }
             result = {**result, name: walk.each(used, f"#/{name}")}
-    return result
+    return Rewritten(result, walk.is_exact, walk.is_plain, tuple(walk.patterns), walk.placeholder)
 
 
 class _Walk:
@@ -54,6 +69,12 @@ class _Walk:
 
     def __init__(self, root: Schema) -> None:
         self.root = root
+        self.is_exact = True
+        self.is_plain = True
+        self.patterns: list[str] = []
+        self.placeholder = "pattern"
+        while self.placeholder in json.dumps(root):
+            self.placeholder += "_"
         self.used = _references(root)
         self._by_type: dict[str, Callable[[Schema, set[str], str], dict[str, Any]]] = {
             "string": self._string,
@@ -90,7 +111,7 @@ class _Walk:
         known = {"type"}.union(*map(keywords_of, types)) if types else {"type"}
         if "type" not in found:
             # Then values of other types are valid too; the narrower reading is what is meant.
-            known = {"type"}.union(*KEYWORDS.values())
+            self.is_exact = False
             types = types[:1]
             known = {"type", *keywords_of(types[0])} if types else {"type"}
         self._only(found, known, path)
@@ -168,18 +189,24 @@ class _Walk:
         rewrite = self._by_type.get(name)
         if rewrite is None:
             return {"type": name}
-        return {"type": name, **rewrite(node, found & keywords_of(name), path)}
+        rest = rewrite(node, found & keywords_of(name), path)
+        return rest if "const" in rest else {"type": name, **rest}
 
     def _string(self, node: Schema, found: set[str], path: str) -> dict[str, Any]:
-        if node.get("format") not in _FORMATS:
+        if node.get("format") not in FORMATS:
             found = found - {"format"}
-        if len(found - {"minLength", "maxLength"}) > 1 or (
-            found & {"pattern", "format"} and found & {"minLength", "maxLength"}
-        ):
-            raise _refusal(path, f"{' beside '.join(sorted(found))}")
-        if "pattern" in found:
-            check_pattern(node["pattern"], lambda what: _refusal(path, what))
-        return {key: _whole(node[key]) if "Length" in key else node[key] for key in found}
+        if found & {"pattern", "format"}:
+            if len(found) > 1:
+                raise _refusal(path, " beside ".join(sorted(found)))
+            self.is_exact = False
+            pattern = FORMATS[node["format"]] if "format" in found else node["pattern"]
+            text = json_text_regex(pattern, lambda what: _refusal(path, what))
+            if text not in self.patterns:
+                self.patterns.append(text)
+            self.is_plain = False
+            return {"const": f"{self.placeholder}{self.patterns.index(text)}"}
+        self.is_plain = self.is_plain and not found
+        return {key: _whole(node[key]) for key in found}
 
     def _integer(self, node: Schema, found: set[str], path: str) -> dict[str, Any]:
         self._no_multiples(node, path)
@@ -249,6 +276,7 @@ class _Walk:
                 properties[name] = others
         limits = {key: _whole(node[key]) for key in found & {"minProperties", "maxProperties"}}
         if properties:
+            self.is_exact = self.is_exact and others is False
             return {**self._listed(node, properties, found, path), **limits}
         if limits.get("minProperties", 0) > 1:
             # A name may come twice, and counts once.
@@ -277,24 +305,12 @@ class _Walk:
         others = node.get("additionalProperties", True)
         patterns = node.get("patternProperties", {})
         if patterns:
-            if len(patterns) > 1 or "propertyNames" in found:
-                raise _refusal(path, "several patternProperties")
-            ((pattern, schema),) = patterns.items()
-            check_pattern(pattern, lambda what: _refusal(path, what))
-            part = {pattern: self.node(schema, f"{path}/patternProperties/{pattern}")}
-            return {"patternProperties": part, "additionalProperties": False}
+            raise _refusal(path, "patternProperties")
         if others is False:
             return {"properties": {}, "additionalProperties": False}
-        result: dict[str, Any] = {}
         if "propertyNames" in found:
-            names = node["propertyNames"]
-            if others is not True or not isinstance(names, Mapping) or set(names) != {"pattern"}:
-                raise _refusal(path, "propertyNames")
-            check_pattern(names["pattern"], lambda what: _refusal(path, what))
-            result["propertyNames"] = {"type": "string", **names}
-        else:
-            result["additionalProperties"] = self.node(others, f"{path}/additionalProperties")
-        return result
+            raise _refusal(path, "propertyNames")
+        return {"additionalProperties": self.node(others, f"{path}/additionalProperties")}
 
     def _only(
         self, found: set[str], known: set[str] | frozenset[str], path: str, beside: str = ""

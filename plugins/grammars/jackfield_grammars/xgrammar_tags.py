@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from jackfield_grammars.xgrammar_schema import rewritten
+from jackfield_grammars.texts import refuse
+from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
 from jackfield_grammars.xgrammar_texts import rewritten_regex
 
 
@@ -35,20 +36,34 @@ MAX_WHITESPACE = 32
 """Characters of space between two tokens of JSON: without a bound some models never stop."""
 
 
-def rewritten_tag(tag: Any) -> Any:
-    """A structural tag with its schemas and regexes rewritten."""
+def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
+    """A structural tag with its schemas and regexes rewritten. ``ebnf`` is for schemas that
+    xgrammar's own conversion gets wrong."""
     if isinstance(tag, list):
-        return [rewritten_tag(each) for each in tag]
+        return [rewritten_tag(each, ebnf) for each in tag]
     if not isinstance(tag, Mapping):
         return tag
     result: dict[str, Any] = {}
     for key, value in tag.items():
         if key in ("json_schema", "schema"):
-            result[key] = rewritten(json.loads(value) if isinstance(value, str) else value)
+            schema = rewritten(json.loads(value) if isinstance(value, str) else value)
+            if not schema.is_plain:
+                return _as_grammar(tag, schema, ebnf)
+            result[key] = schema.schema
         elif key == "pattern" and tag.get("type") == "regex":
             result[key] = rewritten_regex(value)
         else:
-            result[key] = rewritten_tag(value)
+            result[key] = rewritten_tag(value, ebnf)
     if tag.get("type") == "json_schema":
         result.setdefault("max_whitespace_cnt", MAX_WHITESPACE)
     return result
+
+
+def _as_grammar(
+    tag: Mapping[str, Any], schema: Rewritten, ebnf: Callable[[Rewritten], str]
+) -> dict[str, Any]:
+    if tag.get("style", "json") != "json":
+        if schema.patterns:
+            raise refuse(f"patterns and formats in {tag['style']} are beyond xgrammar")
+        return {**tag, "json_schema": schema.schema}
+    return {"type": "grammar", "grammar": ebnf(schema)}
