@@ -8,6 +8,7 @@ from typing import Any
 
 from jackfield.contracts.grammar import GrammarSpec
 from jackfield_grammars.formats import FORMATS
+from jackfield_grammars.json_regex import pieces
 from jackfield_grammars.schema_facts import are_disjoint, assertions
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 
@@ -79,6 +80,9 @@ def _cleaned(node: Any, root: Any) -> Any:
             value = int(value)
         if key == "oneOf" and "anyOf" not in node and are_disjoint(root, value):
             key = "anyOf"
+        if key == "pattern" and isinstance(value, str):
+            # A byte order mark is white space in ECMA 262, whose regexes JSON Schema has.
+            value = "".join("[^\\s\\uFEFF]" if p == r"\S" else p for p in pieces(value))
         result[key] = _cleaned_value(key, value, root)
     name = node.get("format")
     if name in FORMATS and name not in _FORMATS:

@@ -1,4 +1,4 @@
-"""A regex for strings as a regex for the text of JSON strings, where quotes and the like are escaped.
+"""A regex for strings, as a regex for the JSON text of strings: quotes and the like are escaped.
 
 A ``pattern`` of a schema is about the string that the JSON text stands for. xgrammar matches text;
 so every piece of the regex is written as the text of what it matches.
@@ -22,6 +22,10 @@ _LETTER_ESCAPE = re.compile(r"\\[A-Za-z0-9]")
 _KNOWN_ESCAPES = "dDwWsSnrtfvxu0"
 _SYNTAX = frozenset("()|?*+{}")
 _SHORT = {'"': '\\"', "\\": "\\\\", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "0": "\0"}
+_WIDE = ("^", r"\W", r"\D", r"\S", r"\u", r"\x")
+"""What a class has that may reach beyond ASCII."""
+
 _BYTE_ORDER_MARK = "\ufeff"
 """White space in ECMA 262, on which JSON Schema's regexes are based; not in Python."""
 
@@ -94,9 +98,7 @@ def _as_text(part: str) -> str:
     if code:
         return _text_of(chr(int(code[1], 16)))
     if part[0] == "\\":
-        return _text_of(
-            {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "0": "\0"}.get(part[1], part[1])
-        )
+        return _text_of(_CONTROLS.get(part[1], part[1]))
     return _text_of(part)
 
 
@@ -119,9 +121,7 @@ def _text_class(part: str) -> str:
     plain: list[int] = []
     escaped: list[str] = []
     matches = re.compile(part).fullmatch
-    is_wide = (
-        any(mark in part for mark in ("^", r"\W", r"\D", r"\S", r"\u", r"\x")) or not part.isascii()
-    )
+    is_wide = not part.isascii() or any(mark in part for mark in _WIDE)
     spaces = r"\S" in part
     for code in range(0x10000 if is_wide else 0x80):
         character = chr(code)
