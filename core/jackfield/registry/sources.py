@@ -1,4 +1,5 @@
-"""Plugins that were never packaged: a ``.py`` file or a module named by ``--<kind>-plugin``."""
+"""Plugins that were never packaged: a ``.py`` file, a module, or a ``.toml`` file of tables, named
+by ``--<kind>-plugin``."""
 
 from __future__ import annotations
 
@@ -11,9 +12,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import importlib_metadata
+
 from jackfield.config.plan import PluginSource
-from jackfield.errors import BrokenPluginError, UnknownPluginError
+from jackfield.errors import BrokenPluginError, ConfigError, PluginError, UnknownPluginError
 from jackfield.registry.kinds import KINDS
+
+TABLES = "jackfield.tables"
+"""Entry points, named by kind: functions ``(path, module) -> classes`` that read the tables of a
+``.toml`` file. ``ConfigError`` from them says what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,10 @@ class SourceClass:
 
 
 def source_classes(source: PluginSource) -> list[SourceClass]:
-    """Imports the source; its own classes that have a ``name`` and an ``api_version``."""
+    """Imports the source; its own classes that have a ``name`` and an ``api_version``, or those
+    that its tables say."""
+    if source.source.endswith(".toml"):
+        return _tables(source)
     module = _import(source)
     offered = []
     for found in vars(module).values():
@@ -40,6 +50,24 @@ def source_classes(source: PluginSource) -> list[SourceClass]:
         if isinstance(name, str) and hasattr(found, "api_version"):
             offered.append(SourceClass(name, source.source, found))
     return offered
+
+
+def _tables(source: PluginSource) -> list[SourceClass]:
+    flag = KINDS[source.kind].plugin_flag
+    path = Path(source.source).expanduser().absolute()
+    if not path.is_file():
+        raise UnknownPluginError(f"{flag} {source.source}: there is no such file")
+    readers = list(importlib_metadata.entry_points(group=TABLES, name=source.kind))
+    if not readers:
+        raise PluginError(
+            f"{flag} {source.source}: {source.kind} plugins are not written as tables; give a .py "
+            "file or a module"
+        )
+    try:
+        found: list[type[Any]] = readers[0].load()(path, _private_name(path))
+    except ConfigError as error:
+        raise PluginError(f"{flag} {source.source}: {error}") from error
+    return [SourceClass(each.name, source.source, each) for each in found]
 
 
 def _is_own(found: type[Any], module: ModuleType) -> bool:
@@ -67,8 +95,7 @@ def _import(source: PluginSource) -> ModuleType:
 
 def _execute(path: Path) -> ModuleType:
     """Runs a file as a module of a private name, so that it can shadow no other module."""
-    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
-    spec = importlib.util.spec_from_file_location(f"_jackfield_{path.stem}_{digest}", path)
+    spec = importlib.util.spec_from_file_location(_private_name(path), path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     # Before it runs: dataclasses and the like look their module up.
@@ -79,6 +106,11 @@ def _execute(path: Path) -> ModuleType:
         del sys.modules[spec.name]
         raise
     return module
+
+
+def _private_name(path: Path) -> str:
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]
+    return f"_jackfield_{path.stem}_{digest}"
 
 
 def cause(error: BaseException) -> str:

@@ -11,17 +11,7 @@ _FOLDER = Path(__file__).parent / "formats"
 _FILES = ("channels.toml", "framed_answers.toml", "think_tags.toml")
 
 FORMATS: tuple[ReasoningFormat, ...] = tuple(
-    format for name in _FILES for format in read_formats(_FOLDER / name)
+    each for name in _FILES for each in read_formats(_FOLDER / name)
 )
 
-
-def _classes() -> dict[str, type]:
-    classes: dict[str, type] = {}
-    for each in FORMATS:
-        for parser in each.parsers():
-            parser.__module__, parser.__qualname__ = __name__, parser.name
-            classes[parser.name] = parser
-    return classes
-
-
-globals().update(_classes())
+globals().update({parser.name: parser for each in FORMATS for parser in each.parsers(__name__)})

@@ -16,11 +16,13 @@ from jackfield_reasoning_parsers.tag_pair import TagPair, TagPairReasoningParser
 
 Strings = tuple[str, ...]
 T = TypeVar("T")
+Parser = type[TagPairReasoningParser] | type[ChannelReasoningParser]
 SHAPES: Mapping[str, type[TagPair] | type[Channels]] = {"tags": TagPair, "channels": Channels}
 _NEEDED = {
     "tags": ("end",),
     "channels": ("opens", "marks", "ends", "thought_header", "start", "end"),
 }
+_PATTERNS = {"suffix_pattern", "thought_header", "answer_header"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,20 +51,25 @@ class ReasoningFormat:
     aliases: Strings = ()
     detect: Detection = field(default_factory=Detection)
 
-    def parsers(self) -> list[type[TagPairReasoningParser] | type[ChannelReasoningParser]]:
-        """A parser class for the name and for each alias."""
-        return [self._parser(name) for name in (self.name, *self.aliases)]
+    def parsers(self, module: str) -> list[Parser]:
+        """A parser class for the name and for each alias, which ``module`` has under its name."""
+        return [self._parser(name, module) for name in (self.name, *self.aliases)]
 
-    def _parser(self, name: str) -> type[TagPairReasoningParser] | type[ChannelReasoningParser]:
+    def _parser(self, name: str, module: str) -> Parser:
         said: dict[str, object] = {
             "name": name,
-            "__module__": __name__,
-            "__doc__": f"{self.family or name}, as its table says.",
+            "__module__": module,
+            "__doc__": f"{self.family or name}\n\n{self.example}",
         }
-        title = "".join(part.capitalize() for part in name.split("_")) + "ReasoningParser"
         if isinstance(self.form, TagPair):
-            return type(title, (TagPairReasoningParser,), {**said, "tags": self.form})
-        return type(title, (ChannelReasoningParser,), {**said, "channels": self.form})
+            return type(name, (TagPairReasoningParser,), {**said, "tags": self.form})
+        return type(name, (ChannelReasoningParser,), {**said, "channels": self.form})
+
+
+def reasoning_parsers_from_toml(path: Path, module: str) -> list[Parser]:
+    """The parsers of a TOML file, one for each name and alias; ``ConfigError`` says what is wrong
+    with it."""
+    return [parser for each in read_formats(path) for parser in each.parsers(module)]
 
 
 def read_formats(path: Path) -> list[ReasoningFormat]:
@@ -97,12 +104,21 @@ def _format(name: str, table: Mapping[str, object]) -> ReasoningFormat:
     for key in _NEEDED[shape]:
         if not getattr(form, key):
             raise ValueError(f"the shape {shape} needs {key}")
+    for key in _PATTERNS & {each.name for each in dataclasses.fields(form)}:
+        _check_pattern(key, getattr(form, key))
     detect = common.pop("detect", {})
     if not isinstance(detect, dict):
         raise ValueError("detect must be a table")
     made = _made(ReasoningFormat, {**common, "name": name, "form": form}, "keys")
     assert isinstance(made, ReasoningFormat)
     return dataclasses.replace(made, detect=_made(Detection, detect, "keys of detect"))
+
+
+def _check_pattern(key: str, pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{key} is no regular expression: {error}") from None
 
 
 def _made(cls: type[T], values: Mapping[str, object], what: str) -> T:
