@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 
 from jackfield.cli.bench.garbage import garbage
@@ -38,26 +38,30 @@ Client = Callable[[Address, Ledger, random.Random], Coroutine[None, None, None]]
 
 async def good_client(address: Address, ledger: Ledger, rng: random.Random) -> None:
     """One request after the other, streamed or not, a few choices now and then."""
-    connection = Connection(address, {})
-    while True:
-        tokens, n, stream = rng.randint(1, 48), rng.choice((1, 1, 1, 3)), rng.random() < 0.5
-        body: dict[str, object] = {
-            "prompt": [rng.randrange(1, 200) for _ in range(rng.randint(1, 60))],
-            "max_tokens": tokens,
-            "n": n,
-            "ignore_eos": True,
-            "stream": stream,
-            "stream_options": {"include_usage": True} if stream else None,
-        }
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await _one(connection, json.dumps(body).encode(), tokens * n, stream, ledger)
-        except TimeoutError:
-            ledger.lost["no answer in time"] += 1
-            connection.close()
-        except _BROKEN as error:
-            ledger.lost[f"connection broken: {type(error).__name__}"] += 1
-            connection.close()
+    with closing(Connection(address, {})) as connection:
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    await _good_request(connection, ledger, rng)
+            except TimeoutError:
+                ledger.lost["no answer in time"] += 1
+                connection.close()
+            except _BROKEN as error:
+                ledger.lost[f"connection broken: {type(error).__name__}"] += 1
+                connection.close()
+
+
+async def _good_request(connection: Connection, ledger: Ledger, rng: random.Random) -> None:
+    tokens, n, stream = rng.randint(1, 48), rng.choice((1, 1, 1, 3)), rng.random() < 0.5
+    body: dict[str, object] = {
+        "prompt": [rng.randrange(1, 200) for _ in range(rng.randint(1, 60))],
+        "max_tokens": tokens,
+        "n": n,
+        "ignore_eos": True,
+        "stream": stream,
+        "stream_options": {"include_usage": True} if stream else None,
+    }
+    await _one(connection, json.dumps(body).encode(), tokens * n, stream, ledger)
 
 
 async def _one(
@@ -105,12 +109,10 @@ def _stream_outcome(data: bytes, num_tokens: int) -> str:
 async def leaver(address: Address, ledger: Ledger, rng: random.Random) -> None:
     """Asks for much and leaves: at once, while it waits, or in the midst of a stream."""
     while True:
-        connection = Connection(address, {})
-        with suppress(TimeoutError, *_BROKEN):
+        with closing(Connection(address, {})) as connection, suppress(TimeoutError, *_BROKEN):
             async with asyncio.timeout(rng.choice((0.001, 0.02, 0.2, 1.0))):
                 async for _ in _long_stream(connection, rng):
                     pass
-        connection.close()
         ledger.faults["clients that left"] += 1
         await asyncio.sleep(0.02)
 
@@ -118,12 +120,10 @@ async def leaver(address: Address, ledger: Ledger, rng: random.Random) -> None:
 async def slow_reader(address: Address, ledger: Ledger, rng: random.Random) -> None:
     """Streams and hardly reads."""
     while True:
-        connection = Connection(address, {})
-        with suppress(TimeoutError, *_BROKEN):
+        with closing(Connection(address, {})) as connection, suppress(TimeoutError, *_BROKEN):
             async with asyncio.timeout(10):
                 async for _ in _long_stream(connection, rng):
                     await asyncio.sleep(0.5)
-        connection.close()
         ledger.faults["slow readers"] += 1
         await asyncio.sleep(0.1)
 
@@ -138,20 +138,20 @@ async def _long_stream(connection: Connection, rng: random.Random) -> AsyncItera
 
 async def nonsense_sender(address: Address, ledger: Ledger, rng: random.Random) -> None:
     """Sends bodies that are wrong; a 500 in return counts as a loss."""
-    connection = Connection(address, {})
-    while True:
-        path, body = garbage(rng)
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                status, pieces = await connection.post(path, body)
-                async for _ in pieces:
-                    pass
-            if status >= 500 and status != 503:
-                ledger.lost[f"status {status} for nonsense: {body[:80]!r}"] += 1
-        except (TimeoutError, *_BROKEN):
-            connection.close()
-        ledger.faults["nonsense"] += 1
-        await asyncio.sleep(0.01)
+    with closing(Connection(address, {})) as connection:
+        while True:
+            path, body = garbage(rng)
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    status, pieces = await connection.post(path, body)
+                    async for _ in pieces:
+                        pass
+                if status >= 500 and status != 503:
+                    ledger.lost[f"status {status} for nonsense: {body[:80]!r}"] += 1
+            except (TimeoutError, *_BROKEN):
+                connection.close()
+            ledger.faults["nonsense"] += 1
+            await asyncio.sleep(0.01)
 
 
 async def broken_speaker(address: Address, ledger: Ledger, rng: random.Random) -> None:
@@ -159,8 +159,8 @@ async def broken_speaker(address: Address, ledger: Ledger, rng: random.Random) -
     while True:
         with suppress(OSError):
             _, writer = await asyncio.open_connection(address.host, address.port)
-            writer.write(rng.choice((rng.randbytes(200), b"POST / HTTP/1.1\r\nhost: a\r\n", b"")))
-            await asyncio.sleep(rng.choice((0.0, 0.5)))
-            writer.close()
+            with closing(writer):
+                writer.write(rng.choice((rng.randbytes(200), b"POST / HTTP/1.1\r\nx: a\r\n", b"")))
+                await asyncio.sleep(rng.choice((0.0, 0.5)))
         ledger.faults["broken HTTP"] += 1
         await asyncio.sleep(0.05)
