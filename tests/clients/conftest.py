@@ -6,7 +6,6 @@ pip install --group clients && pytest tests/clients
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
 import warnings
@@ -96,7 +95,9 @@ def server() -> Iterator[str]:
     loop.call_soon_threadsafe(end.set)
     thread.join()
     loop.close()
-    with warnings.catch_warnings():
-        # Some clients leave their connections to the collector.
-        warnings.simplefilter("ignore")
-        gc.collect()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_unconfigure() -> None:
+    """Some clients leave their connections to the collector, which comes after the last test."""
+    warnings.simplefilter("ignore")
