@@ -12,6 +12,7 @@ from jackfield.checkpoint.description import (
     torch_dtype_name,
 )
 from jackfield.checkpoint.locating import resolve_model
+from jackfield.checkpoint.text_files import read_chat_template, read_optional_json
 from jackfield.checkpoint.weight_files import (
     TensorEntry,
     WeightFiles,
@@ -32,8 +33,10 @@ __all__ = [
     "check_weights",
     "context_length",
     "pt_files",
+    "read_chat_template",
     "read_config",
     "read_generation_config",
+    "read_optional_json",
     "read_safetensors_header",
     "resolve_model",
     "safetensors_files",

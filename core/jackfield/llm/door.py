@@ -29,6 +29,7 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import (
     BoundedReasoning,
+    CheckpointText,
     ParserContext,
     ReasoningBoundary,
     ReasoningParser,
@@ -95,6 +96,8 @@ class AsyncLLM:
         self._observers: list[Observer] = []
         self._reasoning_parser: ParserPlugin[ReasoningParser] | None = None
         self._tool_parser: ParserPlugin[ToolParser] | None = None
+        self._reasoning_markers: frozenset[int] = frozenset()
+        self._tool_markers: frozenset[int] = frozenset()
         self._known_boundaries: dict[ReasoningBoundary, ReasoningIds | None] = {}
 
     # --- life ------------------------------------------------------------------------
@@ -242,7 +245,7 @@ class AsyncLLM:
         if not self.is_ready:
             raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
         arrival = time.monotonic()
-        context = _parser_context(request) if request.parse else None
+        context = _parser_context(request, self.plan.checkpoint_text) if request.parse else None
         reasoning = self._reasoning_ids(request, context)
         sampling, max_tokens = self.prompts.resolve(
             request.sampling, len(request.prompt_token_ids), reasoning
@@ -286,11 +289,14 @@ class AsyncLLM:
     ) -> ChoiceOutput:
         reasoning: GuardedParser | None = None
         tools: GuardedParser | None = None
+        kept: frozenset[int] = frozenset()
         if context is not None:
             if self._reasoning_parser is not None:
                 reasoning = self._reasoning_parser.new(context)
+                kept |= self._reasoning_markers
             if self._tool_parser is not None and request.tools:
                 tools = self._tool_parser.new(context)
+                kept |= self._tool_markers
         return ChoiceOutput(
             index,
             self.tokenizer,
@@ -299,6 +305,7 @@ class AsyncLLM:
             reasoning,
             tools,
             reasoning_ids,
+            kept,
         )
 
     def _reasoning_ids(
@@ -458,8 +465,10 @@ class AsyncLLM:
             self._reasoning_parser = ParserPlugin(
                 registry, "reasoning_parsers", plan.reasoning_parser
             )
+            self._reasoning_markers = self._reasoning_parser.marker_ids(self.tokenizer)
         if plan.tool_parser is not None:
             self._tool_parser = ParserPlugin(registry, "tool_parsers", plan.tool_parser)
+            self._tool_markers = self._tool_parser.marker_ids(self.tokenizer)
         self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
 
 
@@ -489,11 +498,12 @@ def _feed(
         return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
 
 
-def _parser_context(request: GenerationRequest) -> ParserContext:
+def _parser_context(request: GenerationRequest, checkpoint: CheckpointText) -> ParserContext:
     return ParserContext(
         prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
         template_kwargs=request.template_kwargs,
         tools=request.tools,
+        checkpoint=checkpoint,
     )
 
 

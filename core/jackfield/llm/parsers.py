@@ -13,6 +13,7 @@ from jackfield.contracts.text import (
     Content,
     ParserContext,
     Reasoning,
+    Tokenizer,
     ToolCallArguments,
     ToolCallEnd,
     ToolCallStart,
@@ -63,6 +64,13 @@ class ParserPlugin(Generic[P]):
         self._make = registry.factory(kind, name)
         self._who = registry.describe(kind, name)
         self._events = REASONING_EVENTS if kind == "reasoning_parsers" else TOOL_EVENTS
+
+    def marker_ids(self, tokenizer: Tokenizer | None) -> frozenset[int]:
+        """The special tokens that the plugin's format is made of, by its ``markers``."""
+        markers = frozenset(getattr(self.found, "markers", ()))
+        if tokenizer is None or not markers:
+            return frozenset()
+        return frozenset(id for id in tokenizer.special_ids if tokenizer.token_text(id) in markers)
 
     def new(self, context: ParserContext) -> GuardedParser:
         """A parser for one choice; ``BrokenPluginError`` where its constructor fails."""

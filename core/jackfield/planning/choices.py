@@ -10,7 +10,7 @@ from jackfield.config.plan import EnginePlan
 from jackfield.config.settings import Settings, flag_of
 from jackfield.errors import ConfigError
 from jackfield.planning.model import ANY_MODEL
-from jackfield.registry import HOOKS, Registry
+from jackfield.registry import HOOKS, KINDS, Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,22 @@ class Choice:
 
 
 def choices(
-    settings: Settings, engine: EnginePlan, config: Mapping[str, object], registry: Registry
+    settings: Settings,
+    engine: EnginePlan,
+    config: Mapping[str, object],
+    registry: Registry,
+    tool_parser: str | None,
+    reasoning_parser: str | None,
 ) -> tuple[Choice, ...]:
     """Every plugin in use, hooks included, in the order in which a request meets them."""
     worker = engine.worker
     option = _Options(settings)
     found = [Choice("middleware", name, "--middleware") for name in settings.middleware]
     found += [Choice(HOOKS, entry.name, "every installed one") for entry in registry.list(HOOKS)]
-    if settings.tool_call_parser is not None:
-        found.append(option.choice("tool_parsers", "tool_call_parser"))
-    if settings.reasoning_parser is not None:
-        found.append(option.choice("reasoning_parsers", "reasoning_parser"))
+    if tool_parser is not None:
+        found.append(_parser("tool_parsers", tool_parser, settings.tool_call_parser))
+    if reasoning_parser is not None:
+        found.append(_parser("reasoning_parsers", reasoning_parser, settings.reasoning_parser))
     if not settings.skip_tokenizer_init:
         found.append(option.choice("tokenizers", "tokenizer_mode"))
     found.append(_scheduler(settings, engine))
@@ -82,6 +87,11 @@ class _Options:
         given = getattr(self._settings, option)
         is_said = option in self._settings.model_fields_set and given != "auto"
         return Choice(kind, name or str(given), flag_of(option) if is_said else otherwise)
+
+
+def _parser(kind: str, name: str, given: str | None) -> Choice:
+    flag = KINDS[kind].flag
+    return Choice(kind, name, flag if name == given else f"the checkpoint, by {flag} {given}")
 
 
 def _scheduler(settings: Settings, engine: EnginePlan) -> Choice:

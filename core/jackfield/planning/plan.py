@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.config.settings import Settings
+from jackfield.contracts.text import CheckpointText
 from jackfield.errors import ConfigError
 from jackfield.planning import device, generation, model
 from jackfield.planning.choices import Choice, check_options, choices
+from jackfield.planning.parsers import (
+    checkpoint_text,
+    choose_reasoning_parser,
+    choose_tool_parser,
+)
 from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
 
@@ -44,6 +50,7 @@ class ServingPlan:
     chat_template_content_format: str
     tool_parser: str | None
     reasoning_parser: str | None
+    checkpoint_text: CheckpointText = field(default_factory=CheckpointText)
     choices: tuple[Choice, ...] = ()
     """The plugins in use, and why."""
 
@@ -63,9 +70,13 @@ def make_plan(
     """
     files = model.find_files(settings, hooks)
     _check_text_plugins(settings, registry)
+    text = checkpoint_text(settings, files)
+    tool_parser = choose_tool_parser(settings, text, registry)
+    reasoning_parser = choose_reasoning_parser(settings, text, registry)
     said = generation.read_generation(settings, files.directory)
     engine = _engine_plan(settings, files, registry)
-    chosen = choices(settings, engine, files.config, registry)
+    parsers = (tool_parser, reasoning_parser)
+    chosen = choices(settings, engine, files.config, registry, *parsers)
     check_options(chosen, registry)
     plan = ServingPlan(
         engine=engine,
@@ -79,8 +90,9 @@ def make_plan(
         max_logprobs=settings.max_logprobs,
         chat_template=_chat_template(settings.chat_template),
         chat_template_content_format=settings.chat_template_content_format,
-        tool_parser=settings.tool_call_parser,
-        reasoning_parser=settings.reasoning_parser,
+        checkpoint_text=text,
+        tool_parser=tool_parser,
+        reasoning_parser=reasoning_parser,
         choices=chosen,
     )
     if check_weights:
@@ -158,11 +170,7 @@ def _steps_in_flight(settings: Settings) -> int:
 
 
 def _check_text_plugins(settings: Settings, registry: Registry) -> None:
-    """Parsers are loaded, as they are small; the tokenizer is when the engine is under way."""
-    if settings.tool_call_parser is not None:
-        registry.factory("tool_parsers", settings.tool_call_parser)
-    if settings.reasoning_parser is not None:
-        registry.factory("reasoning_parsers", settings.reasoning_parser)
+    """These are only found: the tokenizer is loaded when the engine is under way."""
     if not settings.skip_tokenizer_init:
         registry.find("tokenizers", settings.tokenizer_mode)
     registry.find("grammars", settings.guided_decoding_backend)

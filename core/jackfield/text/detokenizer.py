@@ -21,8 +21,9 @@ _MAX_HELD_IDS = 64
 class Detokenizer:
     """Decodes one choice's output in the context of its prompt.
 
-    ``skip_special_tokens`` leaves special tokens out. ``spaces_between_special_tokens`` false
-    writes special tokens that follow one another without the space some decoders put between.
+    ``skip_special_tokens`` leaves special tokens out, but for those whose ids are in ``kept``.
+    ``spaces_between_special_tokens`` false writes special tokens that follow one another without
+    the space some decoders put between.
     """
 
     def __init__(
@@ -32,18 +33,15 @@ class Detokenizer:
         *,
         skip_special_tokens: bool = True,
         spaces_between_special_tokens: bool = True,
+        kept: frozenset[int] = frozenset(),
     ) -> None:
-        self._texts = token_texts(tokenizer, skip_special_tokens)
+        self._texts = token_texts(tokenizer, skip_special_tokens, kept)
         self._stream: _ByteStream | _Windows
         if self._texts.exact:
-            self._stream = _ByteStream(
-                tokenizer, self._texts, prompt_token_ids, skip_special_tokens
-            )
+            self._stream = _ByteStream(self._texts, prompt_token_ids)
         else:
             joined = not spaces_between_special_tokens and not skip_special_tokens
-            self._stream = _Windows(
-                tokenizer, self._texts, prompt_token_ids, skip_special_tokens, joined
-            )
+            self._stream = _Windows(tokenizer, self._texts, prompt_token_ids, joined)
 
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that these ids settle; about 0.2 us a token."""
@@ -70,16 +68,8 @@ class _ByteStream:
     decoder takes the run as UTF-8 or, if it is not, as one U+FFFD a byte.
     """
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        texts: TokenTexts,
-        prompt: Sequence[int],
-        skip_special_tokens: bool,
-    ) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, texts: TokenTexts, prompt: Sequence[int]) -> None:
         self._texts = texts
-        self._skip = skip_special_tokens
         # At the start of a text some decoders drop a space, so the first piece is decoded
         # by the tokenizer itself.
         kept = texts.last_kept(prompt, 4)
@@ -124,7 +114,7 @@ class _ByteStream:
         if self._tail or self._run:
             return ""
         ids, self._first_ids = self._first_ids, None
-        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+        return self._texts.decode(ids)
 
     def _settle_run(self) -> str:
         run, mine = self._run, self._prompt_run_bytes
@@ -140,7 +130,7 @@ class _ByteStream:
     def finish(self) -> str:
         if self._first_ids is not None:
             ids, self._first_ids = self._first_ids, None
-            return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+            return self._texts.decode(ids)
         if len(self._run) == self._prompt_run_bytes:
             self._run.clear()  # all of it is the prompt's
         return self._settle_run() + self._settle_tail()
@@ -192,19 +182,14 @@ class _Windows:
         tokenizer: Tokenizer,
         texts: TokenTexts,
         prompt: Sequence[int],
-        skip_special_tokens: bool,
         joins_special_tokens: bool,
     ) -> None:
         self._tokenizer = tokenizer
         self._texts = texts
-        self._skip = skip_special_tokens
         self._joined = tokenizer.special_ids if joins_special_tokens else frozenset()
         self._ids = texts.last_kept(prompt, _CONTEXT_IDS)
         self._settled = len(self._ids)
-        self._prefix = self._decode(self._ids)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+        self._prefix = texts.decode(self._ids)
 
     def add(self, token_id: int) -> str:
         if self._texts.adds_nothing(token_id):
@@ -214,7 +199,7 @@ class _Windows:
             self._restart([token_id])
             return text
         self._ids.append(token_id)
-        whole = self._decode(self._ids)
+        whole = self._texts.decode(self._ids)
         held = len(self._ids) - self._settled
         if whole.endswith(REPLACEMENT) and held < _MAX_HELD_IDS:
             return ""
@@ -229,9 +214,9 @@ class _Windows:
         """The ids just settled become the context of the next ones."""
         self._ids = ids[-_CONTEXT_IDS:]
         self._settled = len(self._ids)
-        self._prefix = self._decode(self._ids)
+        self._prefix = self._texts.decode(self._ids)
 
     def finish(self) -> str:
         if len(self._ids) == self._settled:
             return ""
-        return self._take(self._decode(self._ids))
+        return self._take(self._texts.decode(self._ids))

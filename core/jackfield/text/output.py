@@ -38,7 +38,8 @@ class TextParser(Protocol):
 class ChoiceOutput:
     """Takes the ids of one choice as the engine samples them and says what the choice gained.
 
-    Made per choice; used from one thread. A token costs about 1.5 us without parsers.
+    Made per choice; used from one thread. ``kept`` are special tokens that the parsers need,
+    ``skip_special_tokens`` or not. A token costs about 1.5 us without parsers.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ChoiceOutput:
         reasoning: TextParser | None = None,
         tool_parser: TextParser | None = None,
         reasoning_ids: ReasoningIds | None = None,
+        kept: frozenset[int] = frozenset(),
     ) -> None:
         self._index = index
         self._params = params
@@ -64,6 +66,7 @@ class ChoiceOutput:
                 prompt_token_ids,
                 skip_special_tokens=params.skip_special_tokens,
                 spaces_between_special_tokens=params.spaces_between_special_tokens,
+                kept=kept,
             )
         stops = params.stop_strings
         self._stop = StopStrings(stops, params.include_stop_str_in_output) if stops else None

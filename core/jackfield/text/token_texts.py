@@ -23,10 +23,14 @@ class TokenTexts(dict[int, Piece]):
     Filling is idempotent, so threads may share a table.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, skip_special_tokens: bool, kept: frozenset[int]
+    ) -> None:
         super().__init__()
         self._tokenizer = tokenizer
-        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._skipped = tokenizer.special_ids - kept if skip_special_tokens else frozenset()
+        # The tokenizer's own way of leaving tokens out knows no exceptions.
+        self._skips_itself = skip_special_tokens and not kept & tokenizer.special_ids
         self.exact = any(tokenizer.token_bytes(id) is not None for id in range(_PROBED_IDS))
         """Whether ids have bytes of their own; else windows of ids are decoded."""
 
@@ -50,6 +54,12 @@ class TokenTexts(dict[int, Piece]):
         except UnicodeDecodeError:
             return data
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The text of these ids together, without those that are left out."""
+        if not self._skips_itself:
+            token_ids = [id for id in token_ids if id not in self._skipped]
+        return self._tokenizer.decode(token_ids, skip_special_tokens=self._skips_itself)
+
     def adds_nothing(self, token_id: int) -> bool:
         """Whether decoding leaves the id out."""
         return token_id in self._skipped or not self._tokenizer.token_text(token_id)
@@ -65,13 +75,15 @@ class TokenTexts(dict[int, Piece]):
         return kept[::-1]
 
 
-def token_texts(tokenizer: Tokenizer, skip_special_tokens: bool) -> TokenTexts:
-    """The table of a tokenizer, made once."""
-    return _cached(cast(Hashable, tokenizer), skip_special_tokens)
+def token_texts(
+    tokenizer: Tokenizer, skip_special_tokens: bool, kept: frozenset[int] = frozenset()
+) -> TokenTexts:
+    """The table of a tokenizer, made once; special tokens in ``kept`` are not skipped."""
+    return _cached(cast(Hashable, tokenizer), skip_special_tokens, kept)
 
 
-# A cache, not state: a table is a pure function of the tokenizer, and tokenizers live as long
+# A cache, not state: a table is a pure function of its arguments, and tokenizers live as long
 # as the process.
 @lru_cache(maxsize=8)
-def _cached(tokenizer: Hashable, skip_special_tokens: bool) -> TokenTexts:
-    return TokenTexts(cast(Tokenizer, tokenizer), skip_special_tokens)
+def _cached(tokenizer: Hashable, skip_special_tokens: bool, kept: frozenset[int]) -> TokenTexts:
+    return TokenTexts(cast(Tokenizer, tokenizer), skip_special_tokens, kept)

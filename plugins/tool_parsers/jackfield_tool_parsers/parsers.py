@@ -32,6 +32,7 @@ def tool_parser(made: ToolFormat, module: str, name: str = "") -> type[CallScann
     attributes = {
         **shape.tables(made),
         "name": name,
+        "markers": made.markers(),
         "__module__": module,
         "__qualname__": name,
         "__doc__": f"{made.family}\n\n{made.example}",
@@ -41,7 +42,7 @@ def tool_parser(made: ToolFormat, module: str, name: str = "") -> type[CallScann
 
 def tool_parsers_from_toml(path: Path, module: str) -> list[type[CallScanner]]:
     """The parsers of a TOML file, one for each name and alias; ``ConfigError`` says what is wrong
-    with it."""
+    with it. Reads the files of ``--tool-parser-plugin FILE.toml``."""
     return [
         tool_parser(made, module, name)
         for made in read_formats(path)

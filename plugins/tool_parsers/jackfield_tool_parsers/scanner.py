@@ -30,6 +30,7 @@ class CallScanner:
 
     api_version: ClassVar[int] = 1
     name: ClassVar[str]
+    markers: ClassVar[frozenset[str]] = frozenset()
     format: ClassVar[ToolFormat]
     triggers: ClassVar[Markers]
     """What begins a region."""

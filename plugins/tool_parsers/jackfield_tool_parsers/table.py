@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from jackfield.errors import ConfigError
+from jackfield_tool_parsers.markers import SUFFIX
 
 Strings = tuple[str, ...]
+_TOKEN = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,15 @@ class ToolFormat:
     """fields: what strings stand between; the first is written."""
     tokens: Strings = ()
     """Special tokens that the detokenizer must keep, beyond those that markers are."""
+
+    def markers(self) -> frozenset[str]:
+        """What may be a special token of such a model's vocabulary."""
+        texts = [self.parameter_open, self.header_end, self.name_rest, *self.key_end]
+        texts += [*self.section_open, *self.section_close, *self.call_open, *self.call_close]
+        texts += [*self.also_open, *self.also_close, *self.header_open, *self.name_end]
+        texts += self.value_end
+        found = {token for text in texts for token in _TOKEN.findall(text.replace(SUFFIX, ""))}
+        return frozenset(found | set(self.tokens))
 
 
 SHAPES = ("json", "named", "parameters", "pythonic", "fields", "nested", "channels")

@@ -52,6 +52,19 @@ def test_output_is_the_decode_behind_the_prompt(any_tokenizer: Tokenizer, skip: 
         assert before + text == whole, (prompt, output)
 
 
+def test_special_tokens_that_are_kept_stand_in_the_text(any_tokenizer: Tokenizer) -> None:
+    rng = random.Random(3)
+    special = sorted(any_tokenizer.special_ids)
+    kept = frozenset(special[:1])
+    left_out = any_tokenizer.special_ids - kept
+    for _ in range(ROUNDS):
+        ids = [rng.randrange(any_tokenizer.vocab_size) for _ in range(rng.randint(1, 20))]
+        ids[rng.randrange(len(ids))] = rng.choice(special)
+        detokenizer = Detokenizer(any_tokenizer, [], skip_special_tokens=True, kept=kept)
+        text = "".join(pieces_of(detokenizer, ids, rng))
+        assert text == any_tokenizer.decode([id for id in ids if id not in left_out]), ids
+
+
 @pytest.mark.parametrize("name", ["bpe_tokenizer", "llama2_tokenizer"])
 def test_no_piece_shows_part_of_a_character(name: str, request: pytest.FixtureRequest) -> None:
     tokenizer: Tokenizer = request.getfixturevalue(name)
