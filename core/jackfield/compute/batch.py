@@ -81,20 +81,14 @@ def decode_inputs(
 
     ``query_starts`` is int32 0 .. size. Reads no value on the host, so that it can be captured.
     """
-    if num_changes:
-        places, blocks = packed[2 * size :].view(2, num_changes)
-        state.set_blocks(places, blocks)
-    rows32, first = packed[:size], packed[size : 2 * size]
-    rows = rows32.long()
-    seq_lens = first + 1
-    following = seq_lens.long()
-    positions = first.clamp_min(0).long()
+    found = _gather_decode(packed, state, size, num_changes)
+    seq_lens, rows, following, positions, slots, ids = found
     attention = AttentionBatch(
-        rows=rows32,
+        rows=packed[:size],
         query_starts=query_starts,
         seq_lens=seq_lens,
         block_table=state.block_table,
-        slots=state.gather_slots(rows, positions),
+        slots=slots,
         positions=positions,
         num_seqs=size,
         num_tokens=size,
@@ -104,8 +98,32 @@ def decode_inputs(
         fresh=True,
         host_lens=host_lens,
     )
-    ids = state.gather_ids(rows, positions)
     return StepInputs(ids, attention, None, rows, following)
+
+
+def _gather_decode(
+    packed: Tensor, state: RowState, size: int, num_changes: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """KV lengths after the step; rows, following positions, positions, slots, ids: int64 [size]."""
+    if packed.is_cuda:
+        from jackfield.compute.kernels import step_inputs  # Triton: GPUs only
+
+        return step_inputs.gather_decode_inputs(
+            packed,
+            state.block_table,
+            state.token_ids,
+            size=size,
+            num_changes=num_changes,
+            block_size=state.block_size,
+        )
+    if num_changes:
+        places, blocks = packed[2 * size :].view(2, num_changes)
+        state.set_blocks(places, blocks)
+    first = packed[size : 2 * size]
+    rows, seq_lens = packed[:size].long(), first + 1
+    positions = first.clamp_min(0).long()
+    slots, ids = state.gather_slots(rows, positions), state.gather_ids(rows, positions)
+    return seq_lens, rows, seq_lens.long(), positions, slots, ids
 
 
 def padded_batch(batch: ScheduledBatch, state: RowState) -> ScheduledBatch:

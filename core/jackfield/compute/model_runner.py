@@ -285,6 +285,10 @@ class ModelRunner:
         self, logits: Tensor, rows: Tensor, positions: Tensor, mode: SamplingMode
     ) -> Tensor:
         """Samples and writes the ids to the rows. int32 [N], -1 where there is no choice."""
+        if mode == GREEDY and logits.is_cuda:
+            from jackfield.compute.kernels.greedy import choose_greedily  # Triton: GPUs only
+
+            return choose_greedily(logits, rows, positions, self._state.token_ids)
         sampling = None if mode == GREEDY else self._state.gather_sampling(rows)
         ids, possible = sample(logits, sampling, positions, mode)
         self._state.write_ids(rows, positions, ids)

@@ -1,0 +1,91 @@
+"""What a decode step needs of the batch state, gathered by one kernel in the place of twenty."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.launch import power_of_2, quick
+
+
+@quick
+@triton.jit(do_not_specialize=["size", "num_changes"], do_not_specialize_on_alignment=["packed"])
+def _decode_inputs_kernel(
+    packed,
+    block_table,
+    token_ids,
+    numbers,
+    seq_lens,
+    size,
+    num_changes,
+    table_stride,
+    ids_stride,
+    BLOCK_SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    # One program, because the changes come before the look-ups.
+    i = tl.arange(0, BLOCK)
+    changes = packed + 2 * size
+    for start in range(0, num_changes, BLOCK):
+        live = start + i < num_changes
+        place = tl.load(changes + start + i, mask=live, other=0)
+        block = tl.load(changes + num_changes + start + i, mask=live, other=0)
+        tl.store(block_table + place, block, mask=live)
+    tl.debug_barrier()
+    live = i < size
+    row = tl.load(packed + i, mask=live, other=0).to(tl.int64)
+    first = tl.load(packed + size + i, mask=live, other=0)
+    position = tl.maximum(first, 0)
+    page = row * table_stride + position // BLOCK_SIZE
+    block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+    token = tl.load(token_ids + row * ids_stride + position, mask=live, other=0)
+    tl.store(seq_lens + i, first + 1, mask=live)
+    tl.store(numbers + i, row, mask=live)
+    tl.store(numbers + size + i, (first + 1).to(tl.int64), mask=live)
+    tl.store(numbers + 2 * size + i, position.to(tl.int64), mask=live)
+    tl.store(numbers + 3 * size + i, block * BLOCK_SIZE + position % BLOCK_SIZE, mask=live)
+    tl.store(numbers + 4 * size + i, token.to(tl.int64), mask=live)
+
+
+@cache
+def _outputs(device: torch.device, block: int) -> tuple[Tensor, Tensor]:
+    # Zeros: where launches only compile, ids that mean nothing must still be in the vocabulary.
+    numbers = torch.zeros(5 * block, dtype=torch.int64, device=device)
+    return numbers, torch.zeros(block, dtype=torch.int32, device=device)
+
+
+def gather_decode_inputs(
+    packed: Tensor,
+    block_table: Tensor,
+    token_ids: Tensor,
+    *,
+    size: int,
+    num_changes: int,
+    block_size: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Applies the block changes of ``batch.pack_decode``'s array and looks up the rest: KV lengths
+    after the step int32 [size]; rows, the positions that follow, positions, KV slots and token
+    ids, int64 [size] each. All hold until the next call."""
+    block = max(32, power_of_2(size))
+    numbers, seq_lens = _outputs(packed.device, block)
+    numbers, seq_lens = numbers[: 5 * size].view(5, size), seq_lens[:size]
+    _decode_inputs_kernel[(1,)](
+        packed,
+        block_table,
+        token_ids,
+        numbers,
+        seq_lens,
+        size,
+        num_changes,
+        block_table.stride(0),
+        token_ids.stride(0),
+        BLOCK_SIZE=block_size,
+        BLOCK=block,
+        num_warps=4,
+    )
+    rows, following, positions, slots, ids = numbers.unbind()
+    return seq_lens, rows, following, positions, slots, ids
