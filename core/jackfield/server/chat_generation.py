@@ -3,9 +3,8 @@ that takes a conversation is made here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,11 +15,10 @@ from jackfield.server.chat_request import ChatRequest, check_messages
 from jackfield.server.door import Frontend
 from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.structured import with_calls
+from jackfield.server.tool_choice import ToolChoice, Tools, tool_choice
 
 if TYPE_CHECKING:
     from jackfield.text.prompt import RenderedPrompt
-
-Tools = Sequence[Mapping[str, Any]]
 
 
 class ChatGeneration:
@@ -39,9 +37,10 @@ class ChatGeneration:
         Raises ``RequestError``."""
         self._frontend.require_tokenizer()
         check_messages(request.messages)
-        choice = _tool_choice(request)
-        tools = self._tools(request, choice, data)
-        sampling = self._held_to_calls(self._sampling(request), request, choice, tools)
+        choice = tool_choice(request, data)
+        self._check_callable(choice)
+        tools = choice.tools
+        sampling = self._held_to_calls(self._sampling(request), request, choice)
         kwargs = template_kwargs(request)
         rendered = self._render(request, tools, kwargs)
         room = self._frontend.llm.max_model_len - len(rendered.token_ids)
@@ -58,34 +57,22 @@ class ChatGeneration:
             user=request.user,
         )
 
-    def _tools(self, request: ChatRequest, choice: ToolChoice, data: Mapping[str, Any]) -> Tools:
-        """The tools that the model sees and may call, as the client wrote them."""
-        if choice.kind == "none":
-            return ()
-        if not request.tools:
-            raise RequestError("'tool_choice' needs 'tools'", param="tool_choice")
-        if not self._has_tools:
+    def _check_callable(self, choice: ToolChoice) -> None:
+        if choice.kind != "none" and not self._has_tools:
             raise RequestError(
                 f"{choice.kind!r} tool choice needs a tool parser: start the server with "
                 "--tool-call-parser, or send 'tool_choice': 'none'",
                 param="tool_choice",
             )
-        names = [tool.function.name for tool in request.tools]
-        if choice.kind == "named" and choice.name not in names:
-            raise RequestError(
-                f"'tool_choice' names {choice.name!r}, and no tool has that name",
-                param="tool_choice",
-            )
-        tools: Tools = data["tools"]
-        return tools
 
     def _held_to_calls(
-        self, sampling: SamplingParams, request: ChatRequest, choice: ToolChoice, tools: Tools
+        self, sampling: SamplingParams, request: ChatRequest, choice: ToolChoice
     ) -> SamplingParams:
         """With calls held to the parser's format and the tools' schemas, and forced if chosen."""
-        if not tools:
+        if choice.kind == "none":
             return sampling
-        parallel = request.parallel_tool_calls is not False
+        tools = choice.callable_tools
+        parallel = request.parallel_tool_calls is not False and choice.kind != "named"
         structure = self._frontend.llm.tool_structure
         wanted = sampling.structured_outputs
         if choice.kind == "auto":
@@ -94,9 +81,6 @@ class ChatGeneration:
             is_strict = any(tool.function.strict for tool in request.tools or ())
             held = with_calls(wanted, calls, required, best_effort=not is_strict)
         else:
-            if choice.kind == "named":
-                tools = [tool for tool in tools if _name_of(tool) == choice.name]
-                parallel = False
             calls = structure(tools, "required", parallel=parallel)
             if calls is None:
                 raise RequestError(
@@ -136,40 +120,6 @@ class ChatGeneration:
             template_kwargs=kwargs,
             truncate_prompt_tokens=request.truncate_prompt_tokens,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """Whether and which tools are called; ``name`` for ``named``."""
-
-    kind: Literal["none", "auto", "required", "named"]
-    name: str = ""
-
-
-def _tool_choice(request: ChatRequest) -> ToolChoice:
-    """OpenAI's ``tool_choice``; without one, tools may be called."""
-    choice = request.tool_choice
-    if choice is None:
-        return ToolChoice("auto" if request.tools else "none")
-    if choice in ("none", "auto", "required"):
-        return ToolChoice(cast("Literal['none', 'auto', 'required']", choice))
-    function = choice.get("function") if isinstance(choice, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    if (
-        not isinstance(name, str)
-        or not isinstance(choice, dict)
-        or choice.get("type") != "function"
-    ):
-        raise RequestError(
-            "'tool_choice' must be 'none', 'auto', 'required' or "
-            '{"type": "function", "function": {"name": ...}}',
-            param="tool_choice",
-        )
-    return ToolChoice("named", name)
-
-
-def _name_of(tool: Mapping[str, Any]) -> object:
-    return tool["function"]["name"]
 
 
 def template_kwargs(request: ChatRequest) -> dict[str, object]:

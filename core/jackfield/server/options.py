@@ -50,7 +50,7 @@ class ServerOptions:
     logits_processor_pattern: str | None = None
     return_tokens_as_token_ids: bool = False
     response_role: str = "assistant"
-    response_store: str = "none"
+    response_store: str = "memory"
     """Name of a ``response_stores`` plugin; ``none``: responses are not kept."""
     max_stored_responses: int = 10_000
     max_stored_response_bytes: int = 256 << 20

@@ -235,6 +235,26 @@ async def test_best_of_answers_the_choices_that_were_likeliest_on_average() -> N
     assert answer["usage"]["completion_tokens"] == 6
 
 
+async def test_only_allowed_tools_are_shown() -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in "fgh"]
+    allowed = [{"type": "function", "function": {"name": name}} for name in "hf"]
+    choice: dict[str, Any] = {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "auto", "tools": allowed},
+    }
+    body = {"messages": HELLO, "tools": tools, "tool_choice": choice}
+    llm = FakeLLM(plan=FakePlan(tool_parser="hermes"))
+    async with in_process(llm) as http:
+        assert (await http.post(CHAT, json=body)).status_code == 200
+        for wrong in ({"mode": "none", "tools": allowed}, {"mode": "auto", "tools": []}, None):
+            choice["allowed_tools"] = wrong
+            error = (await http.post(CHAT, json=body)).json()["error"]
+            assert error["param"] == "tool_choice.allowed_tools"
+        choice["allowed_tools"] = {"mode": "auto", "tools": [{"function": {"name": "x"}}]}
+        assert "'x'" in (await http.post(CHAT, json=body)).json()["error"]["message"]
+    assert llm.requests[0].tools == [tools[0], tools[2]]
+
+
 @pytest.mark.parametrize("as_ids", [False, True])
 async def test_text_offsets_are_places_in_the_text(as_ids: bool) -> None:
     text = "aß€b"

@@ -52,11 +52,11 @@ def chat_fields(
         chat["tools"] = [_tool(tool) for tool in data["tools"]]
     if request.tool_choice is not None:
         _choose_tools(chat, request.tool_choice)
-    if request.thinking is not None:
-        _think(chat, request.thinking)
     output = request.output_config
     if output is not None and output.effort is not None:
         chat["reasoning_effort"] = output.effort
+    if request.thinking is not None:
+        _think(chat, request.thinking)
     if output is not None and output.format is not None:
         chat["response_format"] = _response_format(output.format)
     if isinstance(request, MessagesRequest):
@@ -92,9 +92,12 @@ def _choose_tools(chat: dict[str, Any], choice: ToolChoice) -> None:
 
 def _think(chat: dict[str, Any], thinking: Thinking) -> None:
     """A template that has no such switch is not moved by it."""
-    switches = dict.fromkeys(_SWITCHES, thinking.type != "disabled")
+    if thinking.type == "disabled":
+        chat["reasoning_effort"] = "none"
+        return
+    switches = dict.fromkeys(_SWITCHES, True)
     chat["chat_template_kwargs"] = {**switches, **chat.get("chat_template_kwargs", {})}
-    if thinking.type == "enabled" and thinking.budget_tokens is not None:
+    if thinking.budget_tokens is not None:
         chat["thinking_token_budget"] = thinking.budget_tokens
 
 

@@ -15,6 +15,7 @@ T = TypeVar("T")
 SPELLING: Mapping[str, str] = {
     "max_tokens": "max_output_tokens",
     "messages": "input",
+    "tool_choice.allowed_tools": "tool_choice",
     "reasoning_effort": "reasoning.effort",
     "response_format.json_schema": "text.format",
     "response_format": "text.format",
@@ -58,15 +59,9 @@ def chat_fields(request: ResponsesRequest, data: Mapping[str, Any]) -> dict[str,
     if request.wants_logprobs:
         chat |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
     if request.tools:
-        chat["tools"] = [
-            {
-                "type": "function",
-                "function": {name: value for name, value in tool.items() if name != "type"},
-            }
-            for tool in data["tools"]
-        ]
+        chat["tools"] = [_nested(tool) for tool in data["tools"]]
     if request.tool_choice is not None:
-        _choose_tools(chat, request.tool_choice)
+        chat["tool_choice"] = _tool_choice(request.tool_choice)
     return chat
 
 
@@ -77,36 +72,29 @@ def _response_format(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": inner}
 
 
-def _choose_tools(chat: dict[str, Any], choice: str | Mapping[str, Any]) -> None:
+def _tool_choice(choice: str | Mapping[str, Any]) -> str | dict[str, Any]:
     if isinstance(choice, str):
-        chat["tool_choice"] = choice
-        return
+        return choice
     kind = choice.get("type")
     if kind == "function":
-        chat["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-    elif kind == "allowed_tools":
-        _allow_tools(chat, choice)
-    else:
-        raise RequestError(
-            f"'tool_choice.type': {str(kind)[:32]!r} cannot be chosen; only functions can be "
-            "called",
-            param="tool_choice.type",
-            code="unsupported_parameter",
-        )
+        return _nested(choice)
+    if kind == "allowed_tools":
+        tools = choice.get("tools")
+        named = [_nested(tool) for tool in tools] if isinstance(tools, list) else tools
+        allowed = {"mode": choice.get("mode"), "tools": named}
+        return {"type": "allowed_tools", "allowed_tools": allowed}
+    raise RequestError(
+        f"'tool_choice.type': {str(kind)[:32]!r} cannot be chosen; only functions can be called",
+        param="tool_choice.type",
+        code="unsupported_parameter",
+    )
 
 
-def _allow_tools(chat: dict[str, Any], choice: Mapping[str, Any]) -> None:
-    """Only the allowed tools are shown to the model."""
-    allowed = choice.get("tools")
-    names = [tool.get("name") for tool in allowed if isinstance(tool, dict)] if allowed else []
-    tools = [tool for tool in chat.get("tools", ()) if tool["function"].get("name") in names]
-    if not tools or choice.get("mode") not in ("auto", "required"):
-        raise RequestError(
-            "'tool_choice' must have a 'mode' of auto or required and 'tools' that are among the "
-            "request's own",
-            param="tool_choice",
-        )
-    chat |= {"tools": tools, "tool_choice": choice["mode"]}
+def _nested(tool: object) -> dict[str, Any]:
+    """A function as chat has it: its fields in an object of their own."""
+    fields = tool if isinstance(tool, dict) else {}
+    inner = {name: value for name, value in fields.items() if name != "type"}
+    return {"type": "function", "function": inner}
 
 
 def places(conversation: Conversation) -> dict[str, str]:
