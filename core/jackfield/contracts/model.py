@@ -42,6 +42,9 @@ class LinearMethod(Protocol):
     """How one linear layer stores its weight and multiplies by it.
 
     ``layer`` is an ``nn.Module`` that has ``in_features`` and ``out_features`` (of this shard).
+
+    Optional: ``apply_gated(layer, x, bias)`` does what ``apply`` and ``compute.ops.silu_and_mul``
+    after it do, in one pass; a gated block calls it where the method has it.
     """
 
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:

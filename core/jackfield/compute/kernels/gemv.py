@@ -21,6 +21,17 @@ _MAX_SPLIT_OUTPUTS = 4096
 _MAX_SPLIT = 4
 
 
+@triton.jit
+def _finished(y, up, bias, n, N, live, HAS_BIAS: tl.constexpr, GATED: tl.constexpr):
+    if HAS_BIAS:
+        y += tl.load(bias + n, mask=live, other=0.0).to(tl.float32)
+        if GATED:
+            up += tl.load(bias + N + n, mask=live, other=0.0).to(tl.float32)
+    if GATED:
+        y = y * tl.sigmoid(y) * up
+    return y
+
+
 @quick
 @triton.jit
 def _gemv_kernel(
@@ -33,8 +44,10 @@ def _gemv_kernel(
     ROWS: tl.constexpr,
     STEP: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    GATED: tl.constexpr,
     PDL: tl.constexpr,
 ):
+    # GATED: rows N .. 2N - 1 of the weight are multiplied too; SiLU of the first times the second.
     n = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     live = n < N
     step = tl.arange(0, STEP)
@@ -43,20 +56,26 @@ def _gemv_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     # The weight is nobody's output: its first part is on the way before x is there.
     part = tl.load(rows, mask=live[:, None] & (step < K)[None, :], other=0.0)
-    if HAS_BIAS:
-        offset = tl.load(bias + n, mask=live, other=0.0).to(tl.float32)
+    if GATED:
+        up_rows = rows + N.to(tl.int64) * K
+        up_part = tl.load(up_rows, mask=live[:, None] & (step < K)[None, :], other=0.0)
     if PDL:
         tl.extra.cuda.gdc_wait()
     row = tl.load(x + step, mask=step < K, other=0.0).to(tl.float32)
     acc = part.to(tl.float32) * row[None, :]
+    if GATED:
+        up_acc = up_part.to(tl.float32) * row[None, :]
     for k in tl.static_range(STEP, K, STEP):
         inside = k + step < K
         row = tl.load(x + k + step, mask=inside, other=0.0).to(tl.float32)
         part = tl.load(rows + k, mask=live[:, None] & inside[None, :], other=0.0)
         acc += part.to(tl.float32) * row[None, :]
+        if GATED:
+            up_part = tl.load(up_rows + k, mask=live[:, None] & inside[None, :], other=0.0)
+            up_acc += up_part.to(tl.float32) * row[None, :]
     y = tl.sum(acc, 1)
-    if HAS_BIAS:
-        y += offset
+    up = tl.sum(up_acc, 1) if GATED else y
+    y = _finished(y, up, bias, n, N, live, HAS_BIAS, GATED)
     tl.store(out + n, y.to(out.dtype.element_ty), mask=live)
 
 
@@ -79,20 +98,25 @@ def _wide_kernel(
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
     HAS_BIAS: tl.constexpr,
+    GATED: tl.constexpr,
     PDL: tl.constexpr,
 ):
     # x [M, K] and weight [N, K] are tensor descriptors; what lies outside of them reads as 0.
+    # GATED, of a weight [2N, K]: as in the kernel above.
     tile = tl.program_id(0)
     part = tl.program_id(1)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     acc = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
+    up = acc
     first = part * k_per_part
     for k in tl.range(first, tl.minimum(first + k_per_part, K), BLOCK_K, num_stages=STAGES):
         w = weight.load([tile * BLOCK_N, k])
         rows = x.load([0, k])
         acc = tl.dot(w, rows.T, acc)
+        if GATED:
+            up = tl.dot(weight.load([N + tile * BLOCK_N, k]), rows.T, up)
     n = tile * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]
     m = tl.arange(0, BLOCK_M)[None, :]
     mask = (n < N) & (m < num_rows)
@@ -111,8 +135,7 @@ def _wide_kernel(
                 acc += tl.load(there, mask=mask, other=0.0, cache_modifier=".cg")
             tl.store(arrivals + tile, 0)
     if last:
-        if HAS_BIAS:
-            acc += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
+        acc = _finished(acc, up, bias, n, N, n < N, HAS_BIAS, GATED)
         tl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
 
 
@@ -194,8 +217,10 @@ def _split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
     return parts, arrivals
 
 
-def _gemv(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: GemvConfig) -> None:
-    n, k = w.shape
+def _gemv(
+    x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: GemvConfig, gated: bool
+) -> None:
+    n, k = out.shape[1], w.shape[1]
     pdl = overlaps(x)
     _gemv_kernel[(triton.cdiv(n, config.rows),)](
         x,
@@ -207,14 +232,17 @@ def _gemv(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: GemvCo
         ROWS=config.rows,
         STEP=config.step,
         HAS_BIAS=bias is not None,
+        GATED=gated,
         PDL=pdl,
         num_warps=config.warps,
         launch_pdl=pdl,
     )
 
 
-def _wide(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideConfig) -> None:
-    (m, k), n = x.shape, w.shape[0]
+def _wide(
+    x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideConfig, gated: bool
+) -> None:
+    (m, k), n = x.shape, out.shape[1]
     parts, arrivals = _split_workspace(x.device) if config.split > 1 else (out, out)
     pdl = overlaps(x)
     _wide_kernel[(triton.cdiv(n, config.block_n), config.split)](
@@ -234,6 +262,7 @@ def _wide(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideCo
         BLOCK_K=config.block_k,
         STAGES=config.stages,
         HAS_BIAS=bias is not None,
+        GATED=gated,
         PDL=pdl,
         num_warps=4,
         launch_pdl=pdl,
@@ -255,7 +284,22 @@ def linear_small(
     (m, k), n = x.shape, w.shape[0]
     out = torch.empty((m, n), dtype=x.dtype, device=x.device)
     if m == 1:
-        _gemv(x, w, bias, out, config if isinstance(config, GemvConfig) else gemv_config(n, k))
+        chosen = config if isinstance(config, GemvConfig) else gemv_config(n, k)
+        _gemv(x, w, bias, out, chosen, gated=False)
     else:
-        _wide(x, w, bias, out, config if isinstance(config, WideConfig) else wide_config(n, k))
+        wide = config if isinstance(config, WideConfig) else wide_config(n, k)
+        _wide(x, w, bias, out, wide, gated=False)
+    return out
+
+
+def linear_gated_small(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """``linear_small`` by w [2N, K], then SiLU of the first N outputs times the others -> [M, N];
+    one kernel."""
+    (m, k), n = x.shape, w.shape[0] // 2
+    out = torch.empty((m, n), dtype=x.dtype, device=x.device)
+    if m == 1:
+        config = GemvConfig(2, 1024, 2) if k <= 1024 else GemvConfig(4, 512, 2)
+        _gemv(x, w, bias, out, config, gated=True)
+    else:
+        _wide(x, w, bias, out, WideConfig(64, 128, 3, 1), gated=True)
     return out

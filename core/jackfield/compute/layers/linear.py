@@ -15,6 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from jackfield.compute import ops
 from jackfield.compute.layers.sharding import (
     Shard,
     even_shard,
@@ -149,6 +150,14 @@ class MergedColumnParallelLinear(ShardedLinear):
     def forward(self, x: Tensor) -> Tensor:
         """[T, inputs] -> [T, this worker's outputs of every part]."""
         return self.method.apply(self, x, self.bias)
+
+    def gated(self, x: Tensor) -> Tensor:
+        """[T, inputs] -> SiLU of this worker's first half of the outputs times the second half."""
+        apply_gated = getattr(self.method, "apply_gated", None)
+        if apply_gated is None:
+            return ops.silu_and_mul(self(x))
+        gated: Tensor = apply_gated(self, x, self.bias)
+        return gated
 
 
 class QKVParallelLinear(ShardedLinear):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from jackfield.compute import ops
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError
@@ -42,5 +41,5 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden]."""
-        down: Tensor = self.down_proj(ops.silu_and_mul(self.gate_up_proj(x)))
+        down: Tensor = self.down_proj(self.gate_up_proj.gated(x))
         return down

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jackfield.compute import ops
 from jackfield.compute.shapes import padded_rows
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,17 @@ class UnquantizedLinear:
             x = F.pad(x, (0, 0, 0, padded - rows))
             return _multiply(x, packed, bias)[..., :rows, :]
         return _multiply(x, packed, bias)
+
+    def apply_gated(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        """SiLU of the first half of ``apply``'s outputs times the second half."""
+        weight = layer._parameters.get("weight")
+        if x.is_cuda and x.dim() == 2 and weight is not None:
+            from jackfield.compute.kernels import gemv  # Triton is only there where a GPU may be
+
+            n, k = weight.shape
+            if gemv.supports(len(x), n, k, x.dtype) and x.is_contiguous():
+                return gemv.linear_gated_small(x, weight, bias)
+        return ops.silu_and_mul(self.apply(layer, x, bias))
 
 
 def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -5,7 +5,12 @@ import tests.interpreter
 import torch
 
 from jackfield.compute.kernels import gemv
-from jackfield.compute.kernels.gemv import GemvConfig, WideConfig, linear_small
+from jackfield.compute.kernels.gemv import (
+    GemvConfig,
+    WideConfig,
+    linear_gated_small,
+    linear_small,
+)
 
 DEVICE = tests.interpreter.DEVICE
 
@@ -34,6 +39,21 @@ def test_one_row_agrees_with_float64(dtype: torch.dtype, config: GemvConfig) -> 
     for n, k in ((7, 320), (8, 256), (6, 72)):
         for bias in (False, True):
             assert relative_error((1, n, k), dtype, bias, config) < tolerance
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 16])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("n", "k"), [(7, 320), (70, 1536), (64, 128)])
+def test_gated_products_agree_with_float64(num_rows: int, bias: bool, n: int, k: int) -> None:
+    torch.manual_seed(0)
+    x, w = torch.randn(num_rows, k).to(DEVICE).half(), torch.randn(2 * n, k).to(DEVICE).half() / 20
+    b = torch.randn(2 * n).to(DEVICE).half() if bias else None
+    product = x.double() @ w.double().T + (b.double() if b is not None else 0)
+    gate, up = product.chunk(2, -1)
+    expected = torch.nn.functional.silu(gate) * up
+    out = linear_gated_small(x, w, b)
+    assert out.shape == (num_rows, n) and out.dtype == x.dtype
+    assert float((out.double() - expected).norm() / expected.norm()) < 1e-3
 
 
 @pytest.mark.parametrize("num_rows", [2, 5, 16])
