@@ -100,14 +100,16 @@ class StepMasks:
         self._filler = filler
         self._requests = requests
         self._rows = rows
-        self._filled: Future[Masks] = thread.submit(filler.fill, rows)
+        self._filled: Future[tuple[Masks, dict[int, Exception]]] = thread.submit(filler.fill, rows)
 
     def wait(self) -> tuple[TokenMasks, list[Outcome]]:
         """The masks, and the requests that end before this step's token: complete, or with an
         error where the grammar leaves nothing to sample."""
-        masks = self._filled.result()
+        masks, failed = self._filled.result()
         stuck = self._filler.settle_ends(self._rows, masks)
-        outcomes: list[Outcome] = []
+        outcomes: list[Outcome] = [
+            (self._requests[self._rows[index].index], error) for index, error in failed.items()
+        ]
         for row, is_complete in stuck:
             error = None
             if not is_complete:

@@ -93,8 +93,9 @@ class MaskFiller:
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
 
-    def fill(self, rows: Sequence[MaskedRow]) -> Masks:
-        """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones."""
+    def fill(self, rows: Sequence[MaskedRow]) -> tuple[Masks, dict[int, Exception]]:
+        """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones. By
+        its index, what went wrong with a row that failed; its mask is all ones too."""
         masks = np.full((len(rows), self._words), -1, dtype=np.int32)
         by_backend: dict[int, tuple[GrammarBackend, list[GrammarMatcher], list[int]]] = {}
         for index, row in enumerate(rows):
@@ -108,9 +109,14 @@ class MaskFiller:
             _, matchers, indices = by_backend.setdefault(id(backend), (backend, [], []))
             matchers.append(constraint.matcher)
             indices.append(index)
+        failed: dict[int, Exception] = {}
         for backend, matchers, indices in by_backend.values():
-            backend.fill_bitmasks(matchers, masks, indices)
-        return masks
+            try:
+                backend.fill_bitmasks(matchers, masks, indices)
+            except Exception:
+                # One of them cannot go on. The others can.
+                failed |= _fill_each(matchers, masks, indices)
+        return masks, failed
 
     def settle_ends(self, rows: Sequence[MaskedRow], masks: Masks) -> list[tuple[MaskedRow, bool]]:
         """Brings in what a grammar does not know: the ids that end the output, the least number
@@ -134,6 +140,19 @@ class MaskFiller:
                 stuck.append((row, bool(ends[index])))
                 mask[:] = -1
         return stuck
+
+
+def _fill_each(
+    matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+) -> dict[int, Exception]:
+    failed: dict[int, Exception] = {}
+    for matcher, index in zip(matchers, indices, strict=True):
+        try:
+            matcher.fill_bitmask(masks, index)
+        except Exception as error:
+            failed[index] = error
+            masks[index] = -1
+    return failed
 
 
 def _allow(mask: Masks, ids: Sequence[int]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jackfield.testing.attention_backends import AttentionBackendContract
     from jackfield.testing.bundled_models import BundledModelContract
+    from jackfield.testing.grammars import GrammarContract
     from jackfield.testing.load_formats import LoadFormatContract
     from jackfield.testing.logits_processors import LogitsProcessorContract
     from jackfield.testing.middleware import MiddlewareContract
@@ -31,6 +32,7 @@ __all__ = [
     "AttentionBackendContract",
     "BundledModelContract",
     "ExecutorContract",
+    "GrammarContract",
     "LoadFormatContract",
     "LogitsProcessorContract",
     "MiddlewareContract",
@@ -51,6 +53,7 @@ _MODULES = {
     "AttentionBackendContract": "attention_backends",
     "BundledModelContract": "bundled_models",
     "ExecutorContract": "workers",
+    "GrammarContract": "grammars",
     "LoadFormatContract": "load_formats",
     "LogitsProcessorContract": "logits_processors",
     "MiddlewareContract": "middleware",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
 from jackfield.testing.simulated_worker import SimulatedWorker
@@ -54,6 +56,7 @@ class SimulatedEngine:
         hash_algorithm: str | None = "sha256",
         vocabulary: int = 97,
         worker: Executor | None = None,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         """``worker`` has been started; without one a simulated one is."""
         self.vocabulary = vocabulary
@@ -71,6 +74,7 @@ class SimulatedEngine:
             max_num_seqs=limits.max_num_seqs,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             steps_in_flight=steps_in_flight,
+            grammars=grammars,
         )
         self.answers: dict[int, Answer] = {}
         self.num_steps = 0
@@ -119,6 +123,8 @@ class SimulatedEngine:
     def run(self, max_steps: int = 100_000) -> None:
         """Steps until there is nothing left to do."""
         for _ in range(max_steps):
+            while self.core.is_compiling and not self.core.has_work:
+                time.sleep(0.001)
             if not self.core.has_work:
                 return
             self.step()

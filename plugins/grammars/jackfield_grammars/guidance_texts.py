@@ -9,11 +9,14 @@ from typing import Any
 from jackfield.contracts.grammar import GrammarSpec
 from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.json_regex import pieces
-from jackfield_grammars.schema_facts import are_disjoint, assertions
+from jackfield_grammars.schema_facts import are_disjoint, assertions, is_local, resolve
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 
 MAX_WHITESPACE = 32
 _SPACE = rf"[\x20\x0A\x0D\x09]{{1,{MAX_WHITESPACE}}}"
+_ESCAPES = 'nrbtf\\"'
+"""Without ``u``: the library would let a listed property come again as another, by an escape."""
+
 _FORMATS = frozenset({"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Those that the library does right."""
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -28,7 +31,8 @@ def source(spec: GrammarSpec, matcher_class: Any) -> str:
     if spec.kind == "json_schema":
         schema = without_neutral(json.loads(spec.text))
         schema = {"not": {}} if schema is False else {} if schema is True else schema
-        options = {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
+        options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
+        options |= {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
         if spec.whitespace:
             options["whitespace_pattern"] = spec.whitespace
         if spec.whitespace == "":
@@ -69,6 +73,7 @@ def _cleaned(node: Any, root: Any) -> Any:
         return [_cleaned(each, root) for each in node]
     if not isinstance(node, Mapping):
         return node
+    _check_reference(node, root)
     effective = assertions(node)
     result: dict[str, Any] = {}
     for key, value in node.items():
@@ -89,6 +94,12 @@ def _cleaned(node: Any, root: Any) -> Any:
         pattern = {"pattern": f"^({FORMATS[name]})$"}
         result |= {"allOf": [*result.get("allOf", []), pattern]} if "pattern" in node else pattern
     return result
+
+
+def _check_reference(node: Mapping[str, Any], root: Any) -> None:
+    target = resolve(root, node)
+    if isinstance(target, Mapping) and target is not node and is_local(target.get("$ref")):
+        raise refuse("a reference that leads to itself is beyond guidance")
 
 
 _NEUTRAL = frozenset(

@@ -105,9 +105,9 @@ def _as_text(part: str) -> str:
 def _text_of(character: str) -> str:
     """A regex for the JSON text of one character."""
     if character in _SHORT:
-        return "".join(map(_quoted, _SHORT[character]))
+        return "(" + "".join(map(_quoted, _SHORT[character])) + ")"
     if character < " ":
-        return "".join(map(_quoted, f"\\u{ord(character):04x}"))
+        return "(" + "".join(map(_quoted, f"\\u{ord(character):04x}")) + ")"
     return _quoted(character)
 
 

@@ -1,6 +1,7 @@
 """A schema as EBNF, with what xgrammar's own conversion gets wrong put right.
 
-Version 0.2.8 lets raw control characters into strings with minLength or maxLength, and matches a
+Version 0.2.8 lets raw control characters (and halves of surrogate pairs, which no text
+has) into strings with minLength or maxLength, and matches a
 ``pattern`` wrongly (``a(bc*)?`` takes "ac"). Its regex converter is right, so that patterns come
 from there.
 """
@@ -13,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|\w+')
-_LOOSE = '[^\\"\\\\\\r\\n]'
-_TIGHT = '[^\\"\\\\\\0-\\x1f]'
+_LOOSE = '([^\\"\\\\\\r\\n])'
+_TIGHT = '([^\\"\\\\\\0-\\x1f\\ud800-\\udfff]) | ("\\\\" [\\"\\\\/bfnrt])'
 
 
 def schema_ebnf(

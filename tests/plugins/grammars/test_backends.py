@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jackfield.contracts.grammar import GrammarSpec
+from jackfield.errors import RequestError
+from jackfield.testing import GrammarContract
+from jackfield.testing.grammars import VOCABULARY
+from jackfield_grammars.auto import AutoBackend
+from jackfield_grammars.guidance import GuidanceBackend
+from jackfield_grammars.xgrammar import XGrammarBackend
+
+LIMITED = (
+    {"type": "string", "minLength": 1, "maxLength": 5},
+    {"type": "string", "pattern": "^a(b[0-9]+)?$"},
+    {"type": "string", "format": "date"},
+    {"type": "object", "properties": {"a": {"type": "number", "minimum": 0}}, "required": ["b"]},
+)
+
+
+class TestXGrammar(GrammarContract):
+    backend = XGrammarBackend
+    schemas = (*GrammarContract.schemas, *LIMITED)
+
+
+class TestGuidance(GrammarContract):
+    backend = GuidanceBackend
+    schemas = (*GrammarContract.schemas, *LIMITED, {"type": "integer", "multipleOf": 7})
+
+
+class TestAuto(GrammarContract):
+    backend = AutoBackend
+    schemas = (*GrammarContract.schemas, *LIMITED, {"type": "integer", "multipleOf": 7})
+
+
+def spec(schema: object, **others: str) -> GrammarSpec:
+    return GrammarSpec(kind="json_schema", text=json.dumps(schema), **others)  # type: ignore[arg-type]
+
+
+def test_auto_takes_the_backend_that_can() -> None:
+    backend = AutoBackend(VOCABULARY)
+    multiples = {"type": "integer", "multipleOf": 7}
+    assert type(backend.compile(spec(multiples))).__name__ == "GuidanceCompiled"
+    assert type(backend.compile(spec({"type": "integer"}))).__name__ == "XGrammarCompiled"
+
+
+def test_auto_says_why_no_backend_can() -> None:
+    with pytest.raises(RequestError, match="uniqueItems"):
+        AutoBackend(VOCABULARY).compile(spec({"type": "array", "uniqueItems": True}))
+
+
+def test_without_the_extra_auto_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    backend = AutoBackend(VOCABULARY)
+    backend.compile(spec({"type": "integer"}))
+    with pytest.raises(RequestError, match=r"multipleOf.*jackfield\[guidance\]"):
+        backend.compile(spec({"type": "integer", "multipleOf": 7}))
+
+
+@pytest.mark.parametrize("whitespace", ["", "[ ]?"])
+def test_space_between_tokens_is_what_was_asked_for(whitespace: str) -> None:
+    compiled = AutoBackend(VOCABULARY).compile(
+        spec({"type": "array", "items": {"type": "integer"}}, whitespace=whitespace)
+    )
+
+    def takes(text: str) -> bool:
+        matcher = compiled.matcher()
+        return all(map(matcher.accept, text.encode()))
+
+    assert takes("[1,2]")
+    assert takes("[1, 2]") == bool(whitespace)
+    assert not takes("[1,  2]")
+
+
+def test_literals_of_a_structural_tag_may_be_special_tokens() -> None:
+    backend = XGrammarBackend(VOCABULARY)
+    tag = {
+        "type": "structural_tag",
+        "format": {
+            "type": "tag",
+            "begin": "<|end|>",
+            "content": {"type": "json_schema", "json_schema": {"type": "string", "maxLength": 2}},
+            "end": "!",
+        },
+    }
+    compiled = backend.compile(GrammarSpec(kind="structural_tag", text=json.dumps(tag)))
+    special = VOCABULARY.special["<|end|>"]
+    matcher = compiled.matcher()
+    assert matcher.accept(special) and all(map(matcher.accept, b'"ab"!'))
+    matcher = compiled.matcher()
+    assert matcher.accept(special) and matcher.accept(ord('"')) and not matcher.accept(ord("\t"))

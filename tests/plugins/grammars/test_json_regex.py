@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+
+import pytest
+from jsonschema import (  # type: ignore[import-untyped]
+    Draft202012Validator,
+    FormatChecker,
+)
+
+from jackfield.errors import RequestError
+from jackfield.testing.grammars import VOCABULARY, generate
+from jackfield_grammars.formats import FORMATS
+from jackfield_grammars.json_regex import json_text_regex
+
+TEXTS = ["".join(text) for n in range(5) for text in itertools.product('a"\\b', repeat=n)]
+
+
+def refuse(what: str) -> RequestError:
+    return RequestError(what)
+
+
+def random_regex(chance: random.Random, depth: int) -> str:
+    kind = chance.random()
+    if depth == 0 or kind < 0.35:
+        atom = chance.choice(["a", "b", '"', "\\\\", '[a"]', "[^b]", ".", r"\w", r"\W"])
+        return atom + chance.choice(["", "", "*", "+", "?", "{1,2}"])
+    if kind < 0.6:
+        return random_regex(chance, depth - 1) + random_regex(chance, depth - 1)
+    inner = random_regex(chance, depth - 1)
+    if kind < 0.75:
+        return f"({inner}|{random_regex(chance, depth - 1)})"
+    return f"({inner}){chance.choice(['', '*', '+', '?', '{1,2}'])}"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_string_matches_exactly_where_its_json_text_does(seed: int) -> None:
+    pattern = random_regex(random.Random(seed), 3)
+    of_text = re.compile(json_text_regex(pattern, refuse))
+    for text in TEXTS:
+        expected = re.fullmatch(pattern, text) is not None
+        assert (of_text.fullmatch(json.dumps(text)) is not None) == expected, (pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "yes", "no"),
+    [
+        ("a\\n", "a\n", "an"),
+        (r"[\n\t]x", "\tx", "nx"),
+        (r"\u00e9+", "éé", "e"),
+        (r"[à-ÿ]", "é", "z"),
+        (r"\d", "1", "٣"),
+        ("^a$|^b$", "b", "ab"),
+        (r"\$\^", "$^", "$"),
+    ],
+)
+def test_escapes_and_anchors(pattern: str, yes: str, no: str) -> None:
+    of_text = re.compile(json_text_regex(pattern, refuse))
+    assert of_text.fullmatch(json.dumps(yes, ensure_ascii=False))
+    assert not of_text.fullmatch(json.dumps(no, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a^b", "a$b", r"\bword\b", "(?=a)b", "(?P<n>a)", "(", 3, r"\a"]
+)
+def test_what_is_not_understood_is_refused(pattern: object) -> None:
+    with pytest.raises(RequestError):
+        json_text_regex(pattern, refuse)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_formats_are_valid_by_their_definition(name: str) -> None:
+    """The oracle checks those that the packages installed beside it let it check."""
+    from jackfield.contracts.grammar import GrammarSpec
+    from jackfield_grammars.xgrammar import XGrammarBackend
+
+    schema = {"type": "string", "format": name}
+    backend = XGrammarBackend(VOCABULARY)
+    compiled = backend.compile(GrammarSpec(kind="json_schema", text=json.dumps(schema)))
+    # The oracle takes no offset behind a time.
+    formats = set(FormatChecker.checkers) - {"time"}
+    validator = Draft202012Validator(schema, format_checker=FormatChecker(formats))
+    chance = random.Random(name)
+    outputs = [generate(compiled.matcher(), chance) for _ in range(12)]
+    finished = [json.loads(output) for output in outputs if output is not None]
+    assert finished
+    for text in finished:
+        assert re.fullmatch(FORMATS[name], text)
+        validator.validate(text)
