@@ -30,7 +30,7 @@ _BODIES: dict[str, dict[str, Any]] = {
         "text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}, "stream": False,
     },
     "/v1/messages": {
-        "model": "m", "max_tokens": 2, "messages": _MESSAGES, "system": "s", "stream": False,
+        "messages": _MESSAGES, "max_tokens": 2, "system": "s", "stream": False,
         "tools": [{"name": "f", "input_schema": {"type": "object"}}], "stop_sequences": ["x"],
         "thinking": {"type": "disabled"}, "temperature": 0.5,
     },
@@ -54,12 +54,12 @@ _RAW = [
 
 
 def garbage(rng: random.Random) -> tuple[str, bytes]:
-    """A path and a body. Most are a whole request with one to three values changed."""
+    """A path and a body. Most are a whole request with a value or two changed."""
     path = rng.choice(list(_BODIES))
     if rng.random() < 0.1:
         return path, rng.choice(_RAW)
     body = _some_fields(rng, _BODIES[path])
-    for _ in range(rng.randint(1, 3)):
+    for _ in range(rng.choice((0, 1, 1, 2))):
         _change(rng, body)
     data = json.dumps(body).encode()
     if rng.random() < 0.1:
