@@ -33,15 +33,21 @@ def check_class(kind: Kind, who: str, found: object, remedy: str) -> None:
         )
     if kind.contract is None or (kind.imports_torch and "torch" not in sys.modules):
         return
-    module, _, name = kind.contract.partition(":")
-    contract = getattr(importlib.import_module(module), name)
     if hasattr(found, "choose") and kind.name in _CHOSEN:
         return
-    missing = [member for member in required_members(contract) if _lacks(found, member, contract)]
+    missing = missing_members(kind, found)
     if missing:
         raise BrokenPluginError(
-            f"{who} is broken: {found.__name__} lacks {', '.join(missing)} of {name}; {remedy}"
+            f"{who} is broken: {found.__name__} lacks {', '.join(missing)} of "
+            f"{kind.contract_name}; {remedy}"
         )
+
+
+def missing_members(kind: Kind, found: type[Any]) -> list[str]:
+    """What the kind's contract asks for and the class does not have. Imports the contract."""
+    assert kind.contract is not None, "no plugin of the kind can be written yet"
+    contract = getattr(importlib.import_module(kind.contract.partition(":")[0]), kind.contract_name)
+    return [member for member in required_members(contract) if _lacks(found, member, contract)]
 
 
 def refuse_version(kind: Kind, who: str, version: int, remedy: str) -> None:
@@ -76,7 +82,7 @@ def required_members(contract: type[Any]) -> list[str]:
         name
         for name, value in vars(contract).items()
         if (callable(value) or isinstance(value, classmethod | staticmethod))
-        and not hasattr(object, name)
+        and name not in vars(object)
         and (not name.startswith("_") or name.endswith("__"))
     ]
     return [*variables, *methods]
@@ -84,5 +90,6 @@ def required_members(contract: type[Any]) -> list[str]:
 
 def _lacks(found: type[Any], member: str, contract: type[Any]) -> bool:
     """Whether it is absent, or only the contract's own empty body is inherited."""
-    value = inspect.getattr_static(found, member, None)
+    # Not getattr: every class has the methods of its metaclass, __call__ for one.
+    value = next((vars(base)[member] for base in found.__mro__ if member in vars(base)), None)
     return value is None or value is vars(contract).get(member)

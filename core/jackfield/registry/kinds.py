@@ -152,6 +152,14 @@ _ALL = (
         "logits:LogitsProcessor",
         True,
     ),
+    _kind(
+        "bundled_models",
+        "--model",
+        "--bundled-model-plugin",
+        "bundled_models:BundledModel",
+        process=API,
+        default="jackfield-mini",
+    ),
     _kind("middleware", "--middleware", "--middleware-plugin", "serving:Middleware", process=API),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})

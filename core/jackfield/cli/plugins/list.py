@@ -18,7 +18,11 @@ def main(argv: list[str]) -> int:
     args = _parser().parse_args(argv)
     kind = None if args.kind is None else kind_named(args.kind)
     registry = Registry(bundled_only=args.safe_mode, disabled=args.disable_plugin)
-    chosen = {(each.name, each.default): "default" for each in KINDS.values() if each.default}
+    chosen = {
+        (each.name, each.default.replace("-", "_")): "default"
+        for each in KINDS.values()
+        if each.default
+    }
     if args.serve:
         # Reads the checkpoint and imports what decides: platforms and parsers.
         from jackfield.cli.plugins.why import choices_for
