@@ -164,7 +164,8 @@ class ToolParser(Protocol):
 
     ``markers`` is optional, as it is for reasoning parsers: the special tokens that the format
     is made of. The detokenizer keeps them in text that is parsed, also where
-    ``skip_special_tokens`` drops the others.
+    ``skip_special_tokens`` drops the others. Where the checkpoint decides what they are, a class
+    method ``markers_of(checkpoint)`` takes its place.
 
     Made per choice as ``cls(context)``; ``feed`` and ``finish`` as in ``ReasoningParser``.
     A call is ``ToolCallStart``, ``ToolCallArguments`` any number of times, ``ToolCallEnd``,

@@ -465,10 +465,12 @@ class AsyncLLM:
             self._reasoning_parser = ParserPlugin(
                 registry, "reasoning_parsers", plan.reasoning_parser
             )
-            self._reasoning_markers = self._reasoning_parser.marker_ids(self.tokenizer)
+            self._reasoning_markers = self._reasoning_parser.marker_ids(
+                self.tokenizer, plan.checkpoint_text
+            )
         if plan.tool_parser is not None:
             self._tool_parser = ParserPlugin(registry, "tool_parsers", plan.tool_parser)
-            self._tool_markers = self._tool_parser.marker_ids(self.tokenizer)
+            self._tool_markers = self._tool_parser.marker_ids(self.tokenizer, plan.checkpoint_text)
         self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from jackfield.contracts.text import (
+    CheckpointText,
     Content,
     ParserContext,
     Reasoning,
@@ -65,9 +66,11 @@ class ParserPlugin(Generic[P]):
         self._who = registry.describe(kind, name)
         self._events = REASONING_EVENTS if kind == "reasoning_parsers" else TOOL_EVENTS
 
-    def marker_ids(self, tokenizer: Tokenizer | None) -> frozenset[int]:
+    def marker_ids(self, tokenizer: Tokenizer | None, checkpoint: CheckpointText) -> frozenset[int]:
         """The special tokens that the plugin's format is made of, by its ``markers``."""
-        markers = frozenset(getattr(self.found, "markers", ()))
+        markers_of = getattr(self.found, "markers_of", None)
+        said = getattr(self.found, "markers", ()) if markers_of is None else markers_of(checkpoint)
+        markers = frozenset(said)
         if tokenizer is None or not markers:
             return frozenset()
         return frozenset(id for id in tokenizer.special_ids if tokenizer.token_text(id) in markers)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jackfield import checkpoint
 from jackfield.config.settings import Settings
-from jackfield.contracts.text import CheckpointText
+from jackfield.contracts.text import CheckpointText, ParserContext
 from jackfield.errors import ConfigError
 from jackfield.planning.model import ModelFiles
 from jackfield.registry import KINDS, Registry
@@ -45,19 +45,20 @@ def choose_reasoning_parser(
 
 
 def _choose(kind: str, name: str | None, text: CheckpointText, registry: Registry) -> str | None:
-    """Loads the parser, as parsers are small, and asks it where it stands for others."""
+    """Loads the parser, as parsers are small, and asks it where it stands for others. One is made:
+    what it cannot follow in the checkpoint is said at the start."""
     if name is None:
         return None
     choose = getattr(registry.load(kind, name), "choose", None)
     if choose is None:
-        registry.factory(kind, name)
+        registry.make(kind, name, ParserContext(checkpoint=text))
         return name
     chosen: object = choose(text)
     if chosen is None:
         return None
     if not isinstance(chosen, str):
         raise ConfigError(f"{KINDS[kind].flag} {name} chose {chosen!r:.60}, which is no name")
-    registry.factory(kind, chosen)
+    registry.make(kind, chosen, ParserContext(checkpoint=text))
     return chosen
 
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
-from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
+from jackfield.contracts.text import (
+    CheckpointText,
+    Content,
+    ParserContext,
+    Reasoning,
+    ReasoningBoundary,
+)
 from jackfield_reasoning_parsers.markers import markers_of, special_tokens
 
 _MAX_HEADER = 256
@@ -59,17 +65,16 @@ class ChannelReasoningParser:
     name: ClassVar[str]
     api_version: ClassVar[int] = 1
     channels: ClassVar[Channels] = Channels()
-    markers: ClassVar[tuple[str, ...]] = ()
-    """Special tokens that messages are made of."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        form = cls.channels
-        parts = (*form.opens, *form.marks, *form.ends, *form.breaks, form.start, form.closing)
-        cls.markers = (*special_tokens(parts), *form.tokens)
 
     def __init__(self, context: ParserContext) -> None:
         self._scanner = ChannelScanner(self.channels, context.prompt_suffix)
+
+    @classmethod
+    def markers_of(cls, checkpoint: CheckpointText) -> tuple[str, ...]:
+        """Special tokens that messages are made of."""
+        form = cls.channels
+        parts = (*form.opens, *form.marks, *form.ends, *form.breaks, form.start, form.closing)
+        return (*special_tokens(parts), *form.tokens)
 
     @classmethod
     def boundary(cls, context: ParserContext) -> ReasoningBoundary | None:

@@ -9,7 +9,13 @@ from enum import Enum
 from functools import lru_cache
 from typing import ClassVar
 
-from jackfield.contracts.text import Content, ParserContext, Reasoning, ReasoningBoundary
+from jackfield.contracts.text import (
+    CheckpointText,
+    Content,
+    ParserContext,
+    Reasoning,
+    ReasoningBoundary,
+)
 from jackfield_reasoning_parsers.markers import markers_of, special_tokens
 
 _MAX_LEADING_SPACE = 256
@@ -72,14 +78,6 @@ class TagPairReasoningParser:
     name: ClassVar[str]
     api_version: ClassVar[int] = 1
     tags: ClassVar[TagPair] = TagPair()
-    markers: ClassVar[tuple[str, ...]] = ()
-    """Special tokens that the tags are made of."""
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        tags = cls.tags
-        texts = (*tags.start, *tags.end, *tags.interrupts, *tags.answer_start, *tags.answer_end)
-        cls.markers = (*special_tokens(texts), *tags.tokens)
 
     def __init__(self, context: ParserContext) -> None:
         tags = self.tags_for(context)
@@ -92,6 +90,13 @@ class TagPairReasoningParser:
         if len(tags.start) < 2 or len(tags.start) != len(tags.end):
             return tags
         return _used_pair_first(tags, context)
+
+    @classmethod
+    def markers_of(cls, checkpoint: CheckpointText) -> tuple[str, ...]:
+        """Special tokens that the tags are made of."""
+        tags = cls.tags_for(ParserContext(checkpoint=checkpoint))
+        texts = (*tags.start, *tags.end, *tags.interrupts, *tags.answer_start, *tags.answer_end)
+        return (*special_tokens(texts), *tags.tokens)
 
     @classmethod
     def boundary(cls, context: ParserContext) -> ReasoningBoundary | None:

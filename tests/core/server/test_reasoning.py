@@ -19,8 +19,9 @@ from tests.core.server.scripts import CALLS, events
 from tokenizers import AddedToken, Tokenizer
 
 from jackfield.config.settings import make_settings
+from jackfield.errors import ConfigError
 from jackfield.llm.door import AsyncLLM
-from jackfield.planning import make_plan
+from jackfield.planning import ServingPlan, make_plan
 from jackfield.registry import Registry
 
 CHAT = "/v1/chat/completions"
@@ -42,6 +43,18 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.save(str(copy / "tokenizer.json"))
     (copy / "chat_template.jinja").write_text(TEMPLATE)
     return copy
+
+
+def plan_of(directory: Path, parser: str) -> ServingPlan:
+    settings = make_settings({"model": str(directory), "device": "cpu", "reasoning_parser": parser})
+    return make_plan(settings, Registry())
+
+
+def test_auto_goes_by_the_checkpoint_and_hf_says_what_it_misses(directory: Path) -> None:
+    assert plan_of(directory, "auto").reasoning_parser == "qwen3"
+    assert plan_of(make("Qwen3ForCausalLM"), "auto").reasoning_parser is None
+    with pytest.raises(ConfigError, match="needs a response_template"):
+        plan_of(directory, "hf")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -179,6 +179,9 @@ RESPONSE_TEMPLATE = {
 }
 
 
+TEMPLATED = CheckpointText(response_template=RESPONSE_TEMPLATE)
+
+
 def templated(template: dict[str, object]) -> ParserContext:
     return ParserContext(checkpoint=CheckpointText(response_template=template))
 
@@ -245,4 +248,11 @@ def test_the_detokenizer_is_told_which_special_tokens_the_format_needs(
     name: str, tokens: set[str]
 ) -> None:
     parser = Registry().load("reasoning_parsers", name)
-    assert tokens <= set(parser.markers)
+    assert tokens <= set(parser.markers_of(CheckpointText()))
+
+
+def test_the_checkpoint_says_which_special_tokens_there_are() -> None:
+    assert set(HfReasoningParser.markers_of(TEMPLATED)) == {*TestHf.tags}
+    suffixed = CheckpointText("{{ '<think:6124c78e>' }}")
+    parser = Registry().load("reasoning_parsers", "hy_v4")
+    assert set(parser.markers_of(suffixed)) == {"<think:6124c78e>", "</think:6124c78e>"}
