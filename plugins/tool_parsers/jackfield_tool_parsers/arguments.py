@@ -12,6 +12,8 @@ from jackfield.contracts.text import (
     ToolCallStart,
 )
 
+# One encoder for all: json.dumps makes a new one each time.
+encoded = json.JSONEncoder(ensure_ascii=False).encode
 _CLOSING = {"{": "}", "[": "]", '"': '"'}
 
 
@@ -80,7 +82,7 @@ class JsonWriter:
 
     def key(self, key: str) -> None:
         """The key of the value to come."""
-        self._waiting = f"{json.dumps(key, ensure_ascii=False)}: "
+        self._waiting = f"{encoded(key)}: "
 
     def value(self, value: str) -> None:
         """A whole value, as JSON."""
@@ -90,7 +92,7 @@ class JsonWriter:
     def text(self, text: str) -> None:
         """More of the open string."""
         if text:
-            self._safe.append(json.dumps(text, ensure_ascii=False)[1:-1])
+            self._safe.append(encoded(text)[1:-1])
 
     def _begin(self) -> None:
         if not self._is_first[-1]:

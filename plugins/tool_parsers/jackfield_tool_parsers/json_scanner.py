@@ -92,6 +92,11 @@ class JsonScanner:
         return self._state is _State.FAILED
 
     @property
+    def in_inner_string(self) -> bool:
+        """Whether the text so far ends within a string of an object or an array."""
+        return bool(self._stack) and _State.STRING <= self._state <= _State.UNICODE
+
+    @property
     def begun(self) -> bool:
         """Whether anything but whitespace was seen."""
         return self._state is not _State.VALUE or bool(self._stack)

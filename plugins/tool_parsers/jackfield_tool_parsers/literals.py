@@ -7,7 +7,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from jackfield_tool_parsers.arguments import JsonWriter
+from jackfield_tool_parsers.arguments import JsonWriter, encoded
 from jackfield_tool_parsers.markers import Markers
 from jackfield_tool_parsers.source import Broken, Source, Truncated, Wait
 
@@ -151,7 +151,7 @@ def _read_bare_text(source: Source, writer: JsonWriter) -> Wait[None]:
     elif text in _CONSTANTS:
         writer.value(_CONSTANTS[text])
     else:
-        writer.value(json.dumps(text, ensure_ascii=False))
+        writer.value(encoded(text))
 
 
 def _read_word(source: Source, writer: JsonWriter, dialect: Dialect) -> Wait[None]:
@@ -174,7 +174,7 @@ def _read_word(source: Source, writer: JsonWriter, dialect: Dialect) -> Wait[Non
     elif ended:
         raise Truncated
     elif _IDENTIFIER.fullmatch(word):
-        writer.value(json.dumps(word, ensure_ascii=False))
+        writer.value(encoded(word))
     else:
         raise Broken
 

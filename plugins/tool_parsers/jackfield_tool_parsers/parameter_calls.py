@@ -7,11 +7,19 @@ from typing import Any, ClassVar
 
 from jackfield.contracts.text import ParserContext
 from jackfield_tool_parsers.arguments import JsonWriter
+from jackfield_tool_parsers.json_scanner import JsonScanner
 from jackfield_tool_parsers.markers import Markers
 from jackfield_tool_parsers.named_calls import MAX_NAME, NamedCalls, cleaned_name
 from jackfield_tool_parsers.source import Wait
 from jackfield_tool_parsers.table import ToolFormat
-from jackfield_tool_parsers.typed_text import STRING, Types, completed_json, json_types, to_json
+from jackfield_tool_parsers.typed_text import (
+    STRING,
+    Types,
+    completed_json,
+    json_types,
+    only_texts,
+    to_json,
+)
 
 _MAX_KEY = 4096
 
@@ -100,18 +108,20 @@ class ParameterCalls(NamedCalls):
         self._writer.key(key)
         kind = self.format.key_end[end]
         properties = schema.get("properties")
+        said = properties.get(key) if isinstance(properties, Mapping) else None
         if kind == "schema":
-            said = properties.get(key) if isinstance(properties, Mapping) else None
             self._types = json_types(said, schema)
         else:
             self._types = STRING if kind == "string" else None
         ends = self.value_ends
         if self.format.newlines:
             yield from self._skip_newline()
-        if self._types == STRING:
+        # Of texts that are listed none has whitespace around it, whatever the model writes.
+        listed = only_texts(said, schema)
+        if self._types == STRING and not listed:
             yield from self._stream_string(ends)
         else:
-            yield from self._collect(ends)
+            yield from self._collect(ends, listed)
 
     def _skip_newline(self) -> Wait[None]:
         if (yield from self.source.peek()) == "\n":
@@ -127,12 +137,22 @@ class ParameterCalls(NamedCalls):
             calls.arguments(writer.take())
         writer.close()
 
-    def _collect(self, ends: Markers) -> Wait[None]:
+    def _collect(self, ends: Markers, listed: frozenset[str]) -> Wait[None]:
         self._pieces = []
-        which = None
-        while which is None:
+        json = JsonScanner()
+        while True:
             text, which = yield from self.source.before(ends)
             self._pieces.append(text)
+            json.scan(text)
+            if which is None:
+                continue
+            if not json.in_inner_string:
+                break
+            # What looks like the value's end stands in a string of its JSON.
+            self._pieces.append(self.source.marker_text())
+            json.scan(self._pieces[-1])
         text = "".join(self._pieces)
         self._pieces = None
+        if text not in listed and text.strip() in listed:
+            text = text.strip()
         self._writer.value(to_json(text, self._types))

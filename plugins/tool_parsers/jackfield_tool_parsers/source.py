@@ -131,6 +131,9 @@ class Source:
         """Reads on to the next marker and over it: the text before it and which it is. Where the
         marker has not come yet, some of the text and None: call again. ``Truncated`` at the end."""
         while True:
+            if self.at == len(self.text) and not self.ended:
+                yield
+                continue
             start, end, which = markers.search(self.text, self.at, self.ended)
             text = self.text[self.at : start]
             self._marker_at, self.at = start, end
@@ -143,6 +146,10 @@ class Source:
     def unread_marker(self) -> None:
         """The marker that was found last is to be read again."""
         self.at = self._marker_at
+
+    def marker_text(self) -> str:
+        """The marker that was found last, as the model wrote it."""
+        return self.text[self._marker_at : self.at]
 
     def all_before(self, markers: Markers, at_most: int | None = None) -> Wait[tuple[str, str]]:
         """All the text before the next marker, which is read; ``Broken`` if it is too long."""

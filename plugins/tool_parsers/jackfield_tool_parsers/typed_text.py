@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 
-from jackfield_tool_parsers.arguments import JsonWriter
+from jackfield_tool_parsers.arguments import JsonWriter, encoded
 from jackfield_tool_parsers.json_scanner import JsonScanner
 from jackfield_tool_parsers.literals import PYTHON, read_value
 from jackfield_tool_parsers.source import Broken, Source
@@ -51,6 +50,18 @@ def json_types(schema: object, root: object, depth: int = 0) -> Types | None:
         return None
     types = frozenset.intersection(*known)
     return types | {"null"} if schema.get("nullable") is True else types
+
+
+def only_texts(schema: object, root: object) -> frozenset[str]:
+    """The texts that a schema lists, where its values are nothing but these; else empty."""
+    if isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
+        schema = _resolve(reference, root)
+    if not isinstance(schema, Mapping):
+        return frozenset()
+    listed = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    if not isinstance(listed, Sequence) or not all(isinstance(each, str) for each in listed):
+        return frozenset()
+    return frozenset(listed)
 
 
 def _own_types(schema: Mapping[str, object]) -> Types | None:
@@ -111,7 +122,7 @@ def to_json(text: str, types: Types | None) -> str:
             return value
     if types is not None and not types & {"string"} and value is not None:
         return value
-    return json.dumps(text, ensure_ascii=False)
+    return encoded(text)
 
 
 def completed_json(text: str, types: Types | None) -> str:

@@ -299,8 +299,12 @@ PARAMETERS: dict[str, tuple[Render, tuple[str, ...]]] = {
 # --- literals --------------------------------------------------------------------------
 
 
+def literal(value: object) -> str:
+    return repr(value)
+
+
 def python_call(_: int, call: Call) -> str:
-    arguments = ", ".join(f"{key}={value!r}" for key, value in call.arguments.items())
+    arguments = ", ".join(f"{key}={literal(value)}" for key, value in call.arguments.items())
     return f"{call.name}({arguments})"
 
 
