@@ -1,7 +1,8 @@
-"""Decode steps as CUDA graphs: from one packed buffer to sampled ids, a launch for the whole step.
+"""Decode steps as CUDA graphs: from one packed buffer to logits, and from there to sampled ids.
 
-A graph is captured for a batch size and a sampling mode; a smaller batch is filled up with
-padding. Greedy graphs are captured at start, those of other modes when first needed.
+A step is captured for a batch size; a smaller batch is filled up with padding. All sizes are
+captured at start. How to sample is in small graphs of their own, captured in milliseconds when a
+size first meets a mode, so that a change of mode stops nobody.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import bisect
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -74,43 +76,88 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+@dataclass(frozen=True, slots=True)
+class StepLogits:
+    """What a captured step leaves to sample from: logits [N, V]; the rows and positions that the
+    ids go to, int64 [N] each."""
+
+    logits: Tensor
+    rows: Tensor
+    positions: Tensor
+
+
+class SampledGraph:
+    """A step captured up to its logits, and small graphs that sample from them, one a mode.
+
+    ``body`` enqueues the step and returns what it leaves, None if there is nothing to sample;
+    ``sample`` enqueues the sampling and returns ids int32 [N].
+    """
+
+    def __init__(
+        self,
+        recorder: GraphRecorder,
+        body: Callable[[], StepLogits | None],
+        sample: Callable[[StepLogits, SamplingMode], Tensor],
+    ) -> None:
+        self._recorder = recorder
+        self._sample = sample
+        self._samplers: dict[SamplingMode, tuple[Callable[[], None], list[Tensor]]] = {}
+        self.left: StepLogits | None = None
+        """Of the step that was replayed last; holds until the next one is."""
+
+        def keep() -> None:
+            self.left = body()
+
+        self.replay = recorder.record(keep)
+
+    def prepare(self, mode: SamplingMode) -> None:
+        """Captures the sampling of a mode, unless it is there."""
+        if mode in self._samplers:
+            return
+        kept: list[Tensor] = []
+
+        def keep() -> None:
+            assert self.left is not None
+            kept[:] = [self._sample(self.left, mode)]
+
+        self._samplers[mode] = self._recorder.record(keep), kept
+
+    def sample(self, mode: SamplingMode) -> Tensor:
+        """Samples the step that was replayed. ids int32 [N], valid until the next call."""
+        self.prepare(mode)
+        replay, kept = self._samplers[mode]
+        replay()
+        return kept[0]
+
+
 class DecodeGraphs:
-    """Graphs of decode steps by (size, mode).
+    """Graphs of decode steps by size.
 
-    Without a mode nothing is sampled; the body keeps the logits.
-
-    ``body(packed, size, mode, out)`` enqueues one step: it reads ``packed`` (int32, as
-    ``batch.pack_decode`` makes it with ``size`` block changes) and writes ids to ``out``
-    (int32 [size]). ``padding(size)`` is a packed step that changes nothing.
+    ``body(packed, size)`` enqueues one step: it reads ``packed`` (int32, as ``batch.pack_decode``
+    makes it with ``size`` block changes). ``padding(size)`` is a packed step that changes nothing.
     """
 
     def __init__(
         self,
         sizes: tuple[int, ...],
         recorder: GraphRecorder,
-        body: Callable[[Tensor, int, SamplingMode | None, Tensor], None],
+        body: Callable[[Tensor, int], StepLogits],
+        sample: Callable[[StepLogits, SamplingMode], Tensor],
         padding: Callable[[int], Int32Array],
         uploads: Uploads,
         device: torch.device,
     ) -> None:
         self._sizes = sizes
         self._recorder = recorder
-        self._body = body
+        self._body, self._sample = body, sample
         self._padding = padding
         self._uploads = uploads
-        largest = max(sizes, default=0)
-        self._packed = torch.zeros(4 * largest, dtype=torch.int32, device=device)
-        self._out = torch.zeros(largest, dtype=torch.int32, device=device)
-        self._graphs: dict[tuple[int, SamplingMode | None], Callable[[], None]] = {}
+        self._packed = torch.zeros(4 * max(sizes, default=0), dtype=torch.int32, device=device)
+        self._graphs: dict[int, SampledGraph] = {}
 
     def __len__(self) -> int:
         """Graphs captured so far."""
         return len(self._graphs)
-
-    @property
-    def max_size(self) -> int:
-        """The largest size."""
-        return max(self._sizes, default=0)
 
     def size_for(self, num_seqs: int) -> int | None:
         """The smallest size that holds a batch; None if none does."""
@@ -120,20 +167,20 @@ class DecodeGraphs:
     def capture(self, mode: SamplingMode) -> None:
         """Captures every size, largest first: smaller ones then reuse its memory."""
         for size in reversed(self._sizes):
-            self._graph(size, mode)
+            self._graph(size).prepare(mode)
 
-    def run(self, packed: Int32Array, size: int, mode: SamplingMode | None) -> Tensor:
-        """One step. Returns ids, int32 [size], valid on the device until the next call."""
-        replay = self._graph(size, mode)
+    def run(self, packed: Int32Array, size: int) -> SampledGraph:
+        """Replays one step up to its logits."""
+        graph = self._graph(size)
         self._uploads.upload_into(packed, self._packed)
-        replay()
-        return self._out[:size]
+        graph.replay()
+        return graph
 
-    def _graph(self, size: int, mode: SamplingMode | None) -> Callable[[], None]:
-        replay = self._graphs.get((size, mode))
-        if replay is None:
+    def _graph(self, size: int) -> SampledGraph:
+        graph = self._graphs.get(size)
+        if graph is None:
             self._uploads.upload_into(self._padding(size), self._packed)
-            packed, out = self._packed[: 4 * size], self._out[:size]
-            replay = self._recorder.record(lambda: self._body(packed, size, mode, out))
-            self._graphs[size, mode] = replay
-        return replay
+            packed = self._packed[: 4 * size]
+            graph = SampledGraph(self._recorder, lambda: self._body(packed, size), self._sample)
+            self._graphs[size] = graph
+        return graph

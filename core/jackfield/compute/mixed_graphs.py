@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from jackfield.compute.batch import StepInputs, mixed_parts
-from jackfield.compute.cuda_graphs import GraphRecorder
+from jackfield.compute.cuda_graphs import GraphRecorder, SampledGraph, StepLogits
 from jackfield.compute.row_state import RowState
 from jackfield.compute.sampler import SamplingMode
 from jackfield.compute.transfer import Uploads
@@ -137,50 +137,50 @@ def _num_decodes(batch: ScheduledBatch) -> int:
 
 
 class MixedGraphs:
-    """Graphs by (shape, mode). ``body(inputs, mode, out)`` enqueues a step and writes ids to
-    ``out`` (int32 [num_seqs]); without a mode nothing is sampled, and it keeps the logits, if
-    there is anything to sample."""
+    """Graphs by shape. ``body(inputs)`` enqueues a step and returns what it leaves to sample."""
 
     def __init__(
         self,
         recorder: GraphRecorder,
-        body: Callable[[StepInputs, SamplingMode | None, Tensor], None],
+        body: Callable[[StepInputs], StepLogits | None],
+        sample: Callable[[StepLogits, SamplingMode], Tensor],
         state: RowState,
         uploads: Uploads,
         device: torch.device,
     ) -> None:
         self._recorder = recorder
-        self._body = body
+        self._body, self._sample = body, sample
         self._state = state
         self._uploads = uploads
         most = _PROMPT_TOKENS[-1]
         changes = 2 * MAX_SEQS + most // state.block_size
         largest = MixedShape(_DECODES[-1], _PROMPTS[-1], most, changes, True)
         self._packed = torch.zeros(sum(largest.lengths), dtype=torch.int32, device=device)
-        self._out = torch.zeros(MAX_SEQS, dtype=torch.int32, device=device)
-        self._graphs: dict[tuple[MixedShape, SamplingMode | None], Callable[[], None]] = {}
+        self._graphs: dict[MixedShape, SampledGraph] = {}
 
     def __len__(self) -> int:
         """Graphs captured so far."""
         return len(self._graphs)
 
-    def run(self, batch: ScheduledBatch, shape: MixedShape, mode: SamplingMode | None) -> Tensor:
-        """One step. ids int32 [samples], valid on the device until the next call."""
-        replay = self._graph(shape, mode)
+    def run(self, batch: ScheduledBatch, shape: MixedShape) -> SampledGraph:
+        """Replays one step up to its logits."""
+        graph = self._graph(shape)
         self._uploads.upload_into(pack(batch, self._state, shape), self._packed)
-        replay()
-        return self._out[: int(batch.samples.sum())]
+        graph.replay()
+        return graph
 
-    def _graph(self, shape: MixedShape, mode: SamplingMode | None) -> Callable[[], None]:
-        replay = self._graphs.get((shape, mode))
-        if replay is None:
+    def _graph(self, shape: MixedShape) -> SampledGraph:
+        graph = self._graphs.get(shape)
+        if graph is None:
             self._uploads.upload_into(pack(None, self._state, shape), self._packed)
-            packed, out = self._packed[: sum(shape.lengths)], self._out[: shape.num_seqs]
-            replay = self._recorder.record(
-                lambda: self._body(unpack(packed, self._state, shape), mode, out)
+            packed = self._packed[: sum(shape.lengths)]
+            graph = SampledGraph(
+                self._recorder,
+                lambda: self._body(unpack(packed, self._state, shape)),
+                self._sample,
             )
-            self._graphs[shape, mode] = replay
-        return replay
+            self._graphs[shape] = graph
+        return graph
 
 
 def _at_least(sizes: Sequence[int], wanted: int) -> int | None:

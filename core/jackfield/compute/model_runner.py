@@ -23,6 +23,8 @@ from jackfield.compute.cuda_graphs import (
     CudaGraphRecorder,
     DecodeGraphs,
     GraphRecorder,
+    SampledGraph,
+    StepLogits,
     graph_sizes,
 )
 from jackfield.compute.kv_cache import (
@@ -113,7 +115,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def start(self) -> KVCapacity:
-        """Sizes and allocates the KV cache, runs one token, captures the greedy graphs.
+        """Sizes and allocates the KV cache, runs one token, captures the decode graphs.
 
         Raises ``ConfigError`` where the KV cache cannot hold one sequence.
         """
@@ -140,13 +142,19 @@ class ModelRunner:
                 graph_sizes(self._plan.max_num_seqs, self._plan.max_graph_batch),
                 recorder,
                 self._captured_step,
+                self._captured_sampling,
                 lambda n: pack_padding(self._state, n),
                 self._uploads,
                 self._device,
             )
             self._graphs.capture(GREEDY)
             self._mixed_graphs = MixedGraphs(
-                recorder, self._captured, self._state, self._uploads, self._device
+                recorder,
+                self._captured_mixed_step,
+                self._captured_sampling,
+                self._state,
+                self._uploads,
+                self._device,
             )
             notes.append(f"CUDA graphs: {len(self._graphs)} decode sizes")
         return KVCapacity(
@@ -160,18 +168,19 @@ class ModelRunner:
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU the step is computed when this returns."""
         step = self._step(batch)
-        if step.sampling is not None and not step.sampling.flags & RARE:
-            ids = self._by_graph(step, step.sampling.mode)
-            if ids is not None:
-                return CopiedStep(batch, ids, failed=step.failed)
-        self._to_logits(step)
+        graph = self._replay(step)
+        sampling = step.sampling
+        if graph is not None and sampling is not None and not sampling.flags & RARE:
+            ids = graph.sample(sampling.mode)[: len(sampling.rows)]
+            return CopiedStep(batch, ids, failed=step.failed)
+        self._to_logits(step, graph)
         return self._finish(step)
 
     @torch.inference_mode()
     def begin(self, batch: ScheduledBatch) -> None:
         """Enqueues one step up to its logits."""
         self._begun = self._step(batch)
-        self._to_logits(self._begun)
+        self._to_logits(self._begun, self._replay(self._begun))
 
     @torch.inference_mode()
     def finish(self, masks: TokenMasks) -> PendingStep:
@@ -194,20 +203,18 @@ class ModelRunner:
             step.sampling = StepSampling(rows, positions, flags, mode)
         return step
 
-    def _to_logits(self, step: Step) -> None:
-        """Enqueues everything but the sampling."""
+    def _to_logits(self, step: Step, graph: SampledGraph | None) -> None:
+        """Enqueues everything but the sampling, unless ``graph`` did."""
         batch, sampling = step.batch, step.sampling
         if len(batch.rows) == 0:
             if len(batch.new_blocks):
                 self._state.apply_blocks(batch.new_blocks)
             return
-        if self._by_graph(step, None) is not None:
-            if sampling is None:
-                return
-            rows, positions = sampling.rows, sampling.positions
-            packed = self._uploads.upload(np.concatenate([rows, positions]))
-            step.targets = packed.long().view(2, -1)
-            step.logits = self._graph_logits()[: len(rows)]
+        if graph is not None:
+            if sampling is not None and graph.left is not None:
+                left, n = graph.left, len(sampling.rows)
+                step.logits = left.logits[:n]
+                step.targets = torch.stack([left.rows[:n], left.positions[:n]])
             return
         inputs = self._inputs(batch, step.is_decode)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
@@ -294,26 +301,21 @@ class ModelRunner:
         self._state.write_ids(rows, positions, ids)
         return torch.where(possible, ids, -1).to(torch.int32)
 
-    def _by_graph(self, step: Step, mode: SamplingMode | None) -> Tensor | None:
-        """The step by a captured graph, or None where none can serve it. ids int32 [N] that the
-        next step overwrites; without a mode they mean nothing, and ``_graph_logits`` is written.
-        """
-        if self._graphs is None or self._mixed_graphs is None:
-            return None
+    def _replay(self, step: Step) -> SampledGraph | None:
+        """The step by a captured graph, up to its logits; None where none can serve it."""
         batch = step.batch
+        if self._graphs is None or self._mixed_graphs is None or len(batch.rows) == 0:
+            return None
         if step.is_decode:
             size = self._graphs.size_for(len(batch.rows))
             if size is None:
                 return None
             packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
-            return self._graphs.run(packed, size, mode)[: len(batch.rows)]
+            return self._graphs.run(packed, size)
         shape = shape_for(batch, self._state)
         if shape is None or asks_prompt_logprobs(batch, self._state):
             return None
-        if mode is not None and mode != GREEDY:
-            return None
-        batch = self._with_few_changes(batch, shape.num_changes)
-        return self._mixed_graphs.run(batch, shape, mode)
+        return self._mixed_graphs.run(self._with_few_changes(batch, shape.num_changes), shape)
 
     def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:
         """The step for a graph with room for so many block changes: more are applied now."""
@@ -322,9 +324,7 @@ class ModelRunner:
         self._state.apply_blocks(batch.new_blocks)
         return replace(batch, new_blocks=batch.new_blocks[:0])
 
-    def _captured_step(
-        self, packed: Tensor, size: int, mode: SamplingMode | None, out: Tensor
-    ) -> None:
+    def _captured_step(self, packed: Tensor, size: int) -> StepLogits:
         """What a graph holds: a decode step that reads nothing but ``packed`` and the state."""
         inputs = decode_inputs(
             packed,
@@ -334,26 +334,27 @@ class ModelRunner:
             max_seq_len=self._plan.max_model_len,
             query_starts=self._query_starts[: size + 1],
         )
-        self._captured(inputs, mode, out)
-
-    def _captured(self, inputs: StepInputs, mode: SamplingMode | None, out: Tensor) -> None:
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        if len(inputs.sample_rows) == 0:
-            return
-        if inputs.sample_index is not None:
-            hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
-        if mode is None:
-            self._graph_logits()[: len(logits)].copy_(logits)
-        else:
-            out.copy_(self._choose(logits, inputs.sample_rows, inputs.sample_positions, mode))
+        return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
+
+    def _captured_mixed_step(self, inputs: StepInputs) -> StepLogits | None:
+        """The same with prompts. Its logits go where those of all shapes do: shapes are many."""
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        if inputs.sample_index is None or len(inputs.sample_index) == 0:
+            return None
+        computed = self._model.compute_logits(hidden.index_select(0, inputs.sample_index))
+        logits = self._graph_logits()[: len(computed)]
+        logits.copy_(computed)
+        return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
+
+    def _captured_sampling(self, left: StepLogits, mode: SamplingMode) -> Tensor:
+        return self._choose(left.logits, left.rows, left.positions, mode)
 
     def _graph_logits(self) -> Tensor:
-        """[most sequences of a graph, V], where graphs leave logits for steps that need more than
-        a graph can do with them; made when the first such step comes."""
+        """[most sequences of a step with prompts, V]; made when the first such step comes."""
         if self._logits is None:
-            assert self._graphs is not None
-            shape = (max(self._graphs.max_size, MAX_SEQS), self._logits_width)
+            shape = (MAX_SEQS, self._logits_width)
             dtype = getattr(torch, self._plan.dtype)
             self._logits = torch.empty(shape, dtype=dtype, device=self._device)
         return self._logits
@@ -387,7 +388,7 @@ class ModelRunner:
         num_blocks = num_kv_blocks(
             plan,
             block_bytes,
-            activation_bytes(plan.config, plan, dtype.itemsize),
+            activation_bytes(plan.config, plan, dtype.itemsize) + self._kept_logits_bytes(),
             self._platform.memory(self._device),
             on_cpu=self._on_host,
         )
@@ -395,6 +396,15 @@ class ModelRunner:
         self._model.bind_kv(layers)
         self._kv = layers
         return num_blocks, num_blocks * block_bytes
+
+    def _kept_logits_bytes(self) -> int:
+        """The logits that captured steps leave, each size in a place of its own."""
+        plan = self._plan
+        if plan.enforce_eager or self._device.type != "cuda":
+            return 0
+        rows = MAX_SEQS + sum(graph_sizes(plan.max_num_seqs, plan.max_graph_batch))
+        itemsize: int = getattr(torch, plan.dtype).itemsize
+        return rows * vocabulary_size(plan.config) * itemsize
 
     def _compile_kernels(self) -> None:
         """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
@@ -407,8 +417,7 @@ class ModelRunner:
             warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
             for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
                 packed = self._uploads.upload(pack_padding(self._state, size))
-                out = torch.empty(size, dtype=torch.int32, device=self._device)
-                self._captured_step(packed, size, GREEDY, out)
+                self._captured_sampling(self._captured_step(packed, size), GREEDY)
             for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
                 self._run_dummy(length, 0)
                 self._run_dummy(length, _PREFIX)

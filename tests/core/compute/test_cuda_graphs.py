@@ -11,7 +11,7 @@ import torch
 from tests.core.compute.rows import CPU
 from tests.core.compute.steps import ReplayedFunction
 
-from jackfield.compute.cuda_graphs import DecodeGraphs, graph_sizes
+from jackfield.compute.cuda_graphs import DecodeGraphs, StepLogits, graph_sizes
 from jackfield.compute.sampler import GREEDY, SamplingMode, Way
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.work import Int32Array
@@ -23,14 +23,16 @@ def padding(size: int) -> Int32Array:
     return np.full(4 * size, -1, dtype=np.int32)
 
 
-def make(
-    recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[tuple[int, SamplingMode | None]]
-) -> DecodeGraphs:
-    def body(packed: torch.Tensor, size: int, mode: SamplingMode | None, out: torch.Tensor) -> None:
-        seen.append((size, mode))
-        out.copy_(packed[:size] * 2)
+def make(recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[object]) -> DecodeGraphs:
+    def body(packed: torch.Tensor, size: int) -> StepLogits:
+        seen.append(size)
+        return StepLogits(packed[:size] * 2, packed[:size], packed[:size])
 
-    return DecodeGraphs(sizes, recorder, body, padding, Uploads(CPU), CPU)
+    def sample(left: StepLogits, mode: SamplingMode) -> torch.Tensor:
+        seen.append(mode)
+        return left.logits + (0 if mode == GREEDY else 100)
+
+    return DecodeGraphs(sizes, recorder, body, sample, padding, Uploads(CPU), CPU)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +56,9 @@ def test_no_graph_is_larger_than_512() -> None:
 
 
 def test_capture_goes_from_the_largest_size_down() -> None:
-    seen: list[tuple[int, SamplingMode | None]] = []
+    seen: list[object] = []
     make(ReplayedFunction(), (1, 2, 4), seen).capture(GREEDY)
-    assert [size for size, _ in seen] == [4, 2, 1]
+    assert seen == [4, GREEDY, 2, GREEDY, 1, GREEDY]
 
 
 def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:
@@ -68,21 +70,28 @@ def test_a_replay_reads_the_step_and_capture_only_padding() -> None:
     recorder = ReplayedFunction()
     graphs = make(recorder, (2, 4), [])
     packed = np.array([5, 6, 0, 0, 0, 0, 0, 0], dtype=np.int32)
-    assert graphs.run(packed, 2, GREEDY).tolist() == [10, 12]
+    assert graphs.run(packed, 2).sample(GREEDY).tolist() == [10, 12]
     packed[:2] = 7
-    assert graphs.run(packed, 2, GREEDY).tolist() == [14, 14]
-    assert (recorder.recorded, recorder.replayed, len(graphs)) == (1, 2, 1)
+    assert graphs.run(packed, 2).sample(GREEDY).tolist() == [14, 14]
+    assert (recorder.recorded, recorder.replayed, len(graphs)) == (2, 4, 1)
 
 
-def test_each_sampling_mode_has_its_own_graphs_captured_when_first_used() -> None:
+def test_another_mode_captures_its_sampling_only() -> None:
     recorder = ReplayedFunction()
-    seen: list[tuple[int, SamplingMode | None]] = []
+    seen: list[object] = []
     graphs = make(recorder, (2,), seen)
     graphs.capture(GREEDY)
-    graphs.run(np.zeros(8, dtype=np.int32), 2, SAMPLED)
-    graphs.run(np.zeros(8, dtype=np.int32), 2, SAMPLED)
-    assert recorder.recorded == 2
-    assert seen == [(2, GREEDY)] + [(2, SAMPLED)] * 3
+    step = np.array([5, 6, 0, 0, 0, 0, 0, 0], dtype=np.int32)
+    seen.clear()
+    for _ in range(2):
+        assert graphs.run(step, 2).sample(SAMPLED).tolist() == [110, 112]
+    assert recorder.recorded == 3
+    assert seen == [2, SAMPLED, SAMPLED, 2, SAMPLED]
+
+
+def test_what_a_step_leaves_can_be_sampled_elsewhere() -> None:
+    graph = make(ReplayedFunction(), (2,), []).run(np.array([3, 4, *[0] * 6], dtype=np.int32), 2)
+    assert graph.left is not None and graph.left.logits.tolist() == [6, 8]
 
 
 @pytest.mark.gpu
