@@ -270,7 +270,11 @@ class AsyncLLM:
             return [self._choice(request, index, context, reasoning) for index in range(count)]
 
         run = Run(request, messages, choices, arrival, max_tokens, wake_at_end)
-        self._begin(run)
+        try:
+            self._begin(run)
+        except BaseException:
+            self._end(run)
+            raise
         return run
 
     def _begin(self, run: Run) -> None:
@@ -343,11 +347,14 @@ class AsyncLLM:
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""
         alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
-        if alive and self.is_ready:
+        if alive and self._engine.is_serving:
             self._engine.send(AbortRequests(alive))
         record = run.record()
         for observer in self._observers:
-            observer.request_finished(record)
+            try:
+                observer.request_finished(record)
+            except Exception:
+                log.exception("request %s: an observer failed", record.request_id)
 
     # --- from the engine -------------------------------------------------------------
 

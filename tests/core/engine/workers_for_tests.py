@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -65,6 +67,38 @@ class SleepyWorker(SimulatedWorker):
 
     def wake_up(self) -> None:
         self._kv = np.zeros_like(self._blocks_before)
+
+
+class _OnceFaulty(SimulatedWorker):
+    """Fails at step ``FAULT_AT``, unless ``FAULT_FILE`` says that it has happened already."""
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        self.left = int(os.environ["FAULT_AT"])
+        return super().start(plan)
+
+    def strikes(self) -> bool:
+        self.left -= 1
+        happened = Path(os.environ["FAULT_FILE"])
+        if self.left or happened.exists():
+            return False
+        happened.touch()
+        return True
+
+
+class FaultyStepWorker(_OnceFaulty):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        if self.strikes():
+            raise ValueError("injected")
+        return super().execute(batch)
+
+
+class FaultySamplerWorker(_OnceFaulty):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        step = super().execute(batch)
+        if self.strikes():
+            failed = ((int(batch.rows[0]), "the sampler failed for this row"),)
+            return SimulatedStep(dataclasses.replace(step.wait(), failed=failed))
+        return step
 
 
 class ExitingWorker(SimulatedWorker):

@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from tests.core.engine.test_process import make_plan
@@ -31,27 +31,34 @@ def importable_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(WORKERS)
 
 
-def serving_plan(worker: str, **changes: object) -> ServingPlan:
+def serving_plan(
+    worker: str,
+    *,
+    tokenizer_mode: str = "none",
+    chat_template: str | None = None,
+    reasoning_parser: str | None = None,
+    **changes: Any,
+) -> ServingPlan:
     return ServingPlan(
         engine=make_plan(worker, **changes),
         directory=Path("simulated"),
         tokenizer_directory=Path("simulated"),
-        tokenizer_mode="none",
+        tokenizer_mode=tokenizer_mode,
         config={},
         generation_defaults={},
         eos_token_ids=(),
         served_model_names=("simulated",),
         max_logprobs=0,
-        chat_template=None,
+        chat_template=chat_template,
         chat_template_content_format="auto",
         tool_parser=None,
-        reasoning_parser=None,
+        reasoning_parser=reasoning_parser,
     )
 
 
 @asynccontextmanager
 async def running(
-    worker: str, policy: RestartPolicy = POLICY, **changes: object
+    worker: str, policy: RestartPolicy = POLICY, **changes: Any
 ) -> AsyncIterator[AsyncLLM]:
     llm = AsyncLLM(serving_plan(worker, **changes), Registry(), policy)
     await llm.start()

@@ -1,0 +1,44 @@
+"""Faults on purpose: something fails at its n-th call, once or from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+
+class InjectedError(Exception):
+    """Raised by a fault; nothing in the code under test knows it."""
+
+
+class Fault:
+    """Counts calls of what it stands before. ``happened`` says whether it has failed at all."""
+
+    def __init__(self, at: int, forever: bool, error: type[Exception] = InjectedError) -> None:
+        self.happened = False
+        self._left = at
+        self._forever = forever
+        self._error = error
+
+    def strike(self) -> None:
+        """One call."""
+        self._left -= 1
+        if self._left == 0 or (self._left < 0 and self._forever):
+            self.happened = True
+            raise self._error("injected")
+
+
+@contextmanager
+def failing(owner: Any, name: str, fault: Fault) -> Iterator[None]:
+    """``owner.name`` fails as the fault says while the block runs."""
+    real = getattr(owner, name)
+
+    def call(*args: Any, **keywords: Any) -> Any:
+        fault.strike()
+        return real(*args, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, call)
+        yield
