@@ -134,6 +134,12 @@ async def test_more_tokens_than_the_context_holds_may_be_asked_for() -> None:
     assert answer.stop_reason == "model_context_window_exceeded"
 
 
+async def test_the_sdk_lists_the_models() -> None:
+    async with sdk(FakeLLM()) as client:
+        assert [model.id async for model in client.models.list()] == ["fake", "alias"]
+        assert (await client.models.retrieve("alias")).id == "alias"
+
+
 async def test_tokens_are_counted_as_they_would_be_used() -> None:
     llm = FakeLLM(plan=PARSERS)
     asked: Any = {"model": "fake", "messages": HELLO, "system": "be brief", "tools": [TOOL]}

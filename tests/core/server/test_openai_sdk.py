@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import openai
 import pytest
-from tests.core.server.fake_llm import FakeLLM, FakePlan, Script
-from tests.core.server.http_server import serving
-
-from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
-from jackfield.contracts.text import (
-    Content,
-    Event,
-    Reasoning,
-    ToolCallArguments,
-    ToolCallEnd,
-    ToolCallStart,
-)
+from openai.types import Completion
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from tests.core.server.fake_llm import FakeLLM, FakePlan
+from tests.core.server.http_server import in_process, serving
+from tests.core.server.scripts import CALLS, TALK, events
+from tests.core.server.sdk_models import check, sse_events
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
 TOOL: Any = {
@@ -38,25 +31,8 @@ async def sdk(llm: FakeLLM, **options: Any) -> AsyncIterator[openai.AsyncOpenAI]
         yield client
 
 
-def events(*steps: tuple[Event, ...]) -> Script:
-    """A script of one choice that says these events, a token a step."""
-
-    async def stream(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
-        for step in steps:
-            await asyncio.sleep(0)
-            yield [ChoiceDelta(index=0, text="", token_ids=(97,), events=step)]
-        yield [ChoiceDelta(index=0, text="", token_ids=(256,), finish=Finish("stop"))]
-
-    return stream
-
-
-CALL = (
-    (Reasoning("let me "),),
-    (Reasoning("see"), Content("\n")),
-    (ToolCallStart(0, "weather"), ToolCallArguments(0, '{"city":')),
-    (ToolCallArguments(0, ' "Paris"}'), ToolCallEnd(0)),
-    (ToolCallStart(1, "time"), ToolCallArguments(1, "{}"), ToolCallEnd(1)),
-)
+OURS = ("prompt_token_ids", "reasoning", "reasoning_content", "stop_reason", "token_ids")
+"""What our answers have beside OpenAI's fields."""
 PARSERS = FakePlan(tool_parser="hermes", reasoning_parser="qwen3")
 
 
@@ -101,7 +77,7 @@ async def test_chat_stream_says_what_the_answer_says() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tool_calls_and_reasoning_arrive_whole(stream: bool) -> None:
-    async with sdk(FakeLLM(events(*CALL), plan=PARSERS)) as client:
+    async with sdk(FakeLLM(events(*CALLS), plan=PARSERS)) as client:
         if stream:
             async with client.chat.completions.stream(
                 model="fake", messages=HELLO, tools=[TOOL]
@@ -114,15 +90,66 @@ async def test_tool_calls_and_reasoning_arrive_whole(stream: bool) -> None:
     choice = answer.choices[0]
     assert choice.finish_reason == "tool_calls"
     assert choice.message.reasoning_content == choice.message.reasoning == "let me see"
-    assert choice.message.content == "\n"
+    assert choice.message.content == "\n\n"
     calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls]
     assert calls == [("weather", '{"city": "Paris"}'), ("time", "{}")]
     ids = [call.id for call in choice.message.tool_calls]
     assert all(one.startswith("call_") for one in ids) and len(set(ids)) == 2
 
 
+@pytest.mark.parametrize("script", [CALLS, TALK])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"logprobs": True, "top_logprobs": 1},
+        {"stream_options": {"include_usage": True, "continuous_usage_stats": True}},
+        {"return_token_ids": True},
+    ],
+)
+async def test_chat_answers_and_chunks_are_openais(script: Any, fields: dict[str, Any]) -> None:
+    body = {"messages": HELLO, "tools": [TOOL], **fields}
+    path = "/v1/chat/completions"
+    async with in_process(FakeLLM(events(*script), plan=PARSERS)) as client:
+        stream = await client.post(path, json={**body, "stream": True})
+        body.pop("stream_options", None)
+        whole = await client.post(path, json=body)
+    check(ChatCompletion, whole.json(), known_extras=OURS)
+    *chunks, done = sse_events(stream.text)
+    assert done[1] == "[DONE]"
+    for _, data in chunks:
+        check(ChatCompletionChunk, data, known_extras=OURS)
+        if "stream_options" in fields:
+            assert data["usage"]["prompt_tokens"] == 11
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"logprobs": 1},
+        {"stream_options": {"include_usage": True}, "n": 2},
+        {"return_token_ids": True, "prompt": [1, 2, 3]},
+    ],
+)
+async def test_completions_and_chunks_are_openais(fields: dict[str, Any]) -> None:
+    body = {"prompt": "hi", "max_tokens": 2, **fields}
+    async with in_process(FakeLLM()) as client:
+        stream = await client.post("/v1/completions", json={**body, "stream": True})
+        body.pop("stream_options", None)
+        whole = await client.post("/v1/completions", json=body)
+    check(Completion, whole.json(), known_extras=OURS)
+    *chunks, done = sse_events(stream.text)
+    assert done[1] == "[DONE]"
+    for _, data in chunks:
+        # Without a finish reason a chunk is no Completion in OpenAI's own words either.
+        finish = [choice.get("finish_reason") or "stop" for choice in data["choices"]]
+        closed = [{**c, "finish_reason": f} for c, f in zip(data["choices"], finish, strict=True)]
+        check(Completion, {**data, "choices": closed}, known_extras=OURS)
+
+
 async def test_the_request_decides_what_of_the_events_is_shown() -> None:
-    async with sdk(FakeLLM(events(*CALL), plan=PARSERS)) as client:
+    async with sdk(FakeLLM(events(*CALLS), plan=PARSERS)) as client:
         answer: Any = await client.chat.completions.create(
             model="fake",
             messages=HELLO,

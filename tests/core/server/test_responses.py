@@ -233,6 +233,15 @@ async def test_kept_responses_are_retrieved_listed_and_deleted() -> None:
         assert raised.value.code == "previous_response_not_found"
 
 
+async def test_a_clients_request_id_is_no_key_of_the_store() -> None:
+    llm = FakeLLM()
+    async with http(llm) as client:
+        body = {"input": "x", "request_id": "mine"}
+        made = [(await client.post(PATH, json=body)).json()["id"] for _ in range(2)]
+    assert len(set(made)) == 2 and "resp_mine" not in made
+    assert [request.request_id for request in llm.requests] == ["resp_mine"] * 2
+
+
 async def test_what_is_not_to_be_stored_is_not_kept() -> None:
     async with http(FakeLLM()) as client:
         made = (await client.post(PATH, json={"input": "x", "store": False})).json()

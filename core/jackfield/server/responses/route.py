@@ -11,7 +11,7 @@ from jackfield.contracts.generation import GenerationRequest
 from jackfield.errors import RequestError
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
-from jackfield.server.door import Frontend
+from jackfield.server.door import Frontend, new_id
 from jackfield.server.generation_route import Prepared, Preparer, answer_id, off_loop
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
@@ -74,8 +74,9 @@ class Turn(Preparer):
         try:
             chat = chat_fields(request, data)
             settle_spellings(chat, _CHAT_FIELDS)
-            request_id = answer_id("resp_", request.request_id, header_id)
-            generate = partial(self._generate, chat, request_id)
+            generate = partial(
+                self._generate, chat, answer_id("resp_", request.request_id, header_id)
+            )
             if request.truncation == "auto":
                 generation = truncated(conversation.messages, generate)
             else:
@@ -122,7 +123,8 @@ class Turn(Preparer):
         """What the response says of its request; settings that it leaves open as they are used."""
         text, reasoning = request.text, request.reasoning
         return {
-            "id": generation.request_id,
+            # Never the client's own: it is the key by which the response is kept.
+            "id": new_id("resp_"),
             "object": "response",
             "created_at": int(time.time()),
             "background": False,
