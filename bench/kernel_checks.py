@@ -14,6 +14,7 @@ from torch import Tensor
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.kernels import activation, gemv, hopper_attention, norm, sampling
 from jackfield.compute.kernels.experts import experts
+from jackfield.compute.kernels.greedy import choose_greedily
 from jackfield.contracts.attention import AttentionSpec
 
 CUDA = torch.device("cuda")
@@ -86,6 +87,21 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
                 f"linear {m} x {n} x {k}",
                 lambda x=x, w=w, b=b: gemv.linear_small(x, w, b),
                 lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
+            )
+        )
+    for (n, k), m in ((shape, m) for shape in [(3072, 1024), (12288, 4096)] for m in (1, 2, 16)):
+        x = torch.randn(m, k, device=CUDA, dtype=BF16)
+        w = torch.randn(2 * n, k, device=CUDA, dtype=BF16) * k**-0.5
+
+        def gated_product(x: Tensor = x, w: Tensor = w) -> Tensor:
+            gate, up = (x.double() @ w.double().T).chunk(2, -1)
+            return F.silu(gate) * up
+
+        made.append(
+            (
+                f"gated linear {m} x {n} x {k}",
+                lambda x=x, w=w: gemv.linear_gated_small(x, w, None),
+                gated_product,
             )
         )
     x = torch.randn(70, 4096, device=CUDA, dtype=BF16)
@@ -162,6 +178,21 @@ def check_sampling(report: Report) -> None:
         report.check(f"draw {str(dtype)[6:]}", float(off.max()), 1e-5)
 
 
+def check_greedy(report: Report) -> None:
+    """The largest of rows of 151,936, found and written."""
+    logits = torch.randn(256, 151936, device=CUDA, dtype=BF16)
+    logits[7] = float("nan")
+    token_ids = torch.zeros((256, 9), dtype=torch.int32, device=CUDA)
+    rows = torch.randperm(256, device=CUDA)
+    chosen = choose_greedily(logits, rows, rows % 9, token_ids)
+    wanted = (logits == logits.amax(-1, keepdim=True)).int().argmax(-1).int()
+    wanted[7] = -1
+    others = torch.arange(256, device=CUDA) != 7
+    wrong = int((chosen != wanted).sum())
+    wrong += int((token_ids[rows, rows % 9] != wanted)[others].sum())
+    report.check("greedy choice, rows wrong", float(wrong), 0.0)
+
+
 def section_check(report: Report) -> None:
     attention, linear = attention_checks(), [*linear_checks(), *expert_checks()]
     precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
@@ -185,6 +216,7 @@ def section_check(report: Report) -> None:
             report.failed_checks += 1
             report.error("check", name, error)
     check_sampling(report)
+    check_greedy(report)
     check_replays(report)
 
 
