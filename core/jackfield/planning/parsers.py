@@ -1,4 +1,4 @@
-"""Which parsers read the output: the ones that were named, or what the checkpoint suggests."""
+"""Which parsers read the output: the ones that were named, or what the model suggests."""
 
 from __future__ import annotations
 
@@ -25,9 +25,12 @@ def checkpoint_text(settings: Settings, files: ModelFiles) -> CheckpointText:
     )
 
 
-def choose_tool_parser(settings: Settings, text: CheckpointText, registry: Registry) -> str | None:
+def choose_tool_parser(
+    settings: Settings, files: ModelFiles, text: CheckpointText, registry: Registry
+) -> str | None:
     """The tool parser's name; ``ConfigError`` where ``auto`` finds nothing."""
-    name = _choose("tool_parsers", settings.tool_call_parser, text, registry)
+    own = None if files.bundled is None else files.bundled.tool_parser
+    name = _choose("tool_parsers", settings.tool_call_parser or own, text, registry)
     if name is None and settings.tool_call_parser is not None:
         raise ConfigError(
             f"--tool-call-parser {settings.tool_call_parser}: neither the chat template nor the "
@@ -38,10 +41,11 @@ def choose_tool_parser(settings: Settings, text: CheckpointText, registry: Regis
 
 
 def choose_reasoning_parser(
-    settings: Settings, text: CheckpointText, registry: Registry
+    settings: Settings, files: ModelFiles, text: CheckpointText, registry: Registry
 ) -> str | None:
     """The reasoning parser's name; None also where ``auto`` finds no sign of thinking."""
-    return _choose("reasoning_parsers", settings.reasoning_parser, text, registry)
+    own = None if files.bundled is None else files.bundled.reasoning_parser
+    return _choose("reasoning_parsers", settings.reasoning_parser or own, text, registry)
 
 
 def _choose(kind: str, name: str | None, text: CheckpointText, registry: Registry) -> str | None:

@@ -28,7 +28,7 @@ def transformed(field: Options, content: object, captures: Mapping[str, str]) ->
     if transform is None:
         return content
     if field.get("transform_each") is True and isinstance(content, list):
-        return [_fill(transform, {**captures, "content": each}) for each in content]
+        return [_fill(transform, {**captures, **_mapping(each)}) for each in content]
     return _fill(transform, {**captures, "content": content})
 
 

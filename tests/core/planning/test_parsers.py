@@ -61,6 +61,11 @@ def test_auto_that_finds_nothing_is_refused_for_tools_and_no_parser_for_thinking
     assert plan(reasoning_parser="auto").reasoning_parser is None
 
 
+def test_a_parser_that_cannot_follow_the_checkpoint_is_refused_at_the_start(plan: Plan) -> None:
+    with pytest.raises(ConfigError, match="reads the response_template"):
+        plan(tool_call_parser="hf")
+
+
 def test_what_was_chosen_for_the_user_says_so(plan: Plan) -> None:
     made = plan(tool_call_parser="auto", reasoning_parser="qwen3")
     reasons = {each.kind: (each.name, each.reason) for each in made.choices}
