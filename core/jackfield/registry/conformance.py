@@ -91,5 +91,6 @@ def required_members(contract: type[Any]) -> list[str]:
 def _lacks(found: type[Any], member: str, contract: type[Any]) -> bool:
     """Whether it is absent, or only the contract's own empty body is inherited."""
     # Not getattr: every class has the methods of its metaclass, __call__ for one.
-    value = next((vars(base)[member] for base in found.__mro__ if member in vars(base)), None)
-    return value is None or value is vars(contract).get(member)
+    values = [vars(base)[member] for base in found.__mro__ if member in vars(base)]
+    own = vars(contract).get(member)
+    return not values or (own is not None and values[0] is own)

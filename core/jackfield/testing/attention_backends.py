@@ -22,6 +22,7 @@ from jackfield.contracts.attention import (
     AttentionSpec,
     KVLayer,
 )
+from jackfield.testing.plugins import assert_conforms
 
 BLOCK_SIZE = 8
 
@@ -94,6 +95,9 @@ class AttentionBackendContract:
             AttentionSpec(0, h, k, d, d**-0.5, **more)  # type: ignore[arg-type]
             for h, k, d in self.heads
         ]
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("attention_backends", type(self).backend)
 
     def test_prompts_and_then_decodes(self) -> None:
         for spec in self.specs():

@@ -10,6 +10,7 @@ import json
 from typing import ClassVar
 
 from jackfield.contracts.bundled_models import BundledModel
+from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.text_streams import assert_imports_no_torch
 
 
@@ -17,6 +18,9 @@ class BundledModelContract:
     """Laws that hold for every bundled model."""
 
     model: ClassVar[type[BundledModel]]
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("bundled_models", type(self).model)
 
     def test_importing_it_costs_nothing(self) -> None:
         assert_imports_no_torch(self.model.__module__)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.errors import CheckpointError
+from jackfield.testing.plugins import assert_conforms
 
 TENSORS = {
     "model.embed_tokens.weight": torch.arange(24, dtype=torch.float32).view(6, 4),
@@ -45,6 +46,9 @@ class LoadFormatContract:
             dtype=torch.float32,
             device=torch.device("cpu"),
         )
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("load_formats", type(self).load_format)
 
     def test_every_tensor_comes_once_and_unchanged(self, tmp_path: Path) -> None:
         self.write(tmp_path, TENSORS)

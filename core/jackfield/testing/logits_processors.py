@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jackfield.contracts.logits import LogitsContext, LogitsProcessor, LogitsRequest
+from jackfield.testing.plugins import assert_conforms
 
 VOCABULARY = 40
 
@@ -64,6 +65,9 @@ class LogitsProcessorContract:
     def batch(self, rows: Sequence[int], output: tuple[int, ...] = (9, 10)) -> ListedRows:
         """The rows, each with its prompt and some output."""
         return ListedRows(tuple(rows), tuple((*self.prompts[row], *output) for row in rows))
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("logits_processors", type(self).processor)
 
     def test_it_acts_with_its_arguments(self) -> None:
         assert any(self.add_all(self.new())), "it acts on no request: set `arguments`"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from jackfield.contracts.serving import Application, Message, Receive, Scope, Send
+from jackfield.testing.plugins import assert_conforms
 
 PIECES = (b"data: one\n\n", b"data: two\n\n")
 
@@ -66,6 +67,9 @@ class MiddlewareContract:
     def answer(self) -> list[Message]:
         """What comes of a request that passes."""
         return answer_of(type(self).middleware(streaming_app), self.headers)
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("middleware", type(self).middleware)
 
     def test_a_request_that_passes_gets_its_answer(self) -> None:
         start, *bodies = self.answer()

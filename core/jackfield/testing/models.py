@@ -21,6 +21,7 @@ from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.errors import CheckpointError
 from jackfield.testing.paged_model import BLOCK_SIZE, CPU, PagedModel
+from jackfield.testing.plugins import assert_conforms
 
 PROMPTS: Sequence[Sequence[int]] = ([3, 1, 4, 1, 5, 9, 2, 6], [5], [3, 5, 8, 9, 7])
 
@@ -59,6 +60,9 @@ class ModelContract:
             tensors = {**self.weights(model), **changes}
             model.load_weights((name, t) for name, t in tensors.items() if t is not None)
         return model
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("models", type(self).model)
 
     def test_it_says_what_it_needs_and_refuses_other_weights(self) -> None:
         model = self.model(self.config, self.context())

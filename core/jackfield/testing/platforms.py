@@ -14,6 +14,7 @@ import torch
 
 from jackfield.contracts.platform import Platform
 from jackfield.registry import Registry
+from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.text_streams import assert_imports_no_torch
 
 LONGEST_DETECTION_SECONDS = 1.0
@@ -23,6 +24,9 @@ class PlatformContract:
     """Laws that hold for every platform; those of a device are skipped where there is none."""
 
     platform: ClassVar[type[Platform]]
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("platforms", type(self).platform)
 
     def test_importing_it_does_not_import_torch(self) -> None:
         assert_imports_no_torch(self.platform.__module__)

@@ -22,6 +22,7 @@ from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.layers.linear import ColumnParallelLinear, QKVParallelLinear
 from jackfield.compute.weights import load_weights
 from jackfield.contracts.model import BuildContext, QuantizationMethod, TensorParallelGroup
+from jackfield.testing.plugins import assert_conforms
 
 CPU = torch.device("cpu")
 INPUTS, OUTPUTS, HEAD_DIM = 64, 96, 16
@@ -69,6 +70,9 @@ class QuantizationContract:
                 assert out.shape == expected.shape and out.dtype == x.dtype
                 error = (out.double() - expected).norm() / expected.norm()
                 assert error < self.error, f"relative error {error:.4f} with {rows} rows"
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("quantization", type(self).method)
 
     def test_one_layer(self) -> None:
         torch.manual_seed(0)

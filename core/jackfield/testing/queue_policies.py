@@ -21,6 +21,7 @@ from jackfield.contracts.scheduling import (
     SchedulerLimits,
 )
 from jackfield.registry import Registry
+from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.schedulers import SchedulerContract
 from jackfield.testing.simulated_worker import continuation
 
@@ -54,6 +55,9 @@ class QueuePolicyContract(SchedulerContract):
     def new_policy(self) -> QueuePolicy:
         """A policy as an engine makes it."""
         return type(self).policy()
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("queue_policies", type(self).policy)
 
     def test_preempted_requests_come_back(self) -> None:
         """Whether any is preempted depends on the quotas."""

@@ -11,6 +11,7 @@ import secrets
 from typing import ClassVar
 
 from jackfield.contracts.response_store import ResponseStore, StoreLimits
+from jackfield.testing.plugins import assert_conforms
 
 LIMITS = StoreLimits(max_responses=8, max_bytes=4096)
 
@@ -20,6 +21,9 @@ class ResponseStoreContract:
     that outlives the process may hold others."""
 
     store: ClassVar[type[ResponseStore]]
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("response_stores", type(self).store)
 
     def test_what_was_put_is_got_until_it_is_deleted(self) -> None:
         async def check() -> None:

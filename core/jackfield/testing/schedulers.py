@@ -21,6 +21,7 @@ from jackfield.contracts.scheduling import (
     SchedulerLimits,
     SchedulerRequest,
 )
+from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield.testing.simulated_worker import continuation
 
@@ -136,6 +137,9 @@ class SchedulerContract:
             assert answer.finish == FinishReason.LENGTH
             assert answer.token_ids == continuation(prompt, num_tokens, engine.vocabulary)
         engine.check_empty()
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("schedulers", type(self).scheduler)
 
     def test_every_request_gets_its_tokens(self) -> None:
         for steps_in_flight in (1, 2):

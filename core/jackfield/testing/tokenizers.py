@@ -16,6 +16,7 @@ from typing import ClassVar
 import pytest
 
 from jackfield.contracts.text import Tokenizer, TokenizerMode
+from jackfield.testing.plugins import assert_conforms
 
 TEXTS = ("", "a", "Hello, world!", "two\nlines\t and tabs", "\u4f60\u597d \U0001f600 \u00e9", "  x")
 
@@ -35,6 +36,9 @@ class TokenizerContract:
         """A tokenizer as the server loads it."""
         self.write(tmp_path)
         return type(self).mode().load(str(tmp_path))
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("tokenizers", type(self).mode)
 
     def test_text_comes_back(self, tokenizer: Tokenizer) -> None:
         for text in self.texts:

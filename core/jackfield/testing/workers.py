@@ -28,6 +28,7 @@ from jackfield.contracts.scheduling import SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity, Worker
 from jackfield.errors import CheckpointError
 from jackfield.registry import Registry
+from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.simulated_engine import Answer, SimulatedEngine
 from jackfield.testing.simulated_worker import SimulatedWorker, continuation
 
@@ -81,6 +82,9 @@ class WorkerContract:
         """What it is started with: small, and for a checkpoint that it can load."""
         return simulated_plan()
 
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("workers", type(self).worker)
+
     def test_requests_get_their_tokens(self) -> None:
         plan, worker = self.plan(), type(self).worker()
         capacity = worker.start(plan)
@@ -98,6 +102,9 @@ class ExecutorContract:
     """Laws that hold for every executor."""
 
     executor: ClassVar[Callable[[], Executor]]
+
+    def test_the_registry_takes_it(self) -> None:
+        assert_conforms("executors", type(self).executor)
 
     def test_it_runs_the_plans_worker(self) -> None:
         plan = simulated_plan(worker=class_path(SimulatedWorker))
