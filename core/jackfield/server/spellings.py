@@ -48,7 +48,6 @@ REFUSED: Mapping[str, Refusal] = {
     "functions": Refusal("it is deprecated; use 'tools'", ([],)),
     "kv_transfer_params": Refusal("this server runs without a KV connector"),
     "length_penalty": Refusal(f"beam search {_NOT_BUILT}", (1, 1.0)),
-    "logits_processors": Refusal(f"naming logits processors {_NOT_BUILT}", ([],)),
     "mm_processor_kwargs": Refusal(f"multi-modal input {_NOT_BUILT}", ({},)),
     "modalities": Refusal("only text output is supported", (["text"],)),
     "moderation": Refusal("moderation is not offered by this server"),
@@ -57,7 +56,6 @@ REFUSED: Mapping[str, Refusal] = {
     "thinking_token_budget": Refusal("only the output of a chat is known to hold thinking"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "verbosity": Refusal("the model has no verbosity setting", ("medium",)),
-    "vllm_xargs": Refusal("extra arguments for plugins are not built yet", ({},)),
     "web_search_options": Refusal("web search is not offered by this server"),
 }
 """Fields of OpenAI's and vLLM's requests that would change the answer and that we cannot do."""
