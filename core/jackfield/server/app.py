@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import jackfield
@@ -19,8 +18,6 @@ from jackfield.registry import Registry
 from jackfield.registry.active import ActivePlugin
 from jackfield.server.asgi import ASGIApp, parse_json_object, read_body, route_path
 from jackfield.server.chat import Chat
-from jackfield.server.chat_request import ChatRequest
-from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.completions import Completions
 from jackfield.server.door import Frontend
 from jackfield.server.errors import (
@@ -34,52 +31,19 @@ from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.hooked import PluginMetrics
 from jackfield.server.http_metrics import HttpMetrics, MeasureRequests
 from jackfield.server.json_bytes import dumps
-from jackfield.server.messages.request import CountTokensRequest, MessagesRequest
 from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
+from jackfield.server.openapi import Application
 from jackfield.server.operations import add_operations
 from jackfield.server.plugin_facts import plugin_metrics, version_body
 from jackfield.server.responses.lookup import add_lookup_routes
-from jackfield.server.responses.request import ResponsesRequest
 from jackfield.server.responses.route import Responses
 from jackfield.server.responses.stored import StoredResponses
-from jackfield.server.tokenization import DetokenizeRequest, Tokenization, TokenizeRequest
+from jackfield.server.tokenization import Tokenization
 from jackfield.server.tracing import TraceHeaders, make_tracing
 
 JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
-
-_BODIES: dict[str, type[BaseModel]] = {
-    "/v1/chat/completions": ChatRequest,
-    "/v1/completions": CompletionRequest,
-    "/v1/responses": ResponsesRequest,
-    "/v1/messages": MessagesRequest,
-    "/v1/messages/count_tokens": CountTokensRequest,
-    "/tokenize": TokenizeRequest,
-    "/detokenize": DetokenizeRequest,
-}
-_SCHEMAS = "#/components/schemas/"
-
-
-class Application(FastAPI):
-    """FastAPI whose document knows the bodies that the routes read themselves."""
-
-    def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document; made once, when somebody asks."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            for path, model in _BODIES.items():
-                schema = model.model_json_schema(ref_template=_SCHEMAS + "{model}")
-                schemas.update(schema.pop("$defs", {}))
-                schemas[model.__name__] = schema
-                content = {"application/json": {"schema": {"$ref": _SCHEMAS + model.__name__}}}
-                document["paths"][path]["post"]["requestBody"] = {
-                    "required": True,
-                    "content": content,
-                }
-        schema_document: dict[str, Any] = self.openapi_schema or document
-        return schema_document
 
 
 class AsgiRoute(APIRoute):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
 
 from jackfield.errors import RequestError
 from jackfield.server.request_fields import RequestFields, StrictModel
@@ -16,6 +16,27 @@ MAX_TOOLS = 16384
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 ShortName = Annotated[str, StringConstraints(max_length=64)]
+
+
+_TEXT_PART = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+_MESSAGES_SCHEMA = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "properties": {
+            "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+            "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}]},
+        },
+        "required": ["role", "content"],
+    },
+}
+"""For the OpenAPI document: what every role has; ``check_messages`` knows the rest."""
 
 
 class ToolFunction(StrictModel):
@@ -43,7 +64,11 @@ class ChatRequest(RequestFields):
     )
 
     # Checked by ``check_messages``: templates see messages as they came.
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=16384)]
+    messages: Annotated[
+        list[dict[str, Any]],
+        Field(min_length=1, max_length=16384),
+        WithJsonSchema(_MESSAGES_SCHEMA),
+    ]
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
