@@ -101,6 +101,8 @@ class SimulatedWorker:
         self._allowed: dict[int, npt.NDArray[np.intp]] = {}
         self.fail_token: int | None = None
         """A row that samples this token fails alone."""
+        self.forced: list[int] = []
+        """Ids that the first row to sample under a mask wants, one a step."""
         return KVCapacity(
             num_blocks=num_blocks,
             logits_width=self._vocabulary,
@@ -206,6 +208,9 @@ class SimulatedWorker:
         if allowed is None:
             return token
         allowed = allowed[allowed < self._vocabulary]
+        if self.forced:
+            token = self.forced.pop(0)
+            assert token in allowed, f"row {row}: a mask forbids {token}"
         assert len(allowed), f"row {row}: a mask allows nothing"
         return int(allowed[np.searchsorted(allowed, token) % len(allowed)])
 

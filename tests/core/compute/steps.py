@@ -14,7 +14,7 @@ from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
-from jackfield.contracts.work import AdmittedRow, RowLogprobs, ScheduledBatch
+from jackfield.contracts.work import AdmittedRow, PendingStep, RowLogprobs, ScheduledBatch
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -133,7 +133,7 @@ class Driver:
             samples=np.array(samples, dtype=np.bool_),
             new_blocks=np.array(blocks, dtype=np.int32).reshape(-1, 3),
         )
-        output = self.runner.execute(batch).wait()
+        output = self.execute(batch).wait()
         failed = dict(output.failed)
         for (request, count), sampled, token in zip(
             work, samples, output.token_ids.tolist(), strict=True
@@ -144,6 +144,10 @@ class Driver:
                 request.output.append(token)
         for logprobs in output.logprobs:
             next(r for r, _ in work if r.row == logprobs.row).logprobs.append(logprobs)
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Gives the step to the runner."""
+        return self.runner.execute(batch)
 
     def run(self, requests: Sequence[Request], num_tokens: int, budget: int = 1000) -> None:
         """All requests to ``num_tokens`` output tokens, at most ``budget`` tokens a step."""

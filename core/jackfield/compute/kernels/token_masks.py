@@ -20,7 +20,7 @@ def _mask_kernel(logits, places, bits, row_stride, num_words, width, WORDS: tl.c
     forbidden = ((packed[:, None] >> bit[None, :]) & 1) == 0
     ids = words[:, None] * 32 + bit[None, :]
     out = logits + row * row_stride + ids
-    nothing = tl.full((WORDS, 32), float("-inf"), logits.dtype.element_ty)
+    nothing = tl.full((WORDS, 32), float("-inf"), tl.float32).to(logits.dtype.element_ty)
     tl.store(out, nothing, mask=forbidden & (ids < width))
 
 

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+import tests.interpreter
+import torch
+
+from jackfield.compute.kernels.token_masks import mask_logits
+
+DEVICE = tests.interpreter.DEVICE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("width", [1, 31, 64, 2049, 5000])
+def test_ids_that_a_mask_forbids_are_minus_infinity(width: int, dtype: torch.dtype) -> None:
+    logits = torch.randn(4, width + 3).to(DEVICE, dtype)[:, :width]
+    expected = logits.clone()
+    places = torch.tensor([3, 1], dtype=torch.int32, device=DEVICE)
+    bits = torch.randint(-(2**31), 2**31, (2, width // 32 + 1), dtype=torch.int64)
+    for row, words in zip((3, 1), bits.tolist(), strict=True):
+        for token_id in range(width):
+            if not words[token_id // 32] >> (token_id % 32) & 1:
+                expected[row, token_id] = -torch.inf
+    mask_logits(logits, places, bits.to(torch.int32).to(DEVICE))
+    assert torch.equal(logits, expected)

@@ -1,0 +1,320 @@
+"""Requests under a grammar in the real step loop, over a worker without a device."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+import jackfield.engine.grammar_compiler as grammar_compiler
+from jackfield.contracts.grammar import (
+    CompiledGrammar,
+    GrammarBackend,
+    GrammarKind,
+    GrammarMatcher,
+    GrammarSpec,
+    Masks,
+    Vocabulary,
+)
+from jackfield.contracts.messages import FinishReason
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
+from jackfield.engine.grammar_compiler import GrammarCompiler
+from jackfield.testing.simulated_engine import SimulatedEngine
+from jackfield_grammars.xgrammar import XGrammarBackend
+from jackfield_schedulers.fcfs import FcfsScheduler
+from jackfield_schedulers.priority import PriorityScheduler
+
+STOP, THINK, ANSWER, WIDTH = 256, 257, 258, 261
+VOCABULARY = Vocabulary((*(bytes((byte,)) for byte in range(256)), *[b""] * (WIDTH - 256)), {})
+PROMPT = [1, 2, 3, 4, 5]
+_BACKEND = XGrammarBackend(VOCABULARY)
+
+
+def compiler(make: Callable[[], GrammarBackend] = lambda: _BACKEND) -> GrammarCompiler:
+    return GrammarCompiler(lambda: VOCABULARY, lambda name, vocabulary: make(), "any")
+
+
+def engine(
+    scheduler: type[Scheduler] = FcfsScheduler,
+    grammars: GrammarCompiler | None = None,
+    *,
+    num_blocks: int = 64,
+    max_num_seqs: int = 8,
+    steps_in_flight: int = 2,
+) -> SimulatedEngine:
+    limits = SchedulerLimits(
+        max_num_seqs=max_num_seqs, max_num_batched_tokens=64, max_model_len=120
+    )
+    return SimulatedEngine(
+        scheduler(limits),
+        limits,
+        num_blocks=num_blocks,
+        steps_in_flight=steps_in_flight,
+        vocabulary=WIDTH,
+        grammars=grammars or compiler(),
+    )
+
+
+def held(
+    text: str, kind: GrammarKind = "regex", *, stop: Sequence[int] = (STOP,), **others: object
+) -> TokenSampling:
+    spec = GrammarSpec(kind=kind, text=text)
+    return TokenSampling(grammar=spec, stop_token_ids=tuple(stop), **others)  # type: ignore[arg-type]
+
+
+def text_of(made: SimulatedEngine, key: int) -> str:
+    return bytes(i for i in made.answers[key].token_ids if i < 256).decode()
+
+
+@pytest.mark.parametrize("steps_in_flight", [1, 2])
+def test_outputs_keep_to_their_grammars_and_end_where_they_must(steps_in_flight: int) -> None:
+    made = engine(steps_in_flight=steps_in_flight)
+    patterns = ["[a-f]{3,9}", "x(yz)*", r"\d+(\.\d\d)?", "(yes|no)"]
+    keys = [
+        made.add([*PROMPT, i], 60, sampling=held(pattern)) for i, pattern in enumerate(patterns)
+    ]
+    free = made.add(PROMPT, 20)
+    made.run()
+    for key, pattern in zip(keys, patterns, strict=True):
+        answer = made.answers[key]
+        assert answer.finish == FinishReason.STOP or len(answer.token_ids) == 60
+        if answer.finish == FinishReason.STOP:
+            assert re.fullmatch(pattern, text_of(made, key)), text_of(made, key)
+            assert answer.token_ids[-1] == STOP
+    assert len(made.answers[free].token_ids) == 20
+    made.check_empty()
+
+
+def test_the_last_token_counts_at_max_tokens() -> None:
+    made = engine()
+    key = made.add(PROMPT, 4, sampling=held("[ab]{10}"))
+    made.run()
+    assert made.answers[key].finish == FinishReason.LENGTH
+    assert re.fullmatch("[ab]{4}", text_of(made, key))
+
+
+def test_an_output_without_stop_ids_ends_when_its_grammar_does() -> None:
+    made = engine()
+    key = made.add(PROMPT, 50, sampling=held("[ab]{5}", stop=()))
+    made.run()
+    assert made.answers[key].finish == FinishReason.STOP
+    assert re.fullmatch("[ab]{5}", text_of(made, key))
+    made.check_empty()
+
+
+def test_min_tokens_holds_while_the_grammar_can_go_on() -> None:
+    made = engine()
+    long = made.add(PROMPT, 60, sampling=held("a*", min_tokens=12))
+    short = made.add(PROMPT, 60, sampling=held("a{3}", min_tokens=12))
+    made.run()
+    assert len(made.answers[long].token_ids) >= 12
+    assert text_of(made, short) == "aaa"
+
+
+@pytest.mark.parametrize("scheduler", [FcfsScheduler, PriorityScheduler])
+def test_preemption_keeps_the_place_in_the_grammar(scheduler: type[Scheduler]) -> None:
+    made = engine(scheduler, num_blocks=14, max_num_seqs=4)
+    keys = [
+        made.add([*PROMPT, i], 40, sampling=held("([a-c][0-9]){12}"), priority=i) for i in range(4)
+    ]
+    made.run()
+    assert made.stats is not None and made.stats.num_preemptions > 0
+    for key in keys:
+        assert re.fullmatch("([a-c][0-9]){12}", text_of(made, key))
+    made.check_empty()
+
+
+def test_a_grammar_begins_behind_the_reasoning() -> None:
+    made = engine()
+    thinking = held("b+", reasoning_end_ids=(ANSWER,), starts_in_reasoning=True)
+    made.worker.forced = [ord("t"), ord("u"), ANSWER]
+    key = made.add(PROMPT, 12, sampling=thinking)
+    made.run()
+    ids = made.answers[key].token_ids
+    assert ids[:3] == [ord("t"), ord("u"), ANSWER]
+    assert re.fullmatch("b+", bytes(i for i in ids[3:] if i < 256).decode())
+
+
+def test_an_output_may_open_the_reasoning_itself() -> None:
+    sampling = held("b{2}", reasoning_start_ids=(THINK,), reasoning_end_ids=(ANSWER,))
+    made = engine()
+    made.worker.forced = [THINK, ord("t"), ANSWER]
+    key = made.add(PROMPT, 12, sampling=sampling)
+    made.run()
+    assert made.answers[key].token_ids == [THINK, ord("t"), ANSWER, ord("b"), ord("b"), STOP]
+    made = engine()
+    made.worker.forced = [ord("b")]
+    key = made.add(PROMPT, 12, sampling=sampling)
+    made.run()
+    assert made.answers[key].token_ids == [ord("b"), ord("b"), STOP]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("regex", "("), ("json_schema", '{"uniqueItems": true, "type": "array"}')]
+)
+def test_a_bad_grammar_fails_its_request_alone(kind: GrammarKind, text: str) -> None:
+    made = engine()
+    bad = made.add(PROMPT, sampling=held(text, kind))
+    good = made.add(PROMPT, 8)
+    made.run()
+    assert made.answers[bad].finish == FinishReason.ERROR
+    assert "structured_outputs" in (made.answers[bad].message or "")
+    assert len(made.answers[good].token_ids) == 8
+    made.check_empty()
+
+
+def test_best_effort_goes_on_without_a_grammar() -> None:
+    made = engine()
+    spec = GrammarSpec(kind="regex", text="(", best_effort=True)
+    key = made.add(PROMPT, 8, sampling=TokenSampling(grammar=spec))
+    made.run()
+    assert len(made.answers[key].token_ids) == 8
+
+
+class SlowBackend:
+    """Takes its time."""
+
+    name: ClassVar[str] = "slow"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, vocabulary: Vocabulary = VOCABULARY) -> None:
+        self.num_compiled = 0
+
+    def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+        self.num_compiled += 1
+        time.sleep(0.05)
+        return _BACKEND.compile(spec)
+
+    def fill_bitmasks(
+        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+    ) -> None:
+        _BACKEND.fill_bitmasks(matchers, masks, indices)
+
+
+def test_steps_go_on_while_a_grammar_compiles_and_equal_ones_compile_once() -> None:
+    backend = SlowBackend()
+    made = engine(grammars=compiler(lambda: backend))
+    keys = [made.add(PROMPT, 6, sampling=held("[ab]{3}")) for _ in range(3)]
+    free = made.add(PROMPT, 6)
+    for _ in range(9):
+        made.step()
+    assert made.answers[free].finish == FinishReason.LENGTH
+    assert not made.answers[keys[0]].token_ids
+    made.run()
+    assert backend.num_compiled == 1
+    assert all(re.fullmatch("[ab]{3}", text_of(made, key)) for key in keys)
+
+
+def test_a_grammar_that_compiles_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 0.01)
+    made = engine(grammars=compiler(SlowBackend))
+    key = made.add(PROMPT, sampling=held("a"))
+    made.run()
+    assert made.answers[key].finish == FinishReason.ERROR
+    assert "longer than" in (made.answers[key].message or "")
+    made.check_empty()
+
+
+def test_a_client_that_leaves_while_its_grammar_compiles_leaves_nothing() -> None:
+    made = engine(grammars=compiler(SlowBackend))
+    key = made.add(PROMPT, sampling=held("a"))
+    made.step()
+    made.abort([key])
+    made.run()
+    assert made.answers[key].finish == FinishReason.ABORT
+    made.check_empty()
+
+
+class BrokenMatcher:
+    """Fails at its third mask."""
+
+    def __init__(self) -> None:
+        self._matcher = _BACKEND.compile(GrammarSpec(kind="regex", text="a{9}")).matcher()
+        self._num_masks = 0
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        self._num_masks += 1
+        if self._num_masks > 2:
+            raise ValueError("broken")
+        self._matcher.fill_bitmask(masks, index)
+
+    def accept(self, token_id: int) -> bool:
+        return self._matcher.accept(token_id)
+
+    def rollback(self, num_tokens: int) -> None:
+        self._matcher.rollback(num_tokens)
+
+    def jump(self) -> list[int]:
+        return []
+
+
+class BrokenBackend(SlowBackend):
+    """Every other matcher of it breaks."""
+
+    def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+        if spec.text != "broken":
+            return _BACKEND.compile(spec)
+
+        class Compiled:
+            num_bytes = 0
+
+            def matcher(self) -> BrokenMatcher:
+                return BrokenMatcher()
+
+        return Compiled()
+
+    def fill_bitmasks(
+        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+    ) -> None:
+        for matcher, index in zip(matchers, indices, strict=True):
+            matcher.fill_bitmask(masks, index)
+
+
+def test_a_backend_that_raises_costs_one_request() -> None:
+    backend = BrokenBackend()
+    made = engine(grammars=compiler(lambda: backend))
+    broken = made.add(PROMPT, 20, sampling=held("broken"))
+    whole = made.add(PROMPT, 20, sampling=held("[ab]{9}"))
+    made.run()
+    assert made.answers[broken].finish == FinishReason.ERROR
+    assert re.fullmatch("[ab]{9}", text_of(made, whole))
+    made.check_empty()
+
+
+def test_a_prefix_is_shared_by_choices_with_grammars() -> None:
+    made = engine()
+    schema = json.dumps({"enum": ["red", "green"]})
+    keys = [
+        made.add(list(range(1, 17)), 30, sampling=held(schema, "json_schema", seed=i))
+        for i in range(4)
+    ]
+    made.run()
+    assert all(json.loads(text_of(made, key)) in ("red", "green") for key in keys)
+
+
+def test_an_engine_without_a_tokenizer_refuses() -> None:
+    limits = SchedulerLimits(max_num_seqs=2, max_num_batched_tokens=16, max_model_len=32)
+    made = SimulatedEngine(FcfsScheduler(limits), limits, vocabulary=WIDTH)
+    key = made.add(PROMPT, sampling=held("a"))
+    made.run()
+    assert "tokenizer" in (made.answers[key].message or "")
+
+
+def test_masks_of_many_rows_are_one_array() -> None:
+    from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
+    from jackfield.engine.grammar_compiler import ReadyGrammar
+
+    compiled = _BACKEND.compile(GrammarSpec(kind="regex", text="[ab]"))
+    ready = ReadyGrammar(compiled, _BACKEND)
+    rows = [MaskedRow(i, Constraint(ready, held("[ab]")), (STOP,), True) for i in range(3)]
+    filler = MaskFiller(WIDTH)
+    masks, failed = filler.fill(rows)
+    assert not failed and not filler.settle_ends(rows, masks)
+    bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
+    assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
