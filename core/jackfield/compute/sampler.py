@@ -175,14 +175,13 @@ def _sample_on_gpu(
 
 
 def warm_up_sampling(dtype: str, width: int, device: torch.device) -> None:
-    """Launches each kernel that ``sample`` launches on a GPU, over logits of nothing."""
+    """Launches each kernel that ``sample`` launches on a GPU for unchanged logits, over none."""
     from jackfield.compute.kernels import sampling as kernels  # Triton: GPUs only
 
-    for each in {getattr(torch, dtype), torch.float32}:
-        logits = torch.zeros((1, width), dtype=each, device=device)
-        one = torch.ones((1, 1), device=device)
-        kernels.cut(logits, one, one.int(), one)
-        kernels.draw(logits, one, one, one, one.double())
+    logits = torch.zeros((1, width), dtype=getattr(torch, dtype), device=device)
+    one = torch.ones((1, 1), device=device)
+    kernels.cut(logits, one, one.int(), one)
+    kernels.draw(logits, one, one, one, one.double())
 
 
 def _sample_whole(

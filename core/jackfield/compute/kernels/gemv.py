@@ -98,25 +98,20 @@ def _wide_kernel(
     BLOCK_K: tl.constexpr,
     STAGES: tl.constexpr,
     HAS_BIAS: tl.constexpr,
-    GATED: tl.constexpr,
     PDL: tl.constexpr,
 ):
     # x [M, K] and weight [N, K] are tensor descriptors; what lies outside of them reads as 0.
-    # GATED, of a weight [2N, K]: as in the kernel above.
     tile = tl.program_id(0)
     part = tl.program_id(1)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     acc = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-    up = acc
     first = part * k_per_part
     for k in tl.range(first, tl.minimum(first + k_per_part, K), BLOCK_K, num_stages=STAGES):
         w = weight.load([tile * BLOCK_N, k])
         rows = x.load([0, k])
         acc = tl.dot(w, rows.T, acc)
-        if GATED:
-            up = tl.dot(weight.load([N + tile * BLOCK_N, k]), rows.T, up)
     n = tile * BLOCK_N + tl.arange(0, BLOCK_N)[:, None]
     m = tl.arange(0, BLOCK_M)[None, :]
     mask = (n < N) & (m < num_rows)
@@ -135,7 +130,7 @@ def _wide_kernel(
                 acc += tl.load(there, mask=mask, other=0.0, cache_modifier=".cg")
             tl.store(arrivals + tile, 0)
     if last:
-        acc = _finished(acc, up, bias, n, N, n < N, HAS_BIAS, GATED)
+        acc = _finished(acc, acc, bias, n, N, n < N, HAS_BIAS, False)
         tl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
 
 
@@ -239,9 +234,7 @@ def _gemv(
     )
 
 
-def _wide(
-    x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideConfig, gated: bool
-) -> None:
+def _wide(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideConfig) -> None:
     (m, k), n = x.shape, out.shape[1]
     parts, arrivals = _split_workspace(x.device) if config.split > 1 else (out, out)
     pdl = overlaps(x)
@@ -262,7 +255,6 @@ def _wide(
         BLOCK_K=config.block_k,
         STAGES=config.stages,
         HAS_BIAS=bias is not None,
-        GATED=gated,
         PDL=pdl,
         num_warps=4,
         launch_pdl=pdl,
@@ -288,18 +280,15 @@ def linear_small(
         _gemv(x, w, bias, out, chosen, gated=False)
     else:
         wide = config if isinstance(config, WideConfig) else wide_config(n, k)
-        _wide(x, w, bias, out, wide, gated=False)
+        _wide(x, w, bias, out, wide)
     return out
 
 
-def linear_gated_small(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    """``linear_small`` by w [2N, K], then SiLU of the first N outputs times the others -> [M, N];
-    one kernel."""
-    (m, k), n = x.shape, w.shape[0] // 2
-    out = torch.empty((m, n), dtype=x.dtype, device=x.device)
-    if m == 1:
-        config = GemvConfig(2, 1024, 2) if k <= 1024 else GemvConfig(4, 512, 2)
-        _gemv(x, w, bias, out, config, gated=True)
-    else:
-        _wide(x, w, bias, out, WideConfig(64, 128, 3, 1), gated=True)
+def gemv_gated(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """x [1, K] times w [2N, K] transposed, plus bias [2N]; SiLU of the first N outputs times the
+    others -> [1, N]; one kernel. For what ``supports`` says yes to, of one row."""
+    n, k = w.shape[0] // 2, x.shape[1]
+    out = torch.empty((1, n), dtype=x.dtype, device=x.device)
+    config = GemvConfig(2, 1024, 2) if k <= 1024 else GemvConfig(4, 512, 2)
+    _gemv(x, w, bias, out, config, gated=True)
     return out

@@ -66,12 +66,12 @@ class UnquantizedLinear:
     def apply_gated(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
         """SiLU of the first half of ``apply``'s outputs times the second half."""
         weight = layer._parameters.get("weight")
-        if x.is_cuda and x.dim() == 2 and weight is not None:
+        if x.is_cuda and len(x) == 1 and x.dim() == 2 and weight is not None:
             from jackfield.compute.kernels import gemv  # Triton is only there where a GPU may be
 
             n, k = weight.shape
-            if gemv.supports(len(x), n, k, x.dtype) and x.is_contiguous():
-                return gemv.linear_gated_small(x, weight, bias)
+            if gemv.supports(1, n, k, x.dtype) and x.is_contiguous():
+                return gemv.gemv_gated(x, weight, bias)
         return ops.silu_and_mul(self.apply(layer, x, bias))
 
 
