@@ -104,6 +104,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "tool": _CONTENT | {"tool_call_id"},
     "function": _CONTENT,
 }
+_TEXT_FIELDS = frozenset({"name", "reasoning", "refusal", "tool_call_id"})
 _PART_FIELDS: Mapping[str, str] = {"text": "text", "input_text": "text", "refusal": "refusal"}
 
 
@@ -119,9 +120,16 @@ def check_messages(messages: list[dict[str, Any]]) -> None:
             )
         if not message.keys() <= known:
             settle_spellings(message, known, f"{path}.")
+        for name in _TEXT_FIELDS & message.keys():
+            _check_text(message, name, path)
         _check_content(message, role == "assistant", path)
         if message.get("tool_calls") is not None:
             message["tool_calls"] = _tool_calls(message["tool_calls"], f"{path}.tool_calls")
+
+
+def _check_text(container: Mapping[str, Any], name: str, path: str) -> None:
+    if not isinstance(container.get(name), str | None):
+        raise RequestError(f"'{path}.{name}' must be a text", param=f"{path}.{name}")
 
 
 def _check_content(message: dict[str, Any], may_be_absent: bool, path: str) -> None:
@@ -169,6 +177,7 @@ def _tool_calls(calls: object, path: str) -> list[dict[str, Any]]:
                 f"'{path}[{index}].function.name' must be a text",
                 param=f"{path}[{index}].function.name",
             )
+        _check_text(call, "id", f"{path}[{index}]")
         if not isinstance(function.get("arguments", ""), str | dict):
             raise RequestError(
                 f"'{path}[{index}].function.arguments' must be JSON as a text",

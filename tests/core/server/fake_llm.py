@@ -65,6 +65,8 @@ class FakePrompts:
     def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
         if any(not 0 <= i < 257 for i in ids):
             raise RequestError(f"{param}: a token id is out of range", param=param)
+        if not ids:
+            raise RequestError(f"{param} must not be empty", param=param)
         if len(ids) >= self.max_model_len:
             raise RequestError(f"{param}: too long", param, "context_length_exceeded")
         return tuple(ids)

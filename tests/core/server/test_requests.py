@@ -100,6 +100,21 @@ def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> No
             "max_completion_tokens",
         ),
         (CHAT, {"messages": HELLO, "response_format": {"type": "xml"}}, "response_format.type"),
+        (CHAT, {"messages": [{**HELLO[0], "name": 1}]}, "messages[0].name"),
+        (
+            CHAT,
+            {"messages": [{"role": "tool", "content": "x", "tool_call_id": [1]}]},
+            "messages[0].tool_call_id",
+        ),
+        (
+            CHAT,
+            {
+                "messages": [
+                    {"role": "assistant", "tool_calls": [{"id": 1, "function": {"name": "f"}}]}
+                ]
+            },
+            "messages[0].tool_calls[0].id",
+        ),
         (CHAT, {"messages": HELLO, "tool_choice": "required"}, "tool_choice"),
         (CHAT, {"messages": HELLO, "tool_choice": "auto"}, "tool_choice"),
         (CHAT, {"messages": HELLO, "functions": [{"name": "f"}]}, "functions"),

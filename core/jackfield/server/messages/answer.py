@@ -79,8 +79,7 @@ def whole_block(item: Item) -> dict[str, Any]:
     if item.kind == "thinking":
         return {"type": "thinking", "thinking": item.text, "signature": _signature()}
     arguments = loads(item.text.encode()) if item.text else {}
-    given = arguments if isinstance(arguments, dict) else {"arguments": arguments}
-    return {"type": "tool_use", "id": new_id("toolu_"), "name": item.name, "input": given}
+    return {"type": "tool_use", "id": new_id("toolu_"), "name": item.name, "input": arguments}
 
 
 def begun_block(item: Item) -> dict[str, Any]:
