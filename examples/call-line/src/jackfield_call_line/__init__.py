@@ -1,0 +1,1 @@
+"""A tool parser: calls that stand on a line of their own."""

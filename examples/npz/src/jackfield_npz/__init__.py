@@ -1,0 +1,1 @@
+"""A load format: weights from one NumPy archive."""

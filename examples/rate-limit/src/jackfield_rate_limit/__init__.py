@@ -1,0 +1,1 @@
+"""A middleware: a limit on the requests of each API key."""

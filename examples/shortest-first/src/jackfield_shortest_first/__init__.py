@@ -1,0 +1,1 @@
+"""A scheduler: short prompts first."""
