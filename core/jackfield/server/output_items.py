@@ -97,7 +97,8 @@ class OutputItems:
         """The changes that a delta makes; raises what a failed choice means for its request."""
         self.num_output_tokens += len(delta.token_ids)
         self.num_reasoning_tokens += delta.num_reasoning_tokens
-        self.num_cached_tokens += delta.num_cached_tokens
+        # Said with the first delta, and perhaps again.
+        self.num_cached_tokens = max(self.num_cached_tokens, delta.num_cached_tokens)
         self._held += delta.logprobs
         changes: list[Change] = []
         for event in self._view.events(delta):

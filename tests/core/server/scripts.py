@@ -39,7 +39,7 @@ def events(*steps: tuple[Event, ...], finish: Finish | None = None) -> Script:
     """A script of one choice that says these events, a token a step."""
 
     async def stream(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
-        for index, step in enumerate(steps):
+        for step in steps:
             await asyncio.sleep(0)
             thinks = any(isinstance(event, Reasoning) for event in step)
             yield [
@@ -48,7 +48,7 @@ def events(*steps: tuple[Event, ...], finish: Finish | None = None) -> Script:
                     text="",
                     token_ids=(97,),
                     events=step,
-                    num_cached_tokens=0 if index else 4,
+                    num_cached_tokens=4,
                     num_reasoning_tokens=int(thinks),
                 )
             ]

@@ -145,6 +145,9 @@ async def a_response_goes_on(client: httpx.AsyncClient) -> None:
     same = await ask(client, "/v1/chat/completions", {"messages": chat, "max_tokens": 4, **GREEDY})
     assert second["output"][0]["content"][0]["text"] == same["choices"][0]["message"]["content"]
     assert second["usage"]["input_tokens"] == same["usage"]["prompt_tokens"]
+    again = await ask(client, "/v1/responses", {**then, "max_output_tokens": 8})
+    assert 0 < again["usage"]["input_tokens_details"]["cached_tokens"]
+    assert again["usage"]["input_tokens_details"]["cached_tokens"] < again["usage"]["input_tokens"]
 
 
 async def structured_output_is_valid(client: httpx.AsyncClient) -> None:
