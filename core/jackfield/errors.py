@@ -22,6 +22,9 @@ A message is one sentence for the user: what failed, which value, what to do.
 
 from __future__ import annotations
 
+RAISED = (Exception, SystemExit)
+"""What a plugin may raise and must not end the program with."""
+
 
 class JackfieldError(Exception):
     """Root of the tree; never raised itself."""

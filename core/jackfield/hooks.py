@@ -20,7 +20,13 @@ import pluggy
 from jackfield.config.suggestion import did_you_mean
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
 from jackfield.contracts.messages import EngineStats
-from jackfield.errors import BrokenPluginError, JackfieldError, PluginError, RequestError
+from jackfield.errors import (
+    RAISED,
+    BrokenPluginError,
+    JackfieldError,
+    PluginError,
+    RequestError,
+)
 from jackfield.registry import HOOKS, PluginEntry, Registry
 from jackfield.registry.options import make_options
 
@@ -29,8 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A plugin must not end the program: what it raises includes SystemExit.
-RAISED = (Exception, SystemExit)
 hookspec = pluggy.HookspecMarker("jackfield")
 hookimpl = pluggy.HookimplMarker("jackfield")
 

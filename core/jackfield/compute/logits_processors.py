@@ -17,7 +17,7 @@ from jackfield.compute.row_state import RowFlag, RowState
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.logits import LogitsContext, LogitsProcessor, LogitsRequest
 from jackfield.contracts.work import AdmittedRow, Int32Array
-from jackfield.errors import JackfieldError, RequestError
+from jackfield.errors import RAISED, JackfieldError, RequestError
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class LogitsProcessors:
             part = logits.index_select(0, index)
             try:
                 changed = _checked(each.processor.apply(part, batch), part)
-            except (Exception, SystemExit) as error:
+            except RAISED as error:
                 failed += [(row, self._failure(each, error)) for row in batch.rows]
                 continue
             logits.index_copy_(0, index, changed)
@@ -125,7 +125,7 @@ class LogitsProcessors:
                 acts = each.processor.add(new.row, LogitsRequest(prompt, arguments))
             except RequestError:
                 raise
-            except (Exception, SystemExit) as error:
+            except RAISED as error:
                 raise RequestError(self._failure(each, error)) from error
             if acts:
                 each.rows.add(new.row)

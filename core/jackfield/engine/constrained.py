@@ -12,9 +12,9 @@ from jackfield.contracts.work import TokenMasks
 from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
 from jackfield.engine.request import Request
-from jackfield.errors import RequestError
+from jackfield.errors import RAISED, RequestError
 
-Outcome = tuple[Request, Exception | None]
+Outcome = tuple[Request, BaseException | None]
 
 
 class ConstrainedRequests:
@@ -54,10 +54,10 @@ class ConstrainedRequests:
         self._waiting = [each for each in self._waiting if not each[1].is_over]
         return [(request, self._settle(request, compiled)) for request, compiled in ready]
 
-    def _settle(self, request: Request, compilation: Compilation) -> Exception | None:
+    def _settle(self, request: Request, compilation: Compilation) -> BaseException | None:
         try:
             request.constraint = Constraint(compilation.result(), request.sampling)
-        except Exception as error:
+        except RAISED as error:
             grammar = request.sampling.grammar
             assert grammar is not None and self._compiler is not None
             self._compiler.forget(grammar)
@@ -100,7 +100,9 @@ class StepMasks:
         self._filler = filler
         self._requests = requests
         self._rows = rows
-        self._filled: Future[tuple[Masks, dict[int, Exception]]] = thread.submit(filler.fill, rows)
+        self._filled: Future[tuple[Masks, dict[int, BaseException]]] = thread.submit(
+            filler.fill, rows
+        )
 
     def wait(self) -> tuple[TokenMasks, list[Outcome]]:
         """The masks, and the requests that end before this step's token: complete, or with an

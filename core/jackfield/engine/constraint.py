@@ -9,6 +9,7 @@ import numpy as np
 from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher, Masks
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.grammar_compiler import ReadyGrammar
+from jackfield.errors import RAISED
 
 
 class Constraint:
@@ -93,7 +94,7 @@ class MaskFiller:
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
 
-    def fill(self, rows: Sequence[MaskedRow]) -> tuple[Masks, dict[int, Exception]]:
+    def fill(self, rows: Sequence[MaskedRow]) -> tuple[Masks, dict[int, BaseException]]:
         """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones. By
         its index, what went wrong with a row that failed; its mask is all ones too."""
         masks = np.full((len(rows), self._words), -1, dtype=np.int32)
@@ -109,11 +110,11 @@ class MaskFiller:
             _, matchers, indices = by_backend.setdefault(id(backend), (backend, [], []))
             matchers.append(constraint.matcher)
             indices.append(index)
-        failed: dict[int, Exception] = {}
+        failed: dict[int, BaseException] = {}
         for backend, matchers, indices in by_backend.values():
             try:
                 backend.fill_bitmasks(matchers, masks, indices)
-            except Exception:
+            except RAISED:
                 # One of them cannot go on. The others can.
                 failed |= _fill_each(matchers, masks, indices)
         return masks, failed
@@ -144,12 +145,12 @@ class MaskFiller:
 
 def _fill_each(
     matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
-) -> dict[int, Exception]:
-    failed: dict[int, Exception] = {}
+) -> dict[int, BaseException]:
+    failed: dict[int, BaseException] = {}
     for matcher, index in zip(matchers, indices, strict=True):
         try:
             matcher.fill_bitmask(masks, index)
-        except Exception as error:
+        except RAISED as error:
             failed[index] = error
             masks[index] = -1
     return failed

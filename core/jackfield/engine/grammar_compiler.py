@@ -18,7 +18,7 @@ from jackfield.contracts.grammar import (
     Vocabulary,
 )
 from jackfield.contracts.text import Tokenizer
-from jackfield.errors import JackfieldError, RequestError
+from jackfield.errors import RAISED, JackfieldError, RequestError
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class GrammarCompiler:
             return ReadyGrammar(backend.compile(spec), backend)
         except RequestError:
             raise
-        except Exception as error:
+        except RAISED as error:
             log.debug("a grammar could not be compiled", exc_info=error)
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise RequestError(

@@ -29,8 +29,9 @@ from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
 from jackfield.engine.step_loop import EngineCore
-from jackfield.errors import ConfigError, EngineError, JackfieldError
+from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError
 from jackfield.registry import Registry
+from jackfield.registry.culprit import culprit
 from jackfield.text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
@@ -63,9 +64,10 @@ def serve(path: str, pulse_descriptor: int, began: float) -> int:
     phases = [("interpreter", start.launched, began), ("imports", began, imported)]
     try:
         _start_and_run(start.plan, channel, pulse, phases)
-    except Exception as error:
+    except RAISED as error:
         log.debug("the engine ends", exc_info=error)
-        channel.send(EngineFailed(_one_line(error), isinstance(error, ConfigError)))
+        message = _one_line(error, Registry.for_plan(start.plan.worker))
+        channel.send(EngineFailed(message, isinstance(error, ConfigError)))
         channel.drain(LAST_WORDS_SECONDS)
         return 1
     finally:
@@ -248,9 +250,11 @@ def _send_output(core: EngineCore, channel: Channel) -> None:
         channel.send(tokens)
 
 
-def _one_line(error: Exception) -> str:
-    """What the user reads; our own errors are written for that."""
+def _one_line(error: BaseException, registry: Registry) -> str:
+    """What the user reads; our own errors are written for that, others name whose code it was."""
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, JackfieldError):
         return " ".join(line.strip() for line in lines)
-    return f"the engine failed: {type(error).__name__}: {lines[0]}".rstrip(": ")
+    who = culprit(error, registry)
+    by = "" if who is None else f" in {who}"
+    return f"the engine failed{by}: {type(error).__name__}: {lines[0]}".rstrip(": ")

@@ -47,7 +47,7 @@ from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.outbox import NO_TOKEN, Outbox
 from jackfield.engine.request import Request
 from jackfield.engine.step_builder import BuiltStep, Entries, StepBuilder
-from jackfield.errors import EngineError, RequestError
+from jackfield.errors import RAISED, EngineError, RequestError
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class EngineCore:
                 request.in_scheduler = True
             else:
                 self._constrained.add(request)
-        except Exception as error:
+        except RAISED as error:
             self._report_failure(message.key, error)
             return
         self.requests[request.key] = request
@@ -159,7 +159,7 @@ class EngineCore:
             try:
                 self._scheduler.add(request)
                 request.in_scheduler = True
-            except Exception as failure:
+            except RAISED as failure:
                 self._fail(request, failure)
 
     # --- steps ---------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class EngineCore:
         self._retire(request)
         self._outbox.add(request.key, token, finish)
 
-    def _fail(self, request: Request, error: Exception) -> None:
+    def _fail(self, request: Request, error: BaseException) -> None:
         if request.ended:
             # It failed while it was ending: its last entry is out already.
             log.exception("request %d: failed at its end", request.key, exc_info=error)
@@ -338,7 +338,7 @@ class EngineCore:
         self._retire(request)
         self._report_failure(request.key, error)
 
-    def _report_failure(self, key: int, error: Exception) -> None:
+    def _report_failure(self, key: int, error: BaseException) -> None:
         param = None
         if isinstance(error, RequestError):
             message, param = error.message, error.param

@@ -36,7 +36,7 @@ from jackfield.contracts.text import (
     Tokenizer,
     ToolParser,
 )
-from jackfield.errors import EngineError, JackfieldError, RequestError
+from jackfield.errors import RAISED, EngineError, JackfieldError, RequestError
 from jackfield.llm.parsers import GuardedParser, ParserPlugin
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
@@ -501,7 +501,7 @@ def _feed(
             num_cached_tokens=run.num_cached,
             failure=failure,
         )
-    except Exception:
+    except RAISED:
         log.exception("request %s: its output could not be decoded", run.request.request_id)
         failed = Finish("error", message="the output of this request could not be decoded")
         return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)

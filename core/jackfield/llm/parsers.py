@@ -19,7 +19,7 @@ from jackfield.contracts.text import (
     ToolCallEnd,
     ToolCallStart,
 )
-from jackfield.errors import BrokenPluginError
+from jackfield.errors import RAISED, BrokenPluginError
 from jackfield.registry import Registry
 
 P = TypeVar("P")
@@ -47,7 +47,7 @@ class GuardedParser:
     def _checked(self, function: Callable[..., object], *arguments: str) -> list[Any]:
         try:
             events = function(*arguments)
-        except (Exception, SystemExit) as error:
+        except RAISED as error:
             raise _broken(self._who, f"raised {type(error).__name__}: {error}") from error
         if not isinstance(events, list | tuple):
             raise _broken(self._who, f"returned {events!r:.60} and no list")
@@ -79,7 +79,7 @@ class ParserPlugin(Generic[P]):
         """A parser for one choice; ``BrokenPluginError`` where its constructor fails."""
         try:
             made = self._make(context)
-        except (Exception, SystemExit) as error:
+        except RAISED as error:
             raise _broken(self._who, f"raised {type(error).__name__}: {error}") from error
         return GuardedParser(self._who, made, self._events)
 

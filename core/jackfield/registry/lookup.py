@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jackfield.config.plan import PluginSetup, PluginSource, WorkerPlan
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import (
+    RAISED,
     AmbiguousPluginError,
     BrokenPluginError,
     JackfieldError,
@@ -180,7 +181,7 @@ class Registry:
             return factory(*arguments)
         except JackfieldError:
             raise
-        except (Exception, SystemExit) as error:
+        except RAISED as error:
             raise BrokenPluginError(
                 f"{self.describe(kind, name)} is broken: its constructor raised {cause(error)}; "
                 f"correct it, or choose another {KINDS[kind].flag}"

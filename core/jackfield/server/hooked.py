@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats
 from jackfield.contracts.text import Tokenizer
+from jackfield.errors import RAISED
 from jackfield.hooks import Hooks
 from jackfield.server.door import Door, Plan
 
@@ -48,7 +49,7 @@ class PluginMetrics:
         try:
             registry.register(collector)
             return generate_latest(registry)
-        except Exception:
+        except RAISED:
             if id(collector) not in self._broken:
                 self._broken.add(id(collector))
                 log.exception("metrics collector %s failed; this is logged once", type(collector))

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import importlib
 import inspect
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,7 +20,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jackfield.errors import ConfigError, RequestError
+from jackfield.errors import RAISED, ConfigError, RequestError
 from jackfield.registry import Registry
 from jackfield.registry.lookup import is_class_path
 from jackfield.server.asgi import ASGIApp, Message, Receive, Scope, Send, route_path, send_error
@@ -31,6 +32,8 @@ from jackfield.server.errors import (
 )
 from jackfield.server.generation_route import header_value
 from jackfield.server.options import ServerOptions
+
+log = logging.getLogger(__name__)
 
 LIVENESS_PATHS = frozenset({"/health", "/health/live", "/health/ready", "/ping"})
 
@@ -136,6 +139,22 @@ class HotRoutes:
         await app(scope, receive, send)
 
 
+class ExitGuard:
+    """A plugin that calls ``sys.exit`` costs its request, not the server. Stands around what is not
+    the server's own: asyncio would end the event loop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on. Where the answer had begun, the connection is closed."""
+        try:
+            await self._app(scope, receive, send)
+        except SystemExit as error:
+            log.exception("a plugin tried to end the program")
+            await send_error(scope, send, as_request_error(RuntimeError(str(error))))
+
+
 class RootPath:
     """Tells the path prefix under which a reverse proxy publishes the server."""
 
@@ -195,7 +214,7 @@ def build_middleware(
     if foreign:
         # A foreign middleware that raises costs its request, and the answer says no more.
         stack += [Middleware(ServerErrorMiddleware, handler=_failed), *foreign]
-    return stack
+    return [Middleware(ExitGuard), *stack]
 
 
 async def _failed(request: Request, error: Exception) -> Response:
@@ -230,7 +249,7 @@ def load_middleware(path: str, registry: Registry) -> Middleware:
     module, _, name = path.replace(":", ".").rpartition(".")
     try:
         loaded: Any = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
+    except RAISED as error:
         raise ConfigError(f"--middleware {path}: cannot be imported ({error})") from error
     if inspect.isclass(loaded):
         factory: Any = loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.text import Tokenizer, TokenizerMode
-from jackfield.errors import CheckpointError, JackfieldError
+from jackfield.errors import RAISED, CheckpointError, JackfieldError
 
 if TYPE_CHECKING:
     from jackfield.registry import Registry
@@ -20,7 +20,7 @@ def load_tokenizer(
         return loader.load(directory, trust_remote_code=trust_remote_code)
     except JackfieldError:
         raise
-    except (Exception, SystemExit) as error:  # a plugin may raise anything; the user gets one line
+    except RAISED as error:  # a plugin may raise anything; the user gets one line
         raise CheckpointError(
             f"tokenizer mode {mode!r} cannot load {directory}: {type(error).__name__}: {error}"
         ) from error

@@ -11,7 +11,7 @@ from jackfield.testing.middleware import answer_of, streaming_app
 
 class TestRateLimit(MiddlewareContract):
     middleware = RateLimitMiddleware
-    headers = [(b"authorization", b"Bearer mine")]
+    headers = ((b"authorization", b"Bearer mine"),)
 
 
 def limited(**options):

@@ -186,7 +186,7 @@ async def test_a_failing_step_ends_the_engine_with_its_own_words() -> None:
     [
         ("BadCheckpointWorker", ConfigError, "model.safetensors is cut off: tensor a.weight"),
         ("BrokenWorker", EngineError, "the engine failed: ValueError: no such device"),
-        ("ExitingWorker", EngineError, "the engine process ended with status 7"),
+        ("ExitingWorker", EngineError, "the engine failed: SystemExit: 7"),
         ("CrashingWorker", EngineError, "the engine process was killed by SIGSEGV"),
     ],
 )
