@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from jackfield.contracts.grammar import StructuredOutputs
     from jackfield.contracts.sampling import SamplingParams
     from jackfield.llm import LLM
 
-__all__ = ["LLM", "SamplingParams", "__version__"]
+__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> object:
         from jackfield.llm import LLM
 
         return LLM
+    if name == "StructuredOutputs":
+        from jackfield.contracts.grammar import StructuredOutputs
+
+        return StructuredOutputs
     if name == "SamplingParams":
         from jackfield.contracts.sampling import SamplingParams
 

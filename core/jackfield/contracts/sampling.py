@@ -62,8 +62,18 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     spaces_between_special_tokens: bool = True
     detokenize: bool = True
     structured_outputs: StructuredOutputs | None = None
+    guided_decoding: StructuredOutputs | None = None
+    """The older name of ``structured_outputs``; None once that is set from it."""
 
     def __post_init__(self) -> None:
+        if self.guided_decoding is not None:
+            if self.structured_outputs is not None:
+                raise RequestError(
+                    "guided_decoding and structured_outputs are the same; give one",
+                    param="guided_decoding",
+                )
+            msgspec.structs.force_setattr(self, "structured_outputs", self.guided_decoding)
+            msgspec.structs.force_setattr(self, "guided_decoding", None)
         stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         msgspec.structs.force_setattr(self, "stop", stop)
         for name in ("stop_token_ids", "bad_words"):

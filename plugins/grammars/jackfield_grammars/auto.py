@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from collections.abc import Sequence
 from typing import ClassVar, cast
 
@@ -32,17 +31,15 @@ it goes."""
 
 
 class AutoBackend:
-    """Makes the backends when they are first needed."""
+    """The backends that are installed."""
 
     name: ClassVar[str] = "auto"
     api_version: ClassVar[int] = 1
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._lock = threading.Lock()
-        self._xgrammar: XGrammarBackend | None = None
-        self._guidance: GuidanceBackend | None = None
-        self._has_guidance = importlib.util.find_spec("llguidance") is not None
+        self._xgrammar = XGrammarBackend(vocabulary)
+        has_guidance = importlib.util.find_spec("llguidance") is not None
+        self._guidance = GuidanceBackend(vocabulary) if has_guidance else None
 
     def compile(self, spec: GrammarSpec) -> CompiledGrammar:
         """By the first backend that can."""
@@ -52,7 +49,7 @@ class AutoBackend:
                 return backend.compile(spec)
             except RequestError as error:
                 reasons.append(error.message.removeprefix("structured_outputs: "))
-        if not self._has_guidance:
+        if self._guidance is None:
             reasons.append(
                 "pip install 'jackfield[guidance]' adds a backend that may be able to do it"
             )
@@ -71,11 +68,11 @@ class AutoBackend:
                 cast(GrammarBackend, backend).fill_bitmasks(own, masks, places)
 
     def _order(self, spec: GrammarSpec) -> list[GrammarBackend]:
-        if not self._has_guidance:
-            return [self._make_xgrammar()]
+        if self._guidance is None:
+            return [self._xgrammar]
         if spec.kind == "json_schema" and not self._suits_xgrammar(spec):
-            return [self._make_guidance(), self._make_xgrammar()]
-        return [self._make_xgrammar(), self._make_guidance()]
+            return [self._guidance, self._xgrammar]
+        return [self._xgrammar, self._guidance]
 
     def _suits_xgrammar(self, spec: GrammarSpec) -> bool:
         """Whether it compiles the schema in time and need not make it narrower."""
@@ -85,15 +82,3 @@ class AutoBackend:
             return rewritten(json.loads(spec.text)).is_exact
         except RequestError:
             return False
-
-    def _make_xgrammar(self) -> XGrammarBackend:
-        with self._lock:
-            if self._xgrammar is None:
-                self._xgrammar = XGrammarBackend(self._vocabulary)
-            return self._xgrammar
-
-    def _make_guidance(self) -> GuidanceBackend:
-        with self._lock:
-            if self._guidance is None:
-                self._guidance = GuidanceBackend(self._vocabulary)
-            return self._guidance
