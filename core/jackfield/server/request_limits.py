@@ -8,9 +8,13 @@ from typing import Any
 from jackfield.errors import RequestError
 from jackfield.server.options import ServerOptions
 
+_BOUNDED = frozenset({"stop", "stop_sequences", "logit_bias", "tools"})
+
 
 def check_limits(data: Mapping[str, Any], options: ServerOptions) -> None:
     """Refuses a request that is above a bound. Values of a wrong type are left to the route."""
+    if _BOUNDED.isdisjoint(data):
+        return
     for name in ("stop", "stop_sequences"):
         stops = data.get(name)
         if stops:
@@ -30,7 +34,7 @@ def _check_stops(name: str, stops: object, options: ServerOptions) -> None:
 
 
 def _check_count(name: str, value: object, most: int, what: str) -> None:
-    if isinstance(value, list | dict) and len(value) > most:
+    if isinstance(value, (list, dict)) and len(value) > most:
         raise RequestError(
             f"'{name}' has {len(value)} {what}; this server takes {most}", param=name
         )
