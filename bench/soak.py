@@ -3,8 +3,8 @@
     python bench/soak.py MODEL [options of jackfield serve] [--minutes 60] [--kill-every 0]
 
 Every minute a line with requests, resident memory of both processes, open files, and requests lost.
-After a quarter of the time memory should be flat; the exit status is 1 where the API process' memory
-grew by more than 10 % from then on, or anything was lost or left behind.
+After a quarter of the time memory should be flat; the exit status is 1 where that of the API
+process grew by more than 10 % from then on, or anything was lost or left behind.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ async def main() -> int:
             sizes.append(api)
             engine = sum(map(resident_mib, server.engines()))
             print(
-                f"{minutes:6.1f} min: answered {ledger.answered}, refused {ledger.refused}, "
-                f"API {api:.0f} MiB, engine {engine:.0f} MiB, files {server.num_files()}, lost {lost}",
+                f"{minutes:6.1f} min: answered {ledger.answered}, refused {ledger.refused}, API "
+                f"{api:.0f} MiB, engine {engine:.0f} MiB, files {server.num_files()}, lost {lost}",
                 flush=True,
             )
             for kind, count in ledger.lost.items():
