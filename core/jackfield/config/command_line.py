@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag
+from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag, Standing, take_foreign
 from jackfield.config.settings import (
     GROUPS,
     Settings,
+    config_file_notes,
     flag_of,
     make_settings,
     unknown_variables,
@@ -37,7 +38,7 @@ def parse_arguments(
     if rest:
         raise ConfigError(_unexpected(rest[0]))
     values = vars(known)
-    notes = _foreign_notes(values)
+    notes = take_foreign(values)
     model = values.pop("model_positional", None)
     if model is not None:
         if values.get("model", model) != model:
@@ -45,7 +46,8 @@ def parse_arguments(
         values["model"] = model
     for option, given in objects.items():
         values[option] = _merge(_object_of(option, values.get(option)), given)
-    return make_settings(values), [*notes, *unknown_variables()]
+    settings = make_settings(values)
+    return settings, [*notes, *config_file_notes(settings), *unknown_variables()]
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
@@ -109,12 +111,14 @@ def _add_option(section: argparse._ArgumentGroup, option: str) -> None:
 
 
 def _add_foreign(parser: argparse.ArgumentParser, flag: str, foreign: ForeignFlag) -> None:
-    more: dict[str, Any] = {"dest": flag, "help": argparse.SUPPRESS}
+    option = flag.removeprefix("--").replace("-", "_")
+    more: dict[str, Any] = {"dest": option, "help": argparse.SUPPRESS}
     if foreign.is_switch:
         more["action"] = argparse.BooleanOptionalAction
     else:
         # A flag that is refused whatever it says may be a list; the others have one value.
-        more["nargs"] = "*" if foreign.is_refused and not foreign.harmless else 1
+        is_refused = foreign.standing is not Standing.ACCEPTED and not foreign.harmless
+        more["nargs"] = "*" if is_refused else 1
     parser.add_argument(flag, *foreign.short, **more)
 
 
@@ -213,19 +217,6 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = value
     return merged
-
-
-def _foreign_notes(values: dict[str, Any]) -> list[str]:
-    """Takes the flags out that are no options; refuses or notes each."""
-    notes = []
-    for flag in [name for name in values if name.startswith("--")]:
-        given = values.pop(flag)
-        if given is False:
-            continue
-        note = FOREIGN_FLAGS[flag].note(flag, [] if given is True else given)
-        if note is not None:
-            notes.append(note)
-    return notes
 
 
 def _unexpected(word: str) -> str:

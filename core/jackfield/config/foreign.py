@@ -1,44 +1,68 @@
-"""Flags of vLLM's command line that are no options here: not built yet, or without effect."""
+"""Flags of vLLM's command line that are no options here: not built yet, or no longer needed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from jackfield.errors import ConfigError
 
 
+class Standing(Enum):
+    """What becomes of a flag that is no option."""
+
+    LATER = "not built yet"
+    REFUSED = "refused"
+    ACCEPTED = "accepted"
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignFlag:
-    """``reason`` says why it is refused or what it has no effect on. Values in ``harmless`` ask
-    for what is so anyway and are taken. With ``is_switch`` it has no value."""
+    """``reason`` is the feature that it belongs to, or why there is no such option; ``instead``
+    is what to do now. Values in ``harmless`` ask for what is so anyway and are taken. With
+    ``is_switch`` it has no value."""
 
+    standing: Standing
     reason: str
-    is_refused: bool
+    instead: str = "leave it out"
     is_switch: bool = False
     harmless: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
 
-    def note(self, flag: str, values: list[str]) -> str | None:
-        """Refuses the flag, or returns the line to print about it, if one is due."""
-        if not self.is_refused:
-            return f"{flag} has no effect: {self.reason}"
-        if values and all(value.strip().lower() in self.harmless for value in values):
+    def note(self, place: str, value: object) -> str | None:
+        """Refuses what a place (a flag, a variable, a line of a file) says, or returns the line
+        to print about it, if one is due."""
+        if value is None or (self.is_switch and _is_off(value)):
             return None
-        raise ConfigError(f"{flag} is not built yet: {self.reason}; leave it out")
+        values = value if isinstance(value, list | tuple) else [value]
+        taken = ("", *self.harmless)
+        if values and all(str(each).strip().lower() in taken for each in values):
+            return None
+        if self.standing is Standing.ACCEPTED:
+            return f"{place} has no effect: {self.reason}; {self.instead}"
+        raise ConfigError(f"{place} is {self.standing.value}: {self.reason}; {self.instead}")
 
 
-def _later(
-    reason: str, flags: str, *harmless: str, is_switch: bool = False
-) -> dict[str, ForeignFlag]:
-    return {
-        f"--{flag}": ForeignFlag(reason, True, is_switch, harmless, _SHORT.get(flag, ()))
-        for flag in flags.split()
-    }
+def take_foreign(values: dict[str, Any], place: str = "{flag}") -> list[str]:
+    """Takes out of ``values``, by option name, what is no option; refuses or notes each.
+    ``place`` says where it stands: ``{flag} in FILE``."""
+    notes = []
+    for option in list(values):
+        flag = f"--{option.replace('_', '-')}"
+        if flag not in FOREIGN_FLAGS:
+            continue
+        note = FOREIGN_FLAGS[flag].note(place.format(flag=flag), values.pop(option))
+        if note is not None:
+            notes.append(note)
+    return notes
 
 
-def _without_effect(reason: str, *flags: str, is_switch: bool = True) -> dict[str, ForeignFlag]:
-    return {f"--{flag}": ForeignFlag(reason, False, is_switch) for flag in flags}
+def _is_off(value: object) -> bool:
+    return str(value).strip().lower() in ("false", "0", "no", "off")
 
 
 _SHORT = {
@@ -48,27 +72,50 @@ _SHORT = {
     "speculative-config": ("-sc",),
     "speculative-draft-tensor-parallel-size": ("-spec-draft-tp",),
 }
-_PARALLEL = "one device serves the model so far"
-_LORA = "adapters are not served so far"
-_SPECULATION = "speculative decoding"
-_MEDIA = "only text models are served so far"
-_POOL = "one thread pool tokenizes"
 
-FOREIGN_FLAGS = MappingProxyType(
+
+def _flags(
+    standing: Standing,
+    reason: str,
+    names: str,
+    instead: str = "leave it out",
+    *,
+    is_switch: bool = False,
+    harmless: str = "",
+) -> dict[str, ForeignFlag]:
+    taken = tuple(harmless.split())
+    return {
+        f"--{name}": ForeignFlag(standing, reason, instead, is_switch, taken, _SHORT.get(name, ()))
+        for name in names.split()
+    }
+
+
+_later = partial(_flags, Standing.LATER)
+_accepted = partial(_flags, Standing.ACCEPTED, is_switch=True)
+
+_PARALLEL = "more than one device"
+_LORA = "LoRA adapters"
+_PROMPT_ADAPTERS = "prompt adapters"
+_SPECULATION = "speculative decoding"
+_MEDIA = "multimodal models"
+_POOLING = "models that do not generate"
+
+FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
     {
-        **_later(_PARALLEL, "pipeline-parallel-size tensor-parallel-size data-parallel-size", "1"),
+        **_later(
+            _PARALLEL,
+            "pipeline-parallel-size tensor-parallel-size data-parallel-size",
+            harmless="1",
+        ),
         **_later(_PARALLEL, "enable-expert-parallel ray-workers-use-nsight", is_switch=True),
         **_later(
             _LORA,
-            "lora-modules prompt-adapters max-loras max-lora-rank lora-extra-vocab-size lora-dtype "
-            "long-lora-scaling-factors max-cpu-loras max-prompt-adapters max-prompt-adapter-token "
-            "qlora-adapter-name-or-path",
+            "lora-modules max-loras max-lora-rank lora-extra-vocab-size lora-dtype "
+            "long-lora-scaling-factors max-cpu-loras qlora-adapter-name-or-path",
         ),
-        **_later(
-            _LORA,
-            "enable-lora enable-lora-bias fully-sharded-loras enable-prompt-adapter",
-            is_switch=True,
-        ),
+        **_later(_LORA, "enable-lora enable-lora-bias fully-sharded-loras", is_switch=True),
+        **_later(_PROMPT_ADAPTERS, "prompt-adapters max-prompt-adapters max-prompt-adapter-token"),
+        **_later(_PROMPT_ADAPTERS, "enable-prompt-adapter", is_switch=True),
         **_later(
             _SPECULATION,
             "speculative-config speculative-model speculative-model-quantization "
@@ -83,46 +130,51 @@ FOREIGN_FLAGS = MappingProxyType(
             "speculative-disable-mqa-scorer disable-logprobs-during-spec-decoding",
             is_switch=True,
         ),
-        **_later(_SPECULATION, "num-lookahead-slots", "0"),
+        **_later(_SPECULATION, "num-lookahead-slots", harmless="0"),
         **_later(_MEDIA, "allowed-local-media-path limit-mm-per-prompt mm-processor-kwargs"),
         **_later(_MEDIA, "disable-mm-preprocessor-cache", is_switch=True),
-        **_later("structured output", "structured-outputs-config"),
-        **_later("pooling models", "override-pooler-config pooler-config"),
-        **_later("models that do not generate", "task runner convert", "auto", "generate", "none"),
-        **_later("a revision of its own for remote code", "code-revision"),
-        **_later("config files of other dialects", "config-format", "auto", "hf"),
-        **_later("config files of other dialects", "config-format-plugin"),
-        **_later("loading in parallel", "max-parallel-loading-workers"),
-        **_later("another dtype for KV than the model's", "kv-cache-dtype", "auto"),
-        **_later("8-bit KV", "calculate-kv-scales", is_switch=True),
-        **_later("KV in the host's memory", "swap-space cpu-offload-gb", "0", "0.0"),
-        **_later("preemption is by recompute", "preemption-mode", "recompute"),
+        **_later(_POOLING, "task runner convert", harmless="auto generate none"),
+        **_later(_POOLING, "override-pooler-config pooler-config"),
+        **_later("8-bit KV caches", "kv-cache-dtype", harmless="auto"),
+        **_later("8-bit KV caches", "calculate-kv-scales", is_switch=True),
+        **_later("weights in the host's memory", "cpu-offload-gb", harmless="0 0.0"),
         **_later("KV connectors", "kv-transfer-config kv-connector-plugin"),
-        **_later("waiting before the next prompt", "scheduler-delay-factor", "0", "0.0"),
-        **_later("mixing methods into the worker", "worker-extension-cls", ""),
-        **_later("a platform plugin's own option", "override-neuron-config", "{}"),
-        **_later(_POOL, "tokenizer-pool-size", "0"),
-        **_later(_POOL, "tokenizer-pool-type tokenizer-pool-extra-config"),
+        **_later("methods mixed into the worker", "worker-extension-cls"),
         **_later(
             "the engine in the server's process", "disable-frontend-multiprocessing", is_switch=True
         ),
-        **_later("old metrics", "show-hidden-metrics-for-version"),
         **_later("spans of single steps", "collect-detailed-traces"),
-        **_without_effect("there is one block manager", "use-v2-block-manager"),
-        **_without_effect("prompts are logged only if asked for", "disable-log-requests"),
-        **_without_effect("the load is always counted", "enable-server-load-tracking"),
-        **_without_effect("a tool parser implies it", "enable-auto-tool-choice"),
-        **_without_effect("a reasoning parser implies it", "enable-reasoning"),
-        **_without_effect("every step is streamed", "multi-step-stream-outputs"),
-        **_without_effect("a shared prefix is attended like any other", "disable-cascade-attn"),
-        **_without_effect("one device serves the model", "disable-custom-all-reduce"),
-        **_without_effect(
-            "CUDA graphs here serve every length", "max-seq-len-to-capture", is_switch=False
+        **_flags(
+            Standing.REFUSED,
+            "there is no platform for Neuron among the bundled ones",
+            "override-neuron-config",
+            "a plugin of the group jackfield.platforms takes its options by --plugin-option",
+            harmless="{}",
         ),
+        **_accepted("there is one block manager", "use-v2-block-manager"),
+        **_accepted("requests are logged only with --enable-log-requests", "disable-log-requests"),
+        **_accepted("the load is always counted, see GET /load", "enable-server-load-tracking"),
+        **_accepted("--tool-call-parser implies it", "enable-auto-tool-choice"),
+        **_accepted("--reasoning-parser implies it", "enable-reasoning"),
+        **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
+        **_accepted("one device serves the model", "disable-custom-all-reduce"),
         "--compilation-config": ForeignFlag(
+            Standing.ACCEPTED,
             "kernels are written by hand and nothing is compiled at the start",
-            False,
             short=("-O", "-cc"),
         ),
+        **_later("config files of other dialects", "config-format", harmless="auto hf"),
+        **_later("config files of other dialects", "config-format-plugin"),
+        **_later("loading in parallel", "max-parallel-loading-workers"),
+        **_later("a revision of its own for remote code", "code-revision"),
+        **_later("structured output's options", "structured-outputs-config"),
+        **_later("KV in the host's memory", "swap-space", harmless="0 0.0"),
+        **_later("KV in the host's memory", "preemption-mode", harmless="recompute"),
+        **_later("waiting before the next prompt", "scheduler-delay-factor", harmless="0 0.0"),
+        **_later("tokenizer workers", "tokenizer-pool-size", harmless="0"),
+        **_later("tokenizer workers", "tokenizer-pool-type tokenizer-pool-extra-config"),
+        **_later("old metrics", "show-hidden-metrics-for-version"),
+        **_accepted("every step is streamed", "multi-step-stream-outputs"),
+        **_accepted("CUDA graphs serve every length", "max-seq-len-to-capture", is_switch=False),
     }
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jackfield.config.command_line import flags_of, shown_default
-from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign import FOREIGN_FLAGS, Standing
 from jackfield.config.settings import GROUPS, Settings, variable_of
 
 _HEAD = """\
@@ -37,13 +37,14 @@ This page is made by `python -m jackfield.config.reference`; a test compares.
 _FOREIGN = """
 ## vLLM's other flags
 
-The command line of `vllm serve` runs unchanged where it asks for what is here. Flags that are not
-built yet are refused by name; the values in the second column ask for what is so anyway and are
-taken.
-
-| flag | taken | why |
-| --- | --- | --- |
+The command line of `vllm serve` runs unchanged where it asks for what is here. A flag that asks
+for something else is refused by name. `taken` are the values that ask for what is so anyway.
 """
+_TITLES = {
+    Standing.LATER: "Not built yet",
+    Standing.REFUSED: "Refused",
+    Standing.ACCEPTED: "Accepted, no longer needed",
+}
 
 
 def page() -> Iterator[str]:
@@ -55,12 +56,13 @@ def page() -> Iterator[str]:
         yield "\n"
         yield from _table(str(group.__doc__), list(group.model_fields))
     yield _FOREIGN
-    for flag, foreign in sorted(FOREIGN_FLAGS.items()):
-        if foreign.is_refused:
-            taken = ", ".join(f"`{value}`" for value in foreign.harmless if value)
-            yield f"| `{flag}` | {taken} | not built yet: {foreign.reason} |\n"
-        else:
-            yield f"| `{flag}` | yes | no effect: {foreign.reason} |\n"
+    for standing, title in _TITLES.items():
+        yield f"\n### {title}\n\n| flag | taken | why | instead |\n| --- | --- | --- | --- |\n"
+        for flag, foreign in sorted(FOREIGN_FLAGS.items()):
+            if foreign.standing is standing:
+                flags = ", ".join(f"`{each}`" for each in (*foreign.short, flag))
+                taken = ", ".join(f"`{value}`" for value in foreign.harmless)
+                yield f"| {flags} | {taken} | {foreign.reason} | {foreign.instead} |\n"
 
 
 def _table(title: str, options: list[str]) -> Iterator[str]:

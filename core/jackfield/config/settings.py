@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from pydantic_settings import (
 
 from jackfield.config.cache import CacheOptions
 from jackfield.config.devices import DeviceOptions
-from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign import FOREIGN_FLAGS, take_foreign
 from jackfield.config.http import ApiOptions, EngineProcessOptions, HttpOptions, LogOptions
 from jackfield.config.load import LoadOptions
 from jackfield.config.model import ModelOptions
@@ -29,6 +30,8 @@ from jackfield.config.suggestion import did_you_mean
 from jackfield.config.text import TextOptions
 from jackfield.config.values import OptionGroup
 from jackfield.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 ENVIRONMENT_PREFIX = "JACKFIELD_"
 GROUPS: tuple[type[OptionGroup], ...] = (
@@ -86,7 +89,7 @@ class Settings(
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given here goes before the environment, that before the file."""
         given: Mapping[str, Any] = {**env_settings(), **init_settings()}
-        values = read_config_file(given.get("config"))
+        values, _ = read_config_file(given.get("config"))
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
 
     @model_validator(mode="after")
@@ -124,54 +127,64 @@ def make_settings(values: Mapping[str, object]) -> Settings:
 
     Raises ``ConfigError``, one line that names the option as the user wrote it.
     """
+    values = dict(values)
+    for note in take_foreign(values):
+        log.warning("%s", note)
     for name in values:
         if name not in Settings.model_fields:
             raise ConfigError(
                 f"there is no option {name!r}{did_you_mean(name, Settings.model_fields)}"
             )
     try:
-        return Settings(**dict(values))  # type: ignore[arg-type]  # checked by pydantic
+        return Settings(**values)  # type: ignore[arg-type]  # checked by pydantic
     except ValidationError as error:
         raise ConfigError(_describe(error, values)) from None
 
 
 def unknown_variables() -> list[str]:
-    """A line for each ``JACKFIELD_*`` variable that is no option: most likely a misspelling."""
+    """A line for each ``JACKFIELD_*`` variable that is no option: most likely a misspelling.
+    Raises ``ConfigError`` for one that asks for what is not built."""
     known = {variable_of(option) for option in Settings.model_fields}
-    return [
-        f"environment variable {name} is no option{did_you_mean(name, known)}"
-        for name in sorted(os.environ)
-        if name.startswith(ENVIRONMENT_PREFIX) and name not in known
-    ]
+    lines = []
+    for name in sorted(os.environ):
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in known or not os.environ[name]:
+            continue
+        option = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if flag_of(option) in FOREIGN_FLAGS:
+            lines += take_foreign({option: os.environ[name]}, place=name)
+        else:
+            lines.append(f"environment variable {name} is no option{did_you_mean(name, known)}")
+    return lines
 
 
-def read_config_file(path: object) -> dict[str, object]:
-    """The options of a YAML file, by name; empty if there is no file."""
+def config_file_notes(settings: Settings) -> list[str]:
+    """What there is to say about the file that the settings came from."""
+    return read_config_file(settings.config)[1]
+
+
+def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
+    """The options of a YAML file, by name, and lines about those that have no effect; empty if
+    there is no file."""
     if path is None:
-        return {}
+        return {}, []
     try:
         content = yaml.safe_load(Path(str(path)).expanduser().read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"cannot read --config {path}: {reason}") from None
     if content is None:
-        return {}
+        return {}, []
     if not isinstance(content, dict):
         raise ConfigError(f"cannot read --config {path}: it is not a mapping of options")
-    values: dict[str, object] = {}
-    for key, value in content.items():
-        option = str(key).replace("-", "_")
-        foreign = FOREIGN_FLAGS.get(flag_of(option))
-        if foreign is not None:
-            foreign.note(f"{key} in {path}", [str(value)])
-        elif option not in Settings.model_fields or option == "config":
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    notes = take_foreign(values, place=f"{{flag}} in {path}")
+    for option in values:
+        if option not in Settings.model_fields or option == "config":
             raise ConfigError(
-                f"{path} has the unknown option {key!r}"
+                f"{path} has the unknown option {_dashed(option)!r}"
                 f"{did_you_mean(option, map(_dashed, Settings.model_fields))}"
             )
-        else:
-            values[option] = value
-    return values
+    return values, notes
 
 
 def _dashed(option: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from jackfield.config.command_line import parse_arguments
-from jackfield.config.foreign import FOREIGN_FLAGS
-from jackfield.config.settings import Settings, flag_of
+from jackfield.config.foreign import FOREIGN_FLAGS, Standing
+from jackfield.config.settings import Settings, flag_of, make_settings
 from jackfield.errors import ConfigError
 
 # The help of `vllm serve` of early 2025.
@@ -59,14 +61,17 @@ def test_every_flag_of_the_reference_is_an_option_or_has_its_line() -> None:
 
 
 @pytest.mark.parametrize("flag", FOREIGN_FLAGS)
-def test_a_foreign_flag_is_refused_by_name_or_noted(flag: str) -> None:
-    words = [flag] if FOREIGN_FLAGS[flag].is_switch else [flag, "7"]
-    if FOREIGN_FLAGS[flag].is_refused:
-        with pytest.raises(ConfigError, match=f"^{flag} is not built yet: .*; leave it out$"):
-            parse_arguments(["M", *words])
-    else:
+def test_a_foreign_flag_is_refused_by_name_or_noted_and_says_what_to_do(flag: str) -> None:
+    foreign = FOREIGN_FLAGS[flag]
+    words = [flag] if foreign.is_switch else [flag, "7"]
+    if foreign.standing is Standing.ACCEPTED:
         _, (note,) = parse_arguments(["M", *words])
-        assert note.startswith(f"{flag} has no effect: ")
+        assert note == f"{flag} has no effect: {foreign.reason}; {foreign.instead}"
+    else:
+        with pytest.raises(ConfigError) as error:
+            parse_arguments(["M", *words])
+        text = f"{flag} is {foreign.standing.value}: {foreign.reason}; {foreign.instead}"
+        assert str(error.value) == text
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,8 @@ def test_a_foreign_flag_is_refused_by_name_or_noted(flag: str) -> None:
         ["--task", "generate", "M"],
         ["--swap-space", "0", "M"],
         ["--no-enable-lora", "M"],
+        ["--enable-lora=false", "M"],
+        ["M", "--worker-extension-cls", ""],
     ],
 )
 def test_asking_for_what_is_so_anyway_is_taken(words: list[str]) -> None:
@@ -102,3 +109,28 @@ def test_short_and_dotted_forms_are_refused_by_name(words: list[str], flag: str)
 def test_a_compile_level_is_noted() -> None:
     for words in (["-O3"], ["-O", "3"], ["--compilation-config", "3"]):
         assert "nothing is compiled" in parse_arguments(["M", *words])[1][0]
+
+
+def test_programs_say_the_same_and_are_told_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    values = {"tensor_parallel_size": 1, "enable_lora": False, "speculative_model": None}
+    make_settings({"model": "M", **values})
+    assert not caplog.messages
+    make_settings({"model": "M", "use_v2_block_manager": True})
+    assert caplog.messages == [
+        "--use-v2-block-manager has no effect: there is one block manager; leave it out"
+    ]
+    with pytest.raises(ConfigError, match=r"^--enable-lora is not built yet: LoRA adapters"):
+        make_settings({"model": "M", "enable_lora": True})
+
+
+def test_a_file_and_a_variable_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text("enable-lora: false\ntensor-parallel-size: 1\nuse-v2-block-manager: true\n")
+    (note,) = parse_arguments(["M", "--config", str(file)])[1]
+    assert note.startswith(f"--use-v2-block-manager in {file} has no effect")
+    file.write_text("tensor_parallel_size: 2\n")
+    with pytest.raises(ConfigError, match=f"^--tensor-parallel-size in {file} is not built yet"):
+        parse_arguments(["M", "--config", str(file)])
+    monkeypatch.setenv("JACKFIELD_ENABLE_LORA", "1")
+    with pytest.raises(ConfigError, match=r"^JACKFIELD_ENABLE_LORA is not built yet"):
+        parse_arguments(["M"])
