@@ -7,6 +7,7 @@ import itertools
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -27,30 +28,18 @@ from jackfield.contracts.messages import (
     WakeUp,
 )
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
-from jackfield.contracts.text import (
-    BoundedReasoning,
-    CheckpointText,
-    ParserContext,
-    ReasoningBoundary,
-    ReasoningParser,
-    Tokenizer,
-    ToolParser,
-)
+from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RAISED, EngineError, JackfieldError, RequestError
-from jackfield.llm.parsers import GuardedParser, ParserPlugin
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
+from jackfield.llm.text_side import TextSide
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
 from jackfield.text.chat_template import find_chat_template
-from jackfield.text.output import ChoiceOutput
 from jackfield.text.prompt import PromptBuilder
-from jackfield.text.reasoning import ReasoningIds
-from jackfield.text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
 
-PROMPT_SUFFIX_CHARACTERS = 256
 FINISH_REASONS = tuple(FinishReason)
 MAX_STARTS = 3
 """How often a request may be running when an engine dies: it may be the cause."""
@@ -78,7 +67,6 @@ class AsyncLLM:
     ) -> None:
         self.plan = plan
         self.registry = registry
-        self.tokenizer: Tokenizer | None = None
         self.prompts: PromptBuilder
         self.ready: EngineReady | None = None
         self.stats: EngineStats | None = None
@@ -94,11 +82,7 @@ class AsyncLLM:
         self._runs: dict[int, tuple[Run, int]] = {}
         self._keys = itertools.count(1)
         self._observers: list[Observer] = []
-        self._reasoning_parser: ParserPlugin[ReasoningParser] | None = None
-        self._tool_parser: ParserPlugin[ToolParser] | None = None
-        self._reasoning_markers: frozenset[int] = frozenset()
-        self._tool_markers: frozenset[int] = frozenset()
-        self._known_boundaries: dict[ReasoningBoundary, ReasoningIds | None] = {}
+        self._text = TextSide(plan, registry)
 
     # --- life ------------------------------------------------------------------------
 
@@ -143,6 +127,11 @@ class AsyncLLM:
         await self._engine.stop()
         for run in self._take_runs():
             run.fail(EngineError("the server is shutting down"))
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The model's; None before ``start``, and for a server without text."""
+        return self._text.tokenizer
 
     @property
     def is_ready(self) -> bool:
@@ -203,6 +192,13 @@ class AsyncLLM:
         if state.message is not None:
             raise RequestError(state.message)
 
+    def tool_structure(
+        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
+    ) -> Mapping[str, object] | None:
+        """How the tool parser writes calls (``StructuredToolParser.structure``); None where there
+        is no parser, or it cannot say."""
+        return self._text.tool_structure(tools, choice, parallel=parallel)
+
     # --- requests --------------------------------------------------------------------
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
@@ -228,25 +224,12 @@ class AsyncLLM:
         finally:
             self._end(run)
 
-    def tool_structure(
-        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
-    ) -> Mapping[str, object] | None:
-        """How the tool parser writes calls (``StructuredToolParser.structure``); None where there
-        is no parser, or it cannot say."""
-        if self._tool_parser is None:
-            return None
-        structure = getattr(self._tool_parser.found, "structure", None)
-        if structure is None:
-            return None
-        found: Mapping[str, object] | None = structure(tools, choice, parallel=parallel)
-        return found
-
     def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
         if not self.is_ready:
             raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
         arrival = time.monotonic()
-        context = _parser_context(request, self.plan.checkpoint_text) if request.parse else None
-        reasoning = self._reasoning_ids(request, context)
+        context = self._text.context(request)
+        reasoning = self._text.reasoning_ids(request, context)
         sampling, max_tokens = self.prompts.resolve(
             request.sampling, len(request.prompt_token_ids), reasoning
         )
@@ -266,9 +249,7 @@ class AsyncLLM:
             for index in range(count)
         ]
 
-        def choices() -> list[ChoiceOutput]:
-            return [self._choice(request, index, context, reasoning) for index in range(count)]
-
+        choices = partial(self._text.choices, request, context, reasoning)
         run = Run(request, messages, choices, arrival, max_tokens, wake_at_end)
         try:
             self._begin(run)
@@ -283,66 +264,6 @@ class AsyncLLM:
         for index, message in enumerate(run.messages):
             self._runs[message.key] = (run, index)
             self._engine.send(message)
-
-    def _choice(
-        self,
-        request: GenerationRequest,
-        index: int,
-        context: ParserContext | None,
-        reasoning_ids: ReasoningIds | None,
-    ) -> ChoiceOutput:
-        reasoning: GuardedParser | None = None
-        tools: GuardedParser | None = None
-        kept: frozenset[int] = frozenset()
-        if context is not None:
-            if self._reasoning_parser is not None:
-                reasoning = self._reasoning_parser.new(context)
-                kept |= self._reasoning_markers
-            if self._tool_parser is not None and request.tools:
-                tools = self._tool_parser.new(context)
-                kept |= self._tool_markers
-        return ChoiceOutput(
-            index,
-            self.tokenizer,
-            request.prompt_token_ids,
-            request.sampling,
-            reasoning,
-            tools,
-            reasoning_ids,
-            kept,
-        )
-
-    def _reasoning_ids(
-        self, request: GenerationRequest, context: ParserContext | None
-    ) -> ReasoningIds | None:
-        """Where this request's thinking ends; None if there is none, or if ids cannot tell."""
-        has_budget = request.sampling.thinking_token_budget is not None
-        plugin = self._reasoning_parser
-        parser = None if plugin is None else plugin.found
-        if context is None or parser is None or self.tokenizer is None:
-            if has_budget:
-                raise RequestError(
-                    "thinking_token_budget needs a reasoning parser: use chat, and start the "
-                    "server with --reasoning-parser",
-                    param="thinking_token_budget",
-                )
-            return None
-        boundary = parser.boundary(context) if issubclass(parser, BoundedReasoning) else None
-        ids = None if boundary is None else self._boundary_ids(boundary)
-        is_known = ids is not None or (boundary is None and issubclass(parser, BoundedReasoning))
-        if has_budget and not is_known:
-            raise RequestError(
-                f"thinking_token_budget cannot be kept: with the reasoning parser {parser.name} "
-                "no tokens of this model mark the end of the thinking",
-                param="thinking_token_budget",
-            )
-        return ids
-
-    def _boundary_ids(self, boundary: ReasoningBoundary) -> ReasoningIds | None:
-        if boundary not in self._known_boundaries:
-            assert self.tokenizer is not None
-            self._known_boundaries[boundary] = ReasoningIds.of(boundary, self.tokenizer)
-        return self._known_boundaries[boundary]
 
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""
@@ -451,34 +372,16 @@ class AsyncLLM:
                 log.exception("request %s could not be started again", run.request.request_id)
                 run.fail(error)
 
+    def _load_text(self) -> None:
+        begin = time.monotonic()
+        self._text.load()
+        self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
+
     def _take_runs(self) -> list[Run]:
         """Every run under way, the oldest first; none is left."""
         runs = list(dict.fromkeys(run for run, _ in self._runs.values()))
         self._runs.clear()
         return runs
-
-    def _load_text(self) -> None:
-        """Tokenizer and parsers, in a thread: the engine is loading the model meanwhile."""
-        begin = time.monotonic()
-        plan, registry = self.plan, self.registry
-        if plan.tokenizer_mode != "none":
-            self.tokenizer = load_tokenizer(
-                registry,
-                plan.tokenizer_mode,
-                str(plan.tokenizer_directory),
-                trust_remote_code=plan.engine.worker.trust_remote_code,
-            )
-        if plan.reasoning_parser is not None:
-            self._reasoning_parser = ParserPlugin(
-                registry, "reasoning_parsers", plan.reasoning_parser
-            )
-            self._reasoning_markers = self._reasoning_parser.marker_ids(
-                self.tokenizer, plan.checkpoint_text
-            )
-        if plan.tool_parser is not None:
-            self._tool_parser = ParserPlugin(registry, "tool_parsers", plan.tool_parser)
-            self._tool_markers = self._tool_parser.marker_ids(self.tokenizer, plan.checkpoint_text)
-        self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
 
 
 def _feed(
@@ -505,15 +408,6 @@ def _feed(
         log.exception("request %s: its output could not be decoded", run.request.request_id)
         failed = Finish("error", message="the output of this request could not be decoded")
         return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
-
-
-def _parser_context(request: GenerationRequest, checkpoint: CheckpointText) -> ParserContext:
-    return ParserContext(
-        prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
-        template_kwargs=request.template_kwargs,
-        tools=request.tools,
-        checkpoint=checkpoint,
-    )
 
 
 def _reseeded(sampling: TokenSampling, index: int) -> TokenSampling:

@@ -53,10 +53,10 @@ def test_a_short_run_loses_nothing(tmp_path: Path) -> None:
     result = tmp_path / "chaos.json"
     words = [
         str(make("Qwen3ForCausalLM")), "--device", "cpu", "--max-model-len", "512",
-        "--cpu-kv-cache-gib", "0.05", "--duration", "8", "--clients", "6", "--leavers", "2",
+        "--cpu-kv-cache-gib", "0.05", "--duration", "5", "--clients", "6", "--leavers", "2",
         "--slow-readers", "1", "--nonsense", "1", "--kill-every", "3",
         "--result-filename", str(result),
     ]  # fmt: skip
     assert chaos.main(words) == 0
     values = json.loads(result.read_text())
-    assert values["lost"] == 0 and values["requests answered"] > 0 and values["engines killed"] == 2
+    assert values["lost"] == 0 and values["requests answered"] > 0 and values["engines killed"] == 1

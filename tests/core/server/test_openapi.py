@@ -40,7 +40,7 @@ OPERATIONS = [each.ok() for each in DOCUMENT.get_all_operations()]
 def test_the_document_agrees_with_the_server(operation: Any) -> None:
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=40,
+        max_examples=20,
         deadline=None,
         database=None,
         derandomize=True,
