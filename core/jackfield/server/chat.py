@@ -13,7 +13,7 @@ from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
 from jackfield.server.output_items import EventView
-from jackfield.server.request_fields import check_stream_options
+from jackfield.server.request_fields import check_bookkeeping
 from jackfield.server.spellings import Spelling
 from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
@@ -31,7 +31,7 @@ class Chat(Preparer):
     def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
         """One prompt, ``n`` choices."""
         request = validate(ChatRequest, data)
-        check_stream_options(request)
+        check_bookkeeping(request)
         model = self._frontend.check_model(request.model)
         request_id = answer_id("chatcmpl-", request.request_id, header_id)
         generation = self._generation(request, data, request_id)

@@ -16,7 +16,7 @@ from jackfield.server.completion_answer import (
 from jackfield.server.completion_request import CompletionRequest, split_prompts, truncated
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
-from jackfield.server.request_fields import check_stream_options
+from jackfield.server.request_fields import check_bookkeeping
 from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import Spelling
 from jackfield.server.token_text import TokenText
@@ -36,7 +36,7 @@ class Completions(Preparer):
     def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
         """One prompt or several, each with ``n`` choices."""
         request = validate(CompletionRequest, data)
-        check_stream_options(request)
+        check_bookkeeping(request)
         model = self._frontend.check_model(request.model)
         prompts = split_prompts(request.prompt)
         self._check_num_choices(request.num_generated, len(prompts))

@@ -122,11 +122,17 @@ class RequestFields(SamplingFields):
     return_tokens_as_token_ids: bool | None = None
 
     metadata: dict[str, Any] | None = None
-    store: Literal[False] | None = None
+    store: bool | None = None
     prediction: dict[str, Any] | None = None
 
 
-def check_stream_options(request: RequestFields) -> None:
-    """OpenAI refuses ``stream_options`` without ``stream``."""
+def check_bookkeeping(request: RequestFields) -> None:
+    """As OpenAI, refuses ``stream_options`` without ``stream``; and to keep what is kept nowhere."""
+    if request.store:
+        raise RequestError(
+            "'store' cannot be true: nothing is kept here but responses of /v1/responses",
+            param="store",
+            code="unsupported_parameter",
+        )
     if request.stream_options is not None and not request.stream:
         raise RequestError("'stream_options' needs 'stream': true", param="stream_options")

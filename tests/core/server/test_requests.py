@@ -100,6 +100,7 @@ def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> No
             "max_completion_tokens",
         ),
         (CHAT, {"messages": HELLO, "response_format": {"type": "xml"}}, "response_format.type"),
+        (CHAT, {"messages": HELLO, "store": True}, "store"),
         (CHAT, {"messages": [{**HELLO[0], "name": 1}]}, "messages[0].name"),
         (
             CHAT,
