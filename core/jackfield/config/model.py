@@ -13,7 +13,9 @@ class ModelOptions(OptionGroup):
     """Model"""
 
     model: str | None = Field(
-        None, description="directory of the checkpoint, or its name on the hub; also positional"
+        None,
+        description="directory of the checkpoint, a bundled_models plugin, or a name on the hub; "
+        "also positional; default: jackfield-mini, which comes with Jackfield",
     )
     served_model_name: StringList = Field(
         (), description="names the API answers to, the first one in its replies; default: MODEL"

@@ -44,6 +44,7 @@ class PluginOptions(OptionGroup):
     response_store_plugin: StringList = Field((), description=f"response stores: {_HELP}")
     queue_policy_plugin: StringList = Field((), description=f"queue policies: {_HELP}")
     logits_processor_plugin: StringList = Field((), description=f"logits processors: {_HELP}")
+    bundled_model_plugin: StringList = Field((), description=f"bundled models: {_HELP}")
     middleware_plugin: StringList = Field((), description=f"middleware: {_HELP}")
 
     @property
@@ -91,5 +92,6 @@ PLUGIN_OPTIONS = {
     "response_stores": "response_store_plugin",
     "queue_policies": "queue_policy_plugin",
     "logits_processors": "logits_processor_plugin",
+    "bundled_models": "bundled_model_plugin",
     "middleware": "middleware_plugin",
 }

@@ -42,8 +42,9 @@ class LLM:
             print(llm.generate("Once upon a time")[0].outputs[0].text)
     """
 
-    def __init__(self, model: str, **options: object) -> None:
-        self._begin(make_settings({"model": model, **options}))
+    def __init__(self, model: str | None = None, **options: object) -> None:
+        named = {} if model is None else {"model": model}
+        self._begin(make_settings({**named, **options}))
 
     @classmethod
     def from_arguments(cls, words: Sequence[str]) -> LLM:

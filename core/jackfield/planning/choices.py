@@ -9,7 +9,7 @@ from jackfield import checkpoint
 from jackfield.config.plan import EnginePlan
 from jackfield.config.settings import Settings, flag_of
 from jackfield.errors import ConfigError
-from jackfield.planning.model import ANY_MODEL
+from jackfield.planning.model import ANY_MODEL, ModelFiles
 from jackfield.registry import HOOKS, KINDS, Registry
 
 
@@ -25,7 +25,7 @@ class Choice:
 def choices(
     settings: Settings,
     engine: EnginePlan,
-    config: Mapping[str, object],
+    files: ModelFiles,
     registry: Registry,
     tool_parser: str | None,
     reasoning_parser: str | None,
@@ -33,7 +33,11 @@ def choices(
     """Every plugin in use, hooks included, in the order in which a request meets them."""
     worker = engine.worker
     option = _Options(settings)
-    found = [Choice("middleware", name, "--middleware") for name in settings.middleware]
+    found: list[Choice] = []
+    if files.bundled is not None:
+        reason = "default" if settings.model is None else "--model"
+        found.append(Choice("bundled_models", files.bundled.name, reason))
+    found += [Choice("middleware", name, "--middleware") for name in settings.middleware]
     found += [Choice(HOOKS, entry.name, "every installed one") for entry in registry.list(HOOKS)]
     if tool_parser is not None:
         found.append(_parser("tool_parsers", tool_parser, settings.tool_call_parser))
@@ -49,7 +53,7 @@ def choices(
         option.choice("workers", "worker_cls", worker.worker),
         option.choice("platforms", "device", worker.device, "the first that this machine has"),
         _attention(settings, worker.device, registry),
-        _model(settings, worker.model_impl, config, registry),
+        _model(settings, worker.model_impl, files.config, registry),
         option.choice("load_formats", "load_format"),
     ]
     if worker.quantization is not None:
@@ -91,6 +95,8 @@ class _Options:
 
 def _parser(kind: str, name: str, given: str | None) -> Choice:
     flag = KINDS[kind].flag
+    if given is None:
+        return Choice(kind, name, "the bundled model's")
     return Choice(kind, name, flag if name == given else f"the checkpoint, by {flag} {given}")
 
 

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from jackfield import checkpoint
 from jackfield.config.settings import Settings
+from jackfield.contracts.bundled_models import BundledModel
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.planning.architectures import refuse_unknown
+from jackfield.planning.bundled import bundled_model
 from jackfield.planning.device import DeviceDefaults
 from jackfield.registry import Registry
 
@@ -30,32 +32,24 @@ ANY_MODEL = "transformers"
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where the model, its tokenizer and its configuration are on this machine."""
+    """Where the model, its tokenizer and its configuration are on this machine. ``bundled`` is
+    the plugin that brought it, if one did."""
 
+    name: str
     directory: Path
     tokenizer: Path
     config: dict[str, object]
+    bundled: BundledModel | None = None
 
 
-def find_files(settings: Settings, hooks: Hooks | None = None) -> ModelFiles:
-    """Finds the directories, downloads what is on the hub, and reads ``config.json``; plugins are
+def find_files(settings: Settings, registry: Registry, hooks: Hooks | None = None) -> ModelFiles:
+    """Finds the directories, downloads what is on the hub, and reads ``config.json``; hooks are
     asked for the directory first, and may change the config last."""
-    if settings.model is None:
-        raise ConfigError(
-            "no model is named; give its directory, or its name on the hub, before the options"
-        )
-    directory = None if hooks is None else hooks.resolve_model(settings.model, settings)
-    if directory is None:
-        directory = checkpoint.resolve_model(
-            settings.model,
-            revision=settings.revision,
-            download_dir=settings.download_dir,
-            ignore_patterns=settings.ignore_patterns,
-        )
+    name, directory, bundled = _locate(settings, registry, hooks)
     tokenizer = directory
-    if settings.tokenizer is not None or settings.tokenizer_revision is not None:
-        name = settings.tokenizer or settings.model
-        tokenizer = _without_weights(name, settings.tokenizer_revision, settings.download_dir)
+    if settings.tokenizer is not None or (settings.tokenizer_revision and bundled is None):
+        wanted = settings.tokenizer or name
+        tokenizer = _without_weights(wanted, settings.tokenizer_revision, settings.download_dir)
     source = directory
     if settings.hf_config_path is not None:
         source = _without_weights(settings.hf_config_path, None, settings.download_dir)
@@ -63,7 +57,29 @@ def find_files(settings: Settings, hooks: Hooks | None = None) -> ModelFiles:
     config = _with_rope(config, settings)
     if hooks is not None:
         config = hooks.adjust_config(config, directory)
-    return ModelFiles(directory, tokenizer, config)
+    return ModelFiles(name, directory, tokenizer, config, bundled)
+
+
+def _locate(
+    settings: Settings, registry: Registry, hooks: Hooks | None
+) -> tuple[str, Path, BundledModel | None]:
+    """What the model is called, its directory, and the plugin that brought it."""
+    name = settings.model
+    if name is not None and hooks is not None:
+        directory = hooks.resolve_model(name, settings)
+        if directory is not None:
+            return name, directory, None
+    bundled = bundled_model(settings, registry)
+    if bundled is not None:
+        return bundled.name, bundled.directory(), bundled
+    assert name is not None, "where no model is named there is a bundled one"
+    directory = checkpoint.resolve_model(
+        name,
+        revision=settings.revision,
+        download_dir=settings.download_dir,
+        ignore_patterns=settings.ignore_patterns,
+    )
+    return name, directory, None
 
 
 def _without_weights(name: str, revision: str | None, download_dir: str | None) -> Path:

@@ -68,15 +68,15 @@ def make_plan(
     options that contradict each other, plugins that are not there. ``hooks`` are the installed
     ones.
     """
-    files = model.find_files(settings, hooks)
+    files = model.find_files(settings, registry, hooks)
     _check_text_plugins(settings, registry)
     text = checkpoint_text(settings, files)
-    tool_parser = choose_tool_parser(settings, text, registry)
-    reasoning_parser = choose_reasoning_parser(settings, text, registry)
+    tool_parser = choose_tool_parser(settings, files, text, registry)
+    reasoning_parser = choose_reasoning_parser(settings, files, text, registry)
     said = generation.read_generation(settings, files.directory)
     engine = _engine_plan(settings, files, registry)
     parsers = (tool_parser, reasoning_parser)
-    chosen = choices(settings, engine, files.config, registry, *parsers)
+    chosen = choices(settings, engine, files, registry, *parsers)
     check_options(chosen, registry)
     plan = ServingPlan(
         engine=engine,
@@ -86,7 +86,7 @@ def make_plan(
         config=files.config,
         generation_defaults=generation.sampling_defaults(settings, said),
         eos_token_ids=generation.eos_token_ids(settings, said, files.config),
-        served_model_names=settings.served_model_name or (str(settings.model),),
+        served_model_names=settings.served_model_name or (files.name,),
         max_logprobs=settings.max_logprobs,
         chat_template=_chat_template(settings.chat_template),
         chat_template_content_format=settings.chat_template_content_format,

@@ -1,0 +1,27 @@
+"""The model that came with a distribution: where no model is named, or its name is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jackfield.config.settings import Settings
+from jackfield.contracts.bundled_models import BundledModel
+from jackfield.registry import Registry
+
+KIND = "bundled_models"
+DEFAULT_MODEL = "jackfield-mini"
+"""What is served where nobody says what."""
+
+
+def bundled_model(settings: Settings, registry: Registry) -> BundledModel | None:
+    """The plugin that ``--model`` names, None where it names a directory or is for the hub.
+
+    A name with a colon can be neither, so it is a class path.
+    """
+    name = settings.model
+    if name is None:
+        name = DEFAULT_MODEL
+    elif Path(name).expanduser().exists() or not (":" in name or registry.offers(KIND, name)):
+        return None
+    model: BundledModel = registry.make(KIND, name)
+    return model

@@ -1,0 +1,1 @@
+"""How jackfield-mini is made: data, tokenizer, training and evaluation. docs/jackfield-mini.md."""

@@ -1,0 +1,1 @@
+"""The tasks that jackfield-mini is trained for, one file a field."""
