@@ -82,7 +82,7 @@ class JsonCalls(CallScanner):
             if not self.calls.is_open:
                 self.start()
                 self._write(arguments)
-            self.calls.end()
+            self.end_call()
             if not (yield from self._more()):
                 return
 

@@ -136,6 +136,12 @@ class CallScanner:
         self._known_name = None
         self.source.keep()
 
+    def end_call(self) -> None:
+        """The open call is complete; what follows can be given back."""
+        self.calls.end()
+        self.source.mark()
+        self._retry = 1
+
     # --- the way through ---------------------------------------------------------------
 
     def _scan(self) -> Wait[None]:
@@ -163,13 +169,14 @@ class CallScanner:
                     return False
                 yield
                 continue
+            if which is not None and which[0] == "\n":
+                start = end - 1  # the newline before a bracket only tells it from others
             plain = source.text[source.at : start]
             self._blank = self._blank and not plain
             self.calls.content(plain)
             source.at = start
             if which is not None:
-                # The newline before a bracket only tells it from others.
-                self._begin_region(0, end - 1 if which[0] == "\n" else start)
+                self._begin_region(0, start)
                 return True
             if source.ended:
                 return False
@@ -256,9 +263,8 @@ class CallScanner:
         self._known_name = None
         if self.calls.is_open:
             self.calls.arguments(self.closing())
-            self.calls.end()
-            self.source.mark()
-            self._blank, self._retry = True, 1
+            self.end_call()
+            self._blank = True
             if truncated:
                 self.source.at = len(self.source.text)
                 return True
