@@ -127,7 +127,7 @@ class RequestFields(SamplingFields):
 
 
 def check_bookkeeping(request: RequestFields) -> None:
-    """Refuses ``stream_options`` without ``stream``, as OpenAI does, and keeping what is not kept."""
+    """Refuses ``stream_options`` without ``stream``, as OpenAI does, and ``store``."""
     if request.store:
         raise RequestError(
             "'store' cannot be true: nothing is kept here but responses of /v1/responses",
