@@ -8,8 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,15 +16,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hatchling.build import build_wheel
 from safetensors.torch import load_file
 from tests.checkpoints import make
+from tests.examples.serving import EXAMPLES, ROOT, wait_until_ready
 
-ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
 DISTRIBUTIONS = {f"jackfield-{path.name}" for path in EXAMPLES}
 CALL = 'CALL weather {"city": "Bern"}'
-READY_SECONDS = 60
 
 
 def test_there_are_five_and_each_passes_its_own_tests() -> None:
@@ -40,30 +35,6 @@ def test_there_are_five_and_each_passes_its_own_tests() -> None:
         command, env=environment, cwd=ROOT / "examples", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a clean environment with the six wheels. torch and the like come from
-    this environment, by its path: nothing is downloaded, and no editable install is seen."""
-    folder = tmp_path_factory.mktemp("environment")
-    wheels = folder / "wheels"
-    before = Path.cwd()
-    for package in (ROOT, *EXAMPLES):
-        os.chdir(package)
-        try:
-            build_wheel(str(wheels))
-        finally:
-            os.chdir(before)
-    venv = folder / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
-    made = venv / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(made), "--disable-pip-version-check"]
-    install = [*pip, "install", "--no-deps", "--no-index", "--quiet"]
-    subprocess.run([*install, *map(str, wheels.glob("*.whl"))], check=True)
-    (site,) = (venv / "lib").glob("python*/site-packages")
-    (site / "this_environment.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +79,6 @@ def url(python: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
         finally:
             server.terminate()
             server.wait(20)
-
-
-def wait_until_ready(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while time.monotonic() < end:
-        assert server.poll() is None, log.read_text()
-        try:
-            with urllib.request.urlopen(url):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError(log.read_text())
 
 
 def post(url: str, key: str, **body: object) -> dict[str, Any]:
