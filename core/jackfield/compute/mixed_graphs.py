@@ -1,9 +1,9 @@
 """Steps with prompts as CUDA graphs: launched one by one, kernels are bound by the host.
 
-A step is filled up to one of a few shapes: decodes, each a token, up to a number of them with
-sequences of no KV; then prompts, or pieces of them, up to a number of tokens with those of the
-dummy row and up to a number of sequences with empty ones. The attention reads lengths in device
-memory, so that a shape serves any of them. Graphs are captured when first needed.
+A step is filled up to one of a few shapes: decodes and prompts (or pieces of them) with sequences
+of no tokens, tokens with those of the dummy row. The tokens follow each other without gaps, so
+that a full step computes nothing in vain. The attention reads lengths in device memory, so that a
+shape serves any of them. Graphs are captured when first needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jackfield.contracts.work import Int32Array, ScheduledBatch
 
 _DECODES = (0, 16, 64, 256, 512)
 _PROMPTS = (4, 64)
-_PROMPT_TOKENS = (16, 32, 64, 128, 256, 512, 768, 1024, 1280, 1536, 1792, 2048)
+_TOKENS = (16, 32, 64, 128, 256, *range(512, 2048, 256), *range(2048, 4097, 512))
 
 MAX_SEQS = _DECODES[-1] + _PROMPTS[-1]
 
@@ -38,17 +38,13 @@ class MixedShape:
 
     num_decodes: int
     num_prompts: int
-    num_prompt_tokens: int
+    num_tokens: int
     num_changes: int
     samples: bool
 
     @property
     def num_seqs(self) -> int:
         return self.num_decodes + self.num_prompts
-
-    @property
-    def num_tokens(self) -> int:
-        return self.num_decodes + self.num_prompt_tokens
 
     @property
     def lengths(self) -> list[int]:
@@ -63,8 +59,10 @@ def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
     num_decodes = _num_decodes(batch)
     decodes = _at_least(_DECODES, num_decodes)
     prompts = _at_least(_PROMPTS, len(batch.rows) - num_decodes)
-    tokens = _at_least(_PROMPT_TOKENS, batch.total_tokens - num_decodes)
-    if decodes is None or prompts is None or tokens is None:
+    if decodes is None or prompts is None:
+        return None
+    tokens = _at_least(_TOKENS, max(batch.total_tokens, decodes))
+    if tokens is None:
         return None
     changes = decodes + 2 * prompts + tokens // state.block_size
     return MixedShape(decodes, prompts, tokens, changes, bool(batch.samples.any()))
@@ -77,28 +75,18 @@ def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> In
     parts[0][:] = state.dummy_row * state.max_blocks
     for part in (parts[2], parts[5], parts[8]):
         part[:] = state.dummy_row
-    # A decode takes a token whether it is there or not.
-    first = shape.num_decodes
-    parts[4][: first + 1] = np.arange(first + 1)
-    parts[4][first:] = first
     if batch is None:
         return packed
-    places, blocks, rows, lens, starts, token_rows, at, index, sample_rows, sample_at = mixed_parts(
-        batch, state
-    )
-    parts[0][: len(places)] = places
-    parts[1][: len(blocks)] = blocks
-    n = _num_decodes(batch)
-    gap = first - n
-    for place, values in ((2, rows), (3, lens), (5, token_rows), (6, at)):
-        parts[place][:n] = values[:n]
-        parts[place][first : first + len(values) - n] = values[n:]
-    parts[4][first:] = starts[-1] + gap
-    parts[4][first : first + len(starts) - n] = starts[n:] + gap
-    if shape.samples:
-        parts[7][: len(index)] = np.where(index < n, index, index + gap)
-        parts[8][: len(index)] = sample_rows
-        parts[9][: len(index)] = sample_at
+    values = mixed_parts(batch, state)
+    n, first = _num_decodes(batch), shape.num_decodes
+    parts[4][:] = batch.total_tokens
+    for place, (part, value) in enumerate(zip(parts, values, strict=True)):
+        if place in (2, 3, 4):
+            # Of sequences: prompts begin where the shape's decodes end.
+            part[:n] = value[:n]
+            part[first : first + len(value) - n] = value[n:]
+        elif len(part):
+            part[: len(value)] = value
     return packed
 
 
@@ -119,7 +107,7 @@ def unpack(packed: Tensor, state: RowState, shape: MixedShape) -> StepInputs:
         num_seqs=shape.num_seqs,
         num_tokens=shape.num_tokens,
         num_decodes=shape.num_decodes,
-        max_query_len=shape.num_prompt_tokens,
+        max_query_len=shape.num_tokens,
         max_seq_len=state.max_model_len,
         fresh=False,
     )
@@ -152,7 +140,7 @@ class MixedGraphs:
         self._body, self._sample = body, sample
         self._state = state
         self._uploads = uploads
-        most = _PROMPT_TOKENS[-1]
+        most = _TOKENS[-1]
         changes = 2 * MAX_SEQS + most // state.block_size
         largest = MixedShape(_DECODES[-1], _PROMPTS[-1], most, changes, True)
         self._packed = torch.zeros(sum(largest.lengths), dtype=torch.int32, device=device)

@@ -11,7 +11,7 @@ class SchedulingOptions(OptionGroup):
     """Scheduling"""
 
     max_num_batched_tokens: HumanInt | None = Field(
-        None, ge=1, description="tokens computed in a step; default: 2048 on a GPU, 1024 on the CPU"
+        None, ge=1, description="tokens computed in a step; default: 4096 on a GPU, 1024 on the CPU"
     )
     max_num_seqs: HumanInt | None = Field(
         None, ge=1, description="sequences in a step; default: 256 on a GPU, 64 on the CPU"

@@ -48,7 +48,9 @@ class AttentionBatch:
     [T], block id * block_size + offset where each token's KV goes; ``positions`` int64 [T].
     Host values: bounds that size a launch; exact lists are given where the device is the host
     (``host_lens``: query and KV lengths, else None). ``num_decodes`` leading sequences have one
-    query token each; ``fresh`` is true if no sequence but those has KV computed before.
+    query token each (in a captured step the last of them may have KV length 0 and no token: those
+    of other sequences follow at once); ``fresh`` is true if no sequence but the decodes has KV
+    computed before.
     """
 
     rows: Tensor

@@ -24,7 +24,7 @@ HOST = DeviceDefaults(
     block_size=16, max_num_batched_tokens=1024, max_num_seqs=64, dtype_for_float32="float32"
 )
 ACCELERATOR = DeviceDefaults(
-    block_size=64, max_num_batched_tokens=2048, max_num_seqs=256, dtype_for_float32="bfloat16"
+    block_size=64, max_num_batched_tokens=4096, max_num_seqs=256, dtype_for_float32="bfloat16"
 )
 
 

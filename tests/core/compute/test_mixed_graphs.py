@@ -40,9 +40,10 @@ def batch(lens: list[int], firsts: list[int] | None = None) -> ScheduledBatch:
     ("lens", "decodes", "prompts", "tokens"),
     [
         ([3], 0, 4, 16),
-        ([1, 16], 16, 4, 16),
+        ([1, 15], 16, 4, 16),
+        ([1] * 17 + [3], 64, 4, 64),
         ([100] * 5, 0, 64, 512),
-        ([1] * 17 + [1100], 64, 4, 1280),
+        ([1] * 60 + [1988], 64, 4, 2048),
         ([10] * 64, 0, 64, 768),
     ],
 )
@@ -51,15 +52,11 @@ def test_a_step_takes_the_smallest_shape_that_holds_it(
 ) -> None:
     shape = shape_for(batch(lens), state)
     assert shape is not None
-    assert (shape.num_decodes, shape.num_prompts, shape.num_prompt_tokens) == (
-        decodes,
-        prompts,
-        tokens,
-    )
+    assert (shape.num_decodes, shape.num_prompts, shape.num_tokens) == (decodes, prompts, tokens)
 
 
 def test_large_steps_have_no_shape(state: RowState) -> None:
-    assert shape_for(batch([2049]), state) is None
+    assert shape_for(batch([4097]), state) is None
     assert shape_for(batch([2] * 65), state) is None
 
 
@@ -78,8 +75,8 @@ def test_padding_alone_changes_no_row_but_the_dummy(state: RowState) -> None:
     shape = MixedShape(2, 4, 16, 9, True)
     inputs = unpack(torch.from_numpy(pack(None, state, shape)), state, shape)
     assert inputs.attention.seq_lens.tolist() == [0] * 6
-    assert inputs.attention.query_starts.tolist() == [0, 1, 2, 2, 2, 2, 2]
-    assert inputs.attention.slots.tolist() == [0] * 18
+    assert inputs.attention.query_starts.tolist() == [0] * 7
+    assert inputs.attention.slots.tolist() == [0] * 16
     assert set(inputs.sample_rows.tolist()) == {state.dummy_row}
     assert torch.equal(state.token_ids, before[0])
     assert torch.equal(state.block_table, before[1])
@@ -92,15 +89,15 @@ def test_a_packed_step_says_what_the_step_said(state: RowState) -> None:
     shape = MixedShape(4, 4, 16, 9, True)
     inputs = unpack(torch.from_numpy(pack(step, state, shape)), state, shape)
     dummy = state.dummy_row
-    assert inputs.ids.tolist() == [7, 0, 0, 0, 5, 6, 7, *[0] * 13]
-    assert inputs.attention.positions[:8].tolist() == [2, 0, 0, 0, 0, 1, 2, 0]
+    assert inputs.ids.tolist() == [7, 5, 6, 7, *[0] * 12]
+    assert inputs.attention.positions[:6].tolist() == [2, 0, 1, 2, 0, 0]
     assert inputs.attention.rows.tolist() == [0, *[dummy] * 3, 1, *[dummy] * 3]
-    assert inputs.attention.query_starts.tolist() == [0, 1, 2, 3, 4, 7, 7, 7, 7]
+    assert inputs.attention.query_starts[4:].tolist() == [1, 4, 4, 4, 4]
     assert inputs.attention.seq_lens.tolist() == [3, 0, 0, 0, 3, 0, 0, 0]
     assert inputs.attention.num_decodes == 4
     assert inputs.attention.slots[0].item() == 7 * 16 + 2
     assert inputs.sample_index is not None
-    assert inputs.sample_index[:2].tolist() == [0, 6]
+    assert inputs.sample_index[:2].tolist() == [0, 3]
     assert inputs.sample_rows.tolist() == [0, 1, *[dummy] * 6]
     assert inputs.sample_positions[:2].tolist() == [3, 3]
     assert state.block_table[0, :2].tolist() == [7, 8]

@@ -30,7 +30,7 @@ def test_limits_follow_the_device_unless_given(plan: Plan) -> None:
     host = plan().engine.worker
     assert (host.block_size, host.max_num_batched_tokens, host.max_num_seqs) == (16, 1024, 64)
     fast = plan(device="accelerator").engine.worker
-    assert (fast.block_size, fast.max_num_batched_tokens, fast.max_num_seqs) == (64, 2048, 256)
+    assert (fast.block_size, fast.max_num_batched_tokens, fast.max_num_seqs) == (64, 4096, 256)
     given = plan(block_size=8, max_num_batched_tokens=100, max_num_seqs=9).engine.worker
     assert (given.block_size, given.max_num_batched_tokens, given.max_num_seqs) == (8, 100, 9)
 
@@ -216,7 +216,6 @@ def test_names_and_text_options(plan: Plan, checkpoint: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        ({"model": None}, "no model is named"),
         ({"model": "/no/such/directory"}, "/no/such/directory"),
         ({"device": "absent"}, "no such device"),
         ({"block_size": 24}, "power of two"),

@@ -68,7 +68,8 @@ class TritonAttention:
         spec: AttentionSpec,
         batch: AttentionBatch,
     ) -> Tensor:
-        """One kernel for the decodes, one for the rest."""
+        """One kernel for the decodes, one for the rest; in that order, because the first writes
+        zeros for decodes that are not there, where the second may have tokens."""
         q = _packed(q)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         if batch.num_decodes:
@@ -145,7 +146,7 @@ class TritonAttention:
                 out,
                 first_seq=batch.num_decodes,
                 num_seqs=batch.num_seqs,
-                num_tokens=batch.num_tokens - batch.num_decodes,
+                num_tokens=batch.num_tokens,
                 scale=spec.scale,
             )
             return
@@ -160,7 +161,7 @@ class TritonAttention:
             out,
             first_seq=batch.num_decodes,
             num_seqs=batch.num_seqs,
-            num_tokens=batch.num_tokens - batch.num_decodes,
+            num_tokens=batch.num_tokens,
             max_query_len=batch.max_query_len,
             num_kv_heads=spec.num_kv_heads,
             paged=not batch.fresh,

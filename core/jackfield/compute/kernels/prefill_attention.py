@@ -266,8 +266,8 @@ def prefill_attention(
     soft_cap: float | None = None,
     config: PrefillConfig | None = None,
 ) -> None:
-    """Sequences ``first_seq .. num_seqs`` of the batch, ``num_tokens`` tokens: q [T, H, D] into
-    out [T, H, D], both of the whole batch.
+    """Sequences ``first_seq .. num_seqs`` of the batch, at most ``num_tokens`` tokens: q [T, H, D]
+    into out [T, H, D], both of the whole batch.
 
     Where ``paged``, key and value are pages [N, K, block_size, D]; else the step's own k and v
     [T, K, D] (rows may be strided), and no sequence has a prefix.

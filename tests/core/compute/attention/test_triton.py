@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tests.core.compute.attention.reference import Case, make_case
@@ -112,6 +114,26 @@ def test_lengths_may_change_between_replays_of_one_launch() -> None:
     padding = backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
     assert case.error(before) < 1e-5
     assert not padding.any()
+
+
+def test_decodes_that_are_not_there_take_no_token() -> None:
+    torch.manual_seed(5)
+    backend = backend_for(16, torch.float32)
+    spec = AttentionSpec(0, 4, 2, 64, 0.1)
+    case = make_case(backend, [(1, 70), (1, 9), (20, 33), (5, 5)], spec, 16, torch.float32, DEVICE)
+    rows, starts, lens = case.batch.rows, case.batch.query_starts, case.batch.seq_lens
+    absent = torch.zeros(3, dtype=torch.int32, device=DEVICE)
+    batch = replace(
+        case.batch,
+        rows=torch.cat([rows[:2], absent, rows[2:]]),
+        seq_lens=torch.cat([lens[:2], absent, lens[2:]]),
+        query_starts=torch.cat([starts[:2], absent, starts[2:]]),
+        num_decodes=5,
+        num_seqs=7,
+        fresh=False,
+    )
+    out = backend.attend(case.q, case.k, case.v, case.kv, spec, batch)
+    assert case.error(out) < 1e-5
 
 
 def test_wide_groups_widen_the_workspace() -> None:
