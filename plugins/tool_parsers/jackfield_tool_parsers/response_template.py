@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-from jackfield.contracts.text import ParserContext
+from jackfield.contracts.text import CheckpointText, ParserContext
 from jackfield.errors import ConfigError
 from jackfield_tool_parsers.field_content import parse_content, transformed
 from jackfield_tool_parsers.markers import Markers
@@ -47,6 +47,12 @@ class HfToolParser(CallScanner):
         self.triggers = self.tokens = Markers(self._opens)  # type: ignore[misc]
         self.call_openers = frozenset(self._opens)  # type: ignore[misc]
         super().__init__(context)
+
+    @classmethod
+    def markers_of(cls, checkpoint: CheckpointText) -> frozenset[str]:
+        """What may be special tokens of the field's markers."""
+        field = json.dumps(calls_field(checkpoint.response_template), ensure_ascii=False)
+        return frozenset(re.findall(r"<[^<>\s]+>", field.replace("\\", "")))
 
     def read_call(self, opener: str) -> Wait[None]:
         found = yield from self._match(self._opens[opener])

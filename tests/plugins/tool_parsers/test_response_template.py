@@ -165,6 +165,12 @@ def test_a_template_that_cannot_be_followed_is_named(spec: Template | None, reas
         HfToolParser(ParserContext(checkpoint=CheckpointText(response_template=spec)))
 
 
+def test_markers_are_the_tokens_of_the_field() -> None:
+    assert {"<|tool_call>", "<tool_call|>"} <= HfToolParser.markers_of(
+        CheckpointText(response_template=GEMMA)
+    )
+
+
 def test_only_a_template_with_tool_calls_has_calls() -> None:
     assert has_calls(HERMES)
     assert not has_calls({"fields": {"content": {}}})
