@@ -26,7 +26,9 @@ class TextOptions(OptionGroup):
     chat_template_content_format: Literal["auto", "string", "openai"] = Field(
         "auto", description="how the template wants message content"
     )
-    tool_call_parser: str | None = Field(None, description="tool_parsers plugin, such as hermes")
+    tool_call_parser: str | None = Field(
+        None, description="tool_parsers plugin: auto, or a name such as hermes"
+    )
     guided_decoding_backend: str = Field(
         "auto", description="grammars plugin for structured output: auto, xgrammar, guidance"
     )
