@@ -24,8 +24,13 @@ from jackfield.contracts.work import Int32Array
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 
 
-def graph_sizes(max_num_seqs: int, max_graph_batch: int) -> tuple[int, ...]:
-    """Batch sizes to capture: the usual ones, and the largest batch there can be."""
+def graph_sizes(
+    max_num_seqs: int, max_graph_batch: int, asked: tuple[int, ...] = ()
+) -> tuple[int, ...]:
+    """Batch sizes to capture: those asked for that can come, or the usual ones and the largest
+    batch there can be."""
+    if asked:
+        return tuple(size for size in asked if size <= max_num_seqs)
     largest = min(max_num_seqs, max_graph_batch, _SIZES[-1])
     return (*(size for size in _SIZES if size < largest), largest) if largest > 0 else ()
 

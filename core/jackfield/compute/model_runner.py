@@ -93,6 +93,9 @@ class ModelRunner:
         self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
         self._device = device
         self._on_host = device.type == "cpu"
+        self._longest_captured = min(
+            plan.max_model_len, plan.max_graph_seq_len or plan.max_model_len
+        )
         self._recorder = recorder
         self._uploads = Uploads(device)
         self._state = RowState(
@@ -139,7 +142,7 @@ class ModelRunner:
             recorder = CudaGraphRecorder(self._device)
         if recorder and self._backend.supports_graphs and not self._plan.enforce_eager:
             self._graphs = DecodeGraphs(
-                graph_sizes(self._plan.max_num_seqs, self._plan.max_graph_batch),
+                self._graph_sizes(),
                 recorder,
                 self._captured_step,
                 self._captured_sampling,
@@ -306,6 +309,10 @@ class ModelRunner:
         batch = step.batch
         if self._graphs is None or self._mixed_graphs is None or len(batch.rows) == 0:
             return None
+        if self._longest_captured < self._plan.max_model_len:
+            longest = int((batch.first_positions + batch.num_tokens).max())
+            if longest > self._longest_captured:
+                return None
         if step.is_decode:
             size = self._graphs.size_for(len(batch.rows))
             if size is None:
@@ -331,7 +338,7 @@ class ModelRunner:
             self._state,
             size=size,
             num_changes=size,
-            max_seq_len=self._plan.max_model_len,
+            max_seq_len=self._longest_captured,
             query_starts=self._query_starts[: size + 1],
         )
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
@@ -402,9 +409,13 @@ class ModelRunner:
         plan = self._plan
         if plan.enforce_eager or self._device.type != "cuda":
             return 0
-        rows = MAX_SEQS + sum(graph_sizes(plan.max_num_seqs, plan.max_graph_batch))
+        rows = MAX_SEQS + sum(self._graph_sizes())
         itemsize: int = getattr(torch, plan.dtype).itemsize
         return rows * vocabulary_size(plan.config) * itemsize
+
+    def _graph_sizes(self) -> tuple[int, ...]:
+        plan = self._plan
+        return graph_sizes(plan.max_num_seqs, plan.max_graph_batch, plan.graph_sizes)
 
     def _compile_kernels(self) -> None:
         """Compiles in parallel what steps will launch, so that no request waits for a compiler."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NoReturn
 
 from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag, Standing, take_foreign
@@ -149,7 +151,7 @@ def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
     objects: dict[str, dict[str, Any]] = {}
     waiting = list(words)
     while waiting:
-        word = waiting.pop(0)
+        word = _long_form(waiting.pop(0))
         if not word.startswith("--") or word == "--":
             plain.append(word)
             continue
@@ -168,6 +170,21 @@ def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         else:
             plain.append(f"{flag}={value}" if equals else flag)
     return plain, objects
+
+
+def _long_form(word: str) -> str:
+    """``-cc.key`` and ``-sc=1`` by the long name of their flag; any other word as it is."""
+    short = re.split("[.=]", word, maxsplit=1)[0]
+    return _long_flags().get(short, short) + word[len(short) :]
+
+
+@cache
+def _long_flags() -> dict[str, str]:
+    """Every short spelling and the flag it is one of."""
+    found = {short: flag for flag, each in FOREIGN_FLAGS.items() for short in each.short}
+    for option in Settings.model_fields:
+        found |= dict.fromkeys(flags_of(option), flag_of(option))
+    return found
 
 
 def _is(option: str, shape: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from jackfield.config.values import HumanInt, OptionGroup
+from jackfield.config.values import CompilationConfig, HumanInt, IntList, OptionGroup, Spelling
 
 
 class DeviceOptions(OptionGroup):
@@ -15,8 +17,22 @@ class DeviceOptions(OptionGroup):
         "auto", description="attention_backends plugin: auto (as the device needs) or a name"
     )
     enforce_eager: bool = Field(False, description="no CUDA graphs")
+    compilation_config: Annotated[CompilationConfig, Spelling("-O", "-cc")] = Field(
+        default_factory=dict,
+        description="0: no CUDA graphs; 1 to 3: CUDA graphs; or a JSON object with level, "
+        "cudagraph_mode, cudagraph_capture_sizes, max_cudagraph_capture_size",
+    )
+    cudagraph_capture_sizes: IntList = Field(
+        (), description="decode batches that get a CUDA graph; default: by size up to the largest"
+    )
     max_cudagraph_capture_size: HumanInt = Field(
         512, ge=1, description="largest decode batch that gets a CUDA graph"
+    )
+    max_seq_len_to_capture: HumanInt | None = Field(
+        None,
+        ge=1,
+        description="tokens from which on a sequence's steps run without CUDA graphs; default: "
+        "graphs serve every length",
     )
     num_threads: int = Field(
         0, ge=0, le=1024, description="compute threads on the CPU; 0: the physical cores"

@@ -158,11 +158,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_accepted("--reasoning-parser implies it", "enable-reasoning"),
         **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
         **_accepted("one device serves the model", "disable-custom-all-reduce"),
-        "--compilation-config": ForeignFlag(
-            Standing.ACCEPTED,
-            "kernels are written by hand and nothing is compiled at the start",
-            short=("-O", "-cc"),
-        ),
         **_later("config files of other dialects", "config-format", harmless="auto hf"),
         **_later("config files of other dialects", "config-format-plugin"),
         **_later("loading in parallel", "max-parallel-loading-workers"),
@@ -175,6 +170,5 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_later("tokenizer workers", "tokenizer-pool-type tokenizer-pool-extra-config"),
         **_later("old metrics", "show-hidden-metrics-for-version"),
         **_accepted("every step is streamed", "multi-step-stream-outputs"),
-        **_accepted("CUDA graphs serve every length", "max-seq-len-to-capture", is_switch=False),
     }
 )

@@ -57,6 +57,10 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     enforce_eager: bool = False
     max_graph_batch: int = 512
     """The largest decode batch that gets a CUDA graph."""
+    graph_sizes: tuple[int, ...] = ()
+    """Decode batches that get one; empty: the usual ones."""
+    max_graph_seq_len: int | None = None
+    """Steps with a longer sequence run without graphs."""
     steps_in_flight: int = 0
     """0: as the worker says."""
     num_threads: int = 0

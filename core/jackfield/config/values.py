@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PositiveInt
 
 # vLLM's rule: a small letter counts in thousands, a capital in powers of 1024.
 _SUFFIXES = {
@@ -45,6 +45,13 @@ def json_object(value: object) -> object:
         raise ValueError(f"not a JSON object ({error})") from None
 
 
+def leveled_object(value: object) -> object:
+    """A JSON object, or a level: ``3`` is ``{"level": 3}``."""
+    if isinstance(value, str):
+        value = json_object(value)
+    return {"level": value} if isinstance(value, int) else value
+
+
 def string_list(value: object) -> object:
     """A JSON list as text, one string, or a list of either."""
     items = [value] if isinstance(value, str) else value
@@ -69,7 +76,9 @@ def _json_list(text: str) -> list[object] | None:
 
 HumanInt = Annotated[int, BeforeValidator(human_integer)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
+CompilationConfig = Annotated[dict[str, Any], BeforeValidator(leveled_object)]
 StringList = Annotated[tuple[str, ...], BeforeValidator(string_list)]
+IntList = Annotated[tuple[PositiveInt, ...], BeforeValidator(string_list)]
 
 Shape = Literal["switch", "list", "object", "value"]
 

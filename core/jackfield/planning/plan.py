@@ -13,6 +13,7 @@ from jackfield.contracts.text import CheckpointText
 from jackfield.errors import ConfigError
 from jackfield.planning import device, generation, model
 from jackfield.planning.choices import Choice, check_options, choices
+from jackfield.planning.graphs import graph_plan
 from jackfield.planning.parsers import (
     checkpoint_text,
     choose_reasoning_parser,
@@ -124,6 +125,7 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
     platform, defaults = device.choose_platform(settings.device, registry)
     max_model_len = model.context_length(settings, files.config)
     limits = device.step_limits(settings, defaults, max_model_len)
+    graphs = graph_plan(settings)
     worker = _DEFAULT_WORKER if settings.worker_cls == "auto" else settings.worker_cls
     executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
     registry.find("workers", worker)
@@ -153,8 +155,10 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         attention_backend=settings.attention_backend,
         worker=worker,
         executor=executor,
-        enforce_eager=settings.enforce_eager,
-        max_graph_batch=settings.max_cudagraph_capture_size,
+        enforce_eager=graphs.enforce_eager,
+        max_graph_batch=graphs.max_batch,
+        graph_sizes=graphs.sizes,
+        max_graph_seq_len=graphs.max_seq_len,
         steps_in_flight=_steps_in_flight(settings),
         num_threads=settings.num_threads,
         seed=settings.seed,

@@ -55,6 +55,10 @@ def test_no_graph_is_larger_than_512() -> None:
     assert graph_sizes(2000, 2000)[-1] == 512
 
 
+def test_sizes_that_were_asked_for_are_taken_where_they_can_come() -> None:
+    assert graph_sizes(16, 8, asked=(1, 12, 600)) == (1, 12)
+
+
 def test_capture_goes_from_the_largest_size_down() -> None:
     seen: list[object] = []
     make(ReplayedFunction(), (1, 2, 4), seen).capture(GREEDY)

@@ -34,6 +34,16 @@ def test_greedy_tokens_are_those_of_the_network_computed_whole(budget: int, grap
     assert recorder is None or recorder.replayed > 0
 
 
+def test_steps_longer_than_what_is_captured_run_without_graphs() -> None:
+    recorder = ReplayedFunction()
+    driver = Driver(plan(max_graph_seq_len=8, graph_sizes=(1, 4, 900)), recorder)
+    request = driver.request(0, PROMPTS[0])
+    driver.run([request], 12)
+    # The prompt of 3 tokens and decodes up to 8, each with its sampling.
+    assert recorder.replayed == 2 * 6
+    assert request.output == greedy(driver.model, PROMPTS[0], 12)
+
+
 def test_a_row_taken_again_continues_as_if_never_interrupted() -> None:
     driver = Driver()
     requests = [driver.request(row, prompt) for row, prompt in enumerate(PROMPTS)]

@@ -97,6 +97,7 @@ def test_asking_for_what_is_so_anyway_is_taken(words: list[str]) -> None:
     [
         (["-tp", "2"], "--tensor-parallel-size"),
         (["--speculative-config.method", "ngram"], "--speculative-config"),
+        (["-sc.method", "ngram"], "--speculative-config"),
         (["--speculative_config.method=ngram"], "--speculative-config"),
         (["--lora-modules", "a=b", "c=d"], "--lora-modules"),
     ],
@@ -104,11 +105,6 @@ def test_asking_for_what_is_so_anyway_is_taken(words: list[str]) -> None:
 def test_short_and_dotted_forms_are_refused_by_name(words: list[str], flag: str) -> None:
     with pytest.raises(ConfigError, match=f"^{flag} is not built yet"):
         parse_arguments(["M", *words])
-
-
-def test_a_compile_level_is_noted() -> None:
-    for words in (["-O3"], ["-O", "3"], ["--compilation-config", "3"]):
-        assert "nothing is compiled" in parse_arguments(["M", *words])[1][0]
 
 
 def test_programs_say_the_same_and_are_told_the_same(caplog: pytest.LogCaptureFixture) -> None:
