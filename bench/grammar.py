@@ -3,9 +3,9 @@
     python bench/grammar.py DIR [--batches 1 8 64] [--tokens 128] [options of jackfield serve]
 
 Every request makes the same number of tokens, greedily. ``free``: no grammar. ``any``: a regex
-that allows every text, so that the tokens are the same and only masks are added. ``json``: a schema
-whose answer is long. ``mixed``: half of the requests free, half JSON. A ratio is the least time of a
-step over that of ``free``.
+that allows every text, so that the tokens are the same and only masks are added. ``json``: a
+schema whose answer is long. ``mixed``: half of the requests free, half JSON. A ratio is the least
+time of a step over that of ``free``.
 """
 
 from __future__ import annotations

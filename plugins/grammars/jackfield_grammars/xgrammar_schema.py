@@ -49,10 +49,11 @@ class Rewritten:
     placeholder: str
 
 
-def rewritten(schema: object) -> Rewritten:
-    """Rewrites a schema; ``RequestError`` names what xgrammar cannot do, and where."""
+def rewritten(schema: object, *, keeps_formats: bool = True) -> Rewritten:
+    """Rewrites a schema; ``RequestError`` names what xgrammar cannot do, and where. Where formats
+    are not kept they are annotations, as they are in the specification."""
     root = schema if isinstance(schema, Mapping) else {}
-    walk = _Walk(root)
+    walk = _Walk(root, keeps_formats)
     result = walk.node(schema, "#")
     for name in ("$defs", "definitions"):
         definitions = root.get(name)
@@ -67,8 +68,9 @@ def rewritten(schema: object) -> Rewritten:
 class _Walk:
     """One schema being rewritten."""
 
-    def __init__(self, root: Schema) -> None:
+    def __init__(self, root: Schema, keeps_formats: bool) -> None:
         self.root = root
+        self.formats = FORMATS if keeps_formats else {}
         self.is_exact = True
         self.is_plain = True
         self.patterns: list[str] = []
@@ -193,7 +195,7 @@ class _Walk:
         return rest if "const" in rest else {"type": name, **rest}
 
     def _string(self, node: Schema, found: set[str], path: str) -> dict[str, Any]:
-        if node.get("format") not in FORMATS:
+        if node.get("format") not in self.formats:
             found = found - {"format"}
         if found & {"pattern", "format"}:
             if len(found) > 1:

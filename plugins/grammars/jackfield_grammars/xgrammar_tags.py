@@ -46,7 +46,9 @@ def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
     result: dict[str, Any] = {}
     for key, value in tag.items():
         if key in ("json_schema", "schema"):
-            schema = rewritten(json.loads(value) if isinstance(value, str) else value)
+            given = json.loads(value) if isinstance(value, str) else value
+            # In other styles strings stand as they are, and only patterns of JSON can be written.
+            schema = rewritten(given, keeps_formats=tag.get("style", "json") == "json")
             if not schema.is_plain:
                 return _as_grammar(tag, schema, ebnf)
             result[key] = schema.schema
@@ -63,7 +65,6 @@ def _as_grammar(
     tag: Mapping[str, Any], schema: Rewritten, ebnf: Callable[[Rewritten], str]
 ) -> dict[str, Any]:
     if tag.get("style", "json") != "json":
-        if schema.patterns:
-            raise refuse(f"patterns and formats in {tag['style']} are beyond xgrammar")
-        return {**tag, "json_schema": schema.schema}
+        what = "pattern" if schema.patterns else "minLength or maxLength"
+        raise refuse(f"{what} in {tag['style']} is beyond xgrammar")
     return {"type": "grammar", "grammar": ebnf(schema)}
