@@ -10,8 +10,10 @@ from jackfield.checkpoint.description import (
     read_config,
     read_generation_config,
     torch_dtype_name,
+    with_overrides,
 )
 from jackfield.checkpoint.locating import resolve_model
+from jackfield.checkpoint.quantization import with_quantization
 from jackfield.checkpoint.text_files import read_chat_template, read_optional_json
 from jackfield.checkpoint.weight_files import (
     TensorEntry,
@@ -41,4 +43,6 @@ __all__ = [
     "resolve_model",
     "safetensors_files",
     "torch_dtype_name",
+    "with_overrides",
+    "with_quantization",
 ]

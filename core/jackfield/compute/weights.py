@@ -113,6 +113,9 @@ def load_weights(
             raise CheckpointError(f"{owner} has no place for the checkpoint's tensor {name}")
         if name in placed:
             raise CheckpointError(f"the checkpoint has tensor {name} twice")
+        if tensor.numel() == 1 and slot.shape in ((), (1,)):
+            # One number is written as [] or as [1].
+            tensor = tensor.reshape(slot.shape)
         if tuple(tensor.shape) != slot.shape:
             raise CheckpointError(
                 f"tensor {name} has the shape {list(tensor.shape)}, {owner} with this "

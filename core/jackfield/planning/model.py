@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jackfield import checkpoint
 from jackfield.config.settings import Settings
 from jackfield.contracts.bundled_models import BundledModel
+from jackfield.contracts.config_format import ConfigFormat
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.planning.architectures import refuse_unknown
 from jackfield.planning.bundled import bundled_model
@@ -53,7 +54,9 @@ def find_files(settings: Settings, registry: Registry, hooks: Hooks | None = Non
     source = directory
     if settings.hf_config_path is not None:
         source = _without_weights(settings.hf_config_path, None, settings.download_dir)
-    config = checkpoint.read_config(source, settings.hf_overrides)
+    reader: ConfigFormat = registry.make("config_formats", settings.config_format)
+    config = checkpoint.with_overrides(reader.read(source), settings.hf_overrides)
+    config = checkpoint.with_quantization(config, source)
     config = _with_rope(config, settings)
     if hooks is not None:
         config = hooks.adjust_config(config, directory)
@@ -189,12 +192,22 @@ def choose_quantization(
     settings: Settings, config: Mapping[str, object], registry: Registry
 ) -> str | None:
     """The user's method, or the checkpoint's; None where the weights are plain."""
-    name = settings.quantization
-    if name is None or name.lower() == "none":
-        said = config.get("quantization_config")
-        method = said.get("quant_method") if isinstance(said, Mapping) else None
-        if not isinstance(method, str):
-            return None
-        name = method
-    registry.find("quantization", name)
-    return name
+    said = config.get("quantization_config")
+    method = said.get("quant_method") if isinstance(said, Mapping) else None
+    stored = method if isinstance(method, str) else None
+    asked = settings.quantization
+    if asked is not None and asked.lower() == "none":
+        asked = None
+    if asked is None:
+        if stored is not None:
+            registry.find("quantization", stored)
+        return stored
+    entry = registry.find("quantization", asked)
+    if stored is not None and entry is not None:
+        other = registry.find("quantization", stored)
+        if other is None or other.value != entry.value:
+            raise ConfigError(
+                f"--quantization {asked}, but the checkpoint is quantized with {stored}: "
+                "leave the option out"
+            )
+    return asked

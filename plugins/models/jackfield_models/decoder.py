@@ -207,8 +207,9 @@ class DecoderForCausalLM(nn.Module, ABC):
 
     api_version: ClassVar[int] = 1
 
-    # Old checkpoints store the frequencies, which follow from config.json.
-    _ignorable: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$",)
+    # Old checkpoints store the frequencies, which follow from config.json; quantized ones the
+    # scales of an 8-bit KV cache, which is kept in the model's dtype here.
+    _ignorable: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$", r"\.[kv]_scale$")
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
         super().__init__()

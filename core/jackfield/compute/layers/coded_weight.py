@@ -25,9 +25,9 @@ _BLOCK = 64
 class CodedWeight:
     """[N, K] numbers as packed codes.
 
-    ``packed`` uint8 [N, K * bits / 8]; ``table`` float32 [2 ** bits], None where the codes are
-    signed 8-bit integers; ``scales`` and ``shifts`` float32 [N, K / group_size]. K is a multiple
-    of 64, ``group_size`` divides it.
+    ``packed`` uint8 [N, P * bits / 8], P being K rounded up to whole blocks and groups; ``table``
+    float32 [2 ** bits], None where the codes are signed 8-bit integers; ``scales`` and ``shifts``
+    float32 [N, P / group_size].
     """
 
     packed: Tensor
@@ -36,6 +36,7 @@ class CodedWeight:
     shifts: Tensor | None
     bits: int
     group_size: int
+    inputs: int
 
     @classmethod
     def pack(
@@ -50,23 +51,39 @@ class CodedWeight:
         """From codes [N, K], one an element: 0 .. 2 ** bits - 1, or int8 without a table. The
         group size follows from the scales' shape."""
         num_rows, inputs = codes.shape
-        if inputs % _BLOCK or inputs % scales.shape[1]:
-            raise ValueError(f"{inputs} inputs in {scales.shape[1]} groups cannot be packed")
+        if inputs % scales.shape[1]:
+            raise ValueError(f"{inputs} inputs are not {scales.shape[1]} groups of one size")
         group = inputs // scales.shape[1]
-        packed = codes.to(torch.uint8)
-        if codes.dtype is torch.int8:
-            packed = codes.view(torch.uint8)
+        packed = codes.view(torch.uint8) if codes.dtype is torch.int8 else codes.to(torch.uint8)
+        missing = -inputs % _BLOCK
+        if missing:
+            # x is 0 there, whatever the codes mean.
+            packed = F.pad(packed, (0, missing))
+        if scales.shape[1] == 1:
+            group += missing
+        elif missing:
+            more = -(-missing // group)
+            packed = F.pad(packed, (0, more * group - missing))
+            scales = F.pad(scales, (0, more))
+            shifts = None if shifts is None else F.pad(shifts, (0, more))
         if bits == 4:
-            halves = packed.view(num_rows, inputs // _BLOCK, 2, _BLOCK // 2)
-            packed = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(num_rows, inputs // 2)
+            halves = packed.view(num_rows, -1, 2, _BLOCK // 2)
+            packed = (halves[:, :, 0] | halves[:, :, 1] << 4).reshape(num_rows, -1)
         wide = None if shifts is None else shifts.float().contiguous()
         float_table = None if table is None else table.float().contiguous()
-        return cls(packed.contiguous(), float_table, scales.float().contiguous(), wide, bits, group)
+        scales = scales.float().contiguous()
+        return cls(packed.contiguous(), float_table, scales, wide, bits, group, inputs)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(N, K)."""
-        return self.packed.shape[0], self.packed.shape[1] * 8 // self.bits
+        return self.packed.shape[0], self.inputs
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes."""
+        arrays = (self.packed, self.table, self.scales, self.shifts)
+        return sum(array.nbytes for array in arrays if array is not None)
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
@@ -93,7 +110,7 @@ class CodedWeight:
         numbers = groups * self.scales[..., None]
         if self.shifts is not None:
             numbers += self.shifts[..., None]
-        return numbers.view(self.shape).to(dtype)
+        return numbers.view(len(numbers), -1)[:, : self.inputs].to(dtype)
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
@@ -101,16 +118,19 @@ class CodedWeight:
         codes = self._for_kernels()
         if kernels is None or codes is None:
             return F.linear(x, self.decode(x.dtype), bias)
+        if codes.shape[1] != self.inputs:
+            x = F.pad(x, (0, codes.shape[1] - self.inputs))
         out = kernels.linear_codes(x, codes)
         return out if bias is None else out.add_(bias)
 
     def _for_kernels(self) -> Codes | None:
         # Groups that are no power of 2 would cost the kernels a division for every number.
-        if self.group_size == self.shape[1]:
+        padded = self.packed.shape[1] * 8 // self.bits
+        if self.group_size == padded:
             log_group = WHOLE_ROW
         elif self.group_size >= 16 and self.group_size & (self.group_size - 1) == 0:
             log_group = self.group_size.bit_length() - 1
         else:
             return None
         arrays = (self.packed, self.table, self.scales, self.shifts)
-        return Codes(*arrays, self.shape, log_group, self.bits)
+        return Codes(*arrays, (len(self.packed), padded), log_group, self.bits)

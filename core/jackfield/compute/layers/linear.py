@@ -3,7 +3,8 @@
 Sharding: Megatron-LM (arXiv 1909.08053). How a weight is stored and multiplied is the business
 of a ``LinearMethod``. Its parameters are cut along ``output_dim`` and ``input_dim``, attributes
 of the parameter that default to 0 and 1 (1-D parameters: 0 and None); None means the dimension
-does not exist.
+does not exist. A parameter with the attribute ``per_part`` has a row for each checkpoint layer of
+a fused one: what a layer has once, whatever its size.
 """
 
 from __future__ import annotations
@@ -71,11 +72,14 @@ class ShardedLinear(LoadableLayer):
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
         beside = prefix.rpartition(".")[0]
         for name, parameter in self.named_parameters(recurse=False):
-            for part in self.parts:
-                yield (
-                    ".".join(filter(None, (beside, part.name, name))),
-                    Slot(self, self._full_shape(parameter, part), self._placer(parameter, part)),
-                )
+            for number, part in enumerate(self.parts):
+                named = ".".join(filter(None, (beside, part.name, name)))
+                if getattr(parameter, "per_part", False):
+                    own = parameter.data[number]
+                    yield named, Slot(self, tuple(own.shape), own.copy_)
+                    continue
+                shape = self._full_shape(parameter, part)
+                yield named, Slot(self, shape, self._placer(parameter, part))
 
     def finish_loading(self) -> None:
         self.method.process_weights_after_loading(self)

@@ -54,7 +54,13 @@ def make(
 @pytest.mark.parametrize("kind", list(TABLES))
 @pytest.mark.parametrize(
     ("num_rows", "inputs", "groups", "shifted"),
-    [(33, 256, 2, True), (16, 192, 12, False), (5, 192, 1, True), (64, 128, 4, False)],
+    [
+        (33, 256, 2, True),
+        (16, 192, 12, False),
+        (5, 96, 1, True),
+        (64, 96, 3, True),
+        (8, 80, 5, False),
+    ],
 )
 @pytest.mark.parametrize("num_tokens", [1, 3, 4, 9, 20])
 def test_the_product_is_the_float64_one(
@@ -91,5 +97,5 @@ def test_four_bits_take_half_a_byte() -> None:
 
 
 def test_shapes_that_cannot_be_packed_are_refused() -> None:
-    with pytest.raises(ValueError, match="65 inputs"):
-        CodedWeight.pack(torch.zeros(2, 65, dtype=torch.int8), torch.ones(2, 1), bits=8)
+    with pytest.raises(ValueError, match="65 inputs are not 2 groups"):
+        CodedWeight.pack(torch.zeros(2, 65, dtype=torch.int8), torch.ones(2, 2), bits=8)

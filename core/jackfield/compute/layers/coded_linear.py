@@ -1,0 +1,112 @@
+"""Linear layers whose checkpoint has codes: what quantization methods share.
+
+A method names the tensors that the checkpoint has for a layer, and says how they become a
+``CodedWeight``; this does the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from jackfield.compute.layers.coded_weight import CodedWeight
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of the checkpoint for one layer; shapes are those of the (fused) layer.
+
+    ``output_dim`` and ``input_dim`` are the dimensions that follow the layer's outputs and
+    inputs, whole or packed; None: no dimension does. ``per_part``: each checkpoint layer of a
+    fused one has its own, and ``shape`` is that of one.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    output_dim: int | None = 0
+    input_dim: int | None = 1
+    per_part: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A weight whose columns were sorted: column k belongs to input ``order[k]``, int64 [K]."""
+
+    weight: CodedWeight
+    order: Tensor
+
+
+class CodedLinear(ABC):
+    """Implements ``LinearMethod``. Has no state of a layer: one may serve many."""
+
+    @abstractmethod
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        """The checkpoint's tensors of a layer with so many outputs and inputs, by name."""
+
+    @abstractmethod
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight | Ordered:
+        """What they mean."""
+
+    def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
+        """Registers the checkpoint's tensors, uninitialized."""
+        parts = LinearParts.of(layer)
+        for name, stored in self.stored(parts.num_outputs, parts.num_inputs, dtype).items():
+            shape = (len(parts.outputs), *stored.shape) if stored.per_part else stored.shape
+            empty = torch.empty(shape, dtype=stored.dtype, device=device)
+            parameter = nn.Parameter(empty, requires_grad=False)
+            parameter.output_dim = stored.output_dim  # type: ignore[attr-defined]
+            parameter.input_dim = stored.input_dim  # type: ignore[attr-defined]
+            parameter.per_part = stored.per_part  # type: ignore[attr-defined]
+            layer.register_parameter(name, parameter)
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """Turns them into codes, and lets go of them."""
+        tensors = {
+            name: value.data
+            for name, value in layer.named_parameters(recurse=False)
+            if name != "bias"
+        }
+        encoded = self.encode(LinearParts.of(layer), tensors)
+        # Not a tensor, not a module: torch's own setter has no part in it.
+        layer.__dict__["coded"] = encoded
+        for name in tensors:
+            delattr(layer, name)
+
+    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+        """[T, in_features] -> [T, out_features], in x's dtype."""
+        coded = cast("CodedWeight | Ordered", layer.__dict__["coded"])
+        if isinstance(coded, Ordered):
+            return coded.weight.multiply(x.index_select(-1, coded.order), bias)
+        return coded.multiply(x, bias)
+
+
+@dataclass(frozen=True, slots=True)
+class LinearParts:
+    """The shape of a layer: the outputs of each checkpoint layer in it, and the inputs."""
+
+    outputs: tuple[int, ...]
+    num_inputs: int
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> LinearParts:
+        """Of a linear layer; one that is not fused is its own only part."""
+        parts = getattr(layer, "parts", None)
+        inputs = cast(int, layer.in_features)
+        if parts is None:
+            return cls((cast(int, layer.out_features),), inputs)
+        return cls(tuple(part.outputs.length for part in parts), inputs)
+
+    @property
+    def num_outputs(self) -> int:
+        """Of all parts."""
+        return sum(self.outputs)
+
+    def spread(self, per_part: Tensor) -> Tensor:
+        """[parts] or [parts, 1] -> [N, 1] float32: each part's number for all its outputs."""
+        counts = torch.tensor(self.outputs, device=per_part.device)
+        return per_part.float().reshape(-1).repeat_interleave(counts)[:, None]

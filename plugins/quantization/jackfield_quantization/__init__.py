@@ -1,0 +1,1 @@
+"""Bundled quantization methods, by a checkpoint's ``quant_method`` or ``--quantization``."""

@@ -1,0 +1,119 @@
+"""FP8 weights: checkpoints with scales by tensor, channel or block, and plain ones rounded online.
+
+Facts: the ``quantization_config`` of DeepSeek-V3 and Qwen3-FP8 (blocks: ``weight_scale_inv``,
+which is multiplied), of llm-compressor's and AutoFP8's checkpoints (tensors: ``weight_scale``).
+Activations stay in the model's dtype: ``input_scale`` is read and not needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import gcd
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_weight import CodedWeight
+from jackfield.contracts.model import LinearMethod
+from jackfield.errors import CheckpointError
+from jackfield_quantization.layer_names import is_listed
+from jackfield_quantization.number_formats import eight_bit_floats
+from jackfield_quantization.options import flag, names
+
+E4M3 = torch.float8_e4m3fn
+_LARGEST = 448.0
+
+
+class Fp8Quantization:
+    """Implements ``QuantizationMethod``: ``quant_method`` ``fp8``, or online without a config."""
+
+    name: ClassVar[str] = "fp8"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        self._excepted = names(config, "ignored_layers", "modules_to_not_convert")
+        self._method = _method(config)
+
+    def linear_method(self, prefix: str) -> LinearMethod | None:
+        return None if is_listed(prefix, self._excepted) else self._method
+
+
+def _method(config: Mapping[str, object]) -> LinearMethod:
+    if not config:
+        return OnlineFp8()
+    block = config.get("weight_block_size")
+    if block is not None:
+        if not isinstance(block, list | tuple) or len(block) != 2:
+            raise CheckpointError(
+                f"quantization_config: weight_block_size is {block!r}, not [n, k]"
+            )
+        return BlockFp8(int(block[0]), int(block[1]))
+    static = config.get("activation_scheme") == "static"
+    return TensorFp8(static=static, by_channel=flag(config, "per_channel", False))
+
+
+def from_floats(codes: Tensor, scales: Tensor) -> CodedWeight:
+    """An E4M3 (or E5M2) tensor [N, K] with scales [N, groups]."""
+    table = eight_bit_floats(codes.dtype).to(codes.device)
+    return CodedWeight.pack(codes.view(torch.uint8), scales, bits=8, table=table)
+
+
+class OnlineFp8(CodedLinear):
+    """Rounds to E4M3, a scale for each output."""
+
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        return {"weight": StoredTensor((outputs, inputs), dtype)}
+
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+        weight = tensors["weight"].float()
+        scales = weight.abs().amax(1, keepdim=True).clamp_min(1e-12) / _LARGEST
+        return from_floats((weight / scales).to(E4M3), scales)
+
+
+class TensorFp8(CodedLinear):
+    """One scale for each checkpoint layer, or one for each output."""
+
+    def __init__(self, *, static: bool, by_channel: bool = False) -> None:
+        self._static = static
+        self._by_channel = by_channel
+
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        scale = StoredTensor((), torch.float32, None, None, per_part=True)
+        if self._by_channel:
+            scale = StoredTensor((outputs, 1), torch.float32, 0, None)
+        tensors = {"weight": StoredTensor((outputs, inputs), E4M3), "weight_scale": scale}
+        if self._static:
+            tensors["input_scale"] = StoredTensor((), torch.float32, None, None, per_part=True)
+        return tensors
+
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+        scale = tensors["weight_scale"]
+        return from_floats(tensors["weight"], scale if self._by_channel else layer.spread(scale))
+
+
+class BlockFp8(CodedLinear):
+    """A scale for each block of outputs and inputs."""
+
+    def __init__(self, block_outputs: int, block_inputs: int) -> None:
+        self._block = (block_outputs, block_inputs)
+
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        blocks = (-(-outputs // self._block[0]), -(-inputs // self._block[1]))
+        return {
+            "weight": StoredTensor((outputs, inputs), E4M3),
+            "weight_scale_inv": StoredTensor(blocks, torch.float32),
+        }
+
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+        scales = by_blocks(tensors["weight_scale_inv"], tensors["weight"].shape, self._block)
+        return from_floats(tensors["weight"], scales)
+
+
+def by_blocks(scales: Tensor, shape: tuple[int, ...], block: tuple[int, int]) -> Tensor:
+    """[N / block, K / block], the last blocks perhaps cut off -> [N, groups] of one size."""
+    outputs, inputs = shape
+    group = gcd(inputs, block[1])
+    by_row = scales.repeat_interleave(block[0], 0)[:outputs]
+    return by_row.repeat_interleave(block[1] // group, 1)[:, : inputs // group]

@@ -1,0 +1,110 @@
+"""GPTQ (arXiv 2210.17323): integers of 2, 3, 4 or 8 bits, in groups, perhaps sorted by activation.
+
+Facts: the layout of GPTQModel and AutoGPTQ. ``qweight`` int32 [K * bits / 32, N] holds the inputs'
+codes of one output from the lowest bits on; ``qzeros`` int32 [groups, N * bits / 32], one less than
+the zero point in the format "gptq", the zero point itself in "gptq_v2"; ``scales`` [groups, N];
+``g_idx`` int32 [K], the group of each input. ``dynamic`` has rules for layers by pattern: "-:"
+leaves a layer plain, "+:" or nothing replaces values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Ordered, StoredTensor
+from jackfield.compute.layers.coded_weight import CodedWeight
+from jackfield.contracts.model import LinearMethod
+from jackfield.errors import CheckpointError
+from jackfield_quantization.layer_names import checkpoint_names, is_listed
+from jackfield_quantization.number_formats import signed_integers, unpack
+from jackfield_quantization.options import Config, flag, integer, names, section
+
+_BITS = (2, 3, 4, 8)
+
+
+class GptqQuantization:
+    """Implements ``QuantizationMethod``."""
+
+    name: ClassVar[str] = "gptq"
+    api_version: ClassVar[int] = 1
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        self._config = config
+        self._excepted = names(config, "modules_to_not_convert")
+        self._rules = section(config, "dynamic")
+        _GptqLinear(config)  # what is wrong is told at once
+
+    def linear_method(self, prefix: str) -> LinearMethod | None:
+        if is_listed(prefix, self._excepted):
+            return None
+        if prefix.rpartition(".")[2] == "lm_head" and not flag(self._config, "lm_head", False):
+            return None
+        for pattern, values in self._rules.items():
+            sign, rule = (pattern[:1], pattern[2:]) if pattern[1:2] == ":" else ("+", pattern)
+            if any(re.match(rule, name) for name in checkpoint_names(prefix)):
+                own = values if isinstance(values, Mapping) else {}
+                return None if sign == "-" else _GptqLinear({**self._config, **own})
+        return _GptqLinear(self._config)
+
+
+class _GptqLinear(CodedLinear):
+    def __init__(self, config: Config) -> None:
+        self._bits = integer(config, "bits")
+        self._group = integer(config, "group_size", -1)
+        if self._bits not in _BITS:
+            raise CheckpointError(f"quantization_config: bits {self._bits} is none of {_BITS}")
+        version = config.get("checkpoint_format", "gptq")
+        if version not in ("gptq", "gptq_v2"):
+            raise CheckpointError(f"quantization_config: checkpoint_format {version!r} is unknown")
+        self._less = 1 if version == "gptq" else 0
+
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        groups = 1 if self._group < 0 else -(-inputs // self._group)
+        zeros = (groups, outputs * self._bits // 32)
+        along_inputs = 0 if groups > 1 else None
+        return {
+            "qweight": StoredTensor((inputs * self._bits // 32, outputs), torch.int32, 1, 0),
+            "qzeros": StoredTensor(zeros, torch.int32, 1, along_inputs),
+            "scales": StoredTensor((groups, outputs), torch.float32, 1, along_inputs),
+            "g_idx": StoredTensor((inputs,), torch.int32, None, 0, per_part=True),
+        }
+
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight | Ordered:
+        order = self._order(tensors["g_idx"])
+        codes = unpack(tensors["qweight"], self._bits, 0).T
+        zeros = unpack(tensors["qzeros"], self._bits, 1).T.float() + self._less
+        weight = integer_weight(
+            codes if order is None else codes[:, order], tensors["scales"].T, zeros, self._bits
+        )
+        return weight if order is None else Ordered(weight, order)
+
+    def _order(self, groups: Tensor) -> Tensor | None:
+        if not bool((groups == groups[:1]).all()):
+            raise CheckpointError("GPTQ layers that are fused here have inputs in different orders")
+        first = groups[0]
+        if bool((first[1:] >= first[:-1]).all()):
+            return None
+        return torch.argsort(first, stable=True)
+
+
+def integer_weight(codes: Tensor, scales: Tensor, zeros: Tensor | None, bits: int) -> CodedWeight:
+    """(code - zero) * scale; codes uint8 [N, K] of at most 8 bits, scales and zeros [N, groups].
+    Without zeros they are in the middle."""
+    middle = 2.0 ** (bits - 1)
+    if zeros is not None and bool((zeros == middle).all()):
+        zeros = None
+    scales = scales.float()
+    # The tables stand for code - 8 and code - 128.
+    own = 8.0 if bits <= 4 else 128.0
+    zero = torch.full_like(scales, middle) if zeros is None else zeros.float()
+    shifts = None if bool((zero == own).all()) else (own - zero) * scales
+    if bits <= 4:
+        table = signed_integers().to(codes.device)
+        return CodedWeight.pack(codes, scales, bits=4, table=table, shifts=shifts)
+    signed = (codes.to(torch.int16) - 128).to(torch.int8)
+    return CodedWeight.pack(signed, scales, bits=8, shifts=shifts)

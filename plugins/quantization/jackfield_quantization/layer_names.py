@@ -1,0 +1,30 @@
+"""Which layers a configuration means: names of the checkpoint, fused layers, patterns."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_FUSED = {
+    "qkv_proj": ("q_proj", "k_proj", "v_proj"),
+    "gate_up_proj": ("gate_proj", "up_proj"),
+}
+
+
+def checkpoint_names(prefix: str) -> tuple[str, ...]:
+    """The checkpoint's layers that the layer at ``prefix`` is made of."""
+    beside, _, own = prefix.rpartition(".")
+    return tuple(f"{beside}.{part}" if beside else part for part in _FUSED.get(own, (own,)))
+
+
+def is_listed(prefix: str, listed: Iterable[str]) -> bool:
+    """Whether the layer is in a list of exceptions: by its whole name, by an ending or a part of
+    it between dots, or by a pattern (``re:...``)."""
+    names = (prefix, *checkpoint_names(prefix))
+    return any(_means(entry, name) for entry in listed for name in names)
+
+
+def _means(entry: str, name: str) -> bool:
+    if entry.startswith("re:"):
+        return re.match(entry[3:], name) is not None
+    return f".{entry.strip('.')}." in f".{name}."

@@ -1,0 +1,51 @@
+"""What codes of small floating-point formats mean, and numbers packed into larger integers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def e2m1() -> Tensor:
+    """float32 [16]: FP4 of the OCP Microscaling specification 1.0, sign in the highest bit."""
+    positive = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+    return torch.cat((positive, -positive))
+
+
+def eight_bit_floats(dtype: torch.dtype) -> Tensor:
+    """float32 [256]: the numbers of an 8-bit floating-point dtype of torch; NaN becomes 0."""
+    return torch.arange(256).to(torch.uint8).view(dtype).float().nan_to_num(nan=0.0)
+
+
+def signed_integers() -> Tensor:
+    """float32 [16]: 4-bit codes that stand for -8 .. 7, offset binary."""
+    return torch.arange(16.0) - 8
+
+
+def unpack(packed: Tensor, bits: int, dim: int) -> Tensor:
+    """int32 -> uint8: 32 / ``bits`` numbers from each, the lowest bits first, along ``dim``."""
+    if 32 % bits:
+        return _unpack_3_bits(packed, dim)
+    shifts = torch.arange(0, 32, bits, device=packed.device, dtype=torch.int32)
+    moved = packed.movedim(dim, -1)
+    numbers: Tensor = ((moved[..., None] >> shifts) & (2**bits - 1)).to(torch.uint8)
+    return numbers.flatten(-2).movedim(-1, dim)
+
+
+def _unpack_3_bits(packed: Tensor, dim: int) -> Tensor:
+    # 32 numbers in three integers, as one string of 96 bits (GPTQ's layout).
+    moved = packed.movedim(dim, -1)
+    words = moved.reshape(*moved.shape[:-1], -1, 3).to(torch.int64) & 0xFFFFFFFF
+    places = torch.arange(32, device=packed.device) * 3
+    first, offset = places // 32, places % 32
+    low = words[..., first] >> offset
+    following = words[..., (first + 1).clamp_max(2)] << (32 - offset)
+    numbers = (torch.where(offset > 29, low | following, low) & 7).to(torch.uint8)
+    return numbers.flatten(-2).movedim(-1, dim)
+
+
+def unpack_halves(packed: Tensor, *, low_first: bool) -> Tensor:
+    """uint8 [..., K / 2] -> uint8 [..., K]: two numbers from each byte."""
+    low, high = packed & 15, packed >> 4
+    pair = (low, high) if low_first else (high, low)
+    return torch.stack(pair, -1).flatten(-2)

@@ -1,0 +1,118 @@
+"""Every method over a whole model: logprobs are transformers' with the same numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.checkpoints import make, reference
+from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
+from tests.plugins.quantization.packers import CASES, compressed
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.config.settings import make_settings
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.work import AdmittedRow, ScheduledBatch
+from jackfield.errors import CheckpointError, ConfigError
+from jackfield.planning import make_plan
+from jackfield.registry import Registry
+from jackfield_quantization.compressed_tensors import CompressedTensorsQuantization
+from jackfield_quantization.gptq import GptqQuantization
+from jackfield_workers.device import DeviceWorker
+
+IDS = np.random.default_rng(0).integers(3, 400, 48).astype(np.int32)
+
+
+def worker_plan(directory: Path, **options: object) -> WorkerPlan:
+    settings = make_settings(
+        {"model": str(directory), "dtype": "float32", "max_model_len": 128, **options}
+    )
+    return make_plan(settings, Registry.for_settings(settings)).engine.worker
+
+
+def logprobs(plan: WorkerPlan) -> torch.Tensor:
+    """Of every token of the prompt but the first, as one step computes them."""
+    worker = DeviceWorker()
+    worker.start(plan)
+    row = AdmittedRow(0, IDS, len(IDS), TokenSampling(prompt_logprobs=0))
+    num_blocks = -(-len(IDS) // plan.block_size)
+    batch = ScheduledBatch(
+        step=1,
+        admitted=(row,),
+        rows=np.array([0], dtype=np.int32),
+        num_tokens=np.array([len(IDS)], dtype=np.int32),
+        first_positions=np.array([0], dtype=np.int32),
+        samples=np.array([True]),
+        new_blocks=np.array([[0, i, i + 1] for i in range(num_blocks)], dtype=np.int32),
+    )
+    (found,) = worker.execute(batch).wait().logprobs
+    worker.stop()
+    return torch.tensor([each.logprob for each in found.prompt])
+
+
+@torch.inference_mode()
+def expected(model: torch.nn.Module) -> torch.Tensor:
+    ids = torch.from_numpy(IDS).long()[None]
+    scores: torch.Tensor = model(ids).logits[0].log_softmax(-1)
+    return scores[:-1].gather(1, ids[0, 1:, None])[:, 0]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path: Path) -> None:
+    config, pack = CASES[case]
+    directory, model = quantized_copy(tmp_path / "model", config, pack)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("method", "most"), [("int8", 0.2), ("fp8", 0.6), ("bitsandbytes", 2.0)])
+def test_online_methods_round_a_plain_checkpoint(method: str, most: float) -> None:
+    directory = make(ARCHITECTURE)
+    exact = expected(reference(directory))
+    found = logprobs(worker_plan(directory, quantization=method))
+    assert not torch.equal(found, exact)
+    assert float((found - exact).abs().mean()) < most
+
+
+def test_a_method_that_is_not_the_checkpoints_is_refused_in_one_line(tmp_path: Path) -> None:
+    config, pack = CASES["gptq-4"]
+    directory, _ = quantized_copy(tmp_path / "model", config, pack)
+    with pytest.raises(ConfigError, match=r"--quantization fp8, but the checkpoint .* gptq"):
+        worker_plan(directory, quantization="fp8")
+    assert worker_plan(directory, quantization="gptq_marlin").quantization == "gptq_marlin"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"quant_method": "gptq", "bits": 5}, "bits 5"),
+        ({"quant_method": "gptq"}, "bits must be a whole number"),
+        ({"quant_method": "awq", "bits": 4, "version": "gemv", "group_size": 32}, "'gemv'"),
+        ({"quant_method": "modelopt", "quant_algo": "W4A8"}, "'W4A8'"),
+        (compressed("marlin-24", {}), "'marlin-24'"),
+        ({"quant_method": "fp8", "weight_block_size": 128}, "weight_block_size"),
+    ],
+)
+def test_what_cannot_be_read_is_named(config: dict[str, object], said: str) -> None:
+    method = str(config["quant_method"])
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        Registry.for_settings(make_settings({})).load("quantization", method)(config)
+
+
+def test_exceptions_and_rules_leave_layers_plain() -> None:
+    rules = {"-:.*layers\\.0\\..*": {}, r"+:.*down_proj": {"bits": 8}}
+    gptq = GptqQuantization({**CASES["gptq-4"][0], "dynamic": rules})
+    assert gptq.linear_method("model.layers.0.mlp.down_proj") is None
+    assert gptq.linear_method("lm_head") is None
+    assert gptq.linear_method("model.layers.1.self_attn.qkv_proj") is not None
+    packed = CompressedTensorsQuantization(
+        {
+            **CASES["packed-4"][0],
+            "ignore": ["lm_head", "model.layers.2.self_attn.q_proj", "re:.*layers.3.*"],
+        }
+    )
+    assert packed.linear_method("model.layers.2.self_attn.qkv_proj") is None
+    assert packed.linear_method("model.layers.3.mlp.gate_up_proj") is None
+    assert packed.linear_method("model.layers.20.self_attn.qkv_proj") is not None
