@@ -225,7 +225,8 @@ class AsyncLLM:
             self._end(run)
 
     def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
-        if not self.is_ready:
+        # An engine that is being replaced gets the request when it is there.
+        if self.ready is None or self.is_asleep or self._engine.death is not None:
             raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
         arrival = time.monotonic()
         context = self._text.context(request)
@@ -250,7 +251,8 @@ class AsyncLLM:
         ]
 
         choices = partial(self._text.choices, request, context, reasoning)
-        run = Run(request, messages, choices, arrival, max_tokens, wake_at_end)
+        waits_for_text = self.tokenizer is not None and request.sampling.detokenize
+        run = Run(request, messages, choices, arrival, max_tokens, wake_at_end, waits_for_text)
         try:
             self._begin(run)
         except BaseException:
@@ -259,11 +261,14 @@ class AsyncLLM:
         return run
 
     def _begin(self, run: Run) -> None:
-        """Sends a run's choices to the engine, for the first time or again."""
+        """Sends a run's choices to the engine, for the first time or again. While it is being
+        replaced they only wait."""
         run.begin()
+        run.num_starts += self._engine.is_serving
         for index, message in enumerate(run.messages):
             self._runs[message.key] = (run, index)
-            self._engine.send(message)
+            if self._engine.is_serving:
+                self._engine.send(message)
 
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""

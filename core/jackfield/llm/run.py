@@ -18,13 +18,16 @@ class Run:
     """The state of one request between the engine's steps and the consumer of its stream.
 
     Made, fed and read in the event loop's thread. With ``wake_at_end`` the consumer is woken
-    once, when every choice has finished, and not for every step.
+    once, when every choice has finished, and not for every step. With ``waits_for_text`` the
+    consumer of a stream is first woken for a delta that has some.
     """
 
     __slots__ = (
+        "_has_news",
         "_make_choices",
         "_pending",
         "_waiter",
+        "_waits_for_text",
         "arrival",
         "choices",
         "failure",
@@ -52,6 +55,7 @@ class Run:
         arrival: float,
         max_tokens: int,
         wake_at_end: bool,
+        waits_for_text: bool,
     ) -> None:
         self.request = request
         self.messages = messages
@@ -61,8 +65,10 @@ class Run:
         self.max_tokens = max_tokens
         self.wake_at_end = wake_at_end
         self.num_starts = 0
+        """How many engines have got it."""
         self.choices: list[ChoiceOutput] = []
         self._make_choices = make_choices
+        self._waits_for_text = waits_for_text
         self.has_streamed = False
         """Whether the consumer has something: from then on nothing can be done over."""
         self.failure: Exception | None = None
@@ -71,7 +77,6 @@ class Run:
     def begin(self) -> None:
         """The first start, or another one with a new engine: nothing has come yet."""
         self.choices = self._make_choices()
-        self.num_starts += 1
         self.num_open = len(self.choices)
         self.first_scheduled: float | None = None
         self.first_token: float | None = None
@@ -80,6 +85,7 @@ class Run:
         self.num_cached = 0
         self.reason = "abort"
         self._pending: list[ChoiceDelta] = []
+        self._has_news = False
 
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
@@ -87,12 +93,17 @@ class Run:
         if finished is not None:
             self.num_open -= 1
             self.reason = finished.reason
-        if not self.wake_at_end or self.num_open == 0:
+        if self.num_open == 0 or (not self.wake_at_end and self._is_news(delta)):
             self._wake()
         return self.wake_at_end or len(self._pending) < MAX_PENDING * len(self.keys)
 
+    def _is_news(self, delta: ChoiceDelta) -> bool:
+        """Whether a stream should hear of the delta now. Its beginning waits for the first text:
+        as long as the consumer has nothing, all can be done over."""
+        return self.has_streamed or not self._waits_for_text or bool(delta.text or delta.events)
+
     def fail(self, failure: Exception) -> None:
-        """The engine is gone: the consumer gets ``failure`` after what is pending."""
+        """The request cannot go on: a stream gets ``failure`` after what is pending."""
         self.failure = failure
         self._wake()
 
@@ -107,15 +118,17 @@ class Run:
 
     async def take(self) -> list[ChoiceDelta]:
         """What has gathered since the last call; waits until there is something."""
-        while not self._pending or (self.wake_at_end and self.num_open and self.failure is None):
-            if self.failure is not None:
-                raise self.failure
+        while not self._has_news:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
+        if self.failure is not None and (self.wake_at_end or not self._pending):
+            raise self.failure
         taken, self._pending = self._pending, []
+        # A failure stays news until it is raised.
+        self._has_news = self.failure is not None
         self.has_streamed = True
         return taken
 
@@ -136,5 +149,6 @@ class Run:
         )
 
     def _wake(self) -> None:
+        self._has_news = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
