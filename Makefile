@@ -1,16 +1,16 @@
-# make serve [MODEL=DIR]  sets everything up and serves a model (a tiny random one if none is named)
+# make serve [MODEL=DIR]  sets everything up and serves a model (jackfield-mini if none is named)
 # make test               sets everything up and runs the tests
 # make check              lint, types, floors, tests: what CI runs
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MODEL ?= .cache/tiny-qwen3
+MODEL ?=
 ARGS ?=
 
 .PHONY: serve test check lint clean
 
-serve: $(VENV)/installed $(if $(filter .cache/tiny-qwen3,$(MODEL)),.cache/tiny-qwen3/config.json)
+serve: $(VENV)/installed
 	$(BIN)/jackfield serve $(MODEL) $(ARGS)
 
 test: $(VENV)/installed
@@ -31,9 +31,6 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch>=2.11"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
 	touch $@
-
-.cache/tiny-qwen3/config.json: $(VENV)/installed
-	$(BIN)/python -m tests.checkpoints Qwen3ForCausalLM .cache/tiny-qwen3
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -27,9 +27,10 @@ def is_held_apart(word: str) -> bool:
 
 
 @cache
-def _pool(name: str, held_apart: bool | None) -> list[str]:
+def pool(name: str, held_apart: bool | None) -> list[str]:
     """Words that are held apart, or are not; all of them for None."""
-    return [word for word in getattr(words, name) if held_apart in (None, is_held_apart(word))]
+    found = [word for word in getattr(words, name) if held_apart in (None, is_held_apart(word))]
+    return [word for word in found if not (held_apart and word in words.FAMILIAR)]
 
 
 class Source:
@@ -77,16 +78,16 @@ class Source:
     # --- words ---------------------------------------------------------------------------
 
     def noun(self) -> str:
-        return self.pick(_pool("NOUNS", self._words))
+        return self.pick(pool("NOUNS", self._words))
 
     def adjective(self) -> str:
-        return self.pick(_pool("ADJECTIVES", self._words))
+        return self.pick(pool("ADJECTIVES", self._words))
 
     def first_name(self) -> str:
-        return self.pick(_pool("NAMES", self._words))
+        return self.pick(pool("NAMES", self._words))
 
     def city(self) -> str:
-        return self.pick(_pool("CITIES", self._words)) if self.chance(0.85) else self.coined()
+        return self.pick(pool("CITIES", self._words)) if self.chance(0.85) else self.coined()
 
     def person(self) -> str:
         """A first name, a full name, or one that nobody has."""
@@ -94,7 +95,7 @@ class Source:
         if kind < 0.45:
             return self.first_name()
         if kind < 0.75:
-            return f"{self.first_name()} {self.pick(_pool('SURNAMES', self._words))}"
+            return f"{self.first_name()} {self.pick(pool('SURNAMES', self._words))}"
         return self.coined() if kind < 0.9 else f"{self.coined()} {self.coined()}"
 
     def invented(self) -> str:

@@ -100,7 +100,8 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "system": _CONTENT,
     "developer": _CONTENT | {"tools"},
     "user": _CONTENT,
-    "assistant": _CONTENT | {"tool_calls", "reasoning", "refusal", "annotations"},
+    # ``parsed`` is what OpenAI's own client adds to a message that comes from its stream helper.
+    "assistant": _CONTENT | {"tool_calls", "reasoning", "refusal", "annotations", "parsed"},
     "tool": _CONTENT | {"tool_call_id"},
     "function": _CONTENT,
 }

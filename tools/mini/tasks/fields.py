@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tools.mini.source import Source, is_held_apart, join_identifier
+from tools.mini.source import Source, join_identifier
 
 Value = str | int | float | bool | list[str]
 
@@ -182,8 +182,3 @@ def object_schema(
     if source.chance(0.1):
         schema = {"title": source.coined(), **schema}
     return schema
-
-
-def held_apart(field: Field) -> bool:
-    """Whether no part of its name was trained on."""
-    return all(is_held_apart(part) for part in field.words.split())
