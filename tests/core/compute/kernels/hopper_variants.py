@@ -14,7 +14,17 @@ import torch
 from tests.core.compute.kernels.hopper import Compiled, compiling
 
 from jackfield.compute.attention.triton import TritonAttention
-from jackfield.compute.kernels import activation, gemv, kv_write, norm
+from jackfield.compute.kernels import (
+    activation,
+    experts,
+    gemv,
+    greedy,
+    hopper_attention,
+    kv_write,
+    norm,
+    sampling,
+    step_inputs,
+)
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 Lens = list[tuple[int, int]]
@@ -86,6 +96,44 @@ def served() -> None:
             gemv.linear_small(torch.empty((rows, k), dtype=bf16), w, None)
 
 
+def served_by_mixtures_and_samplers() -> None:
+    """What has no dimension of attention in it, and the attention that is Hopper's own."""
+    bf16 = torch.bfloat16
+    numbers = torch.zeros(400, dtype=torch.int32)
+    q, pages = torch.empty(300, 32, 128, dtype=bf16), torch.empty(3, 8, 64, 128, dtype=bf16)
+    hopper_attention.hopper_attention(
+        q,
+        pages,
+        pages,
+        numbers,
+        numbers,
+        numbers,
+        numbers.view(20, 20),
+        q,
+        first_seq=1,
+        num_seqs=4,
+        num_tokens=300,
+        scale=0.1,
+    )
+    gate_up, down = (
+        torch.empty(128, 1536, 2048, dtype=bf16),
+        torch.empty(128, 2048, 768, dtype=bf16),
+    )
+    for num_tokens in (1, 600, 4000):
+        x, logits = torch.empty(num_tokens, 2048, dtype=bf16), torch.empty(num_tokens, 128)
+        experts.experts(x, logits.to(bf16), gate_up, down, top_k=8, renormalize=True)
+    logits, one = torch.empty(2, 151936, dtype=bf16), torch.ones(2, 1)
+    sampling.cut(logits, one, one.int(), one)
+    sampling.draw(logits, one, one, one, one.double())
+    greedy.choose_greedily(logits, torch.zeros(2).long(), torch.zeros(2).long(), numbers[None])
+    step_inputs.gather_decode_inputs(
+        numbers, numbers[None], numbers[None], size=100, num_changes=100, block_size=64
+    )
+    for n, k in ((3072, 1024), (12288, 4096)):
+        w = torch.empty((2 * n, k), dtype=bf16)
+        gemv.gemv_gated(torch.empty((1, k), dtype=bf16), w, None)
+
+
 def every_shape() -> None:
     """Head sizes, dtypes, block sizes, windows and soft caps beside those."""
     dtypes = (torch.bfloat16, torch.float16, torch.float32)
@@ -122,6 +170,7 @@ def main() -> None:
         warmed_up()
         ahead = len(compiled)
         served()
+        served_by_mixtures_and_samplers()
         if "--all" in sys.argv:
             every_shape()
     for i, row in enumerate(compiled):

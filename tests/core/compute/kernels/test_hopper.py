@@ -39,7 +39,9 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows:
     assert all(row["wgmma"] and row["pipelined"] for row in rows["_prefill_kernel"])
     assert all(row["mma"] and row["pipelined"] for row in rows["_decode_kernel"])
     assert any(row["wgmma"] for row in rows["_wide_kernel"])
-    assert len(rows) == 9
+    for kernel in ("_hopper_kernel", "_gate_up_kernel", "_down_kernel"):
+        assert all((row["wgmma"] or row["mma"]) and row["pipelined"] for row in rows[kernel])
+    assert len(rows) == 21
 
 
 def test_no_step_launches_an_attention_variant_that_warm_up_did_not_compile(rows: Rows) -> None:
