@@ -76,8 +76,6 @@ class Run:
 
     def begin(self) -> None:
         """The first start, or another one with a new engine: nothing has come yet."""
-        self.choices = self._make_choices()
-        self.num_open = len(self.choices)
         self.first_scheduled: float | None = None
         self.first_token: float | None = None
         self.last_token: float | None = None
@@ -86,6 +84,9 @@ class Run:
         self.reason = "abort"
         self._pending: list[ChoiceDelta] = []
         self._has_news = False
+        # Last: a parser whose constructor fails leaves a run that can be told of.
+        self.choices = self._make_choices()
+        self.num_open = len(self.choices)
 
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
