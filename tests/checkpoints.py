@@ -9,8 +9,6 @@ varies, and no norm or bias is trivial.
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -144,15 +142,3 @@ def _tokenizer() -> Tokenizer:
     )
     tokenizer.train_from_iterator([__doc__ or "", *_MODEL_TYPES, CHAT_TEMPLATE] * 4, trainer)
     return tokenizer
-
-
-def main(words: list[str]) -> int:
-    """``python -m tests.checkpoints ARCHITECTURE DIR``: a checkpoint in bfloat16 that stays."""
-    architecture, directory = words
-    made = make(architecture, "bfloat16", max_position_embeddings=4096)
-    shutil.copytree(made, directory, dirs_exist_ok=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
