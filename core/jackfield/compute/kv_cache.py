@@ -32,7 +32,8 @@ def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: i
     """An upper bound of what one step needs beside weights and KV, from the model's sizes.
 
     A token holds at once: the residual, its norm and two more of the hidden size; the merged
-    gate and up projections and their product; queries, keys, values and the attention output.
+    gate and up projections and their product; queries, keys, values and the attention output;
+    in a mixture of experts the output of each expert that it has.
     The logits of all rows exist in the model's dtype and twice in float32.
     """
     text = text_config(config)
@@ -45,6 +46,8 @@ def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: i
         experts * _size(text, "moe_intermediate_size", 0),
     )
     per_token = 4 * hidden + 3 * inner + 4 * heads * head_dim
+    if "moe_intermediate_size" in text:
+        per_token += experts * hidden
     logits = plan.max_num_seqs * vocabulary_size(config) * (itemsize + 8)
     tokens = max(plan.max_num_batched_tokens, plan.max_num_seqs)
     return tokens * per_token * itemsize + logits + 3 * LOGPROB_SLICE_BYTES

@@ -19,14 +19,7 @@ from jackfield.compute.batch import (
     pack_padding,
     padded_batch,
 )
-from jackfield.compute.cuda_graphs import (
-    CudaGraphRecorder,
-    DecodeGraphs,
-    GraphRecorder,
-    SampledGraph,
-    StepLogits,
-    graph_sizes,
-)
+from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder, SampledGraph
 from jackfield.compute.kv_cache import (
     LOGPROB_SLICE_BYTES,
     activation_bytes,
@@ -38,7 +31,6 @@ from jackfield.compute.kv_cache import (
 from jackfield.compute.logit_rules import LogitRules
 from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
 from jackfield.compute.logprobs import logprobs_of
-from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
 from jackfield.compute.pending import CopiedStep, OutputLogprobs
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
 from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
@@ -50,6 +42,7 @@ from jackfield.compute.sampler import (
     warm_up_sampling,
 )
 from jackfield.compute.step import Step, StepSampling
+from jackfield.compute.step_graphs import StepGraphs, decode_step, graph_bytes
 from jackfield.compute.thinking_budget import force_ends
 from jackfield.compute.token_masks import apply_masks
 from jackfield.compute.transfer import Uploads
@@ -93,9 +86,6 @@ class ModelRunner:
         self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
         self._device = device
         self._on_host = device.type == "cpu"
-        self._longest_captured = min(
-            plan.max_model_len, plan.max_graph_seq_len or plan.max_model_len
-        )
         self._recorder = recorder
         self._uploads = Uploads(device)
         self._state = RowState(
@@ -109,9 +99,7 @@ class ModelRunner:
         self._load_processor = load_processor
         self._processors: LogitsProcessors | None = None
         self._query_starts = count_up(plan.max_num_seqs, device)
-        self._graphs: DecodeGraphs | None = None
-        self._mixed_graphs: MixedGraphs | None = None
-        self._logits: Tensor | None = None
+        self._graphs: StepGraphs | None = None
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
         self._begun: Step | None = None
@@ -141,25 +129,16 @@ class ModelRunner:
         if recorder is None and self._device.type == "cuda":
             recorder = CudaGraphRecorder(self._device)
         if recorder and self._backend.supports_graphs and not self._plan.enforce_eager:
-            self._graphs = DecodeGraphs(
-                self._graph_sizes(),
-                recorder,
-                self._captured_step,
-                self._captured_sampling,
-                lambda n: pack_padding(self._state, n),
-                self._uploads,
-                self._device,
-            )
-            self._graphs.capture(GREEDY)
-            self._mixed_graphs = MixedGraphs(
-                recorder,
-                self._captured_mixed_step,
-                self._captured_sampling,
+            self._graphs = StepGraphs(
+                self._plan,
+                self._model,
                 self._state,
                 self._uploads,
-                self._device,
+                self._choose,
+                recorder,
+                self._logits_width,
             )
-            notes.append(f"CUDA graphs: {len(self._graphs)} decode sizes")
+            notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
         return KVCapacity(
             num_blocks=num_blocks,
             logits_width=self._logits_width,
@@ -171,7 +150,7 @@ class ModelRunner:
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU the step is computed when this returns."""
         step = self._step(batch)
-        graph = self._replay(step)
+        graph = self._graphs.replay(step) if self._graphs else None
         sampling = step.sampling
         if graph is not None and sampling is not None and not sampling.flags & RARE:
             ids = graph.sample(sampling.mode)[: len(sampling.rows)]
@@ -182,8 +161,8 @@ class ModelRunner:
     @torch.inference_mode()
     def begin(self, batch: ScheduledBatch) -> None:
         """Enqueues one step up to its logits."""
-        self._begun = self._step(batch)
-        self._to_logits(self._begun, self._replay(self._begun))
+        self._begun = step = self._step(batch)
+        self._to_logits(step, self._graphs.replay(step) if self._graphs else None)
 
     @torch.inference_mode()
     def finish(self, masks: TokenMasks) -> PendingStep:
@@ -304,68 +283,6 @@ class ModelRunner:
         self._state.write_ids(rows, positions, ids)
         return torch.where(possible, ids, -1).to(torch.int32)
 
-    def _replay(self, step: Step) -> SampledGraph | None:
-        """The step by a captured graph, up to its logits; None where none can serve it."""
-        batch = step.batch
-        if self._graphs is None or self._mixed_graphs is None or len(batch.rows) == 0:
-            return None
-        if self._longest_captured < self._plan.max_model_len:
-            longest = int((batch.first_positions + batch.num_tokens).max())
-            if longest > self._longest_captured:
-                return None
-        if step.is_decode:
-            size = self._graphs.size_for(len(batch.rows))
-            if size is None:
-                return None
-            packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
-            return self._graphs.run(packed, size)
-        shape = shape_for(batch, self._state)
-        if shape is None or asks_prompt_logprobs(batch, self._state):
-            return None
-        return self._mixed_graphs.run(self._with_few_changes(batch, shape.num_changes), shape)
-
-    def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:
-        """The step for a graph with room for so many block changes: more are applied now."""
-        if len(batch.new_blocks) <= room:
-            return batch
-        self._state.apply_blocks(batch.new_blocks)
-        return replace(batch, new_blocks=batch.new_blocks[:0])
-
-    def _captured_step(self, packed: Tensor, size: int) -> StepLogits:
-        """What a graph holds: a decode step that reads nothing but ``packed`` and the state."""
-        inputs = decode_inputs(
-            packed,
-            self._state,
-            size=size,
-            num_changes=size,
-            max_seq_len=self._longest_captured,
-            query_starts=self._query_starts[: size + 1],
-        )
-        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        logits = self._model.compute_logits(hidden)
-        return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
-
-    def _captured_mixed_step(self, inputs: StepInputs) -> StepLogits | None:
-        """The same with prompts. Its logits go where those of all shapes do: shapes are many."""
-        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        if inputs.sample_index is None or len(inputs.sample_index) == 0:
-            return None
-        computed = self._model.compute_logits(hidden.index_select(0, inputs.sample_index))
-        logits = self._graph_logits()[: len(computed)]
-        logits.copy_(computed)
-        return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
-
-    def _captured_sampling(self, left: StepLogits, mode: SamplingMode) -> Tensor:
-        return self._choose(left.logits, left.rows, left.positions, mode)
-
-    def _graph_logits(self) -> Tensor:
-        """[most sequences of a step with prompts, V]; made when the first such step comes."""
-        if self._logits is None:
-            shape = (MAX_SEQS, self._logits_width)
-            dtype = getattr(torch, self._plan.dtype)
-            self._logits = torch.empty(shape, dtype=dtype, device=self._device)
-        return self._logits
-
     # --- admission and start -----------------------------------------------------------
 
     def _admit(self, admitted: tuple[AdmittedRow, ...]) -> Failures:
@@ -392,10 +309,13 @@ class ModelRunner:
             torch.cuda.empty_cache()
         specs = self._model.attention_specs
         block_bytes = bytes_per_block(specs, self._backend, dtype)
+        reserve = activation_bytes(plan.config, plan, dtype.itemsize)
+        if self._device.type == "cuda" and not plan.enforce_eager:
+            reserve += graph_bytes(plan, dtype.itemsize)
         num_blocks = num_kv_blocks(
             plan,
             block_bytes,
-            activation_bytes(plan.config, plan, dtype.itemsize) + self._kept_logits_bytes(),
+            reserve,
             self._platform.memory(self._device),
             on_cpu=self._on_host,
         )
@@ -403,19 +323,6 @@ class ModelRunner:
         self._model.bind_kv(layers)
         self._kv = layers
         return num_blocks, num_blocks * block_bytes
-
-    def _kept_logits_bytes(self) -> int:
-        """The logits that captured steps leave, each size in a place of its own."""
-        plan = self._plan
-        if plan.enforce_eager or self._device.type != "cuda":
-            return 0
-        rows = MAX_SEQS + sum(self._graph_sizes())
-        itemsize: int = getattr(torch, plan.dtype).itemsize
-        return rows * vocabulary_size(plan.config) * itemsize
-
-    def _graph_sizes(self) -> tuple[int, ...]:
-        plan = self._plan
-        return graph_sizes(plan.max_num_seqs, plan.max_graph_batch, plan.graph_sizes)
 
     def _compile_kernels(self) -> None:
         """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
@@ -428,7 +335,9 @@ class ModelRunner:
             warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
             for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
                 packed = self._uploads.upload(pack_padding(self._state, size))
-                self._captured_sampling(self._captured_step(packed, size), GREEDY)
+                starts = self._query_starts[: size + 1]
+                left = decode_step(self._model, self._state, packed, size, 1, starts)
+                self._choose(left.logits, left.rows, left.positions, GREEDY)
             for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
                 self._run_dummy(length, 0)
                 self._run_dummy(length, _PREFIX)

@@ -1,0 +1,150 @@
+"""The captured steps of a model: which one serves a batch, and what each holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jackfield.compute.batch import (
+    StepInputs,
+    count_up,
+    decode_inputs,
+    pack_decode,
+    pack_padding,
+)
+from jackfield.compute.cuda_graphs import (
+    DecodeGraphs,
+    GraphRecorder,
+    SampledGraph,
+    StepLogits,
+    graph_sizes,
+)
+from jackfield.compute.kv_cache import activation_bytes, vocabulary_size
+from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
+from jackfield.compute.prompt_logprobs import asks_prompt_logprobs
+from jackfield.compute.row_state import RowState
+from jackfield.compute.sampler import GREEDY, SamplingMode
+from jackfield.compute.step import Step
+from jackfield.compute.transfer import Uploads
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.model import Model
+from jackfield.contracts.work import ScheduledBatch
+
+Choose = Callable[[Tensor, Tensor, Tensor, SamplingMode], Tensor]
+"""(logits, rows, positions, mode) -> ids int32 [N], which it writes to the rows as well."""
+
+
+class StepGraphs:
+    """Decode steps by size and steps with prompts by shape, over one batch state."""
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        model: Model,
+        state: RowState,
+        uploads: Uploads,
+        choose: Choose,
+        recorder: GraphRecorder,
+        logits_width: int,
+    ) -> None:
+        self._plan, self._model, self._state, self._choose = plan, model, state, choose
+        self._longest = longest_captured(plan)
+        self._logits_width = logits_width
+        device = state.token_ids.device
+        self._starts = count_up(plan.max_num_seqs, device)
+        self._logits: Tensor | None = None
+        self._decodes = DecodeGraphs(
+            decode_sizes(plan),
+            recorder,
+            self._decode_step,
+            self._sample,
+            lambda size: pack_padding(state, size),
+            uploads,
+            device,
+        )
+        self._mixed = MixedGraphs(recorder, self._mixed_step, self._sample, state, uploads, device)
+
+    def capture(self) -> int:
+        """Captures the decode steps of every size; how many there are."""
+        self._decodes.capture(GREEDY)
+        return len(self._decodes)
+
+    def replay(self, step: Step) -> SampledGraph | None:
+        """Enqueues the step up to its logits; None where no graph can serve it."""
+        batch = step.batch
+        if len(batch.rows) == 0:
+            return None
+        if self._longest < self._plan.max_model_len:
+            longest = int((batch.first_positions + batch.num_tokens).max())
+            if longest > self._longest:
+                return None
+        if step.is_decode:
+            size = self._decodes.size_for(len(batch.rows))
+            if size is None:
+                return None
+            packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
+            return self._decodes.run(packed, size)
+        shape = shape_for(batch, self._state)
+        if shape is None or asks_prompt_logprobs(batch, self._state):
+            return None
+        return self._mixed.run(self._with_few_changes(batch, shape.num_changes), shape)
+
+    def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:
+        """The step for a graph with room for so many block changes: more are applied now."""
+        if len(batch.new_blocks) <= room:
+            return batch
+        self._state.apply_blocks(batch.new_blocks)
+        return replace(batch, new_blocks=batch.new_blocks[:0])
+
+    def _decode_step(self, packed: Tensor, size: int) -> StepLogits:
+        starts = self._starts[: size + 1]
+        return decode_step(self._model, self._state, packed, size, self._longest, starts)
+
+    def _mixed_step(self, inputs: StepInputs) -> StepLogits | None:
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        if inputs.sample_index is None or len(inputs.sample_index) == 0:
+            return None
+        computed = self._model.compute_logits(hidden.index_select(0, inputs.sample_index))
+        # Shapes are many: their logits all go to one place.
+        if self._logits is None:
+            shape = (MAX_SEQS, self._logits_width)
+            self._logits = torch.empty(shape, dtype=computed.dtype, device=computed.device)
+        logits = self._logits[: len(computed)]
+        logits.copy_(computed)
+        return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
+
+    def _sample(self, left: StepLogits, mode: SamplingMode) -> Tensor:
+        return self._choose(left.logits, left.rows, left.positions, mode)
+
+
+def decode_step(
+    model: Model, state: RowState, packed: Tensor, size: int, longest: int, starts: Tensor
+) -> StepLogits:
+    """What a decode graph holds: a step that reads nothing but ``packed`` and the state."""
+    inputs = decode_inputs(
+        packed, state, size=size, num_changes=size, max_seq_len=longest, query_starts=starts
+    )
+    hidden = model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+    logits = model.compute_logits(hidden)
+    return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
+
+
+def longest_captured(plan: WorkerPlan) -> int:
+    """The longest context of a step that goes through a graph."""
+    return min(plan.max_model_len, plan.max_graph_seq_len or plan.max_model_len)
+
+
+def decode_sizes(plan: WorkerPlan) -> tuple[int, ...]:
+    """Batch sizes of decode graphs."""
+    return graph_sizes(plan.max_num_seqs, plan.max_graph_batch, plan.graph_sizes)
+
+
+def graph_bytes(plan: WorkerPlan, itemsize: int) -> int:
+    """What graphs keep beside what steps without them use: activations in a memory of their own,
+    and the logits they leave, each decode size in its own place."""
+    rows = MAX_SEQS + sum(decode_sizes(plan))
+    logits = rows * vocabulary_size(plan.config) * itemsize
+    return activation_bytes(plan.config, plan, itemsize) + logits
