@@ -22,12 +22,11 @@ _CONTEXT_KEYS = (
 def read_config(
     directory: Path, overrides: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """``config.json``, with ``overrides`` applied: a value replaces the old one, except that a
-    sub-configuration (``text_config``) is merged."""
+    """``config.json``, with ``overrides`` applied."""
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory} has no config.json; it is not a model directory")
-    return _merge(read_json_object(path), overrides or {})
+    return with_overrides(read_json_object(path), overrides or {})
 
 
 def read_generation_config(directory: Path) -> dict[str, object]:
@@ -36,12 +35,16 @@ def read_generation_config(directory: Path) -> dict[str, object]:
     return read_json_object(path) if path.is_file() else {}
 
 
-def _merge(config: Mapping[str, object], overrides: Mapping[str, object]) -> dict[str, object]:
+def with_overrides(
+    config: Mapping[str, object], overrides: Mapping[str, object]
+) -> dict[str, object]:
+    """The configuration with a value of ``overrides`` in the place of the old one, except that a
+    sub-configuration (``text_config``) is merged."""
     merged = dict(config)
     for key, value in overrides.items():
         old = merged.get(key)
         if key.endswith("_config") and isinstance(old, Mapping) and isinstance(value, Mapping):
-            merged[key] = _merge(old, value)
+            merged[key] = with_overrides(old, value)
         else:
             merged[key] = value
     return merged

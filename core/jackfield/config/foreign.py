@@ -158,8 +158,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_accepted("--reasoning-parser implies it", "enable-reasoning"),
         **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
         **_accepted("one device serves the model", "disable-custom-all-reduce"),
-        **_later("config files of other dialects", "config-format", harmless="auto hf"),
-        **_later("config files of other dialects", "config-format-plugin"),
         **_later("loading in parallel", "max-parallel-loading-workers"),
         **_later("a revision of its own for remote code", "code-revision"),
         **_later("structured output's options", "structured-outputs-config"),

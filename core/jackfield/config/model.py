@@ -24,6 +24,11 @@ class ModelOptions(OptionGroup):
     hf_config_path: str | None = Field(
         None, description="directory or hub name to read config.json from instead of MODEL"
     )
+    config_format: str = Field(
+        "auto",
+        description="config_formats plugin: auto, hf (config.json), mistral (params.json), or a "
+        "name",
+    )
     hf_overrides: JsonObject = Field(
         default_factory=dict, description="JSON object laid over the model's config.json"
     )

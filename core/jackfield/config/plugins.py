@@ -40,6 +40,7 @@ class PluginOptions(OptionGroup):
     load_format_plugin: StringList = Field((), description=f"load formats: {_HELP}")
     attention_backend_plugin: StringList = Field((), description=f"attention backends: {_HELP}")
     tokenizer_plugin: StringList = Field((), description=f"tokenizer modes: {_HELP}")
+    config_format_plugin: StringList = Field((), description=f"configuration formats: {_HELP}")
     platform_plugin: StringList = Field((), description=f"platforms: {_HELP}")
     response_store_plugin: StringList = Field((), description=f"response stores: {_HELP}")
     queue_policy_plugin: StringList = Field((), description=f"queue policies: {_HELP}")
@@ -88,6 +89,7 @@ PLUGIN_OPTIONS = {
     "load_formats": "load_format_plugin",
     "attention_backends": "attention_backend_plugin",
     "tokenizers": "tokenizer_plugin",
+    "config_formats": "config_format_plugin",
     "platforms": "platform_plugin",
     "response_stores": "response_store_plugin",
     "queue_policies": "queue_policy_plugin",

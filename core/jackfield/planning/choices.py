@@ -43,6 +43,7 @@ def choices(
         found.append(_parser("tool_parsers", tool_parser, settings.tool_call_parser))
     if reasoning_parser is not None:
         found.append(_parser("reasoning_parsers", reasoning_parser, settings.reasoning_parser))
+    found.append(option.choice("config_formats", "config_format"))
     if not settings.skip_tokenizer_init:
         found.append(option.choice("tokenizers", "tokenizer_mode"))
     found.append(_scheduler(settings, engine))

@@ -135,7 +135,14 @@ _ALL = (
         process=API,
         default="auto",
     ),
-    _kind("config_formats", "--config-format", "--config-format-plugin", None),
+    _kind(
+        "config_formats",
+        "--config-format",
+        "--config-format-plugin",
+        "config_format:ConfigFormat",
+        process=API,
+        default="auto",
+    ),
     _kind("platforms", "--device", "--platform-plugin", "platform:Platform"),
     _kind(
         "response_stores",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jackfield.testing.attention_backends import AttentionBackendContract
     from jackfield.testing.bundled_models import BundledModelContract
+    from jackfield.testing.config_formats import ConfigFormatContract
     from jackfield.testing.grammars import GrammarContract
     from jackfield.testing.load_formats import LoadFormatContract
     from jackfield.testing.logits_processors import LogitsProcessorContract
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttentionBackendContract",
     "BundledModelContract",
+    "ConfigFormatContract",
     "ExecutorContract",
     "GrammarContract",
     "LoadFormatContract",
@@ -52,6 +54,7 @@ __all__ = [
 _MODULES = {
     "AttentionBackendContract": "attention_backends",
     "BundledModelContract": "bundled_models",
+    "ConfigFormatContract": "config_formats",
     "ExecutorContract": "workers",
     "GrammarContract": "grammars",
     "LoadFormatContract": "load_formats",

@@ -41,6 +41,7 @@ KITS = {
     "reasoning_parsers": Kit(
         "ReasoningParserContract", "parser", "render", "how a thought is written"
     ),
+    "grammars": Kit("GrammarContract", "backend"),
     "schedulers": Kit("SchedulerContract", "scheduler"),
     "queue_policies": Kit("QueuePolicyContract", "policy"),
     "executors": Kit("ExecutorContract", "executor"),
@@ -52,6 +53,7 @@ KITS = {
     ),
     "attention_backends": Kit("AttentionBackendContract", "backend"),
     "tokenizers": Kit("TokenizerContract", "mode", "write", "which files it reads"),
+    "config_formats": Kit("ConfigFormatContract", "config_format", "write", "which files it reads"),
     "platforms": Kit("PlatformContract", "platform"),
     "logits_processors": Kit(
         "LogitsProcessorContract", "processor", "new", "with which arguments it acts"
