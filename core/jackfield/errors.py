@@ -15,6 +15,7 @@
     |   +-- NotFoundError          it names something that does not exist: HTTP 404
     |   +-- OverloadedError        there is no room for it now: HTTP 429
     +-- EngineError                the engine process failed or is gone: HTTP 503
+        +-- EngineKilledError          somebody killed it
     +-- ApiError                   a server that a terminal client asked refused or did not answer
 
 A message is one sentence for the user: what failed, which value, what to do.
@@ -100,3 +101,7 @@ class EngineError(JackfieldError):
 
 class ApiError(JackfieldError):
     """A server that a terminal client talks to refused, broke off or did not answer."""
+
+
+class EngineKilledError(EngineError):
+    """The engine process was killed from outside (SIGKILL), and not for being frozen."""

@@ -24,7 +24,7 @@ from jackfield.contracts.messages import (
 from jackfield.engine.channel import FrameDecoder, FrameEncoder
 from jackfield.engine.child import EngineProcess, describe
 from jackfield.engine.pulse import INTERVAL_SECONDS, PulseWatch, WatchLimits
-from jackfield.errors import ConfigError, EngineError, JackfieldError
+from jackfield.errors import ConfigError, EngineError, EngineKilledError, JackfieldError
 
 EXIT_SECONDS = 1.0
 """How long the two halves of an end, the socket's and the process', may be apart."""
@@ -130,7 +130,8 @@ class EngineClient:
             protocol.close()
         listening.cancel()
         await asyncio.wait({listening})
-        protocol.end(EngineError(f"the engine process {describe(code)}"))
+        kind = EngineKilledError if code == -signal.SIGKILL else EngineError
+        protocol.end(kind(f"the engine process {describe(code)}"))
 
     async def _listen(self, process: EngineProcess, protocol: _EngineProtocol) -> None:
         """Kills a process that serves and is frozen. Until it serves it may take its time."""

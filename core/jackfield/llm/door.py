@@ -29,7 +29,13 @@ from jackfield.contracts.messages import (
 )
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import Tokenizer
-from jackfield.errors import RAISED, EngineError, JackfieldError, RequestError
+from jackfield.errors import (
+    RAISED,
+    EngineError,
+    EngineKilledError,
+    JackfieldError,
+    RequestError,
+)
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.llm.text_side import TextSide
@@ -42,7 +48,9 @@ log = logging.getLogger(__name__)
 
 FINISH_REASONS = tuple(FinishReason)
 MAX_STARTS = 3
-"""How often a request may be running when an engine dies: it may be the cause."""
+MAX_STARTS_IF_KILLED = 10
+"""How often a request may be running when an engine dies: it may be the cause. It hardly is where
+somebody killed the engine, unless that was for want of memory."""
 
 
 class Observer(Protocol):
@@ -357,12 +365,13 @@ class AsyncLLM:
         self.is_asleep = False
         max_running = self.plan.engine.worker.max_num_seqs
         num_older = 0
+        max_starts = MAX_STARTS_IF_KILLED if isinstance(error, EngineKilledError) else MAX_STARTS
         for run in self._take_runs():
             may_have_run = num_older < max_running
             num_older += len(run.keys)
             if run.has_streamed:
                 run.fail(EngineError("the engine process died"))
-            elif may_have_run and run.num_starts >= MAX_STARTS:
+            elif may_have_run and run.num_starts >= max_starts:
                 run.give_up(f"the engine died {run.num_starts} times while it ran this request")
             else:
                 run.num_starts -= not may_have_run

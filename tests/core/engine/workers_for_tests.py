@@ -56,7 +56,8 @@ class HangingWorker(SimulatedWorker):
 class PoisonedWorker(SimulatedWorker):
     def execute(self, batch: ScheduledBatch) -> SimulatedStep:
         if any(66 in row.token_ids[: row.num_prompt_tokens] for row in batch.admitted):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGSEGV)
+            time.sleep(10)
         return super().execute(batch)
 
 
