@@ -67,6 +67,8 @@ def quantiles(kind: str) -> Tensor:
 class OnlineQuantiles(CodedLinear):
     """The nearest entry of the table, times the block's largest magnitude."""
 
+    is_online: ClassVar[bool] = True
+
     def __init__(self, kind: str) -> None:
         self._table = quantiles(kind)
 

@@ -63,6 +63,8 @@ def from_floats(codes: Tensor, scales: Tensor) -> CodedWeight:
 class OnlineFp8(CodedLinear):
     """Rounds to E4M3, a scale for each output."""
 
+    is_online: ClassVar[bool] = True
+
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         return {"weight": StoredTensor((outputs, inputs), dtype)}
 

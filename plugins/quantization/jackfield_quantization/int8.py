@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
 import torch
@@ -13,6 +13,8 @@ from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.layer_names import is_listed
 from jackfield_quantization.options import names
+
+_ROWS_AT_ONCE = 4096
 
 
 class Int8Quantization:
@@ -31,11 +33,23 @@ class Int8Quantization:
 class OnlineInt8(CodedLinear):
     """Rounds to the nearest of 255 steps of the row's largest magnitude."""
 
+    is_online: ClassVar[bool] = True
+
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
-        weight = tensors["weight"].float()
-        scales = weight.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
-        codes = (weight / scales).round_().to(torch.int8)
+        weight = tensors["weight"]
+        codes = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+        scales = torch.empty((len(weight), 1), device=weight.device)
+        for rows in row_ranges(weight):
+            numbers = weight[rows].float()
+            scales[rows] = numbers.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
+            codes[rows] = (numbers / scales[rows]).round_().to(torch.int8)
         return CodedWeight.pack(codes, scales, bits=8)
+
+
+def row_ranges(weight: Tensor) -> Iterator[slice]:
+    """A few rows at a time: float32 copies of a whole head would need gigabytes."""
+    for begin in range(0, len(weight), _ROWS_AT_ONCE):
+        yield slice(begin, begin + _ROWS_AT_ONCE)

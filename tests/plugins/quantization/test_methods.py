@@ -67,7 +67,9 @@ def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path
     torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("method", "most"), [("int8", 0.2), ("fp8", 0.6), ("bitsandbytes", 2.0)])
+@pytest.mark.parametrize(
+    ("method", "most"), [("int8", 0.2), ("fp8", 0.6), ("int4", 2.0), ("bitsandbytes", 2.0)]
+)
 def test_online_methods_round_a_plain_checkpoint(method: str, most: float) -> None:
     directory = make(ARCHITECTURE)
     exact = expected(reference(directory))

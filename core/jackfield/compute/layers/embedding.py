@@ -99,10 +99,10 @@ class LMHead(LoadableLayer):
         self.group = context.group
         # In a tuple, so that the embedding does not become a child of the head.
         self._tied = () if tied is None else (tied,)
-        # A tied weight is an embedding's: plain.
-        self.method: LinearMethod = (
-            UnquantizedLinear() if tied is not None else linear_method(context, prefix)
-        )
+        self.method: LinearMethod = linear_method(context, prefix)
+        if tied is not None and not getattr(self.method, "is_online", False):
+            # A tied weight is an embedding's, and that is plain.
+            self.method = UnquantizedLinear()
         if tied is None:
             self.method.create_weights(self, context.dtype, context.device)
         self.bias = None
