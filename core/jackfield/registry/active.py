@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from jackfield.registry.files import file_hash, plugin_file
+from jackfield.registry.kinds import KINDS
 from jackfield.registry.lookup import Registry, is_class_path
 
 GIVEN = "given at the start"
@@ -41,14 +42,16 @@ def active_plugin(registry: Registry, kind: str, name: str) -> ActivePlugin:
     wanted = name.replace("-", "_")
     for offer in registry.given(kind):
         if offer.name.replace("-", "_") == wanted:
-            version: int = offer.found.api_version
+            stated: int = offer.found.api_version
             path = Path(offer.source).expanduser()
             found = path if path.is_file() else plugin_file(offer.source)
-            return ActivePlugin(kind, name, offer.source, "", version, file_hash(found))
+            return ActivePlugin(kind, name, offer.source, "", stated, file_hash(found))
     for entry in registry.list(kind):
         if entry.name.replace("-", "_") == wanted:
             digest = file_hash(plugin_file(entry.value))
-            return ActivePlugin(
-                kind, name, entry.distribution, entry.version, entry.api_version, digest
-            )
+            version = entry.api_version
+            if entry.is_bundled and kind in KINDS:
+                # It came with the contract.
+                version = max(KINDS[kind].api_versions)
+            return ActivePlugin(kind, name, entry.distribution, entry.version, version, digest)
     return ActivePlugin(kind, name, GIVEN, "", None, "")

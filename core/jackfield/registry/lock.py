@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,10 +110,10 @@ class PluginLock:
             raise self._refusal(f"{entry} was locked at version {locked.version}")
         self._check_package(str(entry), top_package(entry.value), locked.packages)
 
-    def check_class_path(self, kind: str, path: str) -> None:
-        """A plugin named as ``package.module:Class``."""
+    def check_class_path(self, kind: str, path: str, bundled: Collection[str] = ()) -> None:
+        """A plugin named as ``package.module:Class``. ``bundled`` are Jackfield's own packages."""
         package = top_package(path)
-        if package.startswith("jackfield"):
+        if package in bundled:
             return
         known = {
             name: digest

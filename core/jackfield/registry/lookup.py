@@ -18,6 +18,7 @@ from jackfield.errors import (
     UnknownPluginError,
 )
 from jackfield.registry.conformance import check_class, refuse_version
+from jackfield.registry.files import top_package
 from jackfield.registry.kinds import HOOKS, KINDS
 from jackfield.registry.lock import PluginLock
 from jackfield.registry.metadata import PluginEntry, installed_entries, same_distribution
@@ -272,7 +273,13 @@ class Registry:
                 f"--safe-mode runs bundled plugins only; leave {KINDS[kind].flag} {name} out"
             )
         if self._lock is not None:
-            self._lock.check_class_path(kind, name)
+            bundled = {
+                top_package(entry.value)
+                for each in KINDS
+                for entry in self.list(each)
+                if entry.is_bundled
+            }
+            self._lock.check_class_path(kind, name, bundled)
 
 
 def is_class_path(name: str) -> bool:
