@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ _SPACE = rf"[\x20\x0A\x0D\x09]{{1,{MAX_WHITESPACE}}}"
 _ESCAPES = 'nrbtf\\"'
 """Without ``u``: the library would let a listed property come again as another, by an escape."""
 
+_NEEDS_CODES = re.compile(r"(?<!\\)(\\\\)*\\u00([01][0-9a-f]|7f)")
+"""Characters that JSON can only write with such an escape, in a schema as ASCII."""
+
 _FORMATS = frozenset({"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Those that the library does right."""
 _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
@@ -30,6 +34,8 @@ def source(spec: GrammarSpec, matcher_class: Any) -> str:
     """The grammar of a request in the library's own form."""
     if spec.kind == "json_schema":
         schema = without_neutral(json.loads(spec.text))
+        if _NEEDS_CODES.search(json.dumps(schema)):
+            raise refuse("control characters in texts are beyond guidance")
         schema = {"not": {}} if schema is False else {} if schema is True else schema
         options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
         options |= {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
