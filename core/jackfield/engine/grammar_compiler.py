@@ -113,11 +113,6 @@ class GrammarCompiler:
         """Drops a grammar that failed, so that the next request tries again."""
         self._cache.pop(spec, None)
 
-    def close(self) -> None:
-        """Lets go of the threads; one that compiles cannot be stopped."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
         backend = self._backend(spec.backend or self._default)
         compilation.began = time.monotonic()

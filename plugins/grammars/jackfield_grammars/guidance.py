@@ -17,7 +17,6 @@ from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.texts import refuse
 
 _END = b"<|end of output|>"
-_BYTES_AN_ID = 1
 
 
 class GuidanceMatcher:

@@ -36,9 +36,10 @@ def random_tools(seed: int) -> list[dict[str, Any]]:
             "properties": {name: random_schema(chance, depth=1) for name in names},
             "required": [name for name in names if chance.random() < 0.7],
         }
-        tools.append({"type": "function", "function": {"name": f"tool_{index}"}})
+        function: dict[str, Any] = {"name": f"tool_{index}"}
         if names or chance.random() < 0.5:
-            tools[-1]["function"]["parameters"] = parameters
+            function["parameters"] = parameters
+        tools.append({"type": "function", "function": function})
     return tools
 
 
