@@ -58,6 +58,15 @@ def test_the_first_plugin_works_and_keeps_the_laws(
     sys.modules.pop("my_parser", None)
 
 
+def test_the_example_of_options_works(tmp_path: Path) -> None:
+    file = tmp_path / "my_policy.py"
+    file.write_text(example("my_policy.py"))
+    source = PluginSource("queue_policies", str(file))
+    registry = Registry([source], options={"short_first": {"max_tokens": "100"}})
+    policy = registry.make("queue_policies", "short-first")
+    assert policy.options.max_tokens == 100
+
+
 def test_the_example_of_a_hook_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -46,6 +46,9 @@ def choices(
     found.append(option.choice("config_formats", "config_format"))
     if not settings.skip_tokenizer_init:
         found.append(option.choice("tokenizers", "tokenizer_mode"))
+        found.append(option.choice("grammars", "guided_decoding_backend"))
+    if settings.response_store != "none":
+        found.append(option.choice("response_stores", "response_store"))
     found.append(_scheduler(settings, engine))
     if engine.queue_policy is not None:
         found.append(Choice("queue_policies", engine.queue_policy, "--scheduling-policy"))

@@ -1,4 +1,4 @@
-"""``jackfield plugins``: listing imports nothing; verifying and checking survive what they import."""
+"""``jackfield plugins``: listing imports nothing; checking survives what it imports."""
 
 from __future__ import annotations
 
