@@ -26,6 +26,19 @@ class PluginSetup(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, dict[str, object]] = {}
 
 
+class PoolerPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hidden states of a prompt become one vector: those of the ``last`` token, of the
+    first one (``cls``), or the ``mean`` of all.
+
+    With ``scores`` the vector is what the model's head makes of that; with ``token_ids`` too, of
+    a language model's head, the logits of these tokens.
+    """
+
+    kind: str
+    scores: bool = False
+    token_ids: tuple[int, ...] = ()
+
+
 class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker needs. Names are plugin names or ``module:Class`` paths; each process looks
     them up for itself."""
@@ -50,6 +63,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     load_format: str = "auto"
     model_impl: str = "auto"
     quantization: str | None = None
+    pooler: PoolerPlan | None = None
+    """Set where requests end in a vector instead of tokens."""
     logits_processors: tuple[str, ...] = ()
     attention_backend: str = "auto"
     worker: str = "device"
@@ -68,6 +83,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     trust_remote_code: bool = False
     show_progress: bool = False
+    max_parallel_loading: int | None = None
+    """Weight files that may be read at once; None: as the load format likes."""
     tensor_parallel_size: int = 1
     plugins: PluginSetup = PluginSetup()
 

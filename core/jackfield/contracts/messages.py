@@ -32,6 +32,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
     ``key`` is unique in the life of the engine. ``prompt`` is int32 ids as bytes, at least
     one. ``max_tokens`` is resolved: prompt plus output fits the context. ``arrival`` is
     ``time.monotonic()`` of the API process (one clock for all processes of a machine).
+    With ``pooling`` nothing is sampled: the prompt ends in a vector; ``max_tokens`` is 0.
     """
 
     key: int
@@ -42,6 +43,7 @@ class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
     priority: int = 0
     cache_salt: str | None = None
     user: str | None = None
+    pooling: bool = False
 
 
 class AbortRequests(msgspec.Struct, frozen=True, tag="abort"):
@@ -117,6 +119,13 @@ class RequestLogprobs(msgspec.Struct, frozen=True, array_like=True):
     prompt_start: int = 0
 
 
+class RequestPooled(msgspec.Struct, frozen=True, array_like=True):
+    """The vector that a prompt has ended in: little-endian float32 as bytes."""
+
+    key: int
+    vector: bytes
+
+
 class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
     """The engine could not serve this request; it is finished with ``FinishReason.ERROR``.
 
@@ -148,7 +157,8 @@ class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
     ``keys`` int64[n], ``token_ids`` int32[n] (-1: the request ended without a new token),
     ``finish`` int8[n] (``FinishReason``), ``num_cached`` int32[n]: prompt tokens found in the
     prefix cache, set with a request's first token, else 0. ``scheduled`` float64[n]:
-    monotonic time at which the request was first scheduled, set likewise.
+    monotonic time at which the request was first scheduled, set likewise. ``pooled``: the vectors
+    of requests that ended with one.
     """
 
     keys: bytes = b""
@@ -158,6 +168,7 @@ class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
     scheduled: bytes = b""
     logprobs: list[RequestLogprobs] = []
     failed: list[RequestFailed] = []
+    pooled: list[RequestPooled] = []
     stats: EngineStats | None = None
 
 

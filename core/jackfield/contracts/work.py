@@ -23,6 +23,7 @@ from jackfield.contracts.messages import TokenLogprobs
 from jackfield.contracts.sampling import TokenSampling
 
 Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 
@@ -95,11 +96,14 @@ class RowLogprobs:
 class StepOutput:
     """What a step sampled: ``token_ids[i]`` (int32, [S]; undefined where ``samples`` was false),
     aligned with ``ScheduledBatch.rows``; logprobs of the rows that asked; rows that failed
-    alone, with a message."""
+    alone, with a message. A worker whose plan has a ``pooler`` samples nothing: ``pooled``
+    (float32, [N, D]) has a vector for each of the N sequences where ``samples`` is true, in the
+    batch's order."""
 
     token_ids: Int32Array
     logprobs: tuple[RowLogprobs, ...] = ()
     failed: tuple[tuple[int, str], ...] = ()
+    pooled: Float32Array | None = None
 
 
 class PendingStep(Protocol):

@@ -20,20 +20,29 @@ class RequestBounds:
     logits_width: int
     max_block_tokens: int
     """Tokens that all KV blocks together hold."""
+    pooling: bool = False
+    """Whether requests end in a vector, all of them, or in tokens."""
 
 
 def make_request(message: AddRequest, bounds: RequestBounds) -> Request:
     """The request that ``message`` asks for; ``RequestError`` says what cannot be served."""
     if not message.prompt or len(message.prompt) % 4:
         raise RequestError("the prompt is empty or is not int32 ids", param="prompt")
-    if message.max_tokens < 1:
+    if message.pooling != bounds.pooling:
+        does = "makes vectors and generates nothing" if bounds.pooling else "makes no vectors"
+        raise RequestError(f"the engine {does}")
+    # Inside, a vector takes the place of the one token that a request ends with.
+    max_tokens = 1 if message.pooling else message.max_tokens
+    if max_tokens < 1:
         raise RequestError(
             f"max_tokens must be at least 1, not {message.max_tokens}", param="max_tokens"
         )
     ids = np.frombuffer(message.prompt, dtype="<i4")
     _check_ids("prompt", int(ids.min()), int(ids.max()), bounds.logits_width)
-    total = len(ids) + message.max_tokens
-    if total > bounds.max_model_len:
+    total = len(ids) + max_tokens
+    if message.pooling:
+        _check_prompt(len(ids), bounds)
+    elif total > bounds.max_model_len:
         raise RequestError(
             f"the prompt has {len(ids)} tokens and max_tokens is {message.max_tokens}: together "
             f"more than the context of {bounds.max_model_len} tokens",
@@ -51,12 +60,20 @@ def make_request(message: AddRequest, bounds: RequestBounds) -> Request:
         message.key,
         message.prompt,
         message.sampling,
-        message.max_tokens,
+        max_tokens,
         arrival=message.arrival,
         priority=message.priority,
         cache_salt=message.cache_salt,
         user=message.user,
     )
+
+
+def _check_prompt(num_tokens: int, bounds: RequestBounds) -> None:
+    longest = min(bounds.max_model_len, bounds.max_block_tokens)
+    if num_tokens > longest:
+        raise RequestError(
+            f"the prompt has {num_tokens} tokens; the context has {longest}", param="prompt"
+        )
 
 
 def _check_sampling(sampling: TokenSampling, logits_width: int) -> None:

@@ -9,6 +9,7 @@ from jackfield.contracts.messages import (
     FinishReason,
     RequestFailed,
     RequestLogprobs,
+    RequestPooled,
     StepTokens,
 )
 from jackfield.engine.request import Request
@@ -26,6 +27,7 @@ class Outbox:
         self.finish: list[int] = []
         self.logprobs: list[RequestLogprobs] = []
         self.failed: list[RequestFailed] = []
+        self.pooled: list[RequestPooled] = []
         self.has_finish = False
         self._firsts: list[tuple[int, int, float]] = []
 
@@ -60,5 +62,6 @@ class Outbox:
             scheduled=scheduled,
             logprobs=self.logprobs,
             failed=self.failed,
+            pooled=self.pooled,
             stats=stats,
         )

@@ -166,7 +166,12 @@ def make_core(
         executor,
         scheduler,
         blocks,
-        RequestBounds(max_model_len, capacity.logits_width, num_block_tokens),
+        RequestBounds(
+            max_model_len,
+            capacity.logits_width,
+            num_block_tokens,
+            pooling=worker.pooler is not None,
+        ),
         max_num_seqs=worker.max_num_seqs,
         max_num_batched_tokens=worker.max_num_batched_tokens,
         steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,

@@ -30,12 +30,14 @@ from jackfield.contracts.messages import (
     FinishReason,
     RequestFailed,
     RequestLogprobs,
+    RequestPooled,
     ResetPrefixCache,
     StepTokens,
 )
 from jackfield.contracts.scheduling import Scheduler
 from jackfield.contracts.work import (
     Executor,
+    Float32Array,
     PendingStep,
     RowLogprobs,
     StepOutput,
@@ -242,6 +244,9 @@ class EngineCore:
         output = step.pending.wait()
         if output.failed or output.logprobs:
             self._note_rows(step, output)
+        if output.pooled is not None:
+            self._collect_pooled(step, output.pooled)
+            return
         outbox = self._outbox
         add_key, add_token = outbox.keys.append, outbox.token_ids.append
         add_finish = outbox.finish.append
@@ -273,6 +278,18 @@ class EngineCore:
             except Exception as error:
                 self._fail(request, error)
         self._num_generation_tokens += len(outbox.keys) - num_before
+
+    def _collect_pooled(self, step: StepUnderWay, pooled: Float32Array) -> None:
+        """Ends the requests whose prompt is computed, each with its vector."""
+        pairs = zip(step.requests, step.samples, strict=True)
+        computed = [request for request, is_complete in pairs if is_complete]
+        for request, vector in zip(computed, pooled.astype("<f4", copy=False), strict=True):
+            if request.ended:
+                continue
+            self._outbox.pooled.append(RequestPooled(request.key, vector.tobytes()))
+            self._end(request, FinishReason.STOP)
+            self._outbox.note_first(request)
+            self._num_prompt_tokens += request.num_prompt_tokens
 
     def _note_if_first(self, request: Request, num_known: int) -> None:
         if num_known == request.num_prompt_tokens + 1:

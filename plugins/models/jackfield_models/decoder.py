@@ -202,29 +202,19 @@ class Decoder(nn.Module):
         return normed
 
 
-class DecoderForCausalLM(nn.Module, ABC):
-    """Implements ``Model``; a model class says which decoder it is."""
+class HeadlessDecoder(nn.Module, ABC):
+    """All of ``Model`` but the head; a model class says which decoder it is."""
 
     api_version: ClassVar[int] = 1
 
     # Old checkpoints store the frequencies, which follow from config.json; quantized ones the
     # scales of an 8-bit KV cache, which is kept in the model's dtype here.
-    _ignorable: ClassVar[tuple[str, ...]] = (r"\.rotary_emb\.inv_freq$", r"\.[kv]_scale$")
+    _ignorable: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$", r"\.[kv]_scale$")
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
         super().__init__()
-        described = self.describe(ModelConfig(config))
-        self.model = Decoder(described, config, context)
-        tied = described.tie_word_embeddings
-        self.lm_head = LMHead(
-            described.vocab_size,
-            described.hidden,
-            context=context,
-            prefix="lm_head",
-            tied=self.model.embed_tokens if tied else None,
-        )
-        # Some tied checkpoints have the head's copy too.
-        self._ignored = (*self._ignorable, r"^lm_head\.weight$") if tied else self._ignorable
+        self.described = self.describe(ModelConfig(config))
+        self.model = Decoder(self.described, config, context)
         self._attentions = [m for m in self.model.modules() if isinstance(m, Attention)]
         self.attention_specs = tuple(attention.spec for attention in self._attentions)
 
@@ -237,7 +227,7 @@ class DecoderForCausalLM(nn.Module, ABC):
         return weight_shapes(self)
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
-        load_weights(self, weights, ignorable=self._ignored)
+        load_weights(self, weights, ignorable=self._ignorable)
 
     def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
         for attention, kv in zip(self._attentions, layers, strict=True):
@@ -246,6 +236,24 @@ class DecoderForCausalLM(nn.Module, ABC):
     def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
         hidden: Tensor = self.model(ids, positions, attention)
         return hidden
+
+
+class DecoderForCausalLM(HeadlessDecoder):
+    """Implements ``Model`` with a language model's head."""
+
+    def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
+        super().__init__(config, context)
+        tied = self.described.tie_word_embeddings
+        self.lm_head = LMHead(
+            self.described.vocab_size,
+            self.described.hidden,
+            context=context,
+            prefix="lm_head",
+            tied=self.model.embed_tokens if tied else None,
+        )
+        if tied:
+            # Some tied checkpoints have the head's copy too.
+            self._ignorable = (*self._ignorable, r"^lm_head\.weight$")
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(hidden)

@@ -15,7 +15,9 @@ import torch
 from torch import nn
 
 from jackfield.checkpoint import architectures
+from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
+from jackfield.compute.pooling_runner import PoolingRunner
 from jackfield.compute.weights import read_weights
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
@@ -64,26 +66,29 @@ class DeviceWorker:
         load_format: LoadFormat = registry.make("load_formats", plan.load_format)
         for name in plan.logits_processors:
             registry.factory("logits_processors", name)
-        load_processor = partial(_processor, registry)
         with story.phase("model built"):
             model = _build_model(plan, registry, backend, device, dtype)
         if device.type == "cpu":
             torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
-            files = CheckpointFiles(Path(plan.model), plan.config, plan.show_progress)
+            files = CheckpointFiles(
+                Path(plan.model),
+                plan.config,
+                plan.show_progress,
+                max_parallel=plan.max_parallel_loading,
+            )
             load_format.check(files)
             read_weights(model, load_format, files, dtype=dtype, device=device)
         with story.phase("model ready"):
-            runner = ModelRunner(
-                plan, platform, model, backend, device, load_processor=load_processor
+            make_runner = partial(
+                _runner, platform, model, backend, device, partial(_processor, registry)
             )
+            runner = make_runner(plan)
             capacity = runner.start()
         # As large again after a sleep.
         plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks)
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
-        self._make_runner = lambda: ModelRunner(
-            plan, platform, model, backend, device, load_processor=load_processor
-        )
+        self._make_runner = lambda: make_runner(plan)
         what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
         return KVCapacity(
             num_blocks=capacity.num_blocks,
@@ -147,6 +152,19 @@ def _move(model: Model, device: torch.device) -> None:
     module = cast(nn.Module, model)
     for tensor in (*module.parameters(), *module.buffers()):
         tensor.data = tensor.data.to(device)
+
+
+def _runner(
+    platform: Platform,
+    model: Model,
+    backend: AttentionBackend,
+    device: torch.device,
+    load_processor: LoadProcessor,
+    plan: WorkerPlan,
+) -> ModelRunner:
+    if plan.pooler is not None:
+        return PoolingRunner(plan, platform, model, backend, device)
+    return ModelRunner(plan, platform, model, backend, device, load_processor=load_processor)
 
 
 def _build_model(

@@ -1,0 +1,73 @@
+"""One step of a pooling model: from the engine's batch to vectors, without waiting."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from jackfield.compute.batch import is_decode
+from jackfield.compute.kv_cache import vocabulary_size
+from jackfield.compute.model_runner import ModelRunner
+from jackfield.compute.pooler import PooledStep, Pooler
+from jackfield.config.plan import WorkerPlan
+from jackfield.contracts.attention import AttentionBackend
+from jackfield.contracts.model import Model
+from jackfield.contracts.platform import Platform
+from jackfield.contracts.work import PendingStep, ScheduledBatch
+
+_LENGTHS = (2, 16, 64, 1024, 32768)
+"""Prompts that between them launch every variant of the kernels."""
+
+
+class PoolingRunner(ModelRunner):
+    """The runner of a plan with a ``pooler``: nothing is sampled, nothing captured."""
+
+    def __init__(
+        self,
+        plan: WorkerPlan,
+        platform: Platform,
+        model: Model,
+        backend: AttentionBackend,
+        device: torch.device,
+    ) -> None:
+        super().__init__(plan, platform, model, backend, device)
+        assert plan.pooler is not None, "the plan of a pooling model says how"
+        self._pooler = Pooler(plan.pooler, model, plan.max_num_seqs + 1, self._uploads)
+
+    @torch.inference_mode()
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        """Enqueues one step. On the CPU it is computed when this returns."""
+        failed = self._admit(batch.admitted)
+        return PooledStep(batch, self._vectors(batch), failed)
+
+    def _vectors(self, batch: ScheduledBatch) -> torch.Tensor:
+        if len(batch.rows) == 0:
+            if len(batch.new_blocks):
+                self._state.apply_blocks(batch.new_blocks)
+            return torch.empty((0, 1), dtype=torch.float32, device=self._device)
+        inputs = self._inputs(batch, is_decode(batch))
+        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        return self._pooler.pool(batch, hidden)
+
+    def _compile_kernels(self) -> None:
+        from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
+
+        longest = min(self._plan.max_num_batched_tokens, self._plan.max_model_len)
+        with compiling_only():
+            self._warm_attention()
+            for length in sorted({min(n, longest) for n in _LENGTHS}):
+                self._run_dummy(length, 0)
+
+    def _run_dummy(self, num_tokens: int, first: int) -> int:
+        """Runs tokens of the dummy row, so that what is lazy is ready. The vocabulary's size."""
+        batch = ScheduledBatch(
+            step=0,
+            admitted=(),
+            rows=np.array([self._state.dummy_row], np.int32),
+            num_tokens=np.array([num_tokens], np.int32),
+            first_positions=np.array([first], np.int32),
+            samples=np.ones(1, dtype=np.bool_),
+            new_blocks=np.empty((0, 3), dtype=np.int32),
+        )
+        self._vectors(batch)
+        return vocabulary_size(self._plan.config)
