@@ -205,9 +205,14 @@ def choose_quantization(
     entry = registry.find("quantization", asked)
     if stored is not None and entry is not None:
         other = registry.find("quantization", stored)
-        if other is None or other.value != entry.value:
+        # One method may have several names; they are in one module then.
+        if other is None or _module(other.value) != _module(entry.value):
             raise ConfigError(
                 f"--quantization {asked}, but the checkpoint is quantized with {stored}: "
                 "leave the option out"
             )
     return asked
+
+
+def _module(entry_point: str) -> str:
+    return entry_point.partition(":")[0]

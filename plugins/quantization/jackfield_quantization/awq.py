@@ -47,6 +47,12 @@ class AwqQuantization:
         return None if is_listed(prefix, self._excepted) else _AwqLinear(self._group)
 
 
+class AwqMarlinQuantization(AwqQuantization):
+    """AWQ under the name of a kernel that other engines have for it."""
+
+    name: ClassVar[str] = "awq_marlin"
+
+
 class _AwqLinear(CodedLinear):
     def __init__(self, group: int) -> None:
         self._group = group

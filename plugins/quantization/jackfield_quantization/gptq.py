@@ -52,6 +52,12 @@ class GptqQuantization:
         return _GptqLinear(self._config)
 
 
+class GptqMarlinQuantization(GptqQuantization):
+    """GPTQ under the name of a kernel that other engines have for it."""
+
+    name: ClassVar[str] = "gptq_marlin"
+
+
 class _GptqLinear(CodedLinear):
     def __init__(self, config: Config) -> None:
         self._bits = integer(config, "bits")
