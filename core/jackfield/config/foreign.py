@@ -98,7 +98,6 @@ _LORA = "LoRA adapters"
 _PROMPT_ADAPTERS = "prompt adapters"
 _SPECULATION = "speculative decoding"
 _MEDIA = "multimodal models"
-_POOLING = "models that do not generate"
 
 FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
     {
@@ -133,8 +132,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_later(_SPECULATION, "num-lookahead-slots", harmless="0"),
         **_later(_MEDIA, "allowed-local-media-path limit-mm-per-prompt mm-processor-kwargs"),
         **_later(_MEDIA, "disable-mm-preprocessor-cache", is_switch=True),
-        **_later(_POOLING, "task runner convert", harmless="auto generate none"),
-        **_later(_POOLING, "override-pooler-config pooler-config"),
         **_later("8-bit KV caches", "kv-cache-dtype", harmless="auto"),
         **_later("8-bit KV caches", "calculate-kv-scales", is_switch=True),
         **_later("weights in the host's memory", "cpu-offload-gb", harmless="0 0.0"),
@@ -158,7 +155,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_accepted("--reasoning-parser implies it", "enable-reasoning"),
         **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
         **_accepted("one device serves the model", "disable-custom-all-reduce"),
-        **_later("loading in parallel", "max-parallel-loading-workers"),
         **_later("a revision of its own for remote code", "code-revision"),
         **_later("structured output's options", "structured-outputs-config"),
         **_later("KV in the host's memory", "swap-space", harmless="0 0.0"),

@@ -30,6 +30,8 @@ class CheckpointFiles:
     wanted: Mapping[str, tuple[int, ...]] | None = None
     dtype: torch.dtype | None = None
     device: torch.device | None = None
+    max_parallel: int | None = None
+    """Files that may be read at once; None: as the format likes."""
 
 
 class LoadFormat(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jackfield.config.plan import EnginePlan, WorkerPlan
+from jackfield.config.plan import EnginePlan, PoolerPlan, WorkerPlan
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText
 from jackfield.errors import ConfigError
@@ -19,6 +19,7 @@ from jackfield.planning.parsers import (
     choose_reasoning_parser,
     choose_tool_parser,
 )
+from jackfield.planning.pooling import PoolingPlan, plan_pooling
 from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
 
@@ -51,6 +52,8 @@ class ServingPlan:
     chat_template_content_format: str
     tool_parser: str | None
     reasoning_parser: str | None
+    pooling: PoolingPlan | None = None
+    """Set where requests end in a vector: nothing is generated then."""
     checkpoint_text: CheckpointText = field(default_factory=CheckpointText)
     choices: tuple[Choice, ...] = ()
     """The plugins in use, and why."""
@@ -70,12 +73,13 @@ def make_plan(
     ones.
     """
     files = model.find_files(settings, registry, hooks)
+    pooling, files = plan_pooling(settings, files, registry)
     _check_text_plugins(settings, registry)
     text = checkpoint_text(settings, files)
     tool_parser = choose_tool_parser(settings, files, text, registry)
     reasoning_parser = choose_reasoning_parser(settings, files, text, registry)
     said = generation.read_generation(settings, files.directory)
-    engine = _engine_plan(settings, files, registry)
+    engine = _engine_plan(settings, files, registry, None if pooling is None else pooling.pooler)
     parsers = (tool_parser, reasoning_parser)
     chosen = choices(settings, engine, files, registry, *parsers)
     check_options(chosen, registry)
@@ -94,6 +98,7 @@ def make_plan(
         checkpoint_text=text,
         tool_parser=tool_parser,
         reasoning_parser=reasoning_parser,
+        pooling=pooling,
         choices=chosen,
     )
     if check_weights:
@@ -102,13 +107,17 @@ def make_plan(
     return plan
 
 
-def _engine_plan(settings: Settings, files: model.ModelFiles, registry: Registry) -> EnginePlan:
+def _engine_plan(
+    settings: Settings, files: model.ModelFiles, registry: Registry, pooler: PoolerPlan | None
+) -> EnginePlan:
     scheduler, queue_policy = choose_scheduler(settings, registry)
     return EnginePlan(
-        worker=_worker_plan(settings, files, registry),
+        worker=_worker_plan(settings, files, registry, pooler),
         scheduler=scheduler,
         queue_policy=queue_policy,
-        enable_prefix_caching=settings.enable_prefix_caching,
+        # The first token, and the mean of all, must be computed.
+        enable_prefix_caching=settings.enable_prefix_caching
+        and (pooler is None or pooler.kind == "last"),
         prefix_caching_hash_algo=settings.prefix_caching_hash_algo,
         enable_chunked_prefill=settings.enable_chunked_prefill,
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
@@ -121,7 +130,9 @@ def _engine_plan(settings: Settings, files: model.ModelFiles, registry: Registry
     )
 
 
-def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry) -> WorkerPlan:
+def _worker_plan(
+    settings: Settings, files: model.ModelFiles, registry: Registry, pooler: PoolerPlan | None
+) -> WorkerPlan:
     platform, defaults = device.choose_platform(settings.device, registry)
     max_model_len = model.context_length(settings, files.config)
     limits = device.step_limits(settings, defaults, max_model_len)
@@ -151,11 +162,12 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         load_format=settings.load_format,
         model_impl=model.choose_model(settings, files.config, registry),
         quantization=model.choose_quantization(settings, files.config, registry),
+        pooler=pooler,
         logits_processors=settings.logits_processors,
         attention_backend=settings.attention_backend,
         worker=worker,
         executor=executor,
-        enforce_eager=graphs.enforce_eager,
+        enforce_eager=graphs.enforce_eager or pooler is not None,
         max_graph_batch=graphs.max_batch,
         graph_sizes=graphs.sizes,
         max_graph_seq_len=graphs.max_seq_len,
@@ -164,6 +176,7 @@ def _worker_plan(settings: Settings, files: model.ModelFiles, registry: Registry
         seed=settings.seed,
         trust_remote_code=settings.trust_remote_code,
         show_progress=settings.use_tqdm_on_load,
+        max_parallel_loading=settings.max_parallel_loading_workers,
         plugins=registry.setup,
     )
 

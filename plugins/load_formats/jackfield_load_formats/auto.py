@@ -1,4 +1,4 @@
-"""Whichever weight files the checkpoint has; safetensors where it has both kinds."""
+"""Whichever weight files the checkpoint has; safetensors by Hugging Face's names where it can."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jackfield.checkpoint import check_weights, safetensors_files
 from jackfield.contracts.loading import CheckpointFiles
+from jackfield_load_formats.mistral import MistralLoadFormat
 from jackfield_load_formats.pt import PtLoadFormat
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 
@@ -24,6 +25,9 @@ class AutoLoadFormat:
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
         check_weights(files.directory)
-        if safetensors_files(files.directory) is not None:
-            return SafetensorsLoadFormat().iter_weights(files)
-        return PtLoadFormat().iter_weights(files)
+        weights = safetensors_files(files.directory)
+        if weights is None:
+            return PtLoadFormat().iter_weights(files)
+        if all(path.name.startswith("consolidated") for path in weights.files):
+            return MistralLoadFormat().iter_weights(files)
+        return SafetensorsLoadFormat().iter_weights(files)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,19 +27,34 @@ class PtLoadFormat:
     api_version: ClassVar[int] = 1
 
     def check(self, files: CheckpointFiles) -> None:
-        check_pt(_weight_files(files))
+        check_pt(weight_files(files))
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
-        weights = _weight_files(files)
+        weights = weight_files(files)
         check_pt(weights)
         total = sum(path.stat().st_size for path in weights.files)
         with progress(total, files.show_progress) as advance:
-            for path in weights.files:
-                yield from _read(path).items()
+            for path, state in zip(weights.files, _states(weights, files), strict=True):
+                yield from state.items()
                 advance(path.stat().st_size)
 
 
-def _weight_files(files: CheckpointFiles) -> WeightFiles:
+def _states(weights: WeightFiles, files: CheckpointFiles) -> Iterator[dict[str, Tensor]]:
+    """The files in their order; as many are read at once as ``files`` allows."""
+    at_once = min(files.max_parallel or 1, len(weights.files))
+    if at_once == 1:
+        yield from map(_read, weights.files)
+        return
+    with ThreadPoolExecutor(at_once, thread_name_prefix="read-ahead") as pool:
+        left = iter(weights.files)
+        reading = deque(pool.submit(_read, path) for path in islice(left, at_once))
+        while reading:
+            yield reading.popleft().result()
+            reading.extend(pool.submit(_read, path) for path in islice(left, 1))
+
+
+def weight_files(files: CheckpointFiles) -> WeightFiles:
+    """The checkpoint's files; ``CheckpointError`` where there are none."""
     weights = pt_files(files.directory)
     if weights is None:
         raise CheckpointError(f"{files.directory} has no pytorch_model*.bin")

@@ -57,28 +57,39 @@ class SafetensorsLoadFormat:
     api_version: ClassVar[int] = 1
 
     def check(self, files: CheckpointFiles) -> None:
-        check_safetensors(_weight_files(files))
+        check_safetensors(weight_files(files))
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
-        headers = check_safetensors(_weight_files(files))
-        total = sum(entry.end - entry.begin for h in headers.values() for entry in h.values())
-        stop = threading.Event()
-        reader = threading.Thread(
-            target=_read_ahead, args=(tuple(headers), stop), name="read-ahead", daemon=True
-        )
+        return read_files(weight_files(files), files)
+
+
+def read_files(weights: WeightFiles, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the files, in their order; as many are read ahead as ``files`` allows."""
+    headers = check_safetensors(weights)
+    total = sum(entry.end - entry.begin for h in headers.values() for entry in h.values())
+    stop = threading.Event()
+    # Threads take the next file from one iterator, whose ``next`` is atomic.
+    paths = iter(tuple(headers))
+    readers = [
+        threading.Thread(target=_read_ahead, args=(paths, stop), name="read-ahead", daemon=True)
+        for _ in range(min(files.max_parallel or 1, len(headers)))
+    ]
+    for reader in readers:
         reader.start()
-        try:
-            with progress(total, files.show_progress) as advance:
-                for path, entries in headers.items():
-                    for name, entry, tensor in _tensors(path, entries):
-                        yield name, tensor
-                        advance(entry.end - entry.begin)
-        finally:
-            stop.set()
+    try:
+        with progress(total, files.show_progress) as advance:
+            for path, entries in headers.items():
+                for name, entry, tensor in _tensors(path, entries):
+                    yield name, tensor
+                    advance(entry.end - entry.begin)
+    finally:
+        stop.set()
+        for reader in readers:
             reader.join()
 
 
-def _weight_files(files: CheckpointFiles) -> WeightFiles:
+def weight_files(files: CheckpointFiles) -> WeightFiles:
+    """The checkpoint's safetensors files; ``CheckpointError`` where there are none."""
     weights = safetensors_files(files.directory)
     if weights is None:
         raise CheckpointError(f"{files.directory} has no *.safetensors")
@@ -124,7 +135,7 @@ def _let_go(mapped: mmap.mmap, entry: TensorEntry) -> None:
         mapped.madvise(mmap.MADV_DONTNEED, begin, length)
 
 
-def _read_ahead(paths: tuple[Path, ...], stop: threading.Event) -> None:
+def _read_ahead(paths: Iterator[Path], stop: threading.Event) -> None:
     """Asks for the files in large pieces, ahead of the page faults that would ask for little."""
     if not hasattr(os, "posix_fadvise"):
         return
