@@ -49,7 +49,7 @@ class Class:
 
 CLASSES = (
     Class("tool choice and exact arguments, unseen tools", single_call, True),
-    Class("the same, no thinking", single_call, False),
+    Class("tool choice and exact arguments, unseen tools, no thinking", single_call, False),
     Class("two or three calls at once, unseen tools", parallel_calls, True),
     Class("everyday tools, unseen values", everyday_call, False),
     Class("everyday tools, unseen phrasing", everyday_call, False, True),
@@ -60,7 +60,7 @@ CLASSES = (
     Class("two-digit addition, no thinking", two_digit_addition, False),
     Class("arithmetic of all kinds, thinking", arithmetic, True),
     Class("JSON for an unseen flat schema, no grammar, thinking", json_object, True),
-    Class("the same, no thinking ", json_object, False),
+    Class("JSON for an unseen flat schema, no grammar, no thinking", json_object, False),
     Class("JSON, unseen schema and unseen phrasing", json_object, False, True),
     Class("facts about Jackfield, typed carelessly", fact, True),
     Class("facts about Jackfield, unseen phrasing", fact, True, True),
