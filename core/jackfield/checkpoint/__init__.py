@@ -14,6 +14,7 @@ from jackfield.checkpoint.description import (
 )
 from jackfield.checkpoint.locating import resolve_model
 from jackfield.checkpoint.quantization import with_quantization
+from jackfield.checkpoint.sentence_transformers import SentencePooling, read_sentence_pooling
 from jackfield.checkpoint.text_files import read_chat_template, read_optional_json
 from jackfield.checkpoint.weight_files import (
     TensorEntry,
@@ -27,6 +28,7 @@ from jackfield.checkpoint.weight_files import (
 )
 
 __all__ = [
+    "SentencePooling",
     "TensorEntry",
     "WeightFiles",
     "architectures",
@@ -40,6 +42,7 @@ __all__ = [
     "read_generation_config",
     "read_optional_json",
     "read_safetensors_header",
+    "read_sentence_pooling",
     "resolve_model",
     "safetensors_files",
     "torch_dtype_name",

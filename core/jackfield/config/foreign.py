@@ -155,14 +155,26 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_accepted("--reasoning-parser implies it", "enable-reasoning"),
         **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
         **_accepted("one device serves the model", "disable-custom-all-reduce"),
-        **_later("a revision of its own for remote code", "code-revision"),
-        **_later("structured output's options", "structured-outputs-config"),
+        **_accepted(
+            "metrics are always there by their older names too",
+            "show-hidden-metrics-for-version",
+            is_switch=False,
+        ),
         **_later("KV in the host's memory", "swap-space", harmless="0 0.0"),
         **_later("KV in the host's memory", "preemption-mode", harmless="recompute"),
-        **_later("waiting before the next prompt", "scheduler-delay-factor", harmless="0 0.0"),
-        **_later("tokenizer workers", "tokenizer-pool-size", harmless="0"),
-        **_later("tokenizer workers", "tokenizer-pool-type tokenizer-pool-extra-config"),
-        **_later("old metrics", "show-hidden-metrics-for-version"),
+        **_flags(
+            Standing.REFUSED,
+            "tokenizers work in threads",
+            "tokenizer-pool-type",
+            "take thread, or leave it out",
+            harmless="thread",
+        ),
+        **_flags(
+            Standing.REFUSED,
+            "threads need no options",
+            "tokenizer-pool-extra-config",
+            harmless="{}",
+        ),
         **_accepted("every step is streamed", "multi-step-stream-outputs"),
     }
 )

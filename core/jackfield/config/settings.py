@@ -25,6 +25,7 @@ from jackfield.config.http import ApiOptions, EngineProcessOptions, HttpOptions,
 from jackfield.config.load import LoadOptions
 from jackfield.config.model import ModelOptions
 from jackfield.config.plugins import PluginOptions
+from jackfield.config.pooling import PoolingOptions
 from jackfield.config.scheduling import SchedulingOptions
 from jackfield.config.suggestion import did_you_mean
 from jackfield.config.text import TextOptions
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 ENVIRONMENT_PREFIX = "JACKFIELD_"
 GROUPS: tuple[type[OptionGroup], ...] = (
     ModelOptions,
+    PoolingOptions,
     LoadOptions,
     CacheOptions,
     SchedulingOptions,
@@ -52,6 +54,7 @@ GROUPS: tuple[type[OptionGroup], ...] = (
 
 class Settings(
     ModelOptions,
+    PoolingOptions,
     LoadOptions,
     CacheOptions,
     SchedulingOptions,

@@ -240,13 +240,17 @@ class EngineCore:
     # --- outcomes ------------------------------------------------------------------------
 
     def _collect(self, step: StepUnderWay) -> None:
-        """Takes in a step's tokens: appends, ends what has ended. Waits for the device."""
+        """Takes in what a step made. Waits for the device."""
         output = step.pending.wait()
         if output.failed or output.logprobs:
             self._note_rows(step, output)
         if output.pooled is not None:
             self._collect_pooled(step, output.pooled)
-            return
+        else:
+            self._collect_tokens(step, output)
+
+    def _collect_tokens(self, step: StepUnderWay, output: StepOutput) -> None:
+        """A step's tokens: appends, ends what has ended."""
         outbox = self._outbox
         add_key, add_token = outbox.keys.append, outbox.token_ids.append
         add_finish = outbox.finish.append

@@ -27,6 +27,7 @@ from jackfield.contracts.messages import (
     StepTokens,
     WakeUp,
 )
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import (
@@ -36,6 +37,7 @@ from jackfield.errors import (
     JackfieldError,
     RequestError,
 )
+from jackfield.llm.pooled import hand_out_vectors, pooled_of, pooling_run
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.llm.text_side import TextSide
@@ -83,7 +85,7 @@ class AsyncLLM:
         self._engine = Supervisor(
             plan.engine,
             policy or RestartPolicy(),
-            on_step=self._on_step,
+            on_step=self._on_step if plan.pooling is None else self._on_pooled,
             on_lost=self._on_lost,
             on_replaced=self._on_replaced,
         )
@@ -123,6 +125,7 @@ class AsyncLLM:
             eos_token_ids=self.plan.eos_token_ids,
             max_logprobs=self.plan.max_logprobs,
             content_format=self.plan.chat_template_content_format,
+            generates=self.plan.pooling is None,
         )
         self.ready = ready
 
@@ -232,10 +235,27 @@ class AsyncLLM:
         finally:
             self._end(run)
 
-    def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
+    async def pool(self, request: PoolingRequest) -> Pooled:
+        """The vector that a prompt ends in. Raises as ``stream`` does."""
+        self._check_serving(pooling=True)
+        run = pooling_run(request, next(self._keys), time.monotonic())
+        self._start(run)
+        try:
+            return pooled_of(run, await run.take())
+        finally:
+            self._end(run)
+
+    def _check_serving(self, *, pooling: bool) -> None:
         # An engine that is being replaced gets the request when it is there.
         if self.ready is None or self.is_asleep or self._engine.death is not None:
             raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
+        if pooling and self.plan.pooling is None:
+            raise RequestError("this model generates text; for vectors give --task embed")
+        if not pooling and self.plan.pooling is not None:
+            raise RequestError("this model makes vectors and generates nothing")
+
+    def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
+        self._check_serving(pooling=False)
         arrival = time.monotonic()
         context = self._text.context(request)
         reasoning = self._text.reasoning_ids(request, context)
@@ -261,12 +281,15 @@ class AsyncLLM:
         choices = partial(self._text.choices, request, context, reasoning)
         waits_for_text = self.tokenizer is not None and request.sampling.detokenize
         run = Run(request, messages, choices, arrival, max_tokens, wake_at_end, waits_for_text)
+        self._start(run)
+        return run
+
+    def _start(self, run: Run) -> None:
         try:
             self._begin(run)
         except BaseException:
             self._end(run)
             raise
-        return run
 
     def _begin(self, run: Run) -> None:
         """Sends a run's choices to the engine, for the first time or again. While it is being
@@ -329,6 +352,15 @@ class AsyncLLM:
                 self._cut(run)
         if stopped:
             self._engine.send(AbortRequests(stopped))
+
+    def _on_pooled(self, step: StepTokens) -> None:
+        """Hands each vector of a step to its request."""
+        if step.stats is not None:
+            self.stats = step.stats
+        if step.keys:
+            keys = np.frombuffer(step.keys, dtype="<i8").tolist()
+            self._note_first(step, keys)
+            hand_out_vectors(step, keys, self._runs, time.monotonic())
 
     def _cut(self, run: Run) -> None:
         """Ends a stream that nobody reads; what has been said is still there to be read."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.generation import RequestRecord as RequestRecord
 from jackfield.contracts.messages import AddRequest
+from jackfield.contracts.pooling import PoolingRequest
 from jackfield.text.output import ChoiceOutput
 
 MAX_PENDING = 4096
@@ -44,12 +45,13 @@ class Run:
         "num_starts",
         "reason",
         "request",
+        "vector",
         "wake_at_end",
     )
 
     def __init__(
         self,
-        request: GenerationRequest,
+        request: GenerationRequest | PoolingRequest,
         messages: list[AddRequest],
         make_choices: Callable[[], list[ChoiceOutput]],
         arrival: float,
@@ -86,7 +88,9 @@ class Run:
         self._has_news = False
         # Last: a parser whose constructor fails leaves a run that can be told of.
         self.choices = self._make_choices()
-        self.num_open = len(self.choices)
+        self.num_open = len(self.keys)
+        self.vector: bytes | None = None
+        """Float32; what a prompt that is pooled has ended in."""
 
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
@@ -145,7 +149,7 @@ class Run:
             num_output_tokens=self.num_output,
             num_cached_tokens=self.num_cached,
             finish=self.reason,
-            n=len(self.choices),
+            n=len(self.keys),
             max_tokens=self.max_tokens,
         )
 

@@ -123,7 +123,7 @@ def _engine_plan(
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
         max_num_partial_prefills=settings.max_num_partial_prefills,
         max_long_partial_prefills=settings.max_long_partial_prefills,
-        grammar_backend=settings.guided_decoding_backend,
+        grammar_backend=settings.grammar_backend,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
         tokenizer=str(files.tokenizer),
         log_level="debug" if settings.verbose else settings.log_level,
@@ -175,6 +175,7 @@ def _worker_plan(
         num_threads=settings.num_threads,
         seed=settings.seed,
         trust_remote_code=settings.trust_remote_code,
+        code_revision=settings.code_revision,
         show_progress=settings.use_tqdm_on_load,
         max_parallel_loading=settings.max_parallel_loading_workers,
         plugins=registry.setup,
@@ -190,7 +191,7 @@ def _check_text_plugins(settings: Settings, registry: Registry) -> None:
     """These are only found: the tokenizer is loaded when the engine is under way."""
     if not settings.skip_tokenizer_init:
         registry.find("tokenizers", settings.tokenizer_mode)
-    registry.find("grammars", settings.guided_decoding_backend)
+    registry.find("grammars", settings.grammar_backend)
 
 
 def _chat_template(given: str | None) -> str | None:

@@ -43,6 +43,8 @@ class PromptBuilder:
     eos_token_ids: tuple[int, ...] = field(kw_only=True)
     max_logprobs: int = field(kw_only=True)
     content_format: str = field(kw_only=True, default="auto")
+    generates: bool = field(kw_only=True, default=True)
+    """Whether a prompt leaves room for a token of output."""
 
     def from_text(
         self,
@@ -50,10 +52,32 @@ class PromptBuilder:
         *,
         add_special_tokens: bool = True,
         truncate_prompt_tokens: int | None = None,
+        param: str = "prompt",
     ) -> tuple[int, ...]:
         """Ids of a plain prompt. ``truncate_prompt_tokens`` keeps only the last so many ids; -1
         keeps what fits."""
-        return self._encode(text, add_special_tokens, truncate_prompt_tokens, "prompt")
+        return self._encode(text, add_special_tokens, truncate_prompt_tokens, param)
+
+    def from_pair(
+        self,
+        text: str,
+        other: str,
+        *,
+        truncate_prompt_tokens: int | None = None,
+        params: tuple[str, str] = ("text_1", "text_2"),
+    ) -> tuple[int, ...]:
+        """Ids of two texts that are compared, joined as the tokenizer joins pairs; one behind the
+        other where it has no way of its own."""
+        for each, param in zip((text, other), params, strict=True):
+            self._check_text(each, param)
+        keep = self._kept(truncate_prompt_tokens)
+        assert self.tokenizer is not None, "checked with the texts"
+        encode_pair = getattr(self.tokenizer, "encode_pair", None)
+        if encode_pair is not None:
+            ids: Sequence[int] = encode_pair(text, other)
+        else:
+            ids = self.tokenizer.encode(text + other)
+        return self._known(ids if keep is None else ids[-keep:], params[1])
 
     def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
         """A prompt given as ids, checked."""
@@ -138,6 +162,11 @@ class PromptBuilder:
         )
         return sampling, max_tokens
 
+    @property
+    def _longest(self) -> int:
+        """Tokens that a prompt may have."""
+        return self.max_model_len - self.generates
+
     # --- checks ------------------------------------------------------------------------
 
     def _template(self, source: str | None) -> ChatTemplate:
@@ -162,6 +191,13 @@ class PromptBuilder:
     def _encode(
         self, text: str, add_special_tokens: bool, truncate: int | None, param: str
     ) -> tuple[int, ...]:
+        self._check_text(text, param)
+        assert self.tokenizer is not None, "checked with the text"
+        keep = self._kept(truncate)
+        ids = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return self._known(ids if keep is None else ids[-keep:], param)
+
+    def _check_text(self, text: str, param: str) -> None:
         if self.tokenizer is None:
             raise RequestError(
                 "this server runs without a tokenizer: give the prompt as token ids", param=param
@@ -172,15 +208,16 @@ class PromptBuilder:
             raise self._too_long(f"has {len(text)} characters", param)
         if not _is_unicode(text):
             raise RequestError(f"{param} holds half of a surrogate pair", param=param)
-        keep = self._kept(truncate)
-        ids = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        if ids and max(ids) >= self.logits_width:
+
+    def _known(self, ids: Sequence[int], param: str) -> tuple[int, ...]:
+        """Ids that the tokenizer made, checked."""
+        if self.tokenizer is not None and ids and max(ids) >= self.logits_width:
             raise RequestError(
                 f"{param} contains the token {self.tokenizer.token_text(max(ids))!r}, which the "
                 "model has no embedding for",
                 param=param,
             )
-        return self._fitting(ids if keep is None else ids[-keep:], param)
+        return self._fitting(ids, param)
 
     def _kept(self, truncate: int | None) -> int | None:
         if truncate is None:
@@ -190,21 +227,21 @@ class PromptBuilder:
                 f"truncate_prompt_tokens must be -1 or 1 to {self.max_model_len}, not {truncate}",
                 param="truncate_prompt_tokens",
             )
-        return max(1, self.max_model_len - 1) if truncate == -1 else truncate
+        return max(1, self._longest) if truncate == -1 else truncate
 
     def _fitting(self, ids: Sequence[int], param: str) -> tuple[int, ...]:
         if not ids:
             raise RequestError(f"{param} must not be empty", param=param)
-        if len(ids) >= self.max_model_len:
+        if len(ids) > self._longest:
             raise self._too_long(f"resulted in {len(ids)} tokens", param)
         return tuple(ids)
 
     def _too_long(self, size: str, param: str) -> RequestError:
-        name = "messages" if param == "messages" else "prompt"
+        name = "prompt" if param == "prompt_token_ids" else param
+        output = ", one of which at least is for the output" if self.generates else ""
         return RequestError(
-            f"This model's maximum context length is {self.max_model_len} tokens, one of which at "
-            f"least is for the output. However, your {name} {size}. Please reduce the length of "
-            f"the {name}.",
+            f"This model's maximum context length is {self.max_model_len} tokens{output}. However, "
+            f"your {name} {size}. Please reduce the length of the {name}.",
             param=param,
             code="context_length_exceeded",
         )

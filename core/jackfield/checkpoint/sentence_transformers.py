@@ -1,0 +1,72 @@
+"""What a checkpoint in the layout of sentence-transformers says of its pooling."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jackfield.checkpoint.description import read_json_object
+from jackfield.errors import CheckpointError
+
+_KINDS = {
+    "lasttoken": "last",
+    "mean_tokens": "mean",
+    "mean": "mean",
+    "cls_token": "cls",
+    "cls": "cls",
+}
+_FLAG = "pooling_mode_"
+_PASSIVE = ("Transformer", "Pooling", "Normalize")
+
+
+@dataclass(frozen=True, slots=True)
+class SentencePooling:
+    """``kind`` is ``last``, ``mean`` or ``cls``."""
+
+    kind: str
+    normalize: bool
+
+
+def read_sentence_pooling(directory: Path) -> SentencePooling | None:
+    """The steps of ``modules.json``; None where there is none, or no pooling in it.
+
+    Raises ``CheckpointError`` for steps that would change the vectors and cannot be computed.
+    """
+    path = directory / "modules.json"
+    if not path.is_file():
+        return None
+    steps = _read_steps(path)
+    kinds = [str(step.get("type", "")).rpartition(".")[2] for step in steps]
+    if "Pooling" not in kinds:
+        return None
+    unknown = [kind for kind in kinds if kind not in _PASSIVE]
+    if unknown:
+        raise CheckpointError(f"{path}: steps of the kind {', '.join(unknown)} are not built yet")
+    folder = directory / str(steps[kinds.index("Pooling")].get("path", ""))
+    return SentencePooling(_read_kind(folder / "config.json"), "Normalize" in kinds)
+
+
+def _read_steps(path: Path) -> list[Mapping[str, object]]:
+    try:
+        steps = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        raise CheckpointError(f"cannot read {path}: it is not a JSON list of objects")
+    return steps
+
+
+def _read_kind(path: Path) -> str:
+    config = read_json_object(path)
+    # Newer versions write one name, older ones a flag for each mode.
+    named = config.get("pooling_mode")
+    modes = [named] if isinstance(named, str) else []
+    modes += [key.removeprefix(_FLAG) for key in config if key.startswith(_FLAG) and config[key]]
+    if len(modes) != 1 or modes[0] not in _KINDS:
+        raise CheckpointError(
+            f"{path}: pooling by {' and '.join(modes) or 'nothing'} is not built yet; give "
+            'another by --override-pooler-config \'{"pooling_type": "MEAN"}\''
+        )
+    return _KINDS[modes[0]]

@@ -1,0 +1,226 @@
+"""Whether the model is served for vectors or scores, and how they are made of its hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from jackfield import checkpoint
+from jackfield.config.plan import PoolerPlan
+from jackfield.config.settings import Settings
+from jackfield.config.suggestion import did_you_mean
+from jackfield.errors import ConfigError
+from jackfield.planning.model import ModelFiles
+from jackfield.registry import Registry
+from jackfield.text.tokenizer import load_tokenizer
+
+Task = Literal["embed", "classify"]
+Activation = Literal["none", "sigmoid", "softmax", "yes_no"]
+
+_CAUSAL, _CLASSIFIER = "ForCausalLM", "ForSequenceClassification"
+_BARE = "Model"
+_FLAG = "--override-pooler-config"
+_TWO_WAY = "from_2_way_softmax"
+_TASKS: Mapping[str, Task] = {
+    "embed": "embed",
+    "embedding": "embed",
+    "classify": "classify",
+    "score": "classify",
+    "reward": "classify",
+}
+_POOLING_TYPES = {"LAST": "last", "MEAN": "mean", "CLS": "cls"}
+_KEYS = ("pooling_type", "normalize", "use_activation", "dimensions")
+_OLDER_KEYS = {
+    "activation": "use_activation",
+    "seq_pooling_type": "pooling_type",
+    "softmax": "use_activation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PoolingPlan:
+    """What requests end in, and what is done to it unless they say otherwise.
+
+    ``task``: ``embed`` (a hidden state) or ``classify`` (a score for each of ``labels``).
+    ``activation`` makes probabilities of scores; ``yes_no`` makes one of the two logits of no and
+    yes. ``matryoshka``: the dimensions that an embedding may be cut to, empty for any, None for
+    none; ``dimensions`` is what it is cut to unless a request says so.
+    """
+
+    task: Task
+    pooler: PoolerPlan
+    normalize: bool = True
+    use_activation: bool = True
+    activation: Activation = "none"
+    labels: tuple[str, ...] = ()
+    matryoshka: tuple[int, ...] | None = None
+    dimensions: int | None = None
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether a pair of texts is one prompt, scored by the model itself."""
+        return self.task == "classify" and len(self.labels) == 1
+
+
+def plan_pooling(
+    settings: Settings, files: ModelFiles, registry: Registry
+) -> tuple[PoolingPlan | None, ModelFiles]:
+    """The plan, None for a model that generates; the files with the architecture that it needs.
+
+    ``ConfigError`` where the model cannot do what was asked for.
+    """
+    sentence = checkpoint.read_sentence_pooling(files.directory)
+    named = files.config.get("architectures")
+    names = tuple(map(str, named)) if isinstance(named, list) else ()
+    task = _task(settings, names, is_sentence_model=sentence is not None)
+    if task is None:
+        if settings.override_pooler_config:
+            raise ConfigError(f"{_FLAG} is for pooling models; give --task embed")
+        return None, files
+    options = _options(settings)
+    default = "last" if sentence is None else sentence.kind
+    kind = _POOLING_TYPES.get(options.get("pooling_type", ""), default)
+    if task == "embed":
+        embed = PoolingPlan(
+            task,
+            PoolerPlan(kind=kind),
+            normalize=options.get("normalize", sentence is None or sentence.normalize),
+            matryoshka=_matryoshka(files.config),
+            dimensions=options.get("dimensions"),
+        )
+        return embed, _with_architectures(files, [_bare(name, registry) for name in names])
+    plan, wanted = _classifier(settings, files, names, kind, registry)
+    use_activation = options.get("use_activation", settings.task != "reward")
+    return replace(plan, use_activation=use_activation), _with_architectures(files, wanted)
+
+
+def _task(settings: Settings, names: Sequence[str], *, is_sentence_model: bool) -> Task | None:
+    """What was asked for, else what the checkpoint is made for; None: it generates."""
+    asked = _TASKS.get(settings.task)
+    if settings.convert in _TASKS:
+        asked = asked or _TASKS[settings.convert]
+    if settings.runner == "generate" or settings.task == "generate":
+        if asked is not None or settings.runner == "pooling":
+            raise ConfigError("--task, --runner and --convert contradict each other: give one")
+        return None
+    if asked is not None:
+        return asked
+    if any(name.endswith(_CLASSIFIER) for name in names):
+        return "classify"
+    is_bare = any(name.endswith(_BARE) and not name.endswith("LMHeadModel") for name in names)
+    return "embed" if is_bare or is_sentence_model or settings.runner == "pooling" else None
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """``--override-pooler-config``, checked, by its newer names."""
+    options: dict[str, Any] = {}
+    for given, value in settings.override_pooler_config.items():
+        name = _OLDER_KEYS.get(given, given)
+        if name not in _KEYS:
+            raise ConfigError(f"{_FLAG} has the unknown key {given!r}{did_you_mean(given, _KEYS)}")
+        if value is not None:
+            options[name] = value
+    kind = options.get("pooling_type")
+    if kind is not None:
+        options["pooling_type"] = str(kind).upper()
+        if options["pooling_type"] not in _POOLING_TYPES:
+            raise ConfigError(f"{_FLAG}: pooling_type {kind!r} is not built; use LAST, MEAN or CLS")
+    for name in ("normalize", "use_activation"):
+        if not isinstance(options.get(name, True), bool):
+            raise ConfigError(f"{_FLAG}: {name} must be true or false")
+    dimensions = options.get("dimensions", 1)
+    if type(dimensions) is not int or dimensions < 1:
+        raise ConfigError(f"{_FLAG}: dimensions must be a whole number above 0")
+    return options
+
+
+def _bare(name: str, registry: Registry) -> str:
+    """The architecture without its head, where there is a plugin for that."""
+    bare = name.removesuffix(_CAUSAL) + _BARE
+    is_known = name.endswith(_CAUSAL) and registry.offers("models", bare)
+    return bare if is_known else name
+
+
+def _with_architectures(files: ModelFiles, names: Sequence[str]) -> ModelFiles:
+    return replace(files, config={**files.config, "architectures": list(names)})
+
+
+def _matryoshka(config: Mapping[str, object]) -> tuple[int, ...] | None:
+    listed = config.get("matryoshka_dimensions")
+    if isinstance(listed, list):
+        return tuple(each for each in listed if type(each) is int)
+    return () if config.get("is_matryoshka") is True else None
+
+
+def _classifier(
+    settings: Settings, files: ModelFiles, names: Sequence[str], kind: str, registry: Registry
+) -> tuple[PoolingPlan, list[str]]:
+    """The plan of a model that scores labels, and its architectures."""
+    config = files.config
+    tokens = config.get("classifier_from_token")
+    if tokens is None:
+        if not any(name.endswith(_CLASSIFIER) for name in names):
+            raise ConfigError(
+                f"{', '.join(names)} has no head for --task {settings.task}; a reranker that "
+                "answers with words names them: --hf-overrides "
+                '\'{"classifier_from_token": ["no", "yes"], "is_original_qwen3_reranker": true}\''
+            )
+        labels = _labels(config)
+        pooler = PoolerPlan(kind=kind, scores=True)
+        plan = PoolingPlan(
+            "classify", pooler, activation=_activation(config, len(labels)), labels=labels
+        )
+        return plan, list(names)
+    ids = _token_ids(tokens, settings, files, registry)
+    by_two = config.get("is_original_qwen3_reranker") or config.get("method") == _TWO_WAY
+    if by_two and len(ids) != 2:
+        raise ConfigError("classifier_from_token must name two tokens, as for no and yes")
+    labels = ("LABEL_0",) if by_two else tuple(f"LABEL_{i}" for i in range(len(ids)))
+    activation: Activation = "yes_no" if by_two else _activation(config, len(ids))
+    pooler = PoolerPlan(kind=kind, scores=True, token_ids=ids)
+    plan = PoolingPlan("classify", pooler, activation=activation, labels=labels)
+    return plan, [
+        name.removesuffix(_CLASSIFIER) + _CAUSAL if name.endswith(_CLASSIFIER) else name
+        for name in names
+    ]
+
+
+def _labels(config: Mapping[str, object]) -> tuple[str, ...]:
+    """Names of the labels; transformers' where ``config.json`` has none."""
+    named = config.get("id2label")
+    if isinstance(named, Mapping) and named:
+        return tuple(str(named[key]) for key in sorted(named, key=int))
+    count = config.get("num_labels")
+    return tuple(f"LABEL_{index}" for index in range(count if isinstance(count, int) else 2))
+
+
+def _activation(config: Mapping[str, object], num_labels: int) -> Activation:
+    """How scores become probabilities; a reranker's own word goes first."""
+    own = config.get("sentence_transformers")
+    function = str(own.get("activation_fn", "")) if isinstance(own, Mapping) else ""
+    if function.endswith("Identity") or config.get("problem_type") == "regression":
+        return "none"
+    if function.endswith("Sigmoid") or config.get("problem_type") == "multi_label_classification":
+        return "sigmoid"
+    return "sigmoid" if num_labels == 1 else "softmax"
+
+
+def _token_ids(
+    tokens: object, settings: Settings, files: ModelFiles, registry: Registry
+) -> tuple[int, ...]:
+    """Ids of the words that a model answers with."""
+    if not isinstance(tokens, list) or not tokens or not all(isinstance(t, str) for t in tokens):
+        raise ConfigError("classifier_from_token must be a list of tokens")
+    if settings.skip_tokenizer_init:
+        raise ConfigError("classifier_from_token needs a tokenizer: no --skip-tokenizer-init")
+    tokenizer = load_tokenizer(
+        registry, settings.tokenizer_mode, str(files.tokenizer), settings.trust_remote_code
+    )
+    found = []
+    for token in tokens:
+        ids = tokenizer.encode(token, add_special_tokens=False)
+        if len(ids) != 1:
+            raise ConfigError(f"classifier_from_token: {token!r} is not one token of this model")
+        found.append(ids[0])
+    return tuple(found)
