@@ -8,10 +8,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from jackfield.contracts.grammar import StructuredOutputs
+    from jackfield.contracts.pooling import PoolingParams
     from jackfield.contracts.sampling import SamplingParams
     from jackfield.llm import LLM
 
-__all__ = ["LLM", "SamplingParams", "StructuredOutputs", "__version__"]
+__all__ = ["LLM", "PoolingParams", "SamplingParams", "StructuredOutputs", "__version__"]
 
 
 def __getattr__(name: str) -> object:
@@ -24,6 +25,10 @@ def __getattr__(name: str) -> object:
         from jackfield.contracts.grammar import StructuredOutputs
 
         return StructuredOutputs
+    if name == "PoolingParams":
+        from jackfield.contracts.pooling import PoolingParams
+
+        return PoolingParams
     if name == "SamplingParams":
         from jackfield.contracts.sampling import SamplingParams
 

@@ -216,7 +216,11 @@ class StructuredToolParser(ToolParser, Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. Thread-safe; made once per process by ``TokenizerMode.load``."""
+    """Text to ids and back. Thread-safe; made once per process by ``TokenizerMode.load``.
+
+    Optional: ``encode_pair(text, other) -> list[int]``, two texts that are compared, joined with
+    the special tokens that the model was trained with; without it they follow each other.
+    """
 
     @property
     def vocab_size(self) -> int:

@@ -11,8 +11,6 @@ from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
 from jackfield.config.command_line import parse_arguments
 from jackfield.config.settings import Settings, make_settings
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
@@ -21,16 +19,17 @@ from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RequestError
 from jackfield.hooks import Hooks
 from jackfield.llm.door import AsyncLLM
+from jackfield.llm.offline_pooling import OfflinePooling, gather_all, is_one_prompt
+from jackfield.llm.offline_pooling import Prompt as Prompt
 from jackfield.llm.outputs import RequestOutput, merge_choice
 from jackfield.planning import make_plan
 from jackfield.registry import HOOKS, Registry
 
-Prompt = str | Sequence[int] | Mapping[str, object]
 Message = Mapping[str, object]
 T = TypeVar("T")
 
 
-class LLM:
+class LLM(OfflinePooling):
     """A model in an engine process of its own, used from ordinary code.
 
     ``LLM(model, **options)`` takes every option of ``jackfield serve`` by its name with
@@ -112,7 +111,7 @@ class LLM:
         ``prompt_token_ids``. One ``SamplingParams`` is for all prompts; a list has one for each.
         Raises ``RequestError`` for the first prompt that cannot be served.
         """
-        listed = [prompts] if _is_one_prompt(prompts) else list(prompts)
+        listed = [prompts] if is_one_prompt(prompts) else list(prompts)
         requests = [
             self._request(prompt, params)  # type: ignore[arg-type]
             for prompt, params in zip(listed, _one_each(sampling_params, len(listed)), strict=True)
@@ -192,15 +191,19 @@ class LLM:
             raise
 
     def _request(self, prompt: Prompt, params: SamplingParams | None) -> GenerationRequest:
+        return self._make(*self._ids_of(prompt), params)
+
+    def _ids_of(self, prompt: Prompt) -> tuple[tuple[int, ...], str | None]:
+        """A prompt's ids, and its text if it has one."""
         content: object = prompt
         if isinstance(prompt, Mapping):
             content = prompt.get("prompt_token_ids")
             if content is None:
                 content = prompt.get("prompt")
         if isinstance(content, str):
-            return self._make(self._llm.prompts.from_text(content), content, params)
+            return self._llm.prompts.from_text(content), content
         if isinstance(content, Sequence):
-            return self._make(self._llm.prompts.from_ids(content), None, params)
+            return self._llm.prompts.from_ids(content), None
         raise RequestError(
             "a prompt is a text, a list of token ids, or a mapping with 'prompt' or "
             f"'prompt_token_ids', not {type(prompt).__name__}",
@@ -220,19 +223,10 @@ class LLM:
     async def _collect_all(
         self, requests: Sequence[GenerationRequest], use_tqdm: bool
     ) -> list[RequestOutput]:
-        with tqdm(total=len(requests), disable=not use_tqdm, unit="prompt") as bar:
+        async def one(request: GenerationRequest) -> RequestOutput:
+            return _assemble(request, await self._llm.collect(request))
 
-            async def one(request: GenerationRequest) -> RequestOutput:
-                output = _assemble(request, await self._llm.collect(request))
-                bar.update(1)
-                return output
-
-            tasks = [asyncio.ensure_future(one(request)) for request in requests]
-            try:
-                return list(await asyncio.gather(*tasks))
-            finally:
-                for task in tasks:
-                    task.cancel()
+        return await gather_all(map(one, requests), len(requests), use_tqdm)
 
 
 def _assemble(request: GenerationRequest, deltas: Sequence[ChoiceDelta]) -> RequestOutput:
@@ -250,12 +244,6 @@ def _assemble(request: GenerationRequest, deltas: Sequence[ChoiceDelta]) -> Requ
         prompt_logprobs=tuple(entry for d in by_choice[0] for entry in d.prompt_logprobs),
         num_cached_tokens=max((d.num_cached_tokens for d in deltas), default=0),
     )
-
-
-def _is_one_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
-    if isinstance(prompts, str | Mapping):
-        return True
-    return bool(prompts) and all(isinstance(entry, int) for entry in prompts)
 
 
 def _one_each(

@@ -90,6 +90,9 @@ class FastTokenizer:
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
 
+    def encode_pair(self, text: str, other: str) -> list[int]:
+        return self._backend.encode(text, other).ids
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         text = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return _cleaned_up(text) if self._clean_up else text

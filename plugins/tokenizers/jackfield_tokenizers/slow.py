@@ -81,6 +81,11 @@ class TransformersTokenizer:
             ids: list[int] = self._inner.encode(text, add_special_tokens=add_special_tokens)
         return ids
 
+    def encode_pair(self, text: str, other: str) -> list[int]:
+        with self._lock:
+            ids: list[int] = self._inner.encode(text, other)
+        return ids
+
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         with self._lock:
             text: str = self._inner.decode(list(ids), skip_special_tokens=skip_special_tokens)
