@@ -86,7 +86,8 @@ def num_kv_blocks(
         if not on_cpu:
             free, total = memory
             used = total - free
-            budget = int(total * plan.gpu_memory_utilization) - used
+            share = plan.gpu_memory_utilization
+            budget = int(total * share if share <= 1 else min(share, total)) - used
             budget -= reserve_bytes + _WORKSPACE_BYTES
         num_blocks = min(max(budget, 0) // block_bytes, plan.max_num_seqs * per_sequence + 1)
     fits = num_blocks > 1 if plan.limit_context else num_blocks > per_sequence

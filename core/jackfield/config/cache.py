@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from jackfield.config.values import HumanInt, OptionGroup
+from jackfield.config.values import HumanInt, MemoryShare, OptionGroup
 
 
 class CacheOptions(OptionGroup):
@@ -15,8 +15,8 @@ class CacheOptions(OptionGroup):
     block_size: int | None = Field(
         None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 16 on the CPU"
     )
-    gpu_memory_utilization: float = Field(
-        0.9, gt=0, le=1, description="share of the GPU's memory that may be used"
+    gpu_memory_utilization: MemoryShare = Field(
+        0.9, gt=0, description="GPU memory that may be used: a share up to 1, or bytes, such as 20G"
     )
     num_gpu_blocks_override: HumanInt | None = Field(
         None, ge=2, description="number of KV blocks, whatever memory there is"
@@ -27,6 +27,7 @@ class CacheOptions(OptionGroup):
     enable_prefix_caching: bool = Field(
         True, description="keep the KV of prompts for later ones with the same beginning"
     )
-    prefix_caching_hash_algo: Literal["builtin", "sha256"] = Field(
-        "sha256", description="hash of KV blocks; builtin is faster and may collide"
+    prefix_caching_hash_algo: Literal["builtin", "sha256", "xxhash"] = Field(
+        "sha256",
+        description="hash of KV blocks; builtin and xxhash are faster and may be made to collide",
     )

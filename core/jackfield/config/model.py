@@ -21,6 +21,11 @@ class ModelOptions(OptionGroup):
         (), description="names the API answers to, the first one in its replies; default: MODEL"
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
+    code_revision: str | None = Field(
+        None,
+        description="branch, tag or commit of the code that --trust-remote-code runs, where it is "
+        "in a repository of its own",
+    )
     hf_config_path: str | None = Field(
         None, description="directory or hub name to read config.json from instead of MODEL"
     )

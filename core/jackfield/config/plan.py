@@ -59,6 +59,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the context may be cut to what the KV cache holds: nobody asked for a length."""
     num_blocks_override: int | None = None
     gpu_memory_utilization: float = 0.9
+    """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int = 4 << 30
     load_format: str = "auto"
     model_impl: str = "auto"
@@ -82,6 +83,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Compute threads on the CPU; 0: the physical cores."""
     seed: int = 0
     trust_remote_code: bool = False
+    code_revision: str | None = None
     show_progress: bool = False
     max_parallel_loading: int | None = None
     """Weight files that may be read at once; None: as the load format likes."""
@@ -102,6 +104,7 @@ class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
     long_prefill_token_threshold: int = 0
     max_num_partial_prefills: int = 1
     max_long_partial_prefills: int = 1
+    scheduler_delay_factor: float = 0.0
     grammar_backend: str = "auto"
     """Grammars plugin of requests that name none."""
     tokenizer_mode: str = "none"

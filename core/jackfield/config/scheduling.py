@@ -25,6 +25,11 @@ class SchedulingOptions(OptionGroup):
     long_prefill_token_threshold: HumanInt = Field(
         0, ge=0, description="prompt tokens of one request in a step, at most; 0: no limit"
     )
+    scheduler_delay_factor: float = Field(
+        0.0,
+        ge=0,
+        description="times the last step with a prompt that the next prompt waits for company",
+    )
     enable_chunked_prefill: bool = Field(True, description="compute long prompts over many steps")
     scheduling_policy: str = Field(
         "fcfs", description="queue_policies or schedulers plugin: fcfs, priority or a name"

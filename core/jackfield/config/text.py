@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from jackfield.config.values import OptionGroup, StringList
+from jackfield.config.values import JsonObject, OptionGroup, StringList
+from jackfield.errors import ConfigError
 
 
 class TextOptions(OptionGroup):
@@ -19,6 +20,9 @@ class TextOptions(OptionGroup):
         None, description="branch, tag or commit of the tokenizer on the hub"
     )
     tokenizer_mode: str = Field("auto", description="tokenizers plugin: auto, slow, or a name")
+    tokenizer_pool_size: int = Field(
+        0, ge=0, le=256, description="threads that tokenize long prompts; 0: as the machine has"
+    )
     skip_tokenizer_init: bool = Field(False, description="token ids in, token ids out; no text")
     chat_template: str | None = Field(
         None, description="file with a chat template, or the template itself"
@@ -32,6 +36,10 @@ class TextOptions(OptionGroup):
     guided_decoding_backend: str = Field(
         "auto", description="grammars plugin for structured output: auto, xgrammar, guidance"
     )
+    structured_outputs_config: JsonObject = Field(
+        default_factory=dict,
+        description="JSON object with the key backend, which goes before guided_decoding_backend",
+    )
     reasoning_parser: str | None = Field(
         None, description="reasoning_parsers plugin, such as deepseek_r1 or qwen3"
     )
@@ -43,3 +51,14 @@ class TextOptions(OptionGroup):
         description="regular expression that the logits processors a request names must match "
         "as a whole; default: it may name none",
     )
+
+    @property
+    def grammar_backend(self) -> str:
+        """The grammars plugin, from either option."""
+        for key in self.structured_outputs_config:
+            if key != "backend":
+                raise ConfigError(
+                    f"--structured-outputs-config has the key {key!r}, which is not built; the "
+                    "only one is backend"
+                )
+        return str(self.structured_outputs_config.get("backend", self.guided_decoding_backend))

@@ -19,6 +19,7 @@ _SUFFIXES = {
     "G": 2**30,
     "T": 2**40,
 }
+_LEAST_BYTES = 1 << 20
 _NUMBER = re.compile(r"\s*(-?\d+(?:\.\d+)?)([kmgtKMGT])\s*")
 
 
@@ -74,7 +75,20 @@ def _json_list(text: str) -> list[object] | None:
     return value if isinstance(value, list) else None
 
 
+def memory_share(value: object) -> object:
+    """``0.9`` is a share, ``20G`` and what is above 1 are bytes."""
+    value = human_integer(value)
+    try:
+        number = float(value)  # type: ignore[arg-type]  # what is no number goes to the validator
+    except (TypeError, ValueError):
+        return value
+    if 1 < number < _LEAST_BYTES:
+        raise ValueError(f"{value} is neither a share up to 1 nor {_LEAST_BYTES >> 20} MiB or more")
+    return value
+
+
 HumanInt = Annotated[int, BeforeValidator(human_integer)]
+MemoryShare = Annotated[float, BeforeValidator(memory_share)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
 CompilationConfig = Annotated[dict[str, Any], BeforeValidator(leveled_object)]
 StringList = Annotated[tuple[str, ...], BeforeValidator(string_list)]

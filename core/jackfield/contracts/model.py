@@ -88,6 +88,8 @@ class BuildContext:
     quantization: QuantizationMethod | None = None
     trust_remote_code: bool = False
     directory: str = ""
+    code_revision: str | None = None
+    """Of the code that ``trust_remote_code`` allows, where it is in a repository of its own."""
 
 
 class Model(Protocol):

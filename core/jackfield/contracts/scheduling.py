@@ -17,7 +17,9 @@ class SchedulerLimits:
     ``max_num_batched_tokens`` is the one budget of a step for prefill and decode together;
     ``long_prefill_token_threshold`` caps the prompt tokens that one request may have
     computed in a step (0: no cap); with ``enable_chunked_prefill`` false a prompt is
-    computed whole or not at all (the budget is then at least ``max_model_len``).
+    computed whole or not at all (the budget is then at least ``max_model_len``). With a
+    ``delay_factor`` above 0, waiting requests are let in once the first of them has waited
+    that many times as long as the last step with a prompt took, or nobody runs.
     """
 
     max_num_seqs: int
@@ -27,6 +29,7 @@ class SchedulerLimits:
     long_prefill_token_threshold: int = 0
     max_num_partial_prefills: int = 1
     max_long_partial_prefills: int = 1
+    delay_factor: float = 0.0
 
 
 class SchedulerRequest(Protocol):

@@ -160,6 +160,7 @@ def make_core(
             long_prefill_token_threshold=plan.long_prefill_token_threshold,
             max_num_partial_prefills=plan.max_num_partial_prefills,
             max_long_partial_prefills=plan.max_long_partial_prefills,
+            delay_factor=plan.scheduler_delay_factor,
         )
     )
     core = EngineCore(

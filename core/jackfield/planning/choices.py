@@ -46,7 +46,7 @@ def choices(
     found.append(option.choice("config_formats", "config_format"))
     if not settings.skip_tokenizer_init:
         found.append(option.choice("tokenizers", "tokenizer_mode"))
-        found.append(option.choice("grammars", "guided_decoding_backend"))
+        found.append(option.choice("grammars", "guided_decoding_backend", settings.grammar_backend))
     if settings.response_store != "none":
         found.append(option.choice("response_stores", "response_store"))
     found.append(_scheduler(settings, engine))

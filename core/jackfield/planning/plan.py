@@ -123,6 +123,7 @@ def _engine_plan(
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
         max_num_partial_prefills=settings.max_num_partial_prefills,
         max_long_partial_prefills=settings.max_long_partial_prefills,
+        scheduler_delay_factor=settings.scheduler_delay_factor,
         grammar_backend=settings.grammar_backend,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
         tokenizer=str(files.tokenizer),

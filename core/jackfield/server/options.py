@@ -69,6 +69,8 @@ class ServerOptions:
     max_waiting_requests: int = 4096
     shutdown_timeout_seconds: float = 30.0
     explain_startup: bool = False
+    tokenizer_threads: int = 0
+    """Threads for long prompts; 0: as the machine has."""
 
 
 def options_from_settings(settings: Settings) -> ServerOptions:
@@ -132,6 +134,7 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         max_waiting_requests=settings.max_waiting_requests,
         shutdown_timeout_seconds=settings.shutdown_timeout,
         explain_startup=settings.explain_startup,
+        tokenizer_threads=settings.tokenizer_pool_size,
     )
 
 

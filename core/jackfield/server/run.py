@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,10 @@ def _serve(
     )
     built = time.monotonic()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        if options.tokenizer_threads:
+            # What tokenizes long prompts; see ``asyncio.to_thread``.
+            threads = ThreadPoolExecutor(options.tokenizer_threads, "tokenizer")
+            runner.get_loop().set_default_executor(threads)
         return runner.run(service.run())
 
 

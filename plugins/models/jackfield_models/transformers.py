@@ -154,7 +154,10 @@ class TransformersForCausalLM(nn.Module):
 def _read_config(config: Mapping[str, object], context: BuildContext) -> Any:
     if context.trust_remote_code and "auto_map" in config:
         return transformers.AutoConfig.from_pretrained(
-            context.directory, trust_remote_code=True, **config
+            context.directory,
+            trust_remote_code=True,
+            code_revision=context.code_revision,
+            **config,
         )
     kind = config.get("model_type")
     try:
@@ -176,6 +179,7 @@ def _build(config: Any, context: BuildContext) -> Any:
                 dtype=torch.bfloat16,
                 trust_remote_code=context.trust_remote_code,
                 attn_implementation=IMPLEMENTATION,
+                **_code_revision(config, context),
             )
     except ValueError as error:
         reason = str(error).strip().splitlines()[0]
@@ -194,6 +198,14 @@ def _build(config: Any, context: BuildContext) -> Any:
             f"transformers makes {type(model).__name__} of model_type {config.model_type!r}"
         )
     return model.eval()
+
+
+def _code_revision(config: Any, context: BuildContext) -> dict[str, str]:
+    """For the checkpoint's own code: transformers' models do not know the argument."""
+    own = getattr(config, "auto_map", None) or {}
+    if context.code_revision is None or "AutoModelForCausalLM" not in own:
+        return {}
+    return {"code_revision": context.code_revision}
 
 
 def _check_config(config: Any, context: BuildContext) -> None:

@@ -9,6 +9,7 @@ in order is never preempted, so every request ends.
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from bisect import insort
 from heapq import heapify, heappop, heappush
@@ -34,6 +35,7 @@ class TokenBudgetScheduler(ABC):
                 f"({limits.max_model_len}): raise it or leave chunked prefill on"
             )
         self._limits = limits
+        self._delay = _Delay(limits.delay_factor) if limits.delay_factor else None
         self._running: list[SchedulerRequest] = []
         self._heap: list[tuple[Order, SchedulerRequest]] = []
         # Keys of waiting requests; a heap entry whose key is not here was finished meanwhile.
@@ -90,8 +92,10 @@ class TokenBudgetScheduler(ABC):
         """Chooses the next step: first the running requests, then waiting ones."""
         step = _Step(self._limits, blocks, len(self._waiting))
         self._serve_running(step)
-        if self._waiting and not step.preempted and step.budget:
+        if self._waiting and not step.preempted and step.budget and not self._delays():
             self._admit_waiting(step)
+        if self._delay is not None:
+            self._delay.note(any(num_tokens != 1 for _, num_tokens in step.entries))
         for request in step.preempted:
             self.add(request)
         return Schedule(tuple(step.entries), tuple(step.preempted))
@@ -128,6 +132,13 @@ class TokenBudgetScheduler(ABC):
         step.blocks.release(victim)
         step.preempted.append(victim)
         self.stopped(victim)
+
+    def _delays(self) -> bool:
+        """Whether the waiting requests wait for more company."""
+        if self._delay is None or not self._running:
+            return False
+        first = self._first_waiting()
+        return first is not None and self._delay.holds(first[1].arrival)
 
     # --- waiting requests ----------------------------------------------------------------
 
@@ -193,6 +204,27 @@ class TokenBudgetScheduler(ABC):
         blocks = step.blocks
         num_needed = -(-(num_left + sum(step.reserved.values())) // blocks.block_size)
         return num_needed <= blocks.num_free
+
+
+class _Delay:
+    """Lets prompts gather, so that fewer steps have any: ``--scheduler-delay-factor``."""
+
+    def __init__(self, factor: float) -> None:
+        self._factor = factor
+        self._last_prompt_seconds = 0.0
+        self._prompt_since: float | None = None
+
+    def note(self, has_prompt: bool) -> None:
+        """A step was scheduled, with a prompt or without."""
+        now = time.monotonic()
+        if self._prompt_since is not None:
+            self._last_prompt_seconds = now - self._prompt_since
+        self._prompt_since = now if has_prompt else None
+
+    def holds(self, arrival: float) -> bool:
+        """Whether a request that arrived then has to wait longer."""
+        waited = time.monotonic() - arrival
+        return waited < self._factor * self._last_prompt_seconds
 
 
 class _Step:

@@ -183,6 +183,7 @@ def _build_model(
         max_num_batched_tokens=plan.max_num_batched_tokens,
         quantization=_quantization(plan, registry),
         trust_remote_code=plan.trust_remote_code,
+        code_revision=plan.code_revision,
         directory=plan.model,
     )
     model: Model = registry.make("models", _model_name(plan, registry), plan.config, context)

@@ -35,6 +35,13 @@ def test_a_gpu_gives_its_share_less_what_is_used_and_reserved() -> None:
     blocks = num_kv_blocks(big, 1 << 16, 2 * GIB, (60 * GIB, 80 * GIB), on_cpu=False)
     expected = 72 * GIB - 20 * GIB - 2 * GIB - GIB // 4
     assert blocks == int(expected) // (1 << 16)
+    given = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=0.9 * 80 * GIB)
+    assert num_kv_blocks(given, 1 << 16, 2 * GIB, (60 * GIB, 80 * GIB), on_cpu=False) == blocks
+    more = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=100.0 * GIB)
+    whole = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=1.0)
+    assert num_kv_blocks(more, 1 << 16, 0, (60 * GIB, 80 * GIB), on_cpu=False) == num_kv_blocks(
+        whole, 1 << 16, 0, (60 * GIB, 80 * GIB), on_cpu=False
+    )
 
 
 def test_a_cpu_gives_what_the_option_says() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib.util
+import sys
 from array import array
 from hashlib import sha256
 
@@ -8,6 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jackfield.engine.prefix_hash import LINKS, BlockHash, PrefixHasher
+from jackfield.errors import ConfigError
+
+HAS_XXHASH = importlib.util.find_spec("xxhash") is not None
+ALGORITHMS = [
+    pytest.param(name, marks=pytest.mark.skipif(not HAS_XXHASH, reason="xxhash is not installed"))
+    if name == "xxhash"
+    else name
+    for name in LINKS
+]
 
 
 def hashes(
@@ -18,7 +29,7 @@ def hashes(
     return found
 
 
-@pytest.mark.parametrize("algorithm", LINKS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @given(
     ids=st.lists(st.integers(0, 2**31 - 1), max_size=40),
     cuts=st.lists(st.integers(0, 40), max_size=5),
@@ -34,7 +45,7 @@ def test_growing_step_by_step_gives_the_same_chain(
     assert len(found) == len(ids) // 4
 
 
-@pytest.mark.parametrize("algorithm", LINKS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_each_hash_covers_everything_before_it(algorithm: str) -> None:
     one = hashes([1, 2, 3, 4, 5, 6, 7, 8], algorithm)
     other = hashes([0, 2, 3, 4, 5, 6, 7, 8], algorithm)
@@ -42,7 +53,7 @@ def test_each_hash_covers_everything_before_it(algorithm: str) -> None:
     assert len(set(hashes([1] * 40, algorithm))) == 10
 
 
-@pytest.mark.parametrize("algorithm", LINKS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_model_and_salt_are_part_of_every_hash(algorithm: str) -> None:
     ids = [1, 2, 3, 4]
     seeds: list[tuple[str, str | None]] = [
@@ -62,3 +73,11 @@ def test_sha256_is_the_digest_of_parent_and_little_endian_ids() -> None:
     assert isinstance(first, bytes)
     ids = b"".join(token.to_bytes(4, "little") for token in (5, 6, 7, 8))
     assert second == sha256(first + ids).digest()
+
+
+def test_a_library_that_is_missing_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "xxhash", None)
+    with pytest.raises(ConfigError, match=r"pip install 'jackfield\[xxhash\]'"):
+        PrefixHasher("xxhash", 4, "m")

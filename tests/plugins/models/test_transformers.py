@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from tests.checkpoints import VOCAB_SIZE, make, reference
 from tests.paged_steps import PagedModel, context, load
 
@@ -162,3 +164,27 @@ def test_a_group_of_several_workers_is_refused() -> None:
     config = read_config(make("Qwen3ForCausalLM"))
     with pytest.raises(ConfigError, match="one device"):
         TransformersForCausalLM(config, context(group=TensorParallelGroup(0, 2)))
+
+
+def test_code_of_its_own_is_read_at_its_own_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    class Asked(Exception):
+        pass
+
+    def note(*arguments: object, **options: object) -> None:
+        asked.append(options["code_revision"])
+        raise Asked
+
+    code = {"AutoConfig": "o/r--c.C", "AutoModelForCausalLM": "o/r--m.M"}
+    config = read_config(make("Qwen3ForCausalLM"), {"auto_map": code})
+    with monkeypatch.context() as patch:
+        patch.setattr(transformers.AutoConfig, "from_pretrained", note)
+        with pytest.raises(Asked):
+            TransformersForCausalLM(
+                config, replace(context(), trust_remote_code=True, code_revision="abc")
+            )
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_config", note)
+    with pytest.raises(Asked):
+        TransformersForCausalLM(config, replace(context(), code_revision="def"))
+    assert asked == ["abc", "def"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -125,3 +127,36 @@ def test_whole_prompts_need_a_budget_of_the_context() -> None:
     )
     with pytest.raises(ConfigError, match="max_num_batched_tokens"):
         FcfsScheduler(limits)
+
+
+def test_with_a_delay_prompts_wait_for_company_unless_nobody_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    scheduler = FcfsScheduler(replace(LIMITS, delay_factor=0.5))
+    blocks = BlockManager(40, 4, None)
+
+    def add(key: int) -> None:
+        prompt = np.ones(5, dtype="<i4").tobytes()
+        scheduler.add(Request(key, prompt, TokenSampling(), 8, arrival=now))
+
+    def keys() -> list[int]:
+        entries = scheduler.schedule(blocks).entries
+        for request, num_tokens in entries:
+            # What the step loop does with a step whose token is known.
+            assert isinstance(request, Request)
+            request.num_computed_tokens += num_tokens
+            request.num_tokens += 1
+        return [request.key for request, _ in entries]
+
+    add(1)
+    assert keys() == [1]
+    now = 104.0  # the step with the prompt took 4 s: others wait for 2
+    assert keys() == [1]
+    add(2)
+    now = 105.0
+    add(3)
+    assert keys() == [1]
+    now = 106.5
+    assert keys() == [1, 2, 3]
