@@ -37,6 +37,8 @@ from jackfield.server.middleware import HotRoutes, build_middleware
 from jackfield.server.openapi import Application
 from jackfield.server.operations import add_operations
 from jackfield.server.plugin_facts import plugin_metrics, version_body
+from jackfield.server.pooling.routes import PATHS as POOLING_PATHS
+from jackfield.server.pooling.routes import pooling_routes, unserved_routes
 from jackfield.server.responses.lookup import add_lookup_routes
 from jackfield.server.responses.route import Responses
 from jackfield.server.responses.stored import StoredResponses
@@ -68,17 +70,19 @@ def build_app(
     """The application over ``frontend``. It can serve before the model is loaded: generation
     and health answer 503 until then. ``plugins`` are those in use."""
     stored = StoredResponses(frontend.response_store)
-    hot: dict[str, ASGIApp] = {
+    generating: dict[str, ASGIApp] = {
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
         "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
         "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
         MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
     }
+    plan = frontend.llm.plan.pooling
+    hot = generating if plan is None else pooling_routes(frontend, plan)
     http_metrics = HttpMetrics()
     api = _build_api(frontend, hot, hooks, plugins, http_metrics)
     add_lookup_routes(api, stored)
     stack = build_middleware(frontend.options, hooks.middleware, registry or Registry())
-    app: ASGIApp = HotRoutes(api, hot)
+    app: ASGIApp = HotRoutes(api, {**unserved_routes(plan, hot, generating), **hot})
     for middleware in reversed(stack):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
     endpoint = frontend.options.otlp_traces_endpoint
@@ -109,6 +113,8 @@ def _build_api(
     fixed = plugin_metrics(plugins, frontend.options.metrics_prefix)
     for path, route in hot.items():
         whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
+        if path in POOLING_PATHS and path != "/v1/embeddings":
+            whose = "vLLM"
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
     _add_text_routes(api, frontend)

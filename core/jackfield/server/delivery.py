@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from typing import cast
+from typing import Any, TypeVar, cast
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.errors import JackfieldError, RequestError
@@ -18,6 +18,9 @@ from jackfield.server.json_bytes import dumps
 from jackfield.server.spellings import Spelling, respelled
 
 log = logging.getLogger(__name__)
+
+Request = TypeVar("Request")
+Outcome = TypeVar("Outcome")
 
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -107,27 +110,40 @@ async def deliver_answer(
     exchange: Exchange,
 ) -> None:
     """One JSON answer once all prompts have finished."""
+
+    async def make() -> bytes:
+        for prompt, deltas in enumerate(await run_all(llm.collect, requests)):
+            answer.add(prompt, deltas)
+        body = answer.body()
+        await answer.completed()
+        return body
+
+    await deliver_body(make, spelling, exchange)
+
+
+async def deliver_body(
+    make: Callable[[], Awaitable[bytes]], spelling: Spelling, exchange: Exchange
+) -> None:
+    """The JSON that ``make`` gives, or its error; a client that leaves cancels it."""
     scope, receive, send = exchange
     async with ClientWatch(receive):
         try:
-            for prompt, deltas in enumerate(await _collect_all(llm, requests)):
-                answer.add(prompt, deltas)
-            body = answer.body()
-            await answer.completed()
+            body = await make()
         except Exception as error:
             await send_error(scope, send, _shown(error, spelling))
         else:
             await send_answer(send, body)
 
 
-async def _collect_all(
-    llm: Door, requests: Sequence[GenerationRequest]
-) -> Sequence[list[ChoiceDelta]]:
+async def run_all(
+    run: Callable[[Request], Coroutine[Any, Any, Outcome]], requests: Sequence[Request]
+) -> list[Outcome]:
+    """What all requests end in; the first error ends the others."""
     if len(requests) == 1:
-        return (await llm.collect(requests[0]),)
+        return [await run(requests[0])]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(llm.collect(request)) for request in requests]
+            tasks = [group.create_task(run(request)) for request in requests]
     except* Exception as errors:
         raise _first(errors) from None
     return [task.result() for task in tasks]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.response_store import ResponseStore
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import NotFoundError, OverloadedError, RequestError
@@ -18,6 +19,7 @@ from jackfield.server.options import ServerOptions
 
 if TYPE_CHECKING:
     from jackfield.llm import Observer
+    from jackfield.planning.pooling import PoolingPlan
     from jackfield.text.prompt import PromptBuilder
 
 
@@ -32,6 +34,8 @@ class Plan(Protocol):
     def tool_parser(self) -> str | None: ...
     @property
     def reasoning_parser(self) -> str | None: ...
+    @property
+    def pooling(self) -> PoolingPlan | None: ...
     @property
     def tokenizer_directory(self) -> Path: ...
 
@@ -65,6 +69,7 @@ class Door(Protocol):
     async def wake_up(self) -> None: ...
     def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]: ...
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]: ...
+    async def pool(self, request: PoolingRequest) -> Pooled: ...
     def tool_structure(
         self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
     ) -> Mapping[str, object] | None: ...

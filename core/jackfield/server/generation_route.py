@@ -7,9 +7,10 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from jackfield.contracts.generation import GenerationRequest
+from jackfield.contracts.pooling import PoolingRequest
 from jackfield.errors import JackfieldError, RequestError
 from jackfield.server.asgi import (
     ClientDisconnected,
@@ -41,6 +42,17 @@ LARGE_BODY_BYTES = 8192
 """From here on a request is prepared in a thread: tokenizing must not hold up the others."""
 
 
+class Deliverable(Protocol):
+    """A request that was checked: what is to be computed, and the answer."""
+
+    @property
+    def requests(self) -> Sequence[GenerationRequest | PoolingRequest]: ...
+
+    async def deliver(self, llm: Door, exchange: Exchange) -> None:
+        """Computes and answers."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request that was checked: what to generate, and how to answer."""
@@ -57,7 +69,7 @@ class Prepared:
             await deliver_answer(llm, self.requests, self.reply, self.spelling, exchange)
 
 
-Prepare = Callable[[dict[str, Any], int, str | None], Awaitable[Prepared]]
+Prepare = Callable[[dict[str, Any], int, str | None], Awaitable[Deliverable]]
 """A request's JSON, its length in bytes and the client's ``X-Request-Id`` to what is to be done;
 raises ``RequestError`` for everything that can be known in front."""
 
@@ -73,11 +85,11 @@ class Preparer(ABC):
 
     async def __call__(
         self, data: dict[str, Any], num_bytes: int, header_id: str | None
-    ) -> Prepared:
+    ) -> Deliverable:
         """As ``Prepare`` has it."""
         return await off_loop(num_bytes, lambda: self.settled(data, header_id))
 
-    def settled(self, data: dict[str, Any], header_id: str | None) -> Prepared:
+    def settled(self, data: dict[str, Any], header_id: str | None) -> Deliverable:
         """``prepare`` with the fields' own names; errors come in the client's spelling."""
         spelling = settle_spellings(data, self.fields, refused=self.refused)
         try:
@@ -86,7 +98,9 @@ class Preparer(ABC):
             raise respelled(error, spelling) from None
 
     @abstractmethod
-    def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
+    def prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
+    ) -> Deliverable:
         """The route's own part, in the loop or in a thread; ``data`` has no unknown field."""
 
 
@@ -130,7 +144,7 @@ class GenerationRoute:
         finally:
             frontend.num_active -= 1
 
-    async def _read(self, scope: Scope, receive: Receive) -> Prepared:
+    async def _read(self, scope: Scope, receive: Receive) -> Deliverable:
         # Overload is refused before the body costs anything.
         self._frontend.admit()
         body = await read_body(receive, self._frontend.options.max_body_bytes)
@@ -139,7 +153,9 @@ class GenerationRoute:
         return await self._prepare(data, len(body), header_value(scope, b"x-request-id"))
 
 
-def log_requests(requests: Sequence[GenerationRequest], max_length: int | None) -> None:
+def log_requests(
+    requests: Sequence[GenerationRequest | PoolingRequest], max_length: int | None
+) -> None:
     """A line for each prompt; only where somebody asked for it."""
     for request in requests:
         log.info(
@@ -147,7 +163,7 @@ def log_requests(requests: Sequence[GenerationRequest], max_length: int | None) 
             request.request_id,
             request.prompt_text[:max_length] if request.prompt_text is not None else None,
             list(request.prompt_token_ids[:max_length]),
-            request.sampling,
+            "pooled" if isinstance(request, PoolingRequest) else request.sampling,
         )
 
 

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RAISED
 from jackfield.hooks import Hooks
@@ -148,6 +149,10 @@ class FilteredDoor:
         request = self._hooks.filter_request(request)
         deltas = await self._llm.collect(request)
         return [self._hooks.filter_delta(request, delta) for delta in deltas]
+
+    async def pool(self, request: PoolingRequest) -> Pooled:
+        """The door's: filters are for what is generated."""
+        return await self._llm.pool(request)
 
 
 def hooked_door(llm: Door, hooks: Hooks) -> Door:

@@ -12,6 +12,13 @@ from pydantic import BaseModel
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.messages.request import CountTokensRequest, MessagesRequest
+from jackfield.server.pooling.request import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    PoolRequest,
+    RerankRequest,
+    ScoreRequest,
+)
 from jackfield.server.responses.request import ResponsesRequest
 from jackfield.server.tokenization import DetokenizeRequest, TokenizeRequest
 
@@ -24,6 +31,14 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/responses": ResponsesRequest,
     "/v1/messages": MessagesRequest,
     "/v1/messages/count_tokens": CountTokensRequest,
+    "/v1/embeddings": EmbeddingRequest,
+    "/pooling": PoolRequest,
+    "/classify": ClassifyRequest,
+    "/score": ScoreRequest,
+    "/v1/score": ScoreRequest,
+    "/rerank": RerankRequest,
+    "/v1/rerank": RerankRequest,
+    "/v2/rerank": RerankRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
 }
@@ -54,12 +69,30 @@ _MODEL = _object(id=_TEXT, object=_only("model"), created=_COUNT, owned_by=_TEXT
                  max_model_len=_COUNT)  # fmt: skip
 _RESPONSE = _object(id=_TEXT, object=_only("response"), created_at={"type": "number"}, model=_TEXT,
                     status=_TEXT, output=_list(_ANY_OBJECT))  # fmt: skip
+_NUMBER: Schema = {"type": "number"}
+_VECTOR: Schema = {"anyOf": [_list(_NUMBER), _TEXT]}
+_POOLED_USAGE = _object(prompt_tokens=_COUNT, total_tokens=_COUNT)
+_RANKING = _object(
+    id=_TEXT, model=_TEXT, usage=_POOLED_USAGE,
+    results=_list(_object(index=_COUNT, relevance_score=_NUMBER)),
+)  # fmt: skip
 _CHAT_CHOICE = _object(
     index=_COUNT,
     message=_object(role=_TEXT, content=_MAYBE_TEXT),
     finish_reason=_only("stop", "length", "tool_calls"),
 )
 _TEXT_CHOICE = _object(index=_COUNT, text=_TEXT, finish_reason=_only("stop", "length"))
+
+
+def _pooled_list(**entry: Schema) -> Schema:
+    """A list with an entry for each prompt, or for each pair."""
+    return _object(
+        id=_TEXT, object=_only("list"), created=_COUNT, model=_TEXT,
+        data=_list(_object(index=_COUNT, **entry)), usage=_POOLED_USAGE,
+    )  # fmt: skip
+
+
+_SCORES = _pooled_list(object=_only("score"), score=_NUMBER)
 
 ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/v1/chat/completions"): _object(
@@ -83,6 +116,11 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("post", "/v1/messages/count_tokens"): _object(input_tokens=_COUNT),
     ("get", "/v1/models"): _object(object=_only("list"), data=_list(_MODEL)),
     ("get", "/v1/models/{model}"): _MODEL,
+    ("post", "/v1/embeddings"): _pooled_list(object=_only("embedding"), embedding=_VECTOR),
+    ("post", "/pooling"): _pooled_list(object=_only("pooling"), data=_VECTOR),
+    ("post", "/classify"): _pooled_list(label=_TEXT, probs=_list(_NUMBER), num_classes=_COUNT),
+    **{("post", path): _SCORES for path in ("/score", "/v1/score")},
+    **{("post", path): _RANKING for path in ("/rerank", "/v1/rerank", "/v2/rerank")},
     ("post", "/tokenize"): _object(count=_COUNT, max_model_len=_COUNT, tokens=_list(_COUNT)),
     ("post", "/detokenize"): _object(prompt=_TEXT),
     ("get", "/version"): _object(version=_TEXT),

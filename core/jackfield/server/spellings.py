@@ -13,6 +13,9 @@ Spelling = Mapping[str, str]
 """Fields that the client spelled otherwise: our name -> the client's."""
 
 ALIASES: Mapping[str, str] = {
+    "activation": "use_activation",
+    "data_1": "text_1",
+    "data_2": "text_2",
     "guided_choice": "structured_outputs.choice",
     "guided_decoding_backend": "structured_outputs.backend",
     "guided_grammar": "structured_outputs.grammar",

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats, TokenLogprobs
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import EngineError, JackfieldError, RequestError
+from jackfield.planning.pooling import PoolingPlan
 
 Script = Callable[[GenerationRequest], AsyncIterator[list[ChoiceDelta]]]
 
@@ -58,9 +62,11 @@ class FakePrompts:
         *,
         add_special_tokens: bool = True,
         truncate_prompt_tokens: int | None = None,
+        param: str = "prompt",
     ) -> tuple[int, ...]:
         ids = self.tokenizer.encode(text)
-        return self.from_ids(ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids)
+        kept = ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids
+        return self.from_ids(kept, param=param)
 
     def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
         if any(not 0 <= i < 257 for i in ids):
@@ -85,6 +91,7 @@ class FakePlan:
     tokenizer_directory: Path = Path("nowhere")
     tool_parser: str | None = None
     reasoning_parser: str | None = None
+    pooling: PoolingPlan | None = None
 
 
 def letters(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
@@ -142,6 +149,7 @@ class FakeLLM:
         self.is_asleep = False
         self.slept: list[int] = []
         self.requests: list[GenerationRequest] = []
+        self.pooled: list[PoolingRequest] = []
         self.observers: list[Any] = []
         self.structures: list[tuple[str, bool]] | None = None
         """Tool choices it was asked a structure for; None: its parser has none."""
@@ -190,3 +198,9 @@ class FakeLLM:
 
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]:
         return [delta async for deltas in self.stream(request) for delta in deltas]
+
+    async def pool(self, request: PoolingRequest) -> Pooled:
+        """The first id, the last, how many there are, and 1."""
+        self.pooled.append(request)
+        ids = request.prompt_token_ids
+        return Pooled(np.array([ids[0], ids[-1], len(ids), 1], dtype=np.float32))

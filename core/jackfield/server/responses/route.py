@@ -12,7 +12,7 @@ from jackfield.errors import RequestError
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend, new_id
-from jackfield.server.generation_route import Prepared, Preparer, answer_id, off_loop
+from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id, off_loop
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
 from jackfield.server.responses.objects import ResponseShape
@@ -45,7 +45,7 @@ class Responses:
 
     async def __call__(
         self, data: dict[str, Any], num_bytes: int, header_id: str | None
-    ) -> Prepared:
+    ) -> Deliverable:
         """As ``Prepare`` has it; a conversation that goes on is fetched first."""
         previous = data.get("previous_response_id")
         history = History()

@@ -1,0 +1,1 @@
+"""The routes of models that make vectors and scores."""

@@ -1,0 +1,129 @@
+"""The bodies of the pooling routes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints, WithJsonSchema
+
+from jackfield.errors import RequestError
+from jackfield.server.request_fields import ShortText, StrictModel
+
+MAX_INPUTS = 2048
+"""OpenAI's bound of the texts in one request."""
+
+_TOKENS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
+_INPUT_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        _TOKENS,
+        {
+            "type": "array",
+            "items": {"anyOf": [{"type": "string"}, _TOKENS]},
+            "minItems": 1,
+            "maxItems": MAX_INPUTS,
+        },
+    ]
+}
+Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
+Dimensions = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class PoolingFields(StrictModel):
+    """What all of them have; None is silence."""
+
+    model: str | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
+    request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
+    user: ShortText | None = None
+
+
+class InputFields(PoolingFields):
+    """Texts, ids or one conversation."""
+
+    # Checked by ``split_inputs``: a union would try every branch on every token id.
+    input: Annotated[Any, WithJsonSchema(_INPUT_SCHEMA)] = None
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class EmbeddingRequest(InputFields):
+    """OpenAI's embedding request with vLLM's extra parameters."""
+
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Dimensions | None = None
+    normalize: bool | None = None
+
+
+class PoolRequest(InputFields):
+    """Whatever vectors the model makes."""
+
+    task: Literal["embed", "classify"] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Dimensions | None = None
+    normalize: bool | None = None
+    use_activation: bool | None = None
+
+
+class ClassifyRequest(InputFields):
+    """Texts to label."""
+
+    use_activation: bool | None = None
+
+
+class ScoreRequest(PoolingFields):
+    """Pairs of texts: one on the left with each on the right, or by twos."""
+
+    text_1: Texts
+    text_2: Texts
+
+
+class RerankRequest(PoolingFields):
+    """Documents to sort by how well they answer a query; Jina's and Cohere's fields."""
+
+    query: str
+    documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)]
+    top_n: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    return_documents: bool | None = None
+
+
+def split_inputs(value: object) -> list[str | list[int]]:
+    """The inputs of a request: one text, one list of ids, or a list of such."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not value:
+        raise RequestError(
+            "'input' must be a text, a list of token ids, or a non-empty list of such",
+            param="input",
+        )
+    if set(map(type, value)) == {int}:
+        return [value]
+    if len(value) > MAX_INPUTS:
+        raise RequestError(f"'input' has {len(value)} texts, at most {MAX_INPUTS}", param="input")
+    for index, one in enumerate(value):
+        is_ids = isinstance(one, list) and one and set(map(type, one)) == {int}
+        if not isinstance(one, str) and not is_ids:
+            raise RequestError(
+                f"'input[{index}]' must be a text or a non-empty list of token ids",
+                param=f"input[{index}]",
+            )
+    return value
+
+
+def document_texts(documents: list[str | dict[str, Any]]) -> list[str]:
+    """Documents are texts, or objects that have one."""
+    texts = []
+    for index, document in enumerate(documents):
+        text = document if isinstance(document, str) else document.get("text")
+        if not isinstance(text, str):
+            raise RequestError(
+                f"'documents[{index}]' must be a text or an object with a 'text'",
+                param=f"documents[{index}]",
+            )
+        texts.append(text)
+    return texts

@@ -1,0 +1,215 @@
+"""``POST /v1/embeddings``, ``/pooling`` and ``/classify``: a vector for each input."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+from jackfield.contracts.pooling import PoolingParams, PoolingRequest, Vector
+from jackfield.errors import RequestError
+from jackfield.llm.vectors import check_params, finish_vector
+from jackfield.planning.pooling import PoolingPlan
+from jackfield.server.chat_request import check_messages
+from jackfield.server.completion_request import truncated
+from jackfield.server.door import Frontend
+from jackfield.server.generation_route import Preparer, answer_id
+from jackfield.server.pooling.prepared import MakeAnswer, PreparedPooling
+from jackfield.server.pooling.request import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    InputFields,
+    PoolingFields,
+    PoolRequest,
+    split_inputs,
+)
+from jackfield.server.spellings import Spelling
+from jackfield.server.validation import validate
+
+Encoded = tuple[str | None, tuple[int, ...]]
+
+
+class PoolingPreparer(Preparer):
+    """What the pooling routes share."""
+
+    def __init__(self, frontend: Frontend, plan: PoolingPlan) -> None:
+        self._frontend = frontend
+        self._plan = plan
+
+    def _prepared(
+        self,
+        request: PoolingFields,
+        answer_id: str,
+        encoded: Sequence[Encoded],
+        answer: MakeAnswer,
+        spelling: Spelling,
+    ) -> PreparedPooling:
+        requests = [
+            PoolingRequest(
+                request_id=answer_id if len(encoded) == 1 else f"{answer_id}-{index}",
+                prompt_token_ids=ids,
+                prompt_text=text,
+                priority=request.priority or 0,
+                cache_salt=request.cache_salt,
+                user=request.user,
+            )
+            for index, (text, ids) in enumerate(encoded)
+        ]
+        details = self._frontend.options.enable_prompt_tokens_details
+        return PreparedPooling(requests, answer, spelling, details)
+
+
+class VectorPreparer(PoolingPreparer):
+    """Inputs to vectors, one each."""
+
+    kind: ClassVar[str]
+    """What its answers' ids begin with."""
+
+    def _vectors(
+        self,
+        request: InputFields,
+        params: PoolingParams,
+        header_id: str | None,
+        spelling: Spelling,
+        entry: Callable[[Vector], dict[str, object]],
+    ) -> PreparedPooling:
+        """``entry`` is what the answer says of one vector, finished."""
+        model = self._frontend.check_model(request.model)
+        check_params(self._plan, params)
+        encoded = self._encoded(request)
+        own_id = answer_id(self.kind, request.request_id, header_id)
+
+        def answer(vectors: Sequence[Vector], usage: dict[str, object]) -> dict[str, object]:
+            finished = (finish_vector(one, self._plan, params) for one in vectors)
+            return {
+                "id": own_id,
+                "object": "list",
+                "created": int(time.time()),
+                "model": model,
+                "data": [{"index": i, **entry(one)} for i, one in enumerate(finished)],
+                "usage": usage,
+            }
+
+        return self._prepared(request, own_id, encoded, answer, spelling)
+
+    def _encoded(self, request: InputFields) -> list[Encoded]:
+        if (request.input is None) == (request.messages is None):
+            raise RequestError("Send either 'input' or 'messages'", param="input")
+        if request.messages is not None:
+            return [self._chat(request, request.messages)]
+        return [self._input(one, request) for one in split_inputs(request.input)]
+
+    def _chat(self, request: InputFields, messages: list[dict[str, Any]]) -> Encoded:
+        self._frontend.require_tokenizer()
+        check_messages(messages)
+        rendered = self._frontend.llm.prompts.from_chat(
+            messages,
+            add_generation_prompt=bool(request.add_generation_prompt),
+            continue_final_message=bool(request.continue_final_message),
+            add_special_tokens=bool(request.add_special_tokens),
+            template_kwargs=request.chat_template_kwargs or {},
+            truncate_prompt_tokens=request.truncate_prompt_tokens,
+        )
+        return rendered.text, rendered.token_ids
+
+    def _input(self, value: str | list[int], request: InputFields) -> Encoded:
+        prompts, limit = self._frontend.llm.prompts, request.truncate_prompt_tokens
+        if isinstance(value, str):
+            self._frontend.require_tokenizer()
+            add_special = request.add_special_tokens
+            ids = prompts.from_text(
+                value,
+                add_special_tokens=True if add_special is None else add_special,
+                truncate_prompt_tokens=limit,
+                param="input",
+            )
+            return value, ids
+        # -1 keeps all that fits, and here all of the context is the prompt's.
+        kept = truncated(value, limit, self._frontend.llm.max_model_len + 1)
+        return None, prompts.from_ids(kept, param="input")
+
+
+class Embeddings(VectorPreparer):
+    """As OpenAI has it."""
+
+    fields = frozenset(EmbeddingRequest.model_fields)
+    kind = "embd-"
+
+    def prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
+    ) -> PreparedPooling:
+        """Checks and encodes."""
+        request = validate(EmbeddingRequest, data)
+        params = PoolingParams(dimensions=request.dimensions, normalize=request.normalize)
+        write = _writer(request.encoding_format)
+        return self._vectors(
+            request,
+            params,
+            header_id,
+            spelling,
+            lambda vector: {"object": "embedding", "embedding": write(vector)},
+        )
+
+
+class Pooling(VectorPreparer):
+    """As vLLM has it."""
+
+    fields = frozenset(PoolRequest.model_fields)
+    kind = "pool-"
+
+    def prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
+    ) -> PreparedPooling:
+        """Checks and encodes."""
+        request = validate(PoolRequest, data)
+        if request.task not in (None, self._plan.task):
+            raise RequestError(
+                f"'task' is {request.task}; this model is served for {self._plan.task}",
+                param="task",
+            )
+        params = PoolingParams(request.dimensions, request.normalize, request.use_activation)
+        write = _writer(request.encoding_format)
+        return self._vectors(
+            request,
+            params,
+            header_id,
+            spelling,
+            lambda vector: {"object": "pooling", "data": write(vector)},
+        )
+
+
+class Classification(VectorPreparer):
+    """As vLLM has it."""
+
+    fields = frozenset(ClassifyRequest.model_fields)
+    kind = "classify-"
+
+    def prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
+    ) -> PreparedPooling:
+        """Checks and encodes."""
+        request = validate(ClassifyRequest, data)
+        params = PoolingParams(use_activation=request.use_activation)
+        return self._vectors(request, params, header_id, spelling, self._label)
+
+    def _label(self, probs: Vector) -> dict[str, object]:
+        return {
+            "label": self._plan.labels[int(probs.argmax())],
+            "probs": probs.tolist(),
+            "num_classes": len(probs),
+        }
+
+
+def _writer(encoding_format: str | None) -> Callable[[Vector], object]:
+    return _as_base64 if encoding_format == "base64" else _as_numbers
+
+
+def _as_base64(vector: Vector) -> str:
+    """Little-endian float32, as OpenAI's clients read it."""
+    return base64.b64encode(vector.astype("<f4", copy=False).tobytes()).decode()
+
+
+def _as_numbers(vector: Vector) -> list[float]:
+    numbers: list[float] = vector.tolist()
+    return numbers
