@@ -1,4 +1,4 @@
-"""What tool parsers cost: a token at a time, and whether ten times the text takes ten times as long.
+"""What tool parsers cost: a token, and whether ten times the text takes ten times as long.
 
     python bench/parsers.py [NAME ...] [--megabytes 1]
 

@@ -63,7 +63,6 @@ def test_version_and_help() -> None:
     [
         (["serv"], "did you mean 'serve'?"),
         (["serve", "--max-model-ln", "3"], "did you mean --max-model-len?"),
-        (["serve"], "no model is named"),
         (["serve", "/no/such/model"], "/no/such/model"),
         (["serve", "/no/model", "--tool-parser-plugin", "a.py", "--safe-mode"], "--safe-mode runs"),
         (["plugins", "list", "--kind", "x"], "there is no kind 'x'"),

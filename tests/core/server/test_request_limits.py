@@ -29,10 +29,15 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 def test_what_fits_is_taken_and_one_more_is_refused(
     option: str, limit: int, fitting: dict[str, Any], param: str
 ) -> None:
-    check_limits(fitting, ServerOptions(**{option: limit}))
+    check_limits(fitting, bounded(option, limit))
     with pytest.raises(RequestError, match=param) as caught:
-        check_limits(fitting, ServerOptions(**{option: limit - 1}))
+        check_limits(fitting, bounded(option, limit - 1))
     assert caught.value.param == param
+
+
+def bounded(option: str, limit: int) -> ServerOptions:
+    values: dict[str, Any] = {option: limit}
+    return ServerOptions(**values)
 
 
 @pytest.mark.parametrize("value", [None, 7, True, {"a": 1}, [1, [2]], "x"])

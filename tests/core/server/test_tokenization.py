@@ -53,7 +53,8 @@ async def test_health_follows_the_engine() -> None:
         llm.ready = ready
         assert (await http.get("/health")).status_code == 200
         assert (await http.post("/ping")).status_code == 200
-        assert (await http.get("/version")).json() == {"version": jackfield.__version__}
+        version = (await http.get("/version")).json()
+        assert version == {"version": jackfield.__version__, "plugins": []}
 
 
 async def test_without_a_tokenizer_ids_are_served_and_text_is_refused() -> None:

@@ -15,7 +15,7 @@ from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.native import kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
+TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 3e-2}
 CPU = torch.device("cpu")
 
 Lens = Sequence[tuple[int, int]]

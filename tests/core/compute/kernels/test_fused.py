@@ -138,7 +138,7 @@ def test_pages_hold_numbers_whatever_is_written(dtype: torch.dtype) -> None:
     k, v = (random(3, 2, 16, dtype=dtype) for _ in "kv")
     k[0, 0, 3], v[1, 1, 5], v[2, 0, 0] = float("nan"), float("inf"), -float("inf")
     pages = [torch.zeros(2, 2, 16, 16, dtype=dtype, device=DEVICE) for _ in "kv"]
-    kv_write(k, v, *pages, torch.tensor([4, 0, 17], device=DEVICE))
+    kv_write(k, v, pages[0], pages[1], torch.tensor([4, 0, 17], device=DEVICE))
     assert all(bool(page.isfinite().all()) for page in pages)
     assert pages[0][0, 0, 4, 3] > 6e4 and pages[1][0, 1, 0, 5] > 6e4
     assert torch.equal(pages[1][1, 1, 1], v[2, 1])
