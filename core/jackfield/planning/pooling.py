@@ -11,7 +11,7 @@ from jackfield.config.plan import PoolerPlan
 from jackfield.config.settings import Settings
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import ConfigError
-from jackfield.planning.model import ModelFiles
+from jackfield.planning.model import ANY_MODEL, ModelFiles
 from jackfield.registry import Registry
 from jackfield.text.tokenizer import load_tokenizer
 
@@ -89,6 +89,8 @@ def plan_pooling(
             matryoshka=_matryoshka(files.config),
             dimensions=options.get("dimensions"),
         )
+        if settings.model_impl == ANY_MODEL:
+            return embed, files
         return embed, _with_architectures(files, [_bare(name, registry) for name in names])
     plan, wanted = _classifier(settings, files, names, kind, registry)
     use_activation = options.get("use_activation", settings.task != "reward")
