@@ -68,6 +68,18 @@ class FakePrompts:
         kept = ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids
         return self.from_ids(kept, param=param)
 
+    def from_pair(
+        self,
+        text: str,
+        other: str,
+        *,
+        truncate_prompt_tokens: int | None = None,
+        params: tuple[str, str] = ("text_1", "text_2"),
+    ) -> tuple[int, ...]:
+        return self.from_text(
+            text + other, truncate_prompt_tokens=truncate_prompt_tokens, param=params[1]
+        )
+
     def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
         if any(not 0 <= i < 257 for i in ids):
             raise RequestError(f"{param}: a token id is out of range", param=param)
