@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from jackfield.compute.batch import (
     padded_batch,
 )
 from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder, SampledGraph
+from jackfield.compute.host_kv import HostKV
 from jackfield.compute.kv_cache import (
     LOGPROB_SLICE_BYTES,
     activation_bytes,
@@ -47,7 +49,7 @@ from jackfield.compute.thinking_budget import force_ends
 from jackfield.compute.token_masks import apply_masks
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend, KVLayer
+from jackfield.contracts.attention import AttentionBackend, AttentionSpec, KVLayer
 from jackfield.contracts.logits import LogitsContext
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
@@ -59,6 +61,7 @@ from jackfield.contracts.work import (
     ScheduledBatch,
     TokenMasks,
 )
+from jackfield.errors import ConfigError
 
 Failures = tuple[tuple[int, str], ...]
 
@@ -103,6 +106,7 @@ class ModelRunner:
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
         self._begun: Step | None = None
+        self._host_kv: HostKV | None = None
 
     @torch.inference_mode()
     def start(self) -> KVCapacity:
@@ -114,6 +118,9 @@ class ModelRunner:
         num_blocks, size = self._allocate_kv()
         tokens = (num_blocks - 1) * self._plan.block_size
         notes.append(f"KV cache: {tokens} tokens in {num_blocks} blocks, {size / 2**30:.2f} GiB")
+        num_host_blocks = self._allocate_host_kv(size // num_blocks)
+        if num_host_blocks:
+            notes.append(f"{num_host_blocks} more KV blocks in the host's memory for preemption")
         if self._device.type == "cuda":
             self._compile_kernels()
         self._logits_width = self._run_dummy(1, 0)
@@ -143,6 +150,7 @@ class ModelRunner:
             num_blocks=num_blocks,
             logits_width=self._logits_width,
             steps_in_flight=self._plan.steps_in_flight or self._platform.steps_in_flight,
+            num_host_blocks=num_host_blocks,
             notes=tuple(notes),
         )
 
@@ -174,7 +182,11 @@ class ModelRunner:
     # --- the parts of a step -----------------------------------------------------------
 
     def _step(self, batch: ScheduledBatch) -> Step:
-        """Admits the new rows and says what the step samples."""
+        """Brings KV blocks to where they are needed, admits the new rows and says what the step
+        samples."""
+        if batch.swaps is not None:
+            assert self._host_kv is not None, "swaps without a swap space"
+            self._host_kv.swap(batch.swaps)
         step = Step(batch, self._admit(batch.admitted), is_decode(batch))
         rows, positions = batch.rows, batch.first_positions + batch.num_tokens
         if not step.is_decode:
@@ -324,6 +336,17 @@ class ModelRunner:
         self._kv = layers
         return num_blocks, num_blocks * block_bytes
 
+    def _allocate_host_kv(self, block_bytes: int) -> int:
+        """Number of blocks in the host's memory; ``ConfigError`` where none fits."""
+        if not self._plan.swap_bytes:
+            return 0
+        num_blocks = self._plan.swap_bytes // block_bytes
+        if not num_blocks:
+            raise ConfigError(f"--swap-space is less than a KV block of {block_bytes} bytes")
+        shapes = [partial(_kv_shape, self._backend, spec) for spec in self._model.attention_specs]
+        self._host_kv = HostKV(self._kv, shapes, num_blocks, self._uploads)
+        return num_blocks
+
     def _compile_kernels(self) -> None:
         """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
         from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
@@ -369,3 +392,7 @@ class ModelRunner:
         logits = self._model.compute_logits(hidden)
         self._choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
         return int(logits.shape[-1])
+
+
+def _kv_shape(backend: AttentionBackend, spec: AttentionSpec, num_blocks: int) -> tuple[int, ...]:
+    return backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)

@@ -24,6 +24,14 @@ class CacheOptions(OptionGroup):
     cpu_kv_cache_gib: float = Field(
         4.0, gt=0, description="size of the KV cache on the CPU, in GiB"
     )
+    preemption_mode: Literal["recompute", "swap"] = Field(
+        "recompute",
+        description="a request that gives up its KV blocks is computed again, or has them copied "
+        "to the host's memory and back",
+    )
+    swap_space: float = Field(
+        4.0, ge=0, description="host memory for --preemption-mode swap, in GiB"
+    )
     enable_prefix_caching: bool = Field(
         True, description="keep the KV of prompts for later ones with the same beginning"
     )

@@ -160,8 +160,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             "show-hidden-metrics-for-version",
             is_switch=False,
         ),
-        **_later("KV in the host's memory", "swap-space", harmless="0 0.0"),
-        **_later("KV in the host's memory", "preemption-mode", harmless="recompute"),
         **_flags(
             Standing.REFUSED,
             "tokenizers work in threads",
@@ -175,6 +173,5 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             "tokenizer-pool-extra-config",
             harmless="{}",
         ),
-        **_accepted("every step is streamed", "multi-step-stream-outputs"),
     }
 )

@@ -61,6 +61,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: float = 0.9
     """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int = 4 << 30
+    swap_bytes: int = 0
+    """Host memory for the KV of preempted requests; 0: they are computed again."""
     load_format: str = "auto"
     model_impl: str = "auto"
     quantization: str | None = None
@@ -105,6 +107,8 @@ class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
     max_num_partial_prefills: int = 1
     max_long_partial_prefills: int = 1
     scheduler_delay_factor: float = 0.0
+    stream_interval: int = 1
+    """Steps whose tokens go out together."""
     grammar_backend: str = "auto"
     """Grammars plugin of requests that name none."""
     tokenizer_mode: str = "none"

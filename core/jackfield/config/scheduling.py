@@ -40,6 +40,12 @@ class SchedulingOptions(OptionGroup):
     num_scheduler_steps: int | None = Field(
         None, ge=1, le=8, description="steps enqueued at once; default: as the device needs"
     )
+    stream_interval: int = Field(
+        1, ge=1, le=1024, description="steps whose tokens are sent together; the first never waits"
+    )
+    multi_step_stream_outputs: bool = Field(
+        True, description="send every step's tokens; off: those of the steps enqueued at once"
+    )
     disable_async_output_proc: bool = Field(
         False, description="never be a step ahead of the device; for debugging"
     )

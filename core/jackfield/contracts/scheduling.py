@@ -69,14 +69,14 @@ class Blocks(Protocol):
     def num_free(self) -> int: ...
 
     def match(self, request: SchedulerRequest) -> int:
-        """How many leading tokens of the request are cached: a multiple of the block size, at
-        most ``num_tokens - 1`` (the last token is always computed). Changes nothing."""
+        """How many leading tokens of the request are cached, or were saved when it was preempted:
+        at most ``num_tokens - 1`` (the last token is always computed). Changes nothing."""
         ...
 
     def admit(self, request: SchedulerRequest, num_tokens: int) -> bool:
-        """Gives a request without blocks its cached prefix and room for ``num_tokens`` more
-        tokens behind it; afterwards ``num_computed_tokens`` counts the prefix. False, and
-        nothing changed, where there are not enough blocks."""
+        """Gives a request without blocks its cached prefix, or what was saved of it, and room for
+        ``num_tokens`` more tokens behind it; afterwards ``num_computed_tokens`` counts these.
+        False, and nothing changed, where there are not enough blocks."""
         ...
 
     def grow(self, request: SchedulerRequest, num_tokens: int) -> bool:

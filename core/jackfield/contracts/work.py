@@ -42,6 +42,18 @@ class AdmittedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockSwaps:
+    """KV blocks that are copied between the device and the host's memory.
+
+    ``out`` int32 [N, 2]: block on the device, block in the host's memory; ``back`` int32 [N, 2]:
+    block in the host's memory, block on the device. All of ``out`` are copied first.
+    """
+
+    out: Int32Array
+    back: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduledBatch:
     """One step. All arrays are of length S, the sequences in the step, unless said otherwise.
 
@@ -60,6 +72,8 @@ class ScheduledBatch:
     samples: BoolArray
     new_blocks: Int32Array
     """[C, 3]: row, index in the row's block table, block id."""
+    swaps: BlockSwaps | None = None
+    """Copies to make before the step is computed; only with ``KVCapacity.num_host_blocks``."""
 
     @property
     def total_tokens(self) -> int:
@@ -131,6 +145,8 @@ class KVCapacity:
     beside the host, 1 where it does not."""
     notes: tuple[str, ...] = ()
     """Lines for the start-up story (attention backend, graphs, memory)."""
+    num_host_blocks: int = 0
+    """KV blocks in the host's memory, where the plan has ``swap_bytes``."""
 
 
 class Worker(Protocol):

@@ -7,9 +7,10 @@ from collections import OrderedDict
 import numpy as np
 
 from jackfield.contracts.scheduling import SchedulerRequest
-from jackfield.contracts.work import Int32Array
+from jackfield.contracts.work import BlockSwaps, Int32Array
 from jackfield.engine.prefix_hash import BlockHash, PrefixHasher
 from jackfield.engine.request import Request
+from jackfield.engine.swap_space import SwapSpace
 from jackfield.errors import ConfigError
 
 NEVER = 2**62
@@ -28,7 +29,13 @@ class BlockManager:
     and the step that computes it is enqueued: whoever finds it runs in a later step.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, hasher: PrefixHasher | None) -> None:
+    def __init__(
+        self,
+        num_blocks: int,
+        block_size: int,
+        hasher: PrefixHasher | None,
+        swap_space: SwapSpace | None = None,
+    ) -> None:
         if num_blocks < 2:
             raise ConfigError(
                 f"the KV cache has room for {num_blocks} blocks of {block_size} tokens; "
@@ -39,6 +46,7 @@ class BlockManager:
         self.num_queried_tokens = 0
         self.num_hit_tokens = 0
         self._hasher = hasher
+        self._swap_space = swap_space
         self._refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
         self._block_of: dict[BlockHash, int] = {}
@@ -57,15 +65,17 @@ class BlockManager:
         return len(self._uncached) + len(self._cached) + self.num_blocks - self._next_untouched
 
     def match(self, request: SchedulerRequest) -> int:
-        """Leading tokens of the request that are cached; see ``Blocks.match``."""
-        return len(self._find_prefix(request)) * self.block_size
+        """Leading tokens of the request that are there; see ``Blocks.match``."""
+        assert isinstance(request, Request)
+        return max(len(self._find_prefix(request)) * self.block_size, request.num_saved_tokens)
 
     def admit(self, request: SchedulerRequest, num_tokens: int) -> bool:
         """Cached prefix and room for ``num_tokens`` behind it; see ``Blocks.admit``."""
         assert isinstance(request, Request) and not request.blocks
         prefix = self._find_prefix(request)
         num_cached_tokens = len(prefix) * self.block_size
-        num_new = self._num_blocks_for(num_cached_tokens + num_tokens) - len(prefix)
+        num_ready_tokens = max(num_cached_tokens, request.num_saved_tokens)
+        num_new = self._num_blocks_for(num_ready_tokens + num_tokens) - len(prefix)
         num_revived = sum(1 for block in prefix if not self._refs[block])
         if num_new > self.num_free - num_revived:
             return False
@@ -75,7 +85,9 @@ class BlockManager:
             self._refs[block] += 1
         request.blocks = prefix + self._allocate(num_new)
         request.num_block_tokens = len(request.blocks) * self.block_size
-        request.num_computed_tokens = num_cached_tokens
+        request.num_computed_tokens = num_ready_tokens
+        if request.host_blocks:
+            self._bring_back(request, len(prefix))
         request.num_registered = len(prefix)
         request.next_full = num_cached_tokens + self.block_size if self._hasher else NEVER
         self._touched[request] = 0
@@ -100,25 +112,26 @@ class BlockManager:
         return True
 
     def release(self, request: SchedulerRequest) -> None:
-        """Takes all blocks of the request; what they hold stays in the cache."""
+        """Takes all blocks of a request that goes on later; what they hold stays in the cache, and
+        in the host's memory if there is a swap space."""
         assert isinstance(request, Request)
-        self.register(request)
-        refs = self._refs
-        # The head of a prefix is worth more than its tail: the tail is evicted first.
-        for block in reversed(request.blocks):
-            refs[block] -= 1
-            if not refs[block]:
-                if self._hash_of[block] is None:
-                    self._uncached.append(block)
-                else:
-                    self._cached[block] = None
-        request.blocks = []
-        request.num_block_tokens = 0
-        request.num_computed_tokens = 0
-        request.num_registered = 0
-        self._touched.pop(request, None)
+        if self._swap_space is not None:
+            self._save(request, self._swap_space)
+        self._take_blocks(request)
 
     # --- what the step loop sees --------------------------------------------------------
+
+    def free(self, request: Request) -> None:
+        """Takes all blocks of a request that computes nothing any more."""
+        if request.host_blocks and self._swap_space is not None:
+            self._forget_what_comes(request, self._swap_space)
+            self._swap_space.drop(request)
+        if request.blocks:
+            self._take_blocks(request)
+
+    def take_swaps(self) -> BlockSwaps | None:
+        """The copies between device and host for the next step."""
+        return None if self._swap_space is None else self._swap_space.take()
 
     def register(self, request: Request) -> None:
         """Puts the request's newly full, known and computed blocks into the prefix cache."""
@@ -178,6 +191,44 @@ class BlockManager:
         return assignments
 
     # --- inside -------------------------------------------------------------------------
+
+    def _take_blocks(self, request: Request) -> None:
+        self.register(request)
+        refs = self._refs
+        # The head of a prefix is worth more than its tail: the tail is evicted first.
+        for block in reversed(request.blocks):
+            refs[block] -= 1
+            if not refs[block]:
+                if self._hash_of[block] is None:
+                    self._uncached.append(block)
+                else:
+                    self._cached[block] = None
+        request.blocks = []
+        request.num_block_tokens = 0
+        request.num_computed_tokens = 0
+        request.num_registered = 0
+        self._touched.pop(request, None)
+
+    def _save(self, request: Request, space: SwapSpace) -> None:
+        num_tokens = request.num_computed_tokens
+        blocks = request.blocks[: self._num_blocks_for(num_tokens)]
+        self._forget_what_comes(request, space)
+        space.save(request, blocks, num_tokens)
+
+    def _bring_back(self, request: Request, num_cached: int) -> None:
+        """What was saved into the blocks behind the cached ones."""
+        space = self._swap_space
+        assert space is not None
+        if num_cached >= len(request.host_blocks):
+            space.drop(request)
+        else:
+            blocks = request.blocks[num_cached : len(request.host_blocks)]
+            space.bring_back(request, num_cached, blocks)
+
+    def _forget_what_comes(self, request: Request, space: SwapSpace) -> None:
+        """Blocks that wait for their content must not be taken for cached ones."""
+        if space.is_coming_back(request):
+            request.num_computed_tokens = request.num_registered * self.block_size
 
     def _num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)

@@ -43,6 +43,11 @@ class Outbox:
         first = (len(self.keys) - 1, request.num_cached_tokens, request.first_scheduled)
         self._firsts.append(first)
 
+    @property
+    def has_first(self) -> bool:
+        """Whether an entry is a request's first token."""
+        return bool(self._firsts)
+
     def message(self, stats: EngineStats | None) -> StepTokens:
         """Everything gathered."""
         count = len(self.keys)

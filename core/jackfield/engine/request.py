@@ -27,6 +27,7 @@ class Request:
         "constraint",
         "ended",
         "first_scheduled",
+        "host_blocks",
         "in_scheduler",
         "key",
         "max_num_tokens",
@@ -39,6 +40,7 @@ class Request:
         "num_in_flight",
         "num_prompt_tokens",
         "num_registered",
+        "num_saved_tokens",
         "num_tokens",
         "priority",
         "row",
@@ -95,5 +97,9 @@ class Request:
         self.block_hashes: list[BlockHash] = []
         self.num_registered = 0
         """Leading blocks that need not be put into the prefix cache any more."""
+        self.host_blocks: list[int] = []
+        """What the host's memory has of it, by index in the sequence."""
+        self.num_saved_tokens = 0
+        """How many leading tokens those hold."""
         self.next_full = 0
         """The number of known tokens at which one more block can be put there."""

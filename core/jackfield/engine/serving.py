@@ -29,6 +29,7 @@ from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
 from jackfield.engine.step_loop import EngineCore
+from jackfield.engine.swap_space import SwapSpace
 from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError
 from jackfield.registry import Registry
 from jackfield.registry.culprit import culprit
@@ -141,7 +142,13 @@ def make_core(
     hasher = None
     if plan.enable_prefix_caching:
         hasher = PrefixHasher(plan.prefix_caching_hash_algo, worker.block_size, worker.model)
-    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher)
+    if worker.swap_bytes and not capacity.num_host_blocks:
+        raise ConfigError(
+            f"worker {worker.worker!r} keeps no KV in the host's memory: leave --preemption-mode "
+            "swap out"
+        )
+    space = SwapSpace(capacity.num_host_blocks) if capacity.num_host_blocks else None
+    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher, space)
     notes = list(capacity.notes)
     num_block_tokens = (capacity.num_blocks - 1) * worker.block_size
     max_model_len = worker.max_model_len
@@ -177,6 +184,7 @@ def make_core(
         max_num_batched_tokens=worker.max_num_batched_tokens,
         steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,
         grammars=_grammars(plan, capacity.logits_width),
+        stream_interval=plan.stream_interval,
     )
     ready = EngineReady(
         num_blocks=capacity.num_blocks,

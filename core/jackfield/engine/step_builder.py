@@ -99,6 +99,7 @@ class StepBuilder:
             first_positions=np.array(firsts, dtype=np.int32),
             samples=np.array(samples, dtype=np.bool_),
             new_blocks=self._blocks.take_assignments(),
+            swaps=self._blocks.take_swaps(),
         )
         for request, _ in chunks:
             self._blocks.register(request)

@@ -80,6 +80,7 @@ class EngineCore:
         max_num_batched_tokens: int,
         steps_in_flight: int,
         grammars: GrammarCompiler | None = None,
+        stream_interval: int = 1,
     ) -> None:
         self.requests: dict[int, Request] = {}
         self._executor = executor
@@ -91,6 +92,8 @@ class EngineCore:
         self._under_way: deque[StepUnderWay] = deque()
         self._outbox = Outbox()
         self._constrained = ConstrainedRequests(grammars, bounds.logits_width)
+        self._stream_interval = stream_interval
+        self._num_held_steps = 0
         self._next_stats = 0.0
         self._num_preemptions = 0
         self._num_prompt_tokens = 0
@@ -177,7 +180,24 @@ class EngineCore:
         enqueued = bool(len(self._scheduler)) and self._enqueue()
         if self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
             self._collect(self._under_way.popleft())
+        if self._stream_interval > 1 and self._holds_back():
+            return None
         return self.take_output()
+
+    def _holds_back(self) -> bool:
+        """Whether what has gathered goes out with the tokens of a later step: a first token and an
+        ending never wait."""
+        self._num_held_steps += 1
+        outbox = self._outbox
+        goes_on = bool(self._under_way or len(self._scheduler))
+        if (
+            goes_on
+            and not (outbox.has_finish or outbox.has_first)
+            and self._num_held_steps < self._stream_interval
+        ):
+            return True
+        self._num_held_steps = 0
+        return False
 
     def take_output(self) -> StepTokens | None:
         """What has gathered for the API process, with statistics where they are due."""
@@ -338,8 +358,7 @@ class EngineCore:
         if request.in_scheduler:
             request.in_scheduler = False
             self._scheduler.finish(request)
-        if request.blocks:
-            self._blocks.release(request)
+        self._blocks.free(request)
         self._builder.free_row(request)
 
     def _end(self, request: Request, finish: FinishReason, token: int = NO_TOKEN) -> None:

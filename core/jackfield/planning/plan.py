@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ from jackfield.registry import Registry
 
 if TYPE_CHECKING:
     from jackfield.hooks import Hooks
+
+log = logging.getLogger(__name__)
 
 _DEFAULT_WORKER = "device"
 _DEFAULT_EXECUTOR = "uni"
@@ -123,6 +126,7 @@ def _engine_plan(
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
         max_num_partial_prefills=settings.max_num_partial_prefills,
         max_long_partial_prefills=settings.max_long_partial_prefills,
+        stream_interval=_stream_interval(settings),
         scheduler_delay_factor=settings.scheduler_delay_factor,
         grammar_backend=settings.grammar_backend,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
@@ -160,6 +164,7 @@ def _worker_plan(
         num_blocks_override=settings.num_gpu_blocks_override,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
+        swap_bytes=_swap_bytes(settings),
         load_format=settings.load_format,
         model_impl=model.choose_model(settings, files.config, registry),
         quantization=model.choose_quantization(settings, files.config, registry),
@@ -186,6 +191,21 @@ def _worker_plan(
 def _steps_in_flight(settings: Settings) -> int:
     """0: as many as the device needs."""
     return 1 if settings.disable_async_output_proc else settings.num_scheduler_steps or 0
+
+
+def _stream_interval(settings: Settings) -> int:
+    at_once = 1 if settings.multi_step_stream_outputs else settings.num_scheduler_steps or 2
+    return max(settings.stream_interval, at_once)
+
+
+def _swap_bytes(settings: Settings) -> int:
+    if settings.preemption_mode != "swap":
+        if "swap_space" in settings.model_fields_set and settings.swap_space:
+            log.warning("--swap-space has no effect without --preemption-mode swap")
+        return 0
+    if not settings.swap_space:
+        raise ConfigError("--preemption-mode swap needs a --swap-space above 0")
+    return int(settings.swap_space * _GIB)
 
 
 def _check_text_plugins(settings: Settings, registry: Registry) -> None:

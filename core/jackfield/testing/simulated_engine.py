@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
 from jackfield.config.plan import WorkerPlan
@@ -25,6 +26,7 @@ from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
+from jackfield.engine.swap_space import SwapSpace
 from jackfield.testing.simulated_worker import SimulatedWorker
 
 
@@ -57,14 +59,18 @@ class SimulatedEngine:
         vocabulary: int = 97,
         worker: Executor | None = None,
         grammars: GrammarCompiler | None = None,
+        num_host_blocks: int = 0,
+        stream_interval: int = 1,
     ) -> None:
         """``worker`` has been started; without one a simulated one is."""
         self.vocabulary = vocabulary
         if worker is None:
             self.worker = worker = SimulatedWorker()
-            self.worker.start(_plan(limits, vocabulary, steps_in_flight, block_size, num_blocks))
+            plan = _plan(limits, vocabulary, steps_in_flight, block_size, num_blocks)
+            self.worker.start(msgspec.structs.replace(plan, swap_bytes=num_host_blocks))
         hasher = PrefixHasher(hash_algorithm, block_size, "simulated") if hash_algorithm else None
-        self.blocks = BlockManager(num_blocks, block_size, hasher)
+        self.swap_space = SwapSpace(num_host_blocks) if num_host_blocks else None
+        self.blocks = BlockManager(num_blocks, block_size, hasher, self.swap_space)
         self.scheduler = scheduler
         self.core = EngineCore(
             worker,
@@ -75,11 +81,13 @@ class SimulatedEngine:
             max_num_batched_tokens=limits.max_num_batched_tokens,
             steps_in_flight=steps_in_flight,
             grammars=grammars,
+            stream_interval=stream_interval,
         )
         self.answers: dict[int, Answer] = {}
         self.num_steps = 0
         self.stats: EngineStats | None = None
         self._max_num_seqs = limits.max_num_seqs
+        self._num_host_blocks = num_host_blocks
 
     def add(
         self,
@@ -136,6 +144,7 @@ class SimulatedEngine:
         assert len(self.scheduler) == 0 and self.scheduler.num_waiting == 0
         assert self.core.num_free_rows == self._max_num_seqs
         assert self.blocks.num_free == self.blocks.num_blocks - 1
+        assert self.swap_space is None or self.swap_space.num_free == self._num_host_blocks
 
     def _read(self, message: StepTokens) -> None:
         keys = np.frombuffer(message.keys, dtype="<i8").tolist()

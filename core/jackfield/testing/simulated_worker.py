@@ -18,6 +18,7 @@ import numpy.typing as npt
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import TokenLogprobs
 from jackfield.contracts.work import (
+    BlockSwaps,
     KVCapacity,
     RowLogprobs,
     ScheduledBatch,
@@ -76,7 +77,8 @@ class SimulatedWorker:
     """Obeys ``contracts.work.Worker`` to the letter, and asserts that the engine does.
 
     The plan's ``config`` may hold ``vocab_size`` (default 97) and ``steps_in_flight`` (default 2);
-    ``num_blocks_override`` is the number of blocks (default 64).
+    ``num_blocks_override`` is the number of blocks (default 64). With ``swap_bytes`` there are as
+    many blocks in the host's memory.
     """
 
     name: ClassVar[str] = "simulated"
@@ -97,6 +99,7 @@ class SimulatedWorker:
         self._prompt_logprobs: dict[int, bool] = {}
         self._table = np.zeros((num_rows, -(-max_len // plan.block_size)), dtype=np.int32)
         self._kv = np.zeros(num_blocks * plan.block_size, dtype=np.uint64)
+        self._host_kv = np.zeros((plan.swap_bytes, plan.block_size), dtype=np.uint64)
         self._begun: ScheduledBatch | None = None
         self._allowed: dict[int, npt.NDArray[np.intp]] = {}
         self.fail_token: int | None = None
@@ -107,11 +110,14 @@ class SimulatedWorker:
             num_blocks=num_blocks,
             logits_width=self._vocabulary,
             steps_in_flight=_positive_int(plan.config.get("steps_in_flight", 2)),
+            num_host_blocks=plan.swap_bytes,
         )
 
     def execute(self, batch: ScheduledBatch) -> SimulatedStep:
         """Computes the step at once."""
         self._check(batch)
+        if batch.swaps is not None:
+            self._swap(batch.swaps)
         for admitted in batch.admitted:
             row, count = admitted.row, len(admitted.token_ids)
             self._token_ids[row] = UNDEFINED_TOKEN
@@ -165,6 +171,14 @@ class SimulatedWorker:
 
     def stop(self) -> None:
         """Nothing to free."""
+
+    def _swap(self, swaps: BlockSwaps) -> None:
+        blocks = self._kv.reshape(-1, self._block_size)
+        for block, host in swaps.out.tolist():
+            self._host_kv[host] = blocks[block]
+        for host, block in swaps.back.tolist():
+            assert 0 < block < self._num_blocks, f"block {block} does not exist or is reserved"
+            blocks[block] = self._host_kv[host]
 
     def _check(self, batch: ScheduledBatch) -> None:
         counts = batch.num_tokens.tolist()

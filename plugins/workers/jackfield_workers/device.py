@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, cast
@@ -90,12 +91,7 @@ class DeviceWorker:
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
         self._make_runner = lambda: make_runner(plan)
         what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
-        return KVCapacity(
-            num_blocks=capacity.num_blocks,
-            logits_width=capacity.logits_width,
-            steps_in_flight=capacity.steps_in_flight,
-            notes=(what, story.told(), *capacity.notes),
-        )
+        return replace(capacity, notes=(what, story.told(), *capacity.notes))
 
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step."""

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from jackfield.contracts.messages import FinishReason, ResetPrefixCache
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits
+from jackfield.contracts.work import ScheduledBatch
 from jackfield.errors import EngineError
 from jackfield.testing.simulated_engine import SimulatedEngine
-from jackfield.testing.simulated_worker import continuation
+from jackfield.testing.simulated_worker import SimulatedStep, continuation
 from jackfield_schedulers.fcfs import FcfsScheduler
 from jackfield_schedulers.priority import PriorityScheduler
 
@@ -70,6 +71,8 @@ def workloads(draw: st.DrawFn) -> list[tuple[list[int], int, int]]:
     num_blocks=st.sampled_from([18, 24, 64]),
     budget=st.sampled_from([1, 16, 64]),
     by_priority=st.booleans(),
+    num_host_blocks=st.sampled_from([0, 7, 60]),
+    stream_interval=st.sampled_from([1, 3]),
 )
 def test_no_choice_changes_the_tokens(
     workload: list[tuple[list[int], int, int]],
@@ -78,6 +81,8 @@ def test_no_choice_changes_the_tokens(
     num_blocks: int,
     budget: int,
     by_priority: bool,
+    num_host_blocks: int,
+    stream_interval: int,
 ) -> None:
     limits = SchedulerLimits(max_num_seqs=6, max_num_batched_tokens=budget, max_model_len=68)
     engine = SimulatedEngine(
@@ -86,6 +91,8 @@ def test_no_choice_changes_the_tokens(
         num_blocks=num_blocks,
         steps_in_flight=steps_in_flight,
         hash_algorithm=hash_algorithm,
+        num_host_blocks=num_host_blocks,
+        stream_interval=stream_interval,
     )
     for prompt, max_tokens, pause in workload:
         for _ in range(pause):
@@ -109,6 +116,70 @@ def test_preemption_happens_and_changes_nothing(steps_in_flight: int) -> None:
     for prompt, answer in zip(prompts, engine.answers.values(), strict=True):
         assert answer.token_ids == continuation(prompt, 40, VOCABULARY)
     engine.check_empty()
+
+
+@pytest.mark.parametrize("num_host_blocks", [0, 3, 100])
+@both_depths
+def test_what_was_swapped_out_is_not_computed_again(
+    steps_in_flight: int, num_host_blocks: int
+) -> None:
+    engine = SimulatedEngine(
+        FcfsScheduler(LIMITS),
+        LIMITS,
+        num_blocks=20,
+        steps_in_flight=steps_in_flight,
+        hash_algorithm=None,
+        num_host_blocks=num_host_blocks,
+    )
+    computed = 0
+    execute = engine.worker.execute
+
+    def count(batch: ScheduledBatch) -> SimulatedStep:
+        nonlocal computed
+        computed += batch.total_tokens
+        return execute(batch)
+
+    engine.worker.execute = count  # type: ignore[method-assign]
+    for start in range(8):
+        engine.add([start] * 8, 40)
+    engine.run()
+    assert engine.stats is not None and engine.stats.num_preemptions > 0
+    for start, answer in enumerate(engine.answers.values()):
+        assert answer.token_ids == continuation([start] * 8, 40, VOCABULARY)
+    # The last token of each is sampled and not computed.
+    once = 8 * (8 + 40 - 1)
+    assert (computed == once) == (num_host_blocks == 100)
+    engine.check_empty()
+
+
+@both_depths
+def test_an_abort_gives_back_what_was_swapped_out(steps_in_flight: int) -> None:
+    for after in range(0, 60, 3):
+        engine = SimulatedEngine(
+            FcfsScheduler(LIMITS),
+            LIMITS,
+            num_blocks=20,
+            steps_in_flight=steps_in_flight,
+            num_host_blocks=40,
+        )
+        keys = [engine.add([start] * 8, 40) for start in range(8)]
+        for _ in range(after):
+            engine.step()
+        engine.abort(keys[1::2])
+        engine.run()
+        for start, key in list(enumerate(keys))[::2]:
+            assert engine.answers[key].token_ids == continuation([start] * 8, 40, VOCABULARY)
+        engine.check_empty()
+
+
+def test_tokens_of_several_steps_go_out_together_but_first_ones_and_endings_at_once() -> None:
+    engine = SimulatedEngine(FcfsScheduler(LIMITS), LIMITS, steps_in_flight=1, stream_interval=4)
+    key = engine.add([5], 11)
+    told = []
+    while engine.core.has_work:
+        engine.step()
+        told.append(len(engine.answers[key].token_ids))
+    assert told == [1, 1, 1, 1, 5, 5, 5, 5, 9, 9, 11]
 
 
 @both_depths
