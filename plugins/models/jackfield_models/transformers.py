@@ -30,9 +30,9 @@ from jackfield_models.attention_interface import (
     Step,
     register,
 )
+from jackfield_models.from_transformers import load_model, quiet, read_config
 
 _REFUSED_ROPE = ("dynamic", "longrope")
-_NAMES_SHOWN = 3
 
 
 class TransformersForCausalLM(nn.Module):
@@ -46,7 +46,7 @@ class TransformersForCausalLM(nn.Module):
             raise ConfigError("--model-impl transformers runs on one device; tensor parallel is 1")
         register()
         self._context = context
-        self._config = _read_config(config, context)
+        self._config = read_config(config, context)
         # With a padding token some models look for it in every batch, to warn, and wait for the
         # device to answer. Nothing here is padded.
         self._config.pad_token_id = None
@@ -66,25 +66,9 @@ class TransformersForCausalLM(nn.Module):
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """As the contract says; names and layouts are converted by transformers."""
-        with _quiet():
-            model, report = type(self.causal_lm).from_pretrained(
-                None,
-                config=self._config,
-                state_dict=dict(weights),
-                dtype=self._context.dtype,
-                attn_implementation=IMPLEMENTATION,
-                output_loading_info=True,
-            )
-        for key, fault in (
-            ("missing_keys", "lacks"),
-            ("mismatched_keys", "has other shapes for"),
-            ("unexpected_keys", "has no place in the model for"),
-        ):
-            if names := sorted(str(name) for name in report.get(key) or ()):
-                more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
-                raise CheckpointError(
-                    f"the checkpoint {fault} {', '.join(names[:_NAMES_SHOWN])}{more}"
-                )
+        model = load_model(
+            type(self.causal_lm), self._config, weights, self._context, IMPLEMENTATION
+        )
         self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
         _accept_hidden(self.causal_lm, self._output_type)
         self._check_sequences_are_separate()
@@ -151,29 +135,11 @@ class TransformersForCausalLM(nn.Module):
         return ConfigError(f"{self._name} cannot be served through transformers: {reason}")
 
 
-def _read_config(config: Mapping[str, object], context: BuildContext) -> Any:
-    if context.trust_remote_code and "auto_map" in config:
-        return transformers.AutoConfig.from_pretrained(
-            context.directory,
-            trust_remote_code=True,
-            code_revision=context.code_revision,
-            **config,
-        )
-    kind = config.get("model_type")
-    try:
-        config_class = transformers.CONFIG_MAPPING[kind]
-    except KeyError:
-        raise CheckpointError(
-            f"transformers {transformers.__version__} does not know the model_type {kind!r}"
-        ) from None
-    return config_class.from_dict(dict(config))
-
-
 def _build(config: Any, context: BuildContext) -> Any:
     """The model on the meta device: shapes, no memory. In bfloat16, whatever it will be loaded
     as: some operations know no other dtype there."""
     try:
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), quiet():
             model = transformers.AutoModelForCausalLM.from_config(
                 config,
                 dtype=torch.bfloat16,
@@ -233,20 +199,3 @@ def _accept_hidden(causal_lm: Any, output_type: Any) -> None:
         return output_type(last_hidden_state=jackfield_hidden)
 
     decoder.forward = forward
-
-
-class _quiet:
-    """Silences transformers' progress bars and warnings; the check of the report says more."""
-
-    def __enter__(self) -> None:
-        logging = transformers.utils.logging
-        self._verbosity = logging.get_verbosity()
-        self._bars = logging.is_progress_bar_enabled()
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
-
-    def __exit__(self, *exception: object) -> None:
-        logging = transformers.utils.logging
-        logging.set_verbosity(self._verbosity)
-        if self._bars:
-            logging.enable_progress_bar()
