@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from jackfield.config.command_line import flags_of, shown_default
 from jackfield.config.foreign import FOREIGN_FLAGS, Standing
 from jackfield.config.settings import GROUPS, Settings, variable_of
+from jackfield.config.vllm_flags import standings
 
 _HEAD = """\
 # Configuration
@@ -39,6 +41,7 @@ _FOREIGN = """
 
 The command line of `vllm serve` runs unchanged where it asks for what is here. A flag that asks
 for something else is refused by name. `taken` are the values that ask for what is so anyway.
+
 """
 _TITLES = {
     Standing.LATER: "Not built yet",
@@ -56,6 +59,7 @@ def page() -> Iterator[str]:
         yield "\n"
         yield from _table(str(group.__doc__), list(group.model_fields))
     yield _FOREIGN
+    yield from _counts()
     for standing, title in _TITLES.items():
         yield f"\n### {title}\n\n| flag | taken | why | instead |\n| --- | --- | --- | --- |\n"
         for flag, foreign in sorted(FOREIGN_FLAGS.items()):
@@ -63,6 +67,22 @@ def page() -> Iterator[str]:
                 flags = ", ".join(f"`{each}`" for each in (*foreign.short, flag))
                 taken = ", ".join(f"`{value}`" for value in foreign.harmless)
                 yield f"| {flags} | {taken} | {foreign.reason} | {foreign.instead} |\n"
+
+
+def _counts() -> Iterator[str]:
+    """How many of vLLM's flags there are of each kind, and what those belong to that are left."""
+    found = standings()
+    counts = Counter(found.values())
+    features = Counter(
+        FOREIGN_FLAGS[flag].reason for flag, standing in found.items() if standing is Standing.LATER
+    )
+    yield f"Of its {len(found)} flags of early 2025:\n\n| | |\n| --- | --- |\n"
+    yield f"| work as they say | {counts[None]} |\n"
+    yield f"| accepted, no longer needed | {counts[Standing.ACCEPTED]} |\n"
+    yield f"| refused by design | {counts[Standing.REFUSED]} |\n"
+    yield f"| not built yet | {counts[Standing.LATER]} |\n"
+    left = ", ".join(f"{feature} ({count})" for feature, count in features.most_common())
+    yield f"\nNot built yet: {left}.\n"
 
 
 def _table(title: str, options: list[str]) -> Iterator[str]:
