@@ -14,8 +14,16 @@ from pathlib import Path
 
 import torch
 from tests.checkpoints import make, write_tokenizer
+from tokenizers import Tokenizer, processors
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
+_CLASSIFIER = "ForSequenceClassification"
+_ENCODER_TYPES = {
+    "Bert": "bert",
+    "ModernBert": "modernbert",
+    "Roberta": "roberta",
+    "XLMRoberta": "xlm-roberta",
+}
 _DIRECTORY = tempfile.TemporaryDirectory(prefix="jackfield-sentence-models-")
 
 
@@ -78,3 +86,46 @@ def reference_classifier(directory: Path) -> PreTrainedModel:
     return AutoModelForSequenceClassification.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="eager"
     ).eval()
+
+
+@cache
+def encoder(architecture: str = "BertModel", **config: object) -> Path:
+    """An encoder; ``...ForSequenceClassification`` has ``num_labels`` labels."""
+    model_type = _ENCODER_TYPES[architecture.removesuffix("Model").removesuffix(_CLASSIFIER)]
+    directory = Path(tempfile.mkdtemp(prefix=f"{architecture}-", dir=_DIRECTORY.name))
+    values = {
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 100,
+        "initializer_range": 0.15,
+        "pad_token_id": 1,
+        "local_attention": 16,
+        **config,
+    }
+    torch.manual_seed(0)
+    kind = AutoModelForSequenceClassification if _CLASSIFIER in architecture else AutoModel
+    kind.from_config(
+        AutoConfig.for_model(model_type, **values), dtype=torch.float32
+    ).save_pretrained(directory)
+    _write_pair_tokenizer(directory)
+    return directory
+
+
+def _write_pair_tokenizer(directory: Path) -> None:
+    """The tiny tokenizer, which frames a text and joins two as BERT's does."""
+    write_tokenizer(directory)
+    path = directory / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    first, end = "<|im_start|>", "<|im_end|>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{first} $A {end}",
+        pair=f"{first} $A {end} $B:1 {end}:1",
+        special_tokens=[(token, tokenizer.token_to_id(token)) for token in (first, end)],
+    )
+    tokenizer.save(str(path))
+    settings_path = directory / "tokenizer_config.json"
+    settings = json.loads(settings_path.read_text())
+    settings_path.write_text(json.dumps({**settings, "sep_token": end, "cls_token": first}))

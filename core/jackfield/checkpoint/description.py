@@ -88,6 +88,7 @@ def context_length(config: Mapping[str, object]) -> int:
         for key in _CONTEXT_KEYS:
             value = part.get(key)
             if isinstance(value, int) and value > 0:
+                value -= _reserved_positions(part)
                 return _scaled_context(part, value)
     raise CheckpointError("config.json does not say how long the context is; give --max-model-len")
 
@@ -96,6 +97,13 @@ def _parts(config: Mapping[str, object]) -> list[Mapping[str, object]]:
     """The configuration and, where the model is a multi-modal wrapper, that of its text model."""
     text = config.get("text_config")
     return [config, text] if isinstance(text, Mapping) else [config]
+
+
+def _reserved_positions(config: Mapping[str, object]) -> int:
+    """Rows of the position embedding that no token uses: RoBERTa counts behind the padding id."""
+    padding = config.get("pad_token_id", 1)
+    is_offset = config.get("model_type") in ("roberta", "xlm-roberta")
+    return padding + 1 if is_offset and isinstance(padding, int) else 0
 
 
 def _scaled_context(config: Mapping[str, object], length: int) -> int:

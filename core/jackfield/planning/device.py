@@ -65,17 +65,25 @@ class StepLimits:
     max_num_batched_tokens: int
 
 
-def step_limits(settings: Settings, defaults: DeviceDefaults, max_model_len: int) -> StepLimits:
-    """The limits asked for; what was not asked for follows from what was."""
+def step_limits(
+    settings: Settings,
+    defaults: DeviceDefaults,
+    max_model_len: int,
+    *,
+    whole_prompts: bool = False,
+) -> StepLimits:
+    """The limits asked for; what was not asked for follows from what was. ``whole_prompts``: the
+    model can compute a prompt in one step only."""
+    whole_prompts = whole_prompts or not settings.enable_chunked_prefill
     tokens, seqs = settings.max_num_batched_tokens, settings.max_num_seqs
     if tokens is None:
         tokens = max(defaults.max_num_batched_tokens, seqs or 0)
-        if not settings.enable_chunked_prefill:
+        if whole_prompts:
             tokens = max(tokens, max_model_len)
-    elif not settings.enable_chunked_prefill and tokens < max_model_len:
+    elif whole_prompts and tokens < max_model_len:
         raise ConfigError(
-            f"--max-num-batched-tokens {tokens} is below --max-model-len {max_model_len}: with "
-            "--no-enable-chunked-prefill a prompt is computed in one step"
+            f"--max-num-batched-tokens {tokens} is below --max-model-len {max_model_len}: an "
+            "encoder, or --no-enable-chunked-prefill, computes a prompt in one step"
         )
     if seqs is None:
         seqs = min(defaults.max_num_seqs, tokens)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jackfield.config.plan import EnginePlan, PoolerPlan, WorkerPlan
+from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText
 from jackfield.errors import ConfigError
@@ -82,7 +82,7 @@ def make_plan(
     tool_parser = choose_tool_parser(settings, files, text, registry)
     reasoning_parser = choose_reasoning_parser(settings, files, text, registry)
     said = generation.read_generation(settings, files.directory)
-    engine = _engine_plan(settings, files, registry, None if pooling is None else pooling.pooler)
+    engine = _engine_plan(settings, files, registry, pooling)
     parsers = (tool_parser, reasoning_parser)
     chosen = choices(settings, engine, files, registry, *parsers)
     check_options(chosen, registry)
@@ -111,18 +111,18 @@ def make_plan(
 
 
 def _engine_plan(
-    settings: Settings, files: model.ModelFiles, registry: Registry, pooler: PoolerPlan | None
+    settings: Settings, files: model.ModelFiles, registry: Registry, pooling: PoolingPlan | None
 ) -> EnginePlan:
     scheduler, queue_policy = choose_scheduler(settings, registry)
+    whole_prompts = pooling is not None and pooling.whole_prompts
     return EnginePlan(
-        worker=_worker_plan(settings, files, registry, pooler),
+        worker=_worker_plan(settings, files, registry, pooling),
         scheduler=scheduler,
         queue_policy=queue_policy,
-        # The first token, and the mean of all, must be computed.
         enable_prefix_caching=settings.enable_prefix_caching
-        and (pooler is None or pooler.kind == "last"),
+        and (pooling is None or pooling.keeps_prefixes),
         prefix_caching_hash_algo=settings.prefix_caching_hash_algo,
-        enable_chunked_prefill=settings.enable_chunked_prefill,
+        enable_chunked_prefill=settings.enable_chunked_prefill and not whole_prompts,
         long_prefill_token_threshold=settings.long_prefill_token_threshold,
         max_num_partial_prefills=settings.max_num_partial_prefills,
         max_long_partial_prefills=settings.max_long_partial_prefills,
@@ -136,11 +136,17 @@ def _engine_plan(
 
 
 def _worker_plan(
-    settings: Settings, files: model.ModelFiles, registry: Registry, pooler: PoolerPlan | None
+    settings: Settings, files: model.ModelFiles, registry: Registry, pooling: PoolingPlan | None
 ) -> WorkerPlan:
     platform, defaults = device.choose_platform(settings.device, registry)
     max_model_len = model.context_length(settings, files.config)
-    limits = device.step_limits(settings, defaults, max_model_len)
+    whole_prompts = pooling is not None and pooling.whole_prompts
+    limits = device.step_limits(settings, defaults, max_model_len, whole_prompts=whole_prompts)
+    block_size = device.block_size(settings, defaults)
+    num_blocks = settings.num_gpu_blocks_override
+    if whole_prompts:
+        # An encoder has no KV: blocks cost nothing, and there are enough for all rows.
+        num_blocks = 1 + limits.max_num_seqs * -(-max_model_len // block_size)
     graphs = graph_plan(settings)
     worker = _DEFAULT_WORKER if settings.worker_cls == "auto" else settings.worker_cls
     executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
@@ -160,20 +166,20 @@ def _worker_plan(
         limit_context=settings.max_model_len is None,
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
-        block_size=device.block_size(settings, defaults),
-        num_blocks_override=settings.num_gpu_blocks_override,
+        block_size=block_size,
+        num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
         swap_bytes=_swap_bytes(settings),
         load_format=settings.load_format,
         model_impl=model.choose_model(settings, files.config, registry),
         quantization=model.choose_quantization(settings, files.config, registry),
-        pooler=pooler,
+        pooler=None if pooling is None else pooling.pooler,
         logits_processors=settings.logits_processors,
         attention_backend=settings.attention_backend,
         worker=worker,
         executor=executor,
-        enforce_eager=graphs.enforce_eager or pooler is not None,
+        enforce_eager=graphs.enforce_eager or pooling is not None,
         max_graph_batch=graphs.max_batch,
         graph_sizes=graphs.sizes,
         max_graph_seq_len=graphs.max_seq_len,

@@ -21,6 +21,8 @@ Activation = Literal["none", "sigmoid", "softmax", "yes_no"]
 _CAUSAL, _CLASSIFIER = "ForCausalLM", "ForSequenceClassification"
 _BARE = "Model"
 _FLAG = "--override-pooler-config"
+_ENCODERS = ("bert", "modernbert", "roberta", "xlm-roberta")
+_HEADS = (_CAUSAL, "ForMaskedLM")
 _TWO_WAY = "from_2_way_softmax"
 _TASKS: Mapping[str, Task] = {
     "embed": "embed",
@@ -56,6 +58,13 @@ class PoolingPlan:
     labels: tuple[str, ...] = ()
     matryoshka: tuple[int, ...] | None = None
     dimensions: int | None = None
+    whole_prompts: bool = False
+    """Whether tokens see what follows them: a prompt is computed in one step, or not at all."""
+
+    @property
+    def keeps_prefixes(self) -> bool:
+        """Whether a vector can be made without computing a prefix that others have computed."""
+        return self.pooler.kind == "last" and not self.whole_prompts
 
     @property
     def scores_pairs(self) -> bool:
@@ -79,7 +88,7 @@ def plan_pooling(
             raise ConfigError(f"{_FLAG} is for pooling models; give --task embed")
         return None, files
     options = _options(settings)
-    default = "last" if sentence is None else sentence.kind
+    default = _default_kind(files.config) if sentence is None else sentence.kind
     kind = _POOLING_TYPES.get(options.get("pooling_type", ""), default)
     if task == "embed":
         embed = PoolingPlan(
@@ -88,6 +97,7 @@ def plan_pooling(
             normalize=options.get("normalize", sentence is None or sentence.normalize),
             matryoshka=_matryoshka(files.config),
             dimensions=options.get("dimensions"),
+            whole_prompts=_is_encoder(files.config),
         )
         if settings.model_impl == ANY_MODEL:
             return embed, files
@@ -139,9 +149,11 @@ def _options(settings: Settings) -> dict[str, Any]:
 
 def _bare(name: str, registry: Registry) -> str:
     """The architecture without its head, where there is a plugin for that."""
-    bare = name.removesuffix(_CAUSAL) + _BARE
-    is_known = name.endswith(_CAUSAL) and registry.offers("models", bare)
-    return bare if is_known else name
+    for head in _HEADS:
+        bare = name.removesuffix(head) + _BARE
+        if name.endswith(head) and registry.offers("models", bare):
+            return bare
+    return name
 
 
 def _with_architectures(files: ModelFiles, names: Sequence[str]) -> ModelFiles:
@@ -171,7 +183,11 @@ def _classifier(
         labels = _labels(config)
         pooler = PoolerPlan(kind=kind, scores=True)
         plan = PoolingPlan(
-            "classify", pooler, activation=_activation(config, len(labels)), labels=labels
+            "classify",
+            pooler,
+            activation=_activation(config, len(labels)),
+            labels=labels,
+            whole_prompts=_is_encoder(config),
         )
         return plan, list(names)
     ids = _token_ids(tokens, settings, files, registry)
@@ -188,6 +204,17 @@ def _classifier(
     ]
 
 
+def _is_encoder(config: Mapping[str, object]) -> bool:
+    return config.get("model_type") in _ENCODERS
+
+
+def _default_kind(config: Mapping[str, object]) -> str:
+    """Where a model of this type has learned to gather what it makes of a text."""
+    if not _is_encoder(config):
+        return "last"
+    return "mean" if config.get("classifier_pooling") == "mean" else "cls"
+
+
 def _labels(config: Mapping[str, object]) -> tuple[str, ...]:
     """Names of the labels; transformers' where ``config.json`` has none."""
     named = config.get("id2label")
@@ -200,7 +227,8 @@ def _labels(config: Mapping[str, object]) -> tuple[str, ...]:
 def _activation(config: Mapping[str, object], num_labels: int) -> Activation:
     """How scores become probabilities; a reranker's own word goes first."""
     own = config.get("sentence_transformers")
-    function = str(own.get("activation_fn", "")) if isinstance(own, Mapping) else ""
+    newer = own.get("activation_fn") if isinstance(own, Mapping) else None
+    function = str(newer or config.get("sbert_ce_default_activation_function"))
     if function.endswith("Identity") or config.get("problem_type") == "regression":
         return "none"
     if function.endswith("Sigmoid") or config.get("problem_type") == "multi_label_classification":
