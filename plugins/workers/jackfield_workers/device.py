@@ -90,7 +90,10 @@ class DeviceWorker:
         plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks)
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
         self._make_runner = lambda: make_runner(plan)
-        what = f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}"
+        what = (
+            f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}, "
+            f"quantization: {plan.quantization or 'none'}"
+        )
         return replace(capacity, notes=(what, story.told(), *capacity.notes))
 
     def execute(self, batch: ScheduledBatch) -> PendingStep:
