@@ -58,7 +58,7 @@ def choices(
         option.choice("platforms", "device", worker.device, "the first that this machine has"),
         _attention(settings, worker.device, registry),
         _model(settings, worker.model_impl, files.config, registry),
-        option.choice("load_formats", "load_format"),
+        option.choice("load_formats", "load_format", worker.load_format),
     ]
     if worker.quantization is not None:
         said = settings.quantization not in (None, "none")

@@ -26,6 +26,7 @@ _STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 # Load formats whose files can be checked before torch is imported.
 _CHECKED_FORMATS = ("auto", "safetensors", "pt")
+_QUANTIZED_FORMAT = "bitsandbytes"
 _OUR_MODELS = ("jackfield", "vllm")
 ANY_MODEL = "transformers"
 """The models plugin that takes an architecture which has none of its own."""
@@ -113,6 +114,18 @@ def check_weights(settings: Settings, directory: Path) -> None:
     """Refuses missing and damaged weight files. The engine checks those of other formats."""
     if settings.load_format in _CHECKED_FORMATS:
         checkpoint.check_weights(directory)
+
+
+def choose_load_format(settings: Settings, quantization: str | None) -> str:
+    """The load_formats plugin. ``bitsandbytes``, as older command lines have it beside the
+    quantization method of that name, reads any files."""
+    if settings.load_format != _QUANTIZED_FORMAT:
+        return settings.load_format
+    if quantization != _QUANTIZED_FORMAT:
+        raise ConfigError(
+            f"--load-format {_QUANTIZED_FORMAT} needs --quantization {_QUANTIZED_FORMAT}"
+        )
+    return "auto"
 
 
 def context_length(settings: Settings, config: Mapping[str, object]) -> int:

@@ -152,7 +152,9 @@ def _worker_plan(
     executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
     registry.find("workers", worker)
     registry.find("executors", executor)
-    registry.find("load_formats", settings.load_format)
+    quantization = model.choose_quantization(settings, files.config, registry)
+    load_format = model.choose_load_format(settings, quantization)
+    registry.find("load_formats", load_format)
     for name in settings.logits_processors:
         registry.find("logits_processors", name)
     if settings.attention_backend != "auto":
@@ -171,9 +173,9 @@ def _worker_plan(
         gpu_memory_utilization=settings.gpu_memory_utilization,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
         swap_bytes=_swap_bytes(settings),
-        load_format=settings.load_format,
+        load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),
-        quantization=model.choose_quantization(settings, files.config, registry),
+        quantization=quantization,
         pooler=None if pooling is None else pooling.pooler,
         logits_processors=settings.logits_processors,
         attention_backend=settings.attention_backend,

@@ -268,3 +268,30 @@ assert not heavy, heavy
 def test_a_policy_that_nobody_offers_is_looked_for_in_both_kinds(plan: Plan) -> None:
     with pytest.raises(PluginError, match="no queue policy or scheduler 'fcsf'; did you mean"):
         plan(scheduling_policy="fcsf")
+
+
+def test_the_load_format_of_older_command_lines_goes_with_its_quantization(plan: Plan) -> None:
+    made = plan(load_format="bitsandbytes", quantization="bitsandbytes").engine.worker
+    assert (made.load_format, made.quantization) == ("auto", "bitsandbytes")
+    with pytest.raises(ConfigError, match="needs --quantization bitsandbytes"):
+        plan(load_format="bitsandbytes")
+    with pytest.raises(
+        PluginError, match=r"no load_formats plugin 'gguf'.*jackfield\.load_formats"
+    ):
+        plan(load_format="gguf")
+
+
+def test_a_swap_space_without_swapping_says_so(
+    plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert plan(swap_space=4).engine.worker.swap_bytes == 0
+    assert caplog.messages == ["--swap-space has no effect without --preemption-mode swap"]
+    with pytest.raises(ConfigError, match="--swap-space above 0"):
+        plan(preemption_mode="swap", swap_space=0)
+
+
+def test_the_grammar_backend_has_two_spellings(plan: Plan) -> None:
+    made = plan(structured_outputs_config={"backend": "guidance"})
+    assert made.engine.grammar_backend == "guidance"
+    with pytest.raises(ConfigError, match="'disable_fallback', which is not built"):
+        plan(structured_outputs_config={"disable_fallback": True})
