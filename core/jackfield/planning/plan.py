@@ -172,7 +172,7 @@ def _worker_plan(
         num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
-        swap_bytes=_swap_bytes(settings),
+        swap_bytes=_swap_bytes(settings) if pooling is None or pooling.keeps_prefixes else 0,
         load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),
         quantization=quantization,
