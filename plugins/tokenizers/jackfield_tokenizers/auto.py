@@ -1,4 +1,4 @@
-"""Tokenizer mode ``auto``: tokenizer.json if there is one, else whatever transformers can load."""
+"""Tokenizer mode ``auto``: tokenizer.json, else tekken.json, else what transformers can load."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import ClassVar
 from jackfield.contracts.text import Tokenizer
 from jackfield_tokenizers.fast import FastTokenizer
 from jackfield_tokenizers.files import read_tokenizer_files
+from jackfield_tokenizers.mistral import TEKKEN, MistralTokenizerMode
 from jackfield_tokenizers.slow import SlowTokenizerMode
 
 log = logging.getLogger(__name__)
 
 
 class AutoTokenizerMode:
-    """Loads without transformers wherever the directory has a tokenizer.json."""
+    """Loads without transformers wherever the directory has one of the two files."""
 
     name: ClassVar[str] = "auto"
     api_version: ClassVar[int] = 1
@@ -24,6 +25,8 @@ class AutoTokenizerMode:
         files = read_tokenizer_files(directory)
         if (files.directory / "tokenizer.json").is_file():
             return FastTokenizer.from_files(files)
+        if (files.directory / TEKKEN).is_file():
+            return MistralTokenizerMode().load(directory)
         log.warning(
             "%s has no tokenizer.json: loading the tokenizer through transformers, which starts "
             "and runs slower (as --tokenizer-mode slow does)",
