@@ -162,7 +162,9 @@ def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         if dot and _is(option, "object"):
             if not equals and not waiting:
                 raise ConfigError(f"{name} needs a value")
-            _put(objects.setdefault(option, {}), path.split("."), value or waiting.pop(0))
+            _put(
+                objects.setdefault(option, {}), path.split("."), value if equals else waiting.pop(0)
+            )
         elif dot:
             plain += [flag, *([value] if equals else [])]
         elif _is(option, "switch"):
@@ -175,7 +177,7 @@ def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
 def _long_form(word: str) -> str:
     """``-cc.key`` and ``-sc=1`` by the long name of their flag; any other word as it is."""
     short = re.split("[.=]", word, maxsplit=1)[0]
-    return _long_flags().get(short, short) + word[len(short) :]
+    return _long_flags().get(short.replace("_", "-"), short) + word[len(short) :]
 
 
 @cache

@@ -48,7 +48,9 @@ class LLM(OfflinePooling):
     @classmethod
     def from_arguments(cls, words: Sequence[str]) -> LLM:
         """An engine from command-line words, those of ``jackfield serve``."""
-        settings, _ = parse_arguments(words)
+        settings, notes = parse_arguments(words)
+        for note in notes:
+            log.warning("%s", note)
         self = cls.__new__(cls)
         self._begin(settings)
         return self

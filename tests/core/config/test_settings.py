@@ -85,6 +85,9 @@ def test_the_config_file_may_be_named_by_the_environment(
             {"a": {"b": 1, "c": 2}},
         ),
         (["--model", "X"], "model", "X"),
+        (["--pooler_config.normalize", "false"], "override_pooler_config", {"normalize": False}),
+        (["--hf-overrides.a="], "hf_overrides", {"a": ""}),
+        (["-cc.level=2"], "compilation_config", {"level": 2}),
     ],
 )
 def test_vllms_spellings_are_understood(words: list[str], option: str, value: object) -> None:
