@@ -88,7 +88,9 @@ def plan_pooling(
             raise ConfigError(f"{_FLAG} is for pooling models; give --task embed")
         return None, files
     options = _options(settings)
-    default = _default_kind(files.config) if sentence is None else sentence.kind
+    default = _default_kind(files.config, task)
+    if task == "embed" and sentence is not None:
+        default = sentence.kind
     kind = _POOLING_TYPES.get(options.get("pooling_type", ""), default)
     if task == "embed":
         embed = PoolingPlan(
@@ -208,18 +210,22 @@ def _is_encoder(config: Mapping[str, object]) -> bool:
     return config.get("model_type") in _ENCODERS
 
 
-def _default_kind(config: Mapping[str, object]) -> str:
+def _default_kind(config: Mapping[str, object], task: Task) -> str:
     """Where a model of this type has learned to gather what it makes of a text."""
     if not _is_encoder(config):
         return "last"
-    return "mean" if config.get("classifier_pooling") == "mean" else "cls"
+    by_mean = task == "classify" and config.get("classifier_pooling") == "mean"
+    return "mean" if by_mean else "cls"
 
 
 def _labels(config: Mapping[str, object]) -> tuple[str, ...]:
     """Names of the labels; transformers' where ``config.json`` has none."""
     named = config.get("id2label")
     if isinstance(named, Mapping) and named:
-        return tuple(str(named[key]) for key in sorted(named, key=int))
+        # The keys are numbers as text: shorter ones are lower.
+        keys = sorted(map(str, named), key=lambda key: (len(key), key))
+        by_text = {str(key): str(name) for key, name in named.items()}
+        return tuple(by_text[key] for key in keys)
     count = config.get("num_labels")
     return tuple(f"LABEL_{index}" for index in range(count if isinstance(count, int) else 2))
 

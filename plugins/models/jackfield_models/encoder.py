@@ -41,6 +41,8 @@ class Encoder(nn.Module):
         super().__init__()
         if context.group.size > 1:
             raise ConfigError("an encoder runs on one device; tensor parallel is 1")
+        if context.quantization is not None:
+            raise ConfigError("encoders run unquantized: leave --quantization out")
         self._context = context
         self._config = read_config(config, context)
         with torch.device("meta"), quiet():

@@ -59,8 +59,10 @@ class DecoderForSequenceClassification(HeadlessDecoder):
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
         super().__init__(config, context)
         labels = config.get("id2label")
-        default = len(labels) if isinstance(labels, Mapping) else _DEFAULT_LABELS
-        num_labels = ModelConfig(config).integer("num_labels", default)
+        if isinstance(labels, Mapping) and labels:
+            num_labels = len(labels)
+        else:
+            num_labels = ModelConfig(config).integer("num_labels", _DEFAULT_LABELS)
         self.score = ScoreHead(num_labels, self.described.hidden, context)
 
     def compute_logits(self, hidden: Tensor) -> Tensor:

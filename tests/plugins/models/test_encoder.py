@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
-from tests.paged_steps import PagedModel, load
+from tests.paged_steps import PagedModel, context, load
 from tests.sentence_models import encoder
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from jackfield.errors import CheckpointError
+from jackfield.contracts.model import QuantizationMethod
+from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 from jackfield_models.encoder import Encoder, EncoderForSequenceClassification
 
@@ -64,7 +66,15 @@ def test_a_checkpoint_of_another_task_gives_its_states() -> None:
         assert_close(found[0], right(torch.tensor([[3, 4, 5]])).last_hidden_state[0])
 
 
-def test_what_a_checkpoint_lacks_is_named(tmp_path: Path) -> None:
+def test_an_encoder_is_not_quantized_without_a_word() -> None:
+    with pytest.raises(ConfigError, match="encoders run unquantized"):
+        Encoder(
+            {"model_type": "bert"},
+            replace(context(), quantization=cast(QuantizationMethod, object())),
+        )
+
+
+def test_what_a_checkpoint_lacks_is_named() -> None:
     bare = encoder("XLMRobertaModel")
     with pytest.raises(CheckpointError, match=r"lacks classifier\."):
         load(EncoderForSequenceClassification, bare, SafetensorsLoadFormat())
