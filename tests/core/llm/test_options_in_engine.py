@@ -12,6 +12,7 @@ from tests.checkpoints import VOCAB_SIZE, make, reference
 
 from jackfield import LLM, SamplingParams
 from jackfield.checkpoint import read_config
+from jackfield.errors import ConfigError
 
 PROMPTS = [[start, 7, 9, 11, start + 1, 30] for start in range(3, 9)]
 NUM_TOKENS = 40
@@ -103,3 +104,9 @@ def test_a_checkpoint_in_mistrals_own_form_is_served(tmp_path: Path) -> None:
     with LLM(str(tmp_path), device="cpu", skip_tokenizer_init=True, load_format="mistral") as llm:
         outputs = generated(llm, 12)
     assert outputs == greedy(directory, PROMPTS, 12)
+
+
+def test_a_program_is_told_of_flags_without_effect(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match="there is no directory /no/such"):
+        LLM.from_arguments(["/no/such", "--use-v2-block-manager"])
+    assert "--use-v2-block-manager has no effect" in caplog.text
