@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import queue
 import threading
 import weakref
@@ -24,6 +25,8 @@ from jackfield.llm.offline_pooling import Prompt as Prompt
 from jackfield.llm.outputs import RequestOutput, merge_choice
 from jackfield.planning import make_plan
 from jackfield.registry import HOOKS, Registry
+
+log = logging.getLogger(__name__)
 
 Message = Mapping[str, object]
 T = TypeVar("T")
