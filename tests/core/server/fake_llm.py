@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from jackfield.config.plan import PoolerPlan
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.messages import EngineReady, EngineStats, TokenLogprobs
 from jackfield.contracts.pooling import Pooled, PoolingRequest
@@ -104,6 +105,18 @@ class FakePlan:
     tool_parser: str | None = None
     reasoning_parser: str | None = None
     pooling: PoolingPlan | None = None
+
+
+EMBED = PoolingPlan("embed", PoolerPlan(kind="last"), matryoshka=())
+CLASSIFY = PoolingPlan(
+    "classify",
+    PoolerPlan(kind="last", scores=True),
+    activation="softmax",
+    labels=("a", "b", "c", "d"),
+)
+CROSS = PoolingPlan(
+    "classify", PoolerPlan(kind="last", scores=True), activation="none", labels=("a",)
+)
 
 
 def letters(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
@@ -212,7 +225,9 @@ class FakeLLM:
         return [delta async for deltas in self.stream(request) for delta in deltas]
 
     async def pool(self, request: PoolingRequest) -> Pooled:
-        """The first id, the last, how many there are, and 1."""
+        """The first id, the last, how many there are, and 1; as many of these as there are labels."""
         self.pooled.append(request)
         ids = request.prompt_token_ids
-        return Pooled(np.array([ids[0], ids[-1], len(ids), 1], dtype=np.float32))
+        vector = np.array([ids[0], ids[-1], len(ids), 1], dtype=np.float32)
+        labels = () if self.plan.pooling is None else self.plan.pooling.labels
+        return Pooled(vector[: len(labels) or None])

@@ -13,12 +13,13 @@ from schemathesis.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.fake_llm import CROSS, EMBED, FakeLLM, FakePlan
 
 from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.options import ServerOptions
+from jackfield.server.pooling.routes import PATHS
 
 OPTIONS = ServerOptions(
     enable_reset_prefix_cache=True, enable_sleep_mode=True, enable_tokenizer_info=True
@@ -31,9 +32,20 @@ CHECKS = (
 )
 
 
-APP = build_app(Frontend(FakeLLM(), OPTIONS), Hooks())
-DOCUMENT: Any = schemathesis.openapi.from_asgi("/openapi.json", APP)
-OPERATIONS = [each.ok() for each in DOCUMENT.get_all_operations()]
+def operations(llm: FakeLLM) -> list[Any]:
+    app = build_app(Frontend(llm, OPTIONS), Hooks())
+    document: Any = schemathesis.openapi.from_asgi("/openapi.json", app)
+    return [each.ok() for each in document.get_all_operations()]
+
+
+OPERATIONS = operations(FakeLLM())
+# A server has the paths of its own kind of model.
+OPERATIONS += [
+    operation
+    for plan in (EMBED, CROSS)
+    for operation in operations(FakeLLM(plan=FakePlan(pooling=plan)))
+    if operation.path in PATHS
+]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)

@@ -13,12 +13,11 @@ import numpy as np
 import openai
 import pytest
 from openai.types import CreateEmbeddingResponse
-from tests.core.server.fake_llm import FakeLLM, FakePlan
+from tests.core.server.fake_llm import CLASSIFY, CROSS, EMBED, FakeLLM, FakePlan
 from tests.core.server.http_server import in_process
 from tests.core.server.sdk_models import check
 from tests.sentence_models import classifier, embedding
 
-from jackfield.config.plan import PoolerPlan
 from jackfield.config.settings import make_settings
 from jackfield.hooks import Hooks
 from jackfield.llm import AsyncLLM
@@ -29,16 +28,6 @@ from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
 from jackfield.server.options import ServerOptions
 
-EMBED = PoolingPlan("embed", PoolerPlan(kind="last"), matryoshka=())
-CLASSIFY = PoolingPlan(
-    "classify",
-    PoolerPlan(kind="last", scores=True),
-    activation="softmax",
-    labels=("a", "b", "c", "d"),
-)
-CROSS = PoolingPlan(
-    "classify", PoolerPlan(kind="last", scores=True), activation="none", labels=("a",)
-)
 SCORE_PATHS = ("/score", "/v1/score")
 RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 
