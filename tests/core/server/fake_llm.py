@@ -225,7 +225,7 @@ class FakeLLM:
         return [delta async for deltas in self.stream(request) for delta in deltas]
 
     async def pool(self, request: PoolingRequest) -> Pooled:
-        """The first id, the last, how many there are, and 1; as many of these as there are labels."""
+        """The first id, the last, how many there are, and 1; of a classifier, one a label."""
         self.pooled.append(request)
         ids = request.prompt_token_ids
         vector = np.array([ids[0], ids[-1], len(ids), 1], dtype=np.float32)
