@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ COMMANDS = {
 CONFIG_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
+READER_GONE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,12 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     2 where what the user asked for cannot work."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(words)
+        status = _run(words)
+        sys.stdout.flush()
+        return status
     except JackfieldError as error:
         if _is_verbose(words):
             traceback.print_exc()
         print(f"jackfield: error: {error}", file=sys.stderr)
         return CONFIG_ERROR if isinstance(error, ConfigError) else FAILURE
+    except BrokenPipeError:
+        # `jackfield plugins list | head`: the reader has enough, and Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
     except KeyboardInterrupt:
         return INTERRUPTED
 

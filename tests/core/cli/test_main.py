@@ -155,3 +155,12 @@ def test_verify_tells_a_broken_plugin_from_a_good_one(
     states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert states["fcfs"] == states["priority"] == "ok"
     assert "acme 3.1 is broken: SystemExit: 0" in states["broken"]
+
+
+def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
+    command = f"{sys.executable} -m jackfield plugins list | head -n 1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
