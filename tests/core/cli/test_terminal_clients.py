@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import select
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -125,6 +127,8 @@ async def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -
             stdin=inside,
             stdout=inside,
             stderr=inside,
+            # A test run in the background ignores SIGINT, and its children would too.
+            preexec_fn=heed_interrupts,
         )
         os.close(inside)
         await until_shown(terminal, b"> ")
@@ -145,10 +149,18 @@ async def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -
     assert llm.closed == 2
 
 
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 async def until_shown(terminal: int, expected: bytes) -> None:
-    shown = b""
+    shown, deadline = b"", time.monotonic() + 30
     while expected not in shown:
-        shown += await asyncio.to_thread(os.read, terminal, 4096)
+        assert time.monotonic() < deadline, shown
+        if select.select([terminal], [], [], 0)[0]:
+            shown += os.read(terminal, 4096)
+        else:
+            await asyncio.sleep(0.02)
 
 
 def test_without_a_server_one_line_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
