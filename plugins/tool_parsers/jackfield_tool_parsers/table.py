@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jackfield.errors import ConfigError
+from jackfield.contracts.tables import read_tables
 from jackfield_tool_parsers.markers import SUFFIX
 
 Strings = tuple[str, ...]
@@ -127,21 +126,7 @@ _NEEDED = {
 
 def read_formats(path: Path) -> list[ToolFormat]:
     """The formats of a TOML file, one table each; ``ConfigError`` names what is wrong."""
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read the tool formats of {path}: {error}") from None
-    formats = []
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise ConfigError(f"{path}: {name} is not a table; write [{name}] and its keys")
-        try:
-            formats.append(_format(name, table))
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"{path}: [{name}]: {error}") from None
-    if not formats:
-        raise ConfigError(f"{path} has no table; write [NAME] and its keys")
-    return formats
+    return read_tables(path, "tool formats", _format)
 
 
 def _format(name: str, table: Mapping[str, object]) -> ToolFormat:
