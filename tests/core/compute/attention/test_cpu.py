@@ -15,7 +15,9 @@ from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.native import kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
-TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 3e-2}
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 3e-2}
+# The kernels in C sum in another order, and round the exponentials themselves.
+COMPILED_TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 3e-2}
 CPU = torch.device("cpu")
 
 Lens = Sequence[tuple[int, int]]
@@ -133,7 +135,8 @@ def assert_steps_are_exact(
     pages = Pages(backend, of, [lengths[r] for r in sorted(lengths) if r >= 0], block_size)
     for step in steps:
         out, exact = pages.step(step)
-        tolerance = TOLERANCE[dtype]
+        allowed = TOLERANCE if backend._kernels is None else COMPILED_TOLERANCE
+        tolerance = allowed[dtype]
         torch.testing.assert_close(out, exact, rtol=tolerance, atol=tolerance)
 
 
