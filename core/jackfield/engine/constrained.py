@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from jackfield.contracts.work import TokenMasks
 from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
 from jackfield.engine.request import Request
+from jackfield.engine.step_builder import BuiltStep
 from jackfield.errors import RAISED, RequestError
 
 Outcome = tuple[Request, BaseException | None]
@@ -119,3 +121,12 @@ class StepMasks:
             outcomes.append((self._requests[row.index], error))
         places = np.array([row.index for row in self._rows], dtype=np.int32)
         return TokenMasks(places, masks), outcomes
+
+
+@dataclass(slots=True)
+class BegunStep:
+    """A step that is enqueued up to its logits. ``masks`` are on their way once all tokens before
+    it are known."""
+
+    step: BuiltStep
+    masks: StepMasks | None

@@ -9,7 +9,8 @@ its input tokens are still on the device then. What follows from that:
 - A stop token is seen one step late; the token sampled meanwhile is discarded.
 - A preempted request may have a token in flight; it is appended when it arrives.
 - A step in which a request samples under a grammar is enqueued up to its logits; then the steps
-  before it are taken in, and their tokens say what the grammar allows.
+  before it are taken in, and their tokens say what the grammar allows. Its rest is enqueued right
+  before the step that follows, so that the device always has a forward pass to do.
 
 An exception that concerns one request ends that request with ``FinishReason.ERROR``; any other
 leaves ``step`` and ends the engine.
@@ -44,7 +45,7 @@ from jackfield.contracts.work import (
 )
 from jackfield.engine.admission import RequestBounds, make_request
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.constrained import ConstrainedRequests
+from jackfield.engine.constrained import BegunStep, ConstrainedRequests
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.outbox import NO_TOKEN, Outbox
 from jackfield.engine.request import Request
@@ -90,6 +91,8 @@ class EngineCore:
         self._steps_in_flight = steps_in_flight
         self._builder = StepBuilder(scheduler.name, blocks, max_num_seqs, max_num_batched_tokens)
         self._under_way: deque[StepUnderWay] = deque()
+        self._begun: BegunStep | None = None
+        """The newest step, where it needs masks; all others are in ``_under_way``."""
         self._outbox = Outbox()
         self._constrained = ConstrainedRequests(grammars, bounds.logits_width)
         self._stream_interval = stream_interval
@@ -104,6 +107,7 @@ class EngineCore:
         """Whether ``step`` has anything to do."""
         return bool(
             self._under_way
+            or self._begun is not None
             or self._outbox.keys
             or len(self._scheduler)
             or self._constrained.has_ready
@@ -177,8 +181,12 @@ class EngineCore:
         """
         if len(self._constrained):
             self._take_in_constrained()
+        if self._begun is not None:
+            self._finish_begun()
         enqueued = bool(len(self._scheduler)) and self._enqueue()
-        if self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
+        if self._begun is not None:
+            self._prepare_masks(self._begun)
+        elif self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
             self._collect(self._under_way.popleft())
         if self._stream_interval > 1 and self._holds_back():
             return None
@@ -189,7 +197,7 @@ class EngineCore:
         ending never wait."""
         self._num_held_steps += 1
         outbox = self._outbox
-        goes_on = bool(self._under_way or len(self._scheduler))
+        goes_on = bool(self._under_way or self._begun or len(self._scheduler))
         if (
             goes_on
             and not (outbox.has_finish or outbox.has_first)
@@ -229,33 +237,47 @@ class EngineCore:
         for request in step.last_sampled:
             self._retire(request)
         if step.constrained:
-            pending = self._execute_constrained(step)
+            self._begin(step)
         else:
-            pending = self._executor.execute(step.batch)
-        self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
+            self._add_under_way(step, self._executor.execute(step.batch))
         return True
 
-    def _execute_constrained(self, step: BuiltStep) -> PendingStep:
-        """Enqueues a step that needs masks, and takes in all steps before it.
+    def _add_under_way(self, step: BuiltStep, pending: PendingStep) -> None:
+        self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
 
-        Where none is under way the masks are filled while the step is computed: a worker on the
-        CPU computes it in ``begin``.
-        """
+    def _begin(self, step: BuiltStep) -> None:
+        """Enqueues a step that needs masks up to its logits. Where none is under way the masks are
+        filled meanwhile: a worker on the CPU computes the step before this returns."""
         masks = None
         if not self._under_way:
             masks = self._constrained.start_masks(step.requests, step.constrained)
         self._executor.begin(step.batch)
+        self._begun = BegunStep(step, masks)
+
+    def _prepare_masks(self, begun: BegunStep) -> None:
+        """Takes in all steps before the one that was begun, and has its masks filled."""
         while self._under_way:
             self._collect(self._under_way.popleft())
-        if masks is None:
-            masks = self._constrained.start_masks(step.requests, step.constrained)
-        token_masks, ended = masks.wait()
+        if begun.masks is None:
+            begun.masks = self._constrained.start_masks(begun.step.requests, begun.step.constrained)
+        if self._steps_in_flight == 1:
+            self._finish_begun()
+            self._collect(self._under_way.popleft())
+
+    def _finish_begun(self) -> None:
+        """Enqueues the rest of the step that was begun. Requests end here for which the grammar
+        leaves nothing to sample."""
+        begun, self._begun = self._begun, None
+        assert begun is not None and begun.masks is not None
+        token_masks, ended = begun.masks.wait()
         for request, error in ended:
+            if request.ended:
+                continue
             if error is not None:
                 self._fail(request, error)
             else:
                 self._end(request, FinishReason.STOP)
-        return self._executor.finish(token_masks)
+        self._add_under_way(begun.step, self._executor.finish(token_masks))
 
     # --- outcomes ------------------------------------------------------------------------
 

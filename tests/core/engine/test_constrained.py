@@ -231,6 +231,47 @@ def test_a_client_that_leaves_while_its_grammar_compiles_leaves_nothing() -> Non
     made.check_empty()
 
 
+def test_a_client_that_leaves_while_masks_are_filled_leaves_nothing() -> None:
+    made = engine()
+    left = [made.add(PROMPT, 40, sampling=held("[ab]{20}")) for _ in range(2)]
+    ending = made.add(PROMPT, 40, sampling=held("[ab]{3}", stop=()))
+    while not made.answers[ending].token_ids:
+        made.step()
+    made.abort(left[:1])
+    while not made.answers[ending].finish:
+        made.step()
+    made.abort(left[1:])
+    made.run()
+    assert [made.answers[key].finish for key in left] == [FinishReason.ABORT] * 2
+    assert re.fullmatch("[ab]{3}", text_of(made, ending))
+    made.check_empty()
+
+
+def test_a_sampling_is_followed_by_the_next_forward_pass_before_its_tokens_are_read() -> None:
+    made = engine()
+    told: list[str] = []
+    for name in ("begin", "finish"):
+        function = getattr(made.worker, name)
+        setattr(made.worker, name, _told(told, name, function))
+    made.add(PROMPT, 20, sampling=held("[ab]{9}"))
+    for _ in range(400):
+        made.step()
+        told.append("tokens read")
+        if len(told) > 12:
+            break
+        time.sleep(0.001)
+    turns = " ".join(told[told.index("begin") :])
+    assert turns.startswith("begin tokens read finish begin tokens read finish begin")
+
+
+def _told(told: list[str], name: str, function: Callable[..., object]) -> Callable[..., object]:
+    def call(*values: object) -> object:
+        told.append(name)
+        return function(*values)
+
+    return call
+
+
 class BrokenMatcher:
     """Fails at its third mask."""
 
