@@ -17,6 +17,7 @@
     +-- EngineError                the engine process failed or is gone: HTTP 503
         +-- EngineKilledError          somebody killed it
     +-- ApiError                   a server that a terminal client asked refused or did not answer
+    +-- BatchError                 the input or the output of a batch broke off
 
 A message is one sentence for the user: what failed, which value, what to do.
 """
@@ -101,6 +102,10 @@ class EngineError(JackfieldError):
 
 class ApiError(JackfieldError):
     """A server that a terminal client talks to refused, broke off or did not answer."""
+
+
+class BatchError(JackfieldError):
+    """The requests of a batch cannot be fetched, or its answers cannot be written or sent."""
 
 
 class EngineKilledError(EngineError):

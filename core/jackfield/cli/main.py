@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": ("jackfield.cli.serve", "an OpenAI-compatible server for a model"),
     "chat": ("jackfield.cli.chat", "a conversation with a running server, in the terminal"),
     "complete": ("jackfield.cli.complete", "texts that a running server goes on with"),
+    "run-batch": ("jackfield.cli.run_batch", "answers the requests of a file in OpenAI's format"),
     "bench": ("jackfield.cli.bench", "measures latency, throughput, and a running server"),
     "plugins": ("jackfield.cli.plugins", "what is installed: `jackfield plugins list`"),
 }

@@ -1,0 +1,1 @@
+"""``jackfield run-batch``: files of requests in OpenAI's batch format, and their answers."""
