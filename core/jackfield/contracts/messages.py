@@ -29,7 +29,7 @@ class FinishReason(IntEnum):
 class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
     """One sequence to continue; ``n`` choices are ``n`` of these.
 
-    ``key`` is unique in the life of the engine. ``prompt`` is int32 ids as bytes, at least
+    ``key`` is unique in the life of the engine, whichever client sends it. ``prompt`` is int32 ids as bytes, at least
     one. ``max_tokens`` is resolved: prompt plus output fits the context. ``arrival`` is
     ``time.monotonic()`` of the API process (one clock for all processes of a machine).
     With ``pooling`` nothing is sampled: the prompt ends in a vector; ``max_tokens`` is 0.
@@ -173,10 +173,12 @@ class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
 
 
 class SleepState(msgspec.Struct, frozen=True, tag="sleep_state"):
-    """The answer to ``Sleep`` and ``WakeUp``; ``message`` says why nothing has changed."""
+    """The answer to ``Sleep`` and ``WakeUp``; ``message`` says why nothing has changed. Not an
+    answer: what another client of the engine has brought about."""
 
     is_asleep: bool
     message: str | None = None
+    is_answer: bool = True
 
 
 FromEngine = EngineReady | EngineFailed | StepTokens | SleepState

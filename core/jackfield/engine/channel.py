@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -21,10 +22,19 @@ Received = TypeVar("Received")
 
 
 class StartEngine(msgspec.Struct, frozen=True, tag="start"):
-    """The first frame to a new engine process. ``launched``: monotonic time of its launch."""
+    """The first frame to a new engine process. ``launched``: monotonic time of its launch;
+    ``clients_path``: where it listens for clients besides its parent, if it should."""
 
     plan: EnginePlan
     launched: float
+    clients_path: str | None = None
+
+
+class JoinEngine(msgspec.Struct, frozen=True, tag="join"):
+    """The first frame of a client that is not the parent. Its requests' keys are those of
+    ``client`` (``engine.clients``), a number that no other client of the engine ever has."""
+
+    client: int
 
 
 class FrameEncoder:
@@ -108,9 +118,13 @@ class EngineChannel(Generic[Received]):
 
     def wait(self, timeout_seconds: float | None = None) -> None:
         """Sleeps until something can be read, or what is kept can be sent."""
-        events = select.POLLIN | (select.POLLOUT if self._unsent else 0)
-        self._poller.register(self._socket, events)
+        self.register(self._poller)
         self._poller.poll(None if timeout_seconds is None else timeout_seconds * 1000)
+
+    def register(self, poller: select.poll) -> None:
+        """Adds what ``wait`` waits for to a poller."""
+        if not self.closed:
+            poller.register(self._socket, select.POLLIN | (select.POLLOUT if self._unsent else 0))
 
     def send(self, message: FromEngine) -> None:
         """Sends a message, or keeps it; a reader that is far behind counts as gone."""
@@ -145,3 +159,14 @@ class EngineChannel(Generic[Received]):
             self.closed = True
             return
         del self._unsent[:num_sent]
+
+
+def wait_for_any(
+    channels: Iterable[EngineChannel[Any]], listener: socket.socket, timeout_seconds: float | None
+) -> None:
+    """Sleeps until one of the channels has something to do, or somebody connects."""
+    poller = select.poll()
+    poller.register(listener, select.POLLIN)
+    for channel in channels:
+        channel.register(poller)
+    poller.poll(None if timeout_seconds is None else timeout_seconds * 1000)

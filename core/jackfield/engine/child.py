@@ -14,6 +14,8 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
+
 from jackfield.config.environment import child_environment
 from jackfield.config.plan import EnginePlan
 from jackfield.engine.channel import FrameEncoder, StartEngine
@@ -29,10 +31,13 @@ class EngineProcess:
 
     One thread for all three, alive as long as the child: Linux sends a child its death signal
     when the *thread* that spawned it ends. ``pulse`` is the reading end of the pipe that the
-    child beats on; whoever reads it closes it.
+    child beats on; whoever reads it closes it. A shared child listens at ``clients_path`` once it
+    serves.
     """
 
-    def __init__(self, plan: EnginePlan) -> None:
+    def __init__(self, plan: EnginePlan, *, is_shared: bool = False) -> None:
+        self.clients_path = ""
+        self._is_shared = is_shared
         self.connection: concurrent.futures.Future[socket.socket] = concurrent.futures.Future()
         self.status: concurrent.futures.Future[int] = concurrent.futures.Future()
         # Running futures cannot be cancelled by an impatient waiter, only finished by the thread.
@@ -66,17 +71,23 @@ class EngineProcess:
         try:
             with listener:
                 connection = _accept(listener, child)
-            connection.sendall(FrameEncoder().encode(StartEngine(self._plan, launched)))
+            start = StartEngine(self._plan, launched)
+            if self._is_shared:
+                self.clients_path = str(Path(directory) / "clients")
+                start = msgspec.structs.replace(start, clients_path=self.clients_path)
+            else:
+                # Once connected nobody needs the name any more.
+                shutil.rmtree(directory, ignore_errors=True)
+            connection.sendall(FrameEncoder().encode(start))
             self.connection.set_result(connection)
         except OSError:
             status = child.wait()
             self.connection.set_exception(
                 EngineError(f"the engine process {describe(status)} before it could start")
             )
-        finally:
-            # Once connected nobody needs the name any more.
-            shutil.rmtree(directory, ignore_errors=True)
-        self.status.set_result(child.wait())
+        status = child.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+        self.status.set_result(status)
 
 
 def describe(status: int) -> str:

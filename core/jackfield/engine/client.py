@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.messages import (
-    EngineFailed,
     EngineReady,
-    FromEngine,
     Sleep,
     SleepState,
     StepTokens,
@@ -21,34 +18,42 @@ from jackfield.contracts.messages import (
     ToEngine,
     WakeUp,
 )
-from jackfield.engine.channel import FrameDecoder, FrameEncoder
 from jackfield.engine.child import EngineProcess, describe
+from jackfield.engine.protocol import EngineProtocol
 from jackfield.engine.pulse import INTERVAL_SECONDS, PulseWatch, WatchLimits
-from jackfield.errors import ConfigError, EngineError, EngineKilledError, JackfieldError
+from jackfield.errors import EngineError, EngineKilledError, JackfieldError
 
 EXIT_SECONDS = 1.0
 """How long the two halves of an end, the socket's and the process', may be apart."""
 
 
 class EngineClient:
-    """One engine process, as the API process sees it."""
+    """One engine process, as its parent sees it. A shared one takes other clients, too."""
 
-    def __init__(self, plan: EnginePlan, limits: WatchLimits | None = None) -> None:
+    def __init__(
+        self, plan: EnginePlan, limits: WatchLimits | None = None, *, is_shared: bool = False
+    ) -> None:
         self._plan = plan
+        self._is_shared = is_shared
         self._limits = limits or WatchLimits()
         self._process: EngineProcess | None = None
-        self._protocol: _EngineProtocol | None = None
-        self._encoder = FrameEncoder()
+        self._protocol: EngineProtocol | None = None
 
     @property
     def pid(self) -> int | None:
         """Process id of the engine; None before ``launch``."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def clients_path(self) -> str:
+        """Where other processes connect to the engine, if it is shared and serves."""
+        assert self._process is not None, "the engine was launched"
+        return self._process.clients_path
+
     def launch(self) -> None:
         """Spawns the process and returns; needs no event loop. Idempotent."""
         if self._process is None:
-            self._process = EngineProcess(self._plan)
+            self._process = EngineProcess(self._plan, is_shared=self._is_shared)
 
     async def connect(
         self,
@@ -66,7 +71,7 @@ class EngineClient:
         connection = await asyncio.wrap_future(self._process.connection)
         loop = asyncio.get_running_loop()
         _, self._protocol = await loop.create_unix_connection(
-            lambda: _EngineProtocol(on_step, on_dead), sock=connection
+            lambda: EngineProtocol(on_step, on_dead), sock=connection
         )
         self._protocol.watch = asyncio.create_task(self._watch(self._process, self._protocol))
         return await self._protocol.ready
@@ -74,7 +79,7 @@ class EngineClient:
     def send(self, message: ToEngine) -> None:
         """Hands a message to the engine; never blocks. After the engine's end it goes nowhere."""
         if self._protocol is not None:
-            self._protocol.write(self._encoder.encode(message))
+            self._protocol.send(message)
 
     async def ask(self, message: Sleep | WakeUp) -> SleepState:
         """Sends a message that is answered, and waits for the answer; ``EngineError`` if the engine
@@ -111,7 +116,7 @@ class EngineClient:
             if process.connection.done() and process.connection.exception() is None:
                 process.connection.result().close()
 
-    async def _watch(self, process: EngineProcess, protocol: _EngineProtocol) -> None:
+    async def _watch(self, process: EngineProcess, protocol: EngineProtocol) -> None:
         """Says how the process ended, after everything it said itself has been read."""
         status = asyncio.wrap_future(process.status)
         ends: list[asyncio.Future[Any]] = [status, protocol.closed]
@@ -133,7 +138,7 @@ class EngineClient:
         kind = EngineKilledError if code == -signal.SIGKILL else EngineError
         protocol.end(kind(f"the engine process {describe(code)}"))
 
-    async def _listen(self, process: EngineProcess, protocol: _EngineProtocol) -> None:
+    async def _listen(self, process: EngineProcess, protocol: EngineProtocol) -> None:
         """Kills a process that serves and is frozen. Until it serves it may take its time."""
         watch = PulseWatch(self._limits)
         loop = asyncio.get_running_loop()
@@ -156,94 +161,3 @@ class _PulseProtocol(asyncio.Protocol):
 
     def __init__(self, watch: PulseWatch) -> None:
         self.data_received = watch.feed  # type: ignore[method-assign]
-
-
-class _EngineProtocol(asyncio.Protocol):
-    """Frames to callbacks."""
-
-    def __init__(
-        self,
-        on_step: Callable[[StepTokens], None],
-        on_dead: Callable[[JackfieldError], None],
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self.ready: asyncio.Future[EngineReady] = loop.create_future()
-        self.closed: asyncio.Future[None] = loop.create_future()
-        self.serving = False
-        self.stopping = False
-        self.watch: asyncio.Task[None] | None = None
-        self._on_step = on_step
-        self._on_dead = on_dead
-        self._decoder: FrameDecoder[FromEngine] = FrameDecoder(FromEngine)
-        self._transport: asyncio.Transport | None = None
-        self._failure: JackfieldError | None = None
-        self._ended = False
-        self._answers: deque[asyncio.Future[SleepState]] = deque()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # A cast and no check: uvloop's transports are not asyncio's by inheritance.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            messages = self._decoder.feed(data)
-        except EngineError as error:
-            self._failure = error
-            self.close()
-            return
-        for message in messages:
-            if isinstance(message, StepTokens):
-                self._on_step(message)
-            elif isinstance(message, EngineFailed):
-                self._failure = _failure(message)
-            elif isinstance(message, SleepState):
-                answer = self._answers.popleft()
-                if not answer.done():
-                    answer.set_result(message)
-            else:
-                self.serving = True
-                if not self.ready.done():
-                    self.ready.set_result(message)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.closed.set_result(None)
-
-    def expect(self) -> asyncio.Future[SleepState]:
-        """The answer to the next message that is answered."""
-        answer: asyncio.Future[SleepState] = asyncio.get_running_loop().create_future()
-        if self._ended:
-            answer.set_exception(EngineError("the engine is gone"))
-        else:
-            self._answers.append(answer)
-        return answer
-
-    def fail(self, failure: JackfieldError) -> None:
-        """Why the end is near; what the process says itself goes before."""
-        if self._failure is None:
-            self._failure = failure
-
-    def write(self, frame: bytes | bytearray) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def end(self, fallback: EngineError) -> None:
-        """The process is gone: its own words, or else ``fallback``, to whoever waits."""
-        if self._ended:
-            return
-        self._ended = True
-        failure = self._failure or fallback
-        for answer in self._answers:
-            if not answer.done():
-                answer.set_exception(EngineError(str(failure)))
-        if not self.ready.done():
-            self.ready.set_exception(failure)
-        elif not self.stopping:
-            self._on_dead(failure)
-
-
-def _failure(message: EngineFailed) -> JackfieldError:
-    return ConfigError(message.message) if message.is_config_error else EngineError(message.message)

@@ -12,8 +12,11 @@ from typing import cast
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
 from jackfield.contracts.messages import (
+    AbortRequests,
+    AddRequest,
     EngineFailed,
     EngineReady,
+    ResetPrefixCache,
     Sleep,
     StopEngine,
     ToEngine,
@@ -23,7 +26,8 @@ from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimi
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.channel import EngineChannel, StartEngine
+from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
+from jackfield.engine.clients import KEY_BITS, Channel, Clients
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
@@ -42,7 +46,6 @@ GRAMMAR_POLL_SECONDS = 0.002
 # Steps allocate few cycles; a collection costs milliseconds once a model is loaded.
 GC_THRESHOLDS = (50_000, 20, 50)
 
-Channel = EngineChannel[ToEngine | StartEngine]
 Phases = list[tuple[str, float, float]]
 
 
@@ -53,7 +56,7 @@ def serve(path: str, pulse_descriptor: int, began: float) -> int:
     imported = time.monotonic()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(path)
-    channel: Channel = EngineChannel(connection, ToEngine | StartEngine)
+    channel: Channel = EngineChannel(connection, ToEngine | StartEngine | JoinEngine)
     pulse = Pulse(pulse_descriptor)
     pulse.start()
     start = _wait_for_plan(channel)
@@ -64,7 +67,7 @@ def serve(path: str, pulse_descriptor: int, began: float) -> int:
     )
     phases = [("interpreter", start.launched, began), ("imports", began, imported)]
     try:
-        _start_and_run(start.plan, channel, pulse, phases)
+        _start_and_run(start, channel, pulse, phases)
     except RAISED as error:
         log.debug("the engine ends", exc_info=error)
         message = _one_line(error, Registry.for_plan(start.plan.worker))
@@ -88,7 +91,8 @@ def _wait_for_plan(channel: Channel) -> StartEngine | None:
     return None
 
 
-def _start_and_run(plan: EnginePlan, channel: Channel, pulse: Pulse, phases: Phases) -> None:
+def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phases) -> None:
+    plan = start.plan
     gc.set_threshold(*GC_THRESHOLDS)
     begin = time.monotonic()
     registry = Registry.for_plan(plan.worker)
@@ -100,11 +104,11 @@ def _start_and_run(plan: EnginePlan, channel: Channel, pulse: Pulse, phases: Pha
         capacity = executor.start(plan.worker)
         phases.append(("worker", loaded, time.monotonic()))
         core, ready = make_core(plan, executor, make_scheduler, capacity, phases)
-        channel.send(ready)
+        clients = Clients(channel, start.clients_path, ready)
         # What was made so far stays: later collections need not look at it.
         gc.collect()
         gc.freeze()
-        run(core, channel, pulse, Sleeper(core, executor))
+        run(core, clients, pulse, Sleeper(core, executor))
     finally:
         executor.stop()
 
@@ -215,53 +219,76 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
     return GrammarCompiler(vocabulary, backend, plan.grammar_backend)
 
 
-def run(core: EngineCore, channel: Channel, pulse: Pulse, sleeper: Sleeper) -> None:
-    """Messages in, a step, tokens out, until told to stop or the other end is gone. Sleeps in
+def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> None:
+    """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
     pulse.is_idle = False
-    while not channel.closed:
-        for message in channel.poll():
+    while not clients.closed:
+        for client, message in clients.poll():
             if isinstance(message, StopEngine):
                 core.abort_all()
-                _send_output(core, channel)
-                channel.drain(LAST_WORDS_SECONDS)
+                _send_output(core, clients)
+                clients.drain(LAST_WORDS_SECONDS)
                 return
-            if isinstance(message, StartEngine):
+            if isinstance(message, StartEngine | JoinEngine):
                 raise EngineError("the engine was started twice")
             if isinstance(message, Sleep | WakeUp):
-                _change_sleep(core, channel, pulse, sleeper, message)
+                _change_sleep(core, clients, pulse, sleeper, client, message)
             else:
-                core.take_in(message)
-        if channel.closed:
+                _take_in(core, message, sleeper.is_asleep)
+        if clients.closed:
             return
+        if clients.gone:
+            _end_requests_of(core, clients)
         if core.has_work:
             tokens = core.step()
             if tokens is not None:
-                channel.send(tokens)
+                clients.send_step(tokens)
             pulse.turns += 1
         else:
             pulse.is_idle = True
-            channel.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else None)
+            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else None)
             pulse.is_idle = False
 
 
+def _take_in(
+    core: EngineCore, message: AddRequest | AbortRequests | ResetPrefixCache, is_asleep: bool
+) -> None:
+    core.take_in(message)
+    if is_asleep and isinstance(message, AddRequest):
+        # Sent by a client that did not know yet.
+        core.take_in(AbortRequests([message.key]))
+
+
+def _end_requests_of(core: EngineCore, clients: Clients) -> None:
+    """Nobody waits for the tokens of a client that has left."""
+    gone = frozenset(clients.gone)
+    clients.gone.clear()
+    core.take_in(AbortRequests([key for key in core.requests if key >> KEY_BITS in gone]))
+
+
 def _change_sleep(
-    core: EngineCore, channel: Channel, pulse: Pulse, sleeper: Sleeper, message: Sleep | WakeUp
+    core: EngineCore,
+    clients: Clients,
+    pulse: Pulse,
+    sleeper: Sleeper,
+    client: int,
+    message: Sleep | WakeUp,
 ) -> None:
     # A step may be under way still, though nobody waits for its tokens.
     while core.has_work:
         tokens = core.step()
         if tokens is not None:
-            channel.send(tokens)
+            clients.send_step(tokens)
     pulse.is_idle = True
-    channel.send(sleeper.obey(message))
+    clients.send_sleep_state(client, sleeper.obey(message))
     pulse.is_idle = False
 
 
-def _send_output(core: EngineCore, channel: Channel) -> None:
+def _send_output(core: EngineCore, clients: Clients) -> None:
     tokens = core.take_output()
     if tokens is not None:
-        channel.send(tokens)
+        clients.send_step(tokens)
 
 
 def _one_line(error: BaseException, registry: Registry) -> str:

@@ -18,30 +18,30 @@ class Sleeper:
     def __init__(self, core: EngineCore, executor: Executor) -> None:
         self._core = core
         self._executor = executor
-        self._is_asleep = False
+        self.is_asleep = False
 
     def obey(self, message: Sleep | WakeUp) -> SleepState:
         """The state afterwards, and why it is not the one asked for."""
         try:
             if isinstance(message, Sleep):
                 self._sleep(message.level)
-            elif self._is_asleep:
+            elif self.is_asleep:
                 self._able().wake_up()
-                self._is_asleep = False
+                self.is_asleep = False
         except RequestError as error:
-            return SleepState(self._is_asleep, str(error))
-        return SleepState(self._is_asleep)
+            return SleepState(self.is_asleep, str(error))
+        return SleepState(self.is_asleep)
 
     def _sleep(self, level: int) -> None:
         able = self._able()
         if self._core.has_work:
             raise RequestError("the engine has work to do and cannot sleep")
-        if self._is_asleep:
+        if self.is_asleep:
             raise RequestError("the engine sleeps already")
         # What the blocks hold is gone with their memory.
         self._core.take_in(ResetPrefixCache())
         able.sleep(level)
-        self._is_asleep = True
+        self.is_asleep = True
 
     def _able(self) -> CanSleep:
         if not isinstance(self._executor, CanSleep):
