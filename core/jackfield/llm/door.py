@@ -24,6 +24,7 @@ from jackfield.contracts.messages import (
     RequestLogprobs,
     ResetPrefixCache,
     Sleep,
+    SleepState,
     StepTokens,
     WakeUp,
 )
@@ -37,6 +38,7 @@ from jackfield.errors import (
     JackfieldError,
     RequestError,
 )
+from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.pooled import hand_out_vectors, pooled_of, pooling_run
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
@@ -73,8 +75,16 @@ class AsyncLLM:
     """
 
     def __init__(
-        self, plan: ServingPlan, registry: Registry, policy: RestartPolicy | None = None
+        self,
+        plan: ServingPlan,
+        registry: Registry,
+        policy: RestartPolicy | None = None,
+        *,
+        link: MakeLink | None = None,
+        first_key: int = 1,
     ) -> None:
+        """``link`` makes the way to an engine that another process keeps, which this one has the
+        keys from ``first_key`` on for; without it the engine is this process' own."""
         self.plan = plan
         self.registry = registry
         self.prompts: PromptBuilder
@@ -82,15 +92,20 @@ class AsyncLLM:
         self.stats: EngineStats | None = None
         self.is_asleep = False
         self.phases: list[tuple[str, float, float]] = []
-        self._engine = Supervisor(
-            plan.engine,
-            policy or RestartPolicy(),
+        events = EngineEvents(
             on_step=self._on_step if plan.pooling is None else self._on_pooled,
             on_lost=self._on_lost,
             on_replaced=self._on_replaced,
+            on_sleep=self._on_sleep,
+        )
+        self._is_shared = link is not None
+        self._engine: EngineLink = (
+            Supervisor(plan.engine, policy or RestartPolicy(), events)
+            if link is None
+            else link(events)
         )
         self._runs: dict[int, tuple[Run, int]] = {}
-        self._keys = itertools.count(1)
+        self._keys = itertools.count(first_key)
         self._observers: list[Observer] = []
         self._text = TextSide(plan, registry)
 
@@ -172,8 +187,12 @@ class AsyncLLM:
 
     @property
     def num_waiting(self) -> int:
-        """Choices that certainly wait for a row in the engine."""
-        return max(0, len(self._runs) - self.plan.engine.worker.max_num_seqs)
+        """Choices that certainly wait for a row in the engine; of all its clients together as the
+        engine said last."""
+        own = max(0, len(self._runs) - self.plan.engine.worker.max_num_seqs)
+        if self._is_shared and self.stats is not None:
+            return max(own, self.stats.num_waiting)
+        return own
 
     def observe(self, observer: Observer) -> None:
         """Adds an observer of finished requests and token gaps."""
@@ -408,6 +427,9 @@ class AsyncLLM:
             else:
                 run.num_starts -= not may_have_run
                 self._runs.update((key, (run, index)) for index, key in enumerate(run.keys))
+
+    def _on_sleep(self, state: SleepState) -> None:
+        self.is_asleep = state.is_asleep
 
     def _on_replaced(self, ready: EngineReady) -> None:
         self._serve(ready)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from jackfield.config.plan import EnginePlan
@@ -20,6 +19,7 @@ from jackfield.contracts.messages import (
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
 from jackfield.errors import ConfigError, EngineError, EngineStartError, JackfieldError
+from jackfield.llm.engine_link import EngineEvents
 
 log = logging.getLogger(__name__)
 
@@ -43,29 +43,26 @@ class RestartPolicy:
 class Supervisor:
     """One engine at a time. Belongs to the event loop that runs ``start``.
 
-    ``on_step`` gets each step's tokens; ``on_lost`` is called when an engine has died, at once;
-    ``on_replaced`` when a new one serves. The first engine's start is not retried: what is wrong
-    then is better said than tried again.
+    The first engine's start is not retried: what is wrong then is better said than tried again.
+    Shared engines take other clients, too.
     """
 
     def __init__(
         self,
         plan: EnginePlan,
         policy: RestartPolicy,
+        events: EngineEvents,
         *,
-        on_step: Callable[[StepTokens], None],
-        on_lost: Callable[[JackfieldError], None],
-        on_replaced: Callable[[EngineReady], None],
+        is_shared: bool = False,
     ) -> None:
         self.is_serving = False
         self.num_restarts = 0
         self._plan = plan
         self._policy = policy
-        self._on_step = on_step
-        self._on_lost = on_lost
-        self._on_replaced = on_replaced
+        self._events = events
+        self._is_shared = is_shared
         self._limits = WatchLimits(policy.heartbeat_seconds, policy.step_seconds)
-        self._client = EngineClient(plan, self._limits)
+        self._client = self._new_client()
         self._keeping: asyncio.Task[None] | None = None
         self._lost: asyncio.Future[JackfieldError] | None = None
         self._death: JackfieldError | None = None
@@ -78,6 +75,11 @@ class Supervisor:
     def pid(self) -> int | None:
         """Process id of the engine of now."""
         return self._client.pid
+
+    @property
+    def clients_path(self) -> str:
+        """Where other processes connect to the engine of now, if it is shared."""
+        return self._client.clients_path
 
     @property
     def death(self) -> JackfieldError | None:
@@ -116,6 +118,9 @@ class Supervisor:
         self.is_serving = False
         await self._client.stop(timeout)
 
+    def _new_client(self) -> EngineClient:
+        return EngineClient(self._plan, self._limits, is_shared=self._is_shared)
+
     async def _connect(self) -> EngineReady:
         self._lost = asyncio.get_running_loop().create_future()
         ready = await self._client.connect(self._stepped, self._died)
@@ -126,7 +131,7 @@ class Supervisor:
 
     def _stepped(self, step: StepTokens) -> None:
         self._has_sampled = True
-        self._on_step(step)
+        self._events.on_step(step)
 
     def _died(self, error: JackfieldError) -> None:
         self.is_serving = False
@@ -134,7 +139,7 @@ class Supervisor:
         self._num_early = self._num_early + 1 if is_early else 0
         assert self._lost is not None
         self._lost.set_result(error)
-        self._on_lost(error)
+        self._events.on_lost(error)
 
     async def _keep(self) -> None:
         try:
@@ -162,7 +167,7 @@ class Supervisor:
         log.warning("%s; it is replaced%s", error, f" in {delay:g} s" if delay else "")
         await asyncio.sleep(delay)
         await self._client.stop()
-        self._client = EngineClient(self._plan, self._limits)
+        self._client = self._new_client()
         self.num_restarts += 1
         begin = time.monotonic()
         try:
@@ -173,7 +178,7 @@ class Supervisor:
             self._num_early += 1
             return failure
         log.info("a new engine serves after %.1f s", time.monotonic() - begin)
-        self._on_replaced(ready)
+        self._events.on_replaced(ready)
         return None
 
 
