@@ -1,6 +1,6 @@
 """A scripted server in a thread of its own, for clients of any kind.
 
-pip install --group clients && pytest tests/clients
+pip install --group clients && npm install --prefix tests/clients/node && pytest tests/clients
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import json
 import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from tests.core.server.fake_llm import FakeLLM, FakePlan
+from tests.core.server.fake_llm import EMBED, FakeLLM, FakePlan
 from tests.core.server.http_server import serving
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
@@ -75,15 +76,15 @@ def _call(function: Any) -> list[tuple[Event, ...]]:
     ]
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The server's URL."""
+@contextmanager
+def served(llm: FakeLLM) -> Iterator[str]:
+    """The URL of a server in a thread of its own."""
     ready, end, urls = threading.Event(), asyncio.Event(), []
     loop = asyncio.new_event_loop()
 
     async def serve() -> None:
         store = MemoryResponseStore(StoreLimits(max_responses=100, max_bytes=1 << 20))
-        async with serving(Assistant(), response_store=store) as url:
+        async with serving(llm, response_store=store) as url:
             urls.append(url)
             ready.set()
             await end.wait()
@@ -95,6 +96,20 @@ def server() -> Iterator[str]:
     loop.call_soon_threadsafe(end.set)
     thread.join()
     loop.close()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of the server of an assistant."""
+    with served(Assistant()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def embedding_server() -> Iterator[str]:
+    """The URL of a server of an embedding model."""
+    with served(FakeLLM(plan=FakePlan(pooling=EMBED))) as url:
+        yield url
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -70,16 +70,18 @@ def build_app(
     """The application over ``frontend``. It can serve before the model is loaded: generation
     and health answer 503 until then. ``plugins`` are those in use."""
     stored = StoredResponses(frontend.response_store)
+    responses = Responses(frontend, stored)
     generating: dict[str, ASGIApp] = {
         "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
         "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
-        "/v1/responses": GenerationRoute(frontend, Responses(frontend, stored)),
+        "/v1/responses": GenerationRoute(frontend, responses),
         MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
     }
     plan = frontend.llm.plan.pooling
     hot = generating if plan is None else pooling_routes(frontend, plan)
     http_metrics = HttpMetrics()
     api = _build_api(frontend, hot, hooks, plugins, http_metrics)
+    _add_text_routes(api, frontend, responses)
     add_lookup_routes(api, stored)
     stack = build_middleware(frontend.options, hooks.middleware, registry or Registry())
     app: ASGIApp = HotRoutes(api, {**unserved_routes(plan, hot, generating), **hot})
@@ -117,7 +119,6 @@ def _build_api(
             whose = "vLLM"
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
-    _add_text_routes(api, frontend)
     add_operations(api.router, frontend, lambda: metrics.text() + fixed + hooked.text())
     facts = version_body(jackfield.__version__, plugins)
     api.add_api_route(
@@ -157,7 +158,7 @@ def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:
         return _json(card(frontend.check_model(model)))
 
 
-def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
+def _add_text_routes(app: FastAPI, frontend: Frontend, responses: Responses) -> None:
     tokenization = Tokenization(frontend)
     messages = Messages(frontend)
     options = frontend.options
@@ -173,6 +174,10 @@ def _add_text_routes(app: FastAPI, frontend: Frontend) -> None:
     @app.post(f"{MESSAGES_PATH}/count_tokens", summary="How long the prompt of a message is")
     async def count_tokens(request: Request) -> Response:
         return await answer(request, messages.count_tokens)
+
+    @app.post("/v1/responses/input_tokens", summary="How long the prompt of a response is")
+    async def input_tokens(request: Request) -> Response:
+        return await answer(request, responses.count_tokens)
 
     @app.post("/detokenize", summary="Token ids to text")
     async def detokenize(request: Request) -> Response:

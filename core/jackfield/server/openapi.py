@@ -19,7 +19,7 @@ from jackfield.server.pooling.request import (
     RerankRequest,
     ScoreRequest,
 )
-from jackfield.server.responses.request import ResponsesRequest
+from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest
 from jackfield.server.tokenization import DetokenizeRequest, TokenizeRequest
 
 Schema = dict[str, Any]
@@ -29,6 +29,7 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/v1/responses": ResponsesRequest,
+    "/v1/responses/input_tokens": InputTokensRequest,
     "/v1/messages": MessagesRequest,
     "/v1/messages/count_tokens": CountTokensRequest,
     "/v1/embeddings": EmbeddingRequest,
@@ -104,6 +105,9 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
         choices=_list(_TEXT_CHOICE), usage=_USAGE,
     ),
     ("post", "/v1/responses"): _RESPONSE,
+    ("post", "/v1/responses/input_tokens"): _object(
+        object=_only("response.input_tokens"), input_tokens=_COUNT
+    ),
     ("get", "/v1/responses/{response_id}"): _RESPONSE,
     ("delete", "/v1/responses/{response_id}"): _object(id=_TEXT, deleted=_FLAG),
     ("get", "/v1/responses/{response_id}/input_items"): _object(

@@ -19,7 +19,7 @@ from tests.core.server.sdk_models import check, sse_events
 from jackfield.contracts.generation import Finish
 from jackfield.contracts.response_store import StoreLimits
 from jackfield.contracts.text import Content
-from jackfield.server.responses.request import REFUSED, ResponsesRequest
+from jackfield.server.responses.request import REFUSED, InputTokensRequest, ResponsesRequest
 from jackfield_response_stores.memory import MemoryResponseStore
 
 PATH = "/v1/responses"
@@ -363,6 +363,44 @@ async def test_bad_requests_are_400_and_name_the_field(body: dict[str, Any], par
         answer = await client.post(PATH, json=body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param, answer.text
+
+
+async def test_input_tokens_are_those_of_the_prompt_and_of_what_was_said_before() -> None:
+    async with sdk(FakeLLM()) as client:
+        first = await client.responses.create(model="fake", input="hello", instructions="be kind")
+        alone = await client.responses.input_tokens.count(
+            model="fake", input="hello", instructions="be kind"
+        )
+        assert first.usage is not None and alone.input_tokens == first.usage.input_tokens
+        asked: Any = {"model": "fake", "input": "again", "previous_response_id": first.id}
+        later = await client.responses.input_tokens.count(**asked)
+        then = await client.responses.create(**asked)
+    assert then.usage is not None and later.input_tokens == then.usage.input_tokens
+    assert later.object == "response.input_tokens"
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"input": "hi", "max_output_tokens": 3}, "max_output_tokens"),
+        ({"input": "hi", "personality": "warm"}, "personality"),
+        ({"input": [{"type": "message", "role": "cat", "content": ""}]}, "input[0].role"),
+        ({"input": "hi", "previous_response_id": "resp_none"}, "previous_response_id"),
+    ],
+)
+async def test_counting_refuses_what_a_request_for_a_response_refuses(
+    body: dict[str, Any], param: str
+) -> None:
+    async with http(FakeLLM()) as client:
+        answer = await client.post(f"{PATH}/input_tokens", json=body)
+    assert 400 <= answer.status_code < 500 and answer.json()["error"]["param"] == param
+
+
+def test_every_field_of_openais_count_is_known() -> None:
+    from openai.types.responses.input_token_count_params import InputTokenCountParams
+
+    names = set(InputTokenCountParams.__annotations__)
+    assert names <= InputTokensRequest.model_fields.keys() | REFUSED.keys()
 
 
 async def test_what_breaks_off_is_incomplete() -> None:

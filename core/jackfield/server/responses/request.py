@@ -1,4 +1,4 @@
-"""The body of ``POST /v1/responses``."""
+"""The bodies of ``POST /v1/responses`` and ``POST /v1/responses/input_tokens``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from jackfield.server.spellings import Refusal
 
 MAX_ITEMS = 16384
 
+Items = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ITEMS)]
+
 REFUSED: Mapping[str, Refusal] = {
     **REFUSED_BY_CHAT,
     "access_programs": Refusal("access programs are not offered by this server"),
@@ -22,6 +24,7 @@ REFUSED: Mapping[str, Refusal] = {
     "context_management": Refusal("the context is not compacted here; see 'truncation'", ([],)),
     "conversation": Refusal("conversations are not kept; use 'previous_response_id'"),
     "image": Refusal("only text output is supported"),
+    "personality": Refusal("the model has no personalities; send 'instructions'"),
     "prompt": Refusal("prompt templates are not kept here; send 'instructions' and 'input'"),
 }
 """Fields of OpenAI's request that this server cannot honour."""
@@ -72,8 +75,8 @@ class StreamFields(StrictModel):
     include_obfuscation: Literal[False] | None = None
 
 
-class ResponsesRequest(SamplingFields):
-    """OpenAI's request to create a response, with the sampling parameters that chat has."""
+class InputTokensRequest(SamplingFields):
+    """What of a request the prompt is made of; sampling parameters change nothing."""
 
     passed: ClassVar[tuple[str, ...]] = (
         *SamplingFields.model_fields,
@@ -86,19 +89,26 @@ class ResponsesRequest(SamplingFields):
 
     model: str | None = None
     # Checked by ``conversation.py``, item by item.
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_ITEMS)]
+    input: str | Items | None = None
     instructions: str | None = None
     previous_response_id: Annotated[str, StringConstraints(max_length=128)] | None = None
-    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    max_tool_calls: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningFields | None = None
     text: TextFields | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class ResponsesRequest(InputTokensRequest):
+    """OpenAI's request to create a response, with the sampling parameters that chat has."""
+
+    input: str | Items
+    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     include: Annotated[list[Include], Field(max_length=16)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    truncation: Literal["auto", "disabled"] | None = None
     store: bool | None = None
     background: bool | None = None
     stream: bool | None = None
@@ -114,7 +124,6 @@ class ResponsesRequest(SamplingFields):
         | None
     ) = None
     stop: Stops | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
     thinking_token_budget: int | None = None
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,11 +13,12 @@ from jackfield.errors import RequestError
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend, new_id
+from jackfield.server.errors import UnavailableError
 from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id, off_loop
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
 from jackfield.server.responses.objects import ResponseShape
-from jackfield.server.responses.request import REFUSED, ResponsesRequest
+from jackfield.server.responses.request import REFUSED, InputTokensRequest, ResponsesRequest
 from jackfield.server.responses.stored import History, StoredResponses
 from jackfield.server.responses.translation import (
     SPELLING,
@@ -33,6 +35,7 @@ from jackfield.server.validation import validate
 Messages = Sequence[dict[str, Any]]
 
 _CHAT_FIELDS = frozenset(ChatRequest.model_fields)
+_COUNT_FIELDS = frozenset(InputTokensRequest.model_fields)
 
 
 class Responses:
@@ -47,12 +50,23 @@ class Responses:
         self, data: dict[str, Any], num_bytes: int, header_id: str | None
     ) -> Deliverable:
         """As ``Prepare`` has it; a conversation that goes on is fetched first."""
+        turn = await self._turn(data)
+        return await off_loop(num_bytes + turn.num_bytes, partial(turn.settled, data, header_id))
+
+    async def count_tokens(self, data: dict[str, Any]) -> dict[str, object]:
+        """OpenAI's ``response.input_tokens``: the prompt's length, had it been sent to
+        ``/v1/responses``."""
+        if not self.frontend.llm.is_ready:
+            raise UnavailableError("The server is not ready")
+        turn = await self._turn(data)
+        count = await asyncio.to_thread(turn.count_tokens, data)
+        return {"object": "response.input_tokens", "input_tokens": count}
+
+    async def _turn(self, data: Mapping[str, Any]) -> Turn:
         previous = data.get("previous_response_id")
-        history = History()
         if isinstance(previous, str):
-            history = await self.stored.history(previous)
-        turn = Turn(self, history)
-        return await off_loop(num_bytes + history.num_bytes, partial(turn.settled, data, header_id))
+            return Turn(self, await self.stored.history(previous))
+        return Turn(self, History())
 
 
 class Turn(Preparer):
@@ -64,30 +78,46 @@ class Turn(Preparer):
     def __init__(self, route: Responses, history: History) -> None:
         self._route = route
         self._history = history
+        self.num_bytes = history.num_bytes
+
+    def count_tokens(self, data: dict[str, Any]) -> int:
+        """The length of the prompt."""
+        spelling = settle_spellings(data, _COUNT_FIELDS, refused=self.refused)
+        request = validate(InputTokensRequest, data)
+        self._route.frontend.check_model(request.model)
+        return len(self._generation(request, data, "count", spelling).prompt_token_ids)
 
     def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
         """One prompt, one choice."""
         request = validate(ResponsesRequest, data)
         model = self._route.frontend.check_model(request.model)
-        conversation = conversation_of(request, self._history)
-        spelling = {**spelling, **SPELLING, **places(conversation)}
-        try:
-            chat = chat_fields(request, data)
-            settle_spellings(chat, _CHAT_FIELDS)
-            generate = partial(
-                self._generate, chat, answer_id("resp_", request.request_id, header_id)
-            )
-            if request.truncation == "auto":
-                generation = truncated(conversation.messages, generate)
-            else:
-                generation = generate(conversation.messages)
-        except RequestError as error:
-            raise respelled(error, spelling) from None
+        own_id = answer_id("resp_", request.request_id, header_id)
+        spelling = {**spelling, **SPELLING}
+        generation = self._generation(request, data, own_id, spelling)
         base = self._base(request, data, model, generation)
         shape = self._shape(request, base, generation)
         view = EventView(parse=generation.parse, single_call=request.parallel_tool_calls is False)
         reply = ResponseFrames if request.stream else ResponseAnswer
         return Prepared((generation,), reply(shape, view, self._keep(request, base)), spelling)
+
+    def _generation(
+        self,
+        request: InputTokensRequest,
+        data: Mapping[str, Any],
+        request_id: str,
+        spelling: Spelling,
+    ) -> GenerationRequest:
+        """The request as a chat; ``data`` is what it was made of."""
+        conversation = conversation_of(request, self._history)
+        try:
+            chat = chat_fields(request, data)
+            settle_spellings(chat, _CHAT_FIELDS)
+            generate = partial(self._generate, chat, request_id)
+            if request.truncation == "auto":
+                return truncated(conversation.messages, generate)
+            return generate(conversation.messages)
+        except RequestError as error:
+            raise respelled(error, {**spelling, **SPELLING, **places(conversation)}) from None
 
     def _generate(
         self, chat: Mapping[str, Any], request_id: str, messages: Messages

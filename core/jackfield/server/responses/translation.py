@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from jackfield.errors import RequestError
 from jackfield.server.responses.conversation import Conversation
-from jackfield.server.responses.request import ResponsesRequest
+from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest
 from jackfield.server.responses.stored import History
 
 T = TypeVar("T")
@@ -25,14 +25,16 @@ SPELLING: Mapping[str, str] = {
 """Chat's name -> the name here."""
 
 
-def given_items(request: ResponsesRequest) -> Sequence[Mapping[str, Any]]:
+def given_items(request: InputTokensRequest) -> Sequence[Mapping[str, Any]]:
     """The request's own input as items."""
+    if request.input is None:
+        return []
     if isinstance(request.input, str):
         return [{"type": "message", "role": "user", "content": request.input}]
     return request.input
 
 
-def conversation_of(request: ResponsesRequest, history: History) -> Conversation:
+def conversation_of(request: InputTokensRequest, history: History) -> Conversation:
     """Instructions, what was said before, and the input."""
     conversation = Conversation()
     if request.instructions is not None:
@@ -42,13 +44,11 @@ def conversation_of(request: ResponsesRequest, history: History) -> Conversation
     return conversation
 
 
-def chat_fields(request: ResponsesRequest, data: Mapping[str, Any]) -> dict[str, Any]:
+def chat_fields(request: InputTokensRequest, data: Mapping[str, Any]) -> dict[str, Any]:
     """Everything of a chat request but its messages; ``data`` is what ``request`` was made of."""
     chat: dict[str, Any] = {
         name: data[name] for name in request.passed if data.get(name) is not None
     }
-    if request.max_output_tokens is not None:
-        chat["max_tokens"] = request.max_output_tokens
     if request.reasoning is not None and request.reasoning.effort is not None:
         chat["reasoning_effort"] = request.reasoning.effort
     if request.text is not None:
@@ -56,12 +56,15 @@ def chat_fields(request: ResponsesRequest, data: Mapping[str, Any]) -> dict[str,
             chat["response_format"] = _response_format(request.text.format)
         if request.text.verbosity is not None:
             chat["verbosity"] = request.text.verbosity
-    if request.wants_logprobs:
-        chat |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
     if request.tools:
         chat["tools"] = [_nested(tool) for tool in data["tools"]]
     if request.tool_choice is not None:
         chat["tool_choice"] = _tool_choice(request.tool_choice)
+    if isinstance(request, ResponsesRequest):
+        if request.max_output_tokens is not None:
+            chat["max_tokens"] = request.max_output_tokens
+        if request.wants_logprobs:
+            chat |= {"logprobs": True, "top_logprobs": request.top_logprobs or 0}
     return chat
 
 
