@@ -91,22 +91,26 @@ class StepLogits:
     positions: Tensor
 
 
+SampleLogits = Callable[[StepLogits, SamplingMode, bool], Tensor]
+Sampler = tuple[Callable[[], None], list[Tensor]]
+
+
 class SampledGraph:
     """A step captured up to its logits, and small graphs that sample from them, one a mode.
 
     ``body`` enqueues the step and returns what it leaves, None if there is nothing to sample;
-    ``sample`` enqueues the sampling and returns ids int32 [N].
+    ``sample`` enqueues the sampling, under masks if told so, and returns ids int32 [N].
     """
 
     def __init__(
         self,
         recorder: GraphRecorder,
         body: Callable[[], StepLogits | None],
-        sample: Callable[[StepLogits, SamplingMode], Tensor],
+        sample: SampleLogits,
     ) -> None:
         self._recorder = recorder
         self._sample = sample
-        self._samplers: dict[SamplingMode, tuple[Callable[[], None], list[Tensor]]] = {}
+        self._samplers: dict[tuple[SamplingMode, bool], Sampler] = {}
         self.left: StepLogits | None = None
         """Of the step that was replayed last; holds until the next one is."""
 
@@ -115,22 +119,23 @@ class SampledGraph:
 
         self.replay = recorder.record(keep)
 
-    def prepare(self, mode: SamplingMode) -> None:
+    def prepare(self, mode: SamplingMode, masked: bool = False) -> Sampler:
         """Captures the sampling of a mode, unless it is there."""
-        if mode in self._samplers:
-            return
+        sampler = self._samplers.get((mode, masked))
+        if sampler is not None:
+            return sampler
         kept: list[Tensor] = []
 
         def keep() -> None:
             assert self.left is not None
-            kept[:] = [self._sample(self.left, mode)]
+            kept[:] = [self._sample(self.left, mode, masked)]
 
-        self._samplers[mode] = self._recorder.record(keep), kept
+        sampler = self._samplers[mode, masked] = (self._recorder.record(keep), kept)
+        return sampler
 
-    def sample(self, mode: SamplingMode) -> Tensor:
+    def sample(self, mode: SamplingMode, masked: bool = False) -> Tensor:
         """Samples the step that was replayed. ids int32 [N], valid until the next call."""
-        self.prepare(mode)
-        replay, kept = self._samplers[mode]
+        replay, kept = self.prepare(mode, masked)
         replay()
         return kept[0]
 
@@ -147,7 +152,7 @@ class DecodeGraphs:
         sizes: tuple[int, ...],
         recorder: GraphRecorder,
         body: Callable[[Tensor, int], StepLogits],
-        sample: Callable[[StepLogits, SamplingMode], Tensor],
+        sample: SampleLogits,
         padding: Callable[[int], Int32Array],
         uploads: Uploads,
         device: torch.device,

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from jackfield.compute.batch import StepInputs, mixed_parts
-from jackfield.compute.cuda_graphs import GraphRecorder, SampledGraph, StepLogits
+from jackfield.compute.cuda_graphs import GraphRecorder, SampledGraph, SampleLogits, StepLogits
 from jackfield.compute.row_state import RowState
-from jackfield.compute.sampler import SamplingMode
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.work import Int32Array, ScheduledBatch
@@ -131,7 +130,7 @@ class MixedGraphs:
         self,
         recorder: GraphRecorder,
         body: Callable[[StepInputs], StepLogits | None],
-        sample: Callable[[StepLogits, SamplingMode], Tensor],
+        sample: SampleLogits,
         state: RowState,
         uploads: Uploads,
         device: torch.device,

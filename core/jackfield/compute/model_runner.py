@@ -20,7 +20,7 @@ from jackfield.compute.batch import (
     pack_padding,
     padded_batch,
 )
-from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder, SampledGraph
+from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder
 from jackfield.compute.host_kv import HostKV
 from jackfield.compute.kv_cache import (
     LOGPROB_SLICE_BYTES,
@@ -46,7 +46,7 @@ from jackfield.compute.sampler import (
 from jackfield.compute.step import Step, StepSampling
 from jackfield.compute.step_graphs import StepGraphs, decode_step, graph_bytes
 from jackfield.compute.thinking_budget import force_ends
-from jackfield.compute.token_masks import apply_masks
+from jackfield.compute.token_masks import MaskRoom
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, AttentionSpec, KVLayer
@@ -107,6 +107,7 @@ class ModelRunner:
         self._logits_width = 0
         self._begun: Step | None = None
         self._host_kv: HostKV | None = None
+        self._masks: MaskRoom | None = None
 
     @torch.inference_mode()
     def start(self) -> KVCapacity:
@@ -144,6 +145,7 @@ class ModelRunner:
                 self._choose,
                 recorder,
                 self._logits_width,
+                self._mask_room,
             )
             notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
         return KVCapacity(
@@ -157,27 +159,23 @@ class ModelRunner:
     @torch.inference_mode()
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU the step is computed when this returns."""
-        step = self._step(batch)
-        graph = self._graphs.replay(step) if self._graphs else None
-        sampling = step.sampling
-        if graph is not None and sampling is not None and not sampling.flags & RARE:
-            ids = graph.sample(sampling.mode)[: len(sampling.rows)]
-            return CopiedStep(batch, ids, failed=step.failed)
-        self._to_logits(step, graph)
-        return self._finish(step)
+        step = self._begin(batch)
+        return self._sample_by_graph(step) or self._finish(step)
 
     @torch.inference_mode()
     def begin(self, batch: ScheduledBatch) -> None:
         """Enqueues one step up to its logits."""
-        self._begun = step = self._step(batch)
-        self._to_logits(step, self._graphs.replay(step) if self._graphs else None)
+        self._begun = self._begin(batch)
 
     @torch.inference_mode()
     def finish(self, masks: TokenMasks) -> PendingStep:
         """Enqueues the rest of the step that was begun."""
         step, self._begun = self._begun, None
         assert step is not None, "finish follows begin"
-        return self._finish(step, masks)
+        masked = len(masks.places) > 0
+        if masked:
+            self._mask_room().upload(masks, step.batch.samples)
+        return self._sample_by_graph(step, masked) or self._finish(step, masked)
 
     # --- the parts of a step -----------------------------------------------------------
 
@@ -197,18 +195,21 @@ class ModelRunner:
             step.sampling = StepSampling(rows, positions, flags, mode)
         return step
 
-    def _to_logits(self, step: Step, graph: SampledGraph | None) -> None:
-        """Enqueues everything but the sampling, unless ``graph`` did."""
+    def _begin(self, batch: ScheduledBatch) -> Step:
+        """Enqueues everything but the sampling."""
+        step = self._step(batch)
+        if self._graphs is not None:
+            step.graph = self._graphs.replay(step)
+        if step.graph is None:
+            self._to_logits(step)
+        return step
+
+    def _to_logits(self, step: Step) -> None:
+        """The same without a graph."""
         batch, sampling = step.batch, step.sampling
         if len(batch.rows) == 0:
             if len(batch.new_blocks):
                 self._state.apply_blocks(batch.new_blocks)
-            return
-        if graph is not None:
-            if sampling is not None and graph.left is not None:
-                left, n = graph.left, len(sampling.rows)
-                step.logits = left.logits[:n]
-                step.targets = torch.stack([left.rows[:n], left.positions[:n]])
             return
         inputs = self._inputs(batch, step.is_decode)
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
@@ -224,11 +225,31 @@ class ModelRunner:
         step.logits = self._model.compute_logits(hidden)
         step.targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
 
-    def _finish(self, step: Step, masks: TokenMasks | None = None) -> PendingStep:
+    def _sample_by_graph(self, step: Step, masked: bool = False) -> PendingStep | None:
+        """Enqueues the sampling that is captured for the step, and the way to the host; None where
+        there is none for what its rows ask for."""
+        graph, sampling = step.graph, step.sampling
+        if graph is None or sampling is None or sampling.flags & RARE:
+            return None
+        ids = graph.sample(sampling.mode, masked)[: len(sampling.rows)]
+        return CopiedStep(step.batch, ids, failed=step.failed)
+
+    def _mask_room(self) -> MaskRoom:
+        if self._masks is None:
+            self._masks = MaskRoom(
+                self._plan.max_num_seqs, self._logits_width, self._uploads, self._device
+            )
+        return self._masks
+
+    def _finish(self, step: Step, masked: bool = False) -> PendingStep:
         """Enqueues the sampling and the way to the host."""
+        if step.graph is not None and step.graph.left is not None and step.sampling is not None:
+            left, n = step.graph.left, len(step.sampling.rows)
+            step.logits = left.logits[:n]
+            step.targets = torch.stack([left.rows[:n], left.positions[:n]])
         ids, output = None, None
         if step.sampling is not None:
-            ids, output = self._sample(step, step.sampling, masks)
+            ids, output = self._sample(step, step.sampling, masked)
         return CopiedStep(step.batch, ids, output, step.prompt, step.failed)
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
@@ -251,7 +272,7 @@ class ModelRunner:
         )
 
     def _sample(
-        self, step: Step, sampling: StepSampling, masks: TokenMasks | None
+        self, step: Step, sampling: StepSampling, masked: bool
     ) -> tuple[Tensor, OutputLogprobs | None]:
         """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some."""
         logits, targets, rows = step.logits, step.targets, sampling.rows
@@ -268,8 +289,8 @@ class ModelRunner:
         if sampling.flags & RowFlag.PROCESSORS and self._processors is not None:
             logits = logits.float()
             step.failed += self._processors.apply(logits, rows, sampling.positions, targets)
-        if masks is not None and len(masks.places):
-            apply_masks(logits, masks, step.batch.samples, self._uploads)
+        if masked:
+            self._mask_room().apply(logits)
         if sampling.flags & RowFlag.THINKING:
             near = np.flatnonzero(self._state.flags[rows] & int(RowFlag.THINKING))
             force_ends(logits, self._state, self._uploads, near.tolist(), rows, targets)

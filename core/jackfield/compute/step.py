@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from jackfield.compute.cuda_graphs import SampledGraph
 from jackfield.compute.pending import PromptLogprobs
 from jackfield.compute.sampler import SamplingMode
 from jackfield.contracts.work import Int32Array, ScheduledBatch
@@ -27,7 +28,7 @@ class Step:
     """A batch, what it samples (None: nothing) and, once computed, what it is sampled from.
 
     ``failed``: rows that failed alone, with a message. ``logits`` [N, V]; ``targets`` int64
-    [2, N], rows and positions of the ids.
+    [2, N], rows and positions of the ids. ``graph``: what computed it, if a graph did.
     """
 
     batch: ScheduledBatch
@@ -37,3 +38,4 @@ class Step:
     logits: Tensor | None = None
     targets: Tensor | None = None
     prompt: PromptLogprobs | None = None
+    graph: SampledGraph | None = None

@@ -28,6 +28,7 @@ from jackfield.compute.prompt_logprobs import asks_prompt_logprobs
 from jackfield.compute.row_state import RowState
 from jackfield.compute.sampler import GREEDY, SamplingMode
 from jackfield.compute.step import Step
+from jackfield.compute.token_masks import MaskRoom
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.model import Model
@@ -49,8 +50,10 @@ class StepGraphs:
         choose: Choose,
         recorder: GraphRecorder,
         logits_width: int,
+        masks: Callable[[], MaskRoom],
     ) -> None:
         self._plan, self._model, self._state, self._choose = plan, model, state, choose
+        self._masks = masks
         self._longest = longest_captured(plan)
         self._logits_width = logits_width
         device = state.token_ids.device
@@ -116,7 +119,9 @@ class StepGraphs:
         logits.copy_(computed)
         return StepLogits(logits, inputs.sample_rows, inputs.sample_positions)
 
-    def _sample(self, left: StepLogits, mode: SamplingMode) -> Tensor:
+    def _sample(self, left: StepLogits, mode: SamplingMode, masked: bool) -> Tensor:
+        if masked:
+            self._masks().apply(left.logits)
         return self._choose(left.logits, left.rows, left.positions, mode)
 
 

@@ -88,7 +88,8 @@ class TokenMasks:
     ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``bits``
     int32 [M, W] with W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows
     id i. Bits beyond V - 1 mean nothing. Allowed ids keep their logits, others never come out;
-    the masks act behind all other rules. M may be 0.
+    the masks act behind all other rules. M may be 0. The arrays may change once ``finish`` has
+    returned.
     """
 
     places: Int32Array

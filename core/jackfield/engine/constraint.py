@@ -76,7 +76,7 @@ class MaskedRow:
     __slots__ = ("constraint", "index", "may_stop", "stop_ids")
 
     def __init__(
-        self, index: int, constraint: Constraint, stop_ids: Sequence[int], may_stop: bool
+        self, index: int, constraint: Constraint, stop_ids: tuple[int, ...], may_stop: bool
     ) -> None:
         self.index = index
         """Its place in the step."""
@@ -86,22 +86,32 @@ class MaskedRow:
         """Whether it has the tokens that it must have at least."""
 
 
+_SOME_WORDS = 64
+"""Of a mask. Where the first ones allow nothing, the others are looked at."""
+
+
 class MaskFiller:
-    """Fills the masks of steps. Holds no state but room."""
+    """Fills the masks of one step at a time. Holds no state but room."""
 
     def __init__(self, logits_width: int) -> None:
         self._words = logits_width // 32 + 1
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
+        self._room = np.empty((0, self._words), dtype=np.int32)
 
     def fill(self, rows: Sequence[MaskedRow]) -> tuple[Masks, dict[int, BaseException]]:
-        """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones. By
-        its index, what went wrong with a row that failed; its mask is all ones too."""
-        masks = np.full((len(rows), self._words), -1, dtype=np.int32)
+        """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones. They
+        hold until the next call. By its index, what went wrong with a row that failed; its mask
+        is all ones too."""
+        if len(self._room) < len(rows):
+            # Memory that was written before: fresh pages cost more than the masks.
+            self._room = np.empty((2 * len(rows), self._words), dtype=np.int32)
+        masks = self._room[: len(rows)]
         by_backend: dict[int, tuple[GrammarBackend, list[GrammarMatcher], list[int]]] = {}
         for index, row in enumerate(rows):
             constraint = row.constraint
             if constraint.is_waiting:
+                masks[index] = -1
                 continue
             if not constraint.is_begun:
                 masks[index] = 0
@@ -123,10 +133,11 @@ class MaskFiller:
         """Brings in what a grammar does not know: the ids that end the output, the least number
         of tokens, the start of reasoning. Returns the rows for which nothing is left to sample,
         with whether their output is complete."""
-        ends = masks[:, self._end_word] & self._end_bit
+        ends = (masks[:, self._end_word] & self._end_bit).astype(bool).tolist()
         masks[:, self._end_word] &= ~self._end_bit
         stuck: list[tuple[MaskedRow, bool]] = []
-        any_left = np.bitwise_or.reduce(masks, axis=1)
+        any_left = _any_left(masks)
+        ending: dict[tuple[int, ...], list[int]] = {}
         for index, row in enumerate(rows):
             mask, constraint = masks[index], row.constraint
             if constraint.is_waiting:
@@ -134,12 +145,14 @@ class MaskFiller:
                 continue
             opening = constraint.opening_id
             if opening is not None:
-                _allow(mask, (opening,))
+                _allow(masks, [index], (opening,))
             if ends[index] and row.stop_ids and (row.may_stop or not any_left[index]):
-                _allow(mask, row.stop_ids)
+                ending.setdefault(row.stop_ids, []).append(index)
             elif not any_left[index] and opening is None:
-                stuck.append((row, bool(ends[index])))
+                stuck.append((row, ends[index]))
                 mask[:] = -1
+        for stop_ids, indices in ending.items():
+            _allow(masks, indices, stop_ids)
         return stuck
 
 
@@ -156,10 +169,16 @@ def _fill_each(
     return failed
 
 
-def _allow(mask: Masks, ids: Sequence[int]) -> None:
-    words = mask.view(np.uint32)
+def _any_left(masks: Masks) -> list[bool]:
+    """Of each mask, whether it allows anything."""
+    found = np.any(masks[:, :_SOME_WORDS], axis=1)
+    return [bool(some) or bool(masks[index].any()) for index, some in enumerate(found)]
+
+
+def _allow(masks: Masks, indices: Sequence[int], ids: Sequence[int]) -> None:
+    words = masks.view(np.uint32)
     for token_id in ids:
-        words[token_id >> 5] |= np.uint32(1 << (token_id & 31))
+        words[indices, token_id >> 5] |= np.uint32(1 << (token_id & 31))
 
 
 def _clear(mask: Masks, ids: Sequence[int]) -> None:

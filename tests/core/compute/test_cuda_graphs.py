@@ -28,8 +28,8 @@ def make(recorder: ReplayedFunction, sizes: tuple[int, ...], seen: list[object])
         seen.append(size)
         return StepLogits(packed[:size] * 2, packed[:size], packed[:size])
 
-    def sample(left: StepLogits, mode: SamplingMode) -> torch.Tensor:
-        seen.append(mode)
+    def sample(left: StepLogits, mode: SamplingMode, masked: bool) -> torch.Tensor:
+        seen.append((mode, "masked") if masked else mode)
         return left.logits + (0 if mode == GREEDY else 100)
 
     return DecodeGraphs(sizes, recorder, body, sample, padding, Uploads(CPU), CPU)
@@ -91,6 +91,17 @@ def test_another_mode_captures_its_sampling_only() -> None:
         assert graphs.run(step, 2).sample(SAMPLED).tolist() == [110, 112]
     assert recorder.recorded == 3
     assert seen == [2, SAMPLED, SAMPLED, 2, SAMPLED]
+
+
+def test_sampling_under_masks_is_captured_apart() -> None:
+    seen: list[object] = []
+    graphs = make(ReplayedFunction(), (2,), seen)
+    graphs.capture(GREEDY)
+    step = np.array([5, 6, 0, 0, 0, 0, 0, 0], dtype=np.int32)
+    seen.clear()
+    graphs.run(step, 2).sample(GREEDY, masked=True)
+    graphs.run(step, 2).sample(GREEDY)
+    assert seen == [2, (GREEDY, "masked"), (GREEDY, "masked"), 2, GREEDY]
 
 
 def test_what_a_step_leaves_can_be_sampled_elsewhere() -> None:

@@ -6,7 +6,7 @@ import torch
 from tests.core.compute.paged_model import WIDTH
 from tests.core.compute.steps import Driver, ReplayedFunction
 
-from jackfield.compute.token_masks import apply_masks
+from jackfield.compute.token_masks import MaskRoom
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import PendingStep, ScheduledBatch, TokenMasks
@@ -23,7 +23,10 @@ def test_masks_reach_the_rows_that_sample(width: int) -> None:
         for token_id in range(width):
             if not int(words[token_id // 32]) >> (token_id % 32) & 1:
                 expected[row, token_id] = -torch.inf
-    apply_masks(logits, masks, samples, Uploads(torch.device("cpu")))
+    cpu = torch.device("cpu")
+    room = MaskRoom(4, width, Uploads(cpu), cpu)
+    room.upload(masks, samples)
+    room.apply(logits)
     assert torch.equal(logits, expected)
 
 

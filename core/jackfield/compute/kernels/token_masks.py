@@ -14,6 +14,8 @@ _WORDS = 64
 def _mask_kernel(logits, places, bits, row_stride, num_words, width, WORDS: tl.constexpr):
     mask_row = tl.program_id(0).to(tl.int64)
     row = tl.load(places + mask_row).to(tl.int64)
+    if row < 0:
+        return
     words = tl.program_id(1) * WORDS + tl.arange(0, WORDS)
     packed = tl.load(bits + mask_row * num_words + words, mask=words < num_words, other=0)
     bit = tl.arange(0, 32)
@@ -27,8 +29,8 @@ def _mask_kernel(logits, places, bits, row_stride, num_words, width, WORDS: tl.c
 def mask_logits(logits: Tensor, places: Tensor, bits: Tensor) -> None:
     """Writes -inf into ``logits`` [N, V], any float type, in place.
 
-    ``places`` int32 [M], rows of the logits; ``bits`` int32 [M, W], 32 W >= V, contiguous: bit
-    i % 32 of word i // 32 keeps id i.
+    ``places`` int32 [M], rows of the logits, -1 for none; ``bits`` int32 [M, W], 32 W >= V,
+    contiguous: bit i % 32 of word i // 32 keeps id i.
     """
     num_masks, num_words = bits.shape
     width = logits.shape[1]

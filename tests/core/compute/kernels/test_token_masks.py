@@ -14,9 +14,9 @@ DEVICE = tests.interpreter.DEVICE
 def test_ids_that_a_mask_forbids_are_minus_infinity(width: int, dtype: torch.dtype) -> None:
     logits = torch.randn(4, width + 3).to(DEVICE, dtype)[:, :width]
     expected = logits.clone()
-    places = torch.tensor([3, 1], dtype=torch.int32, device=DEVICE)
-    bits = torch.randint(-(2**31), 2**31, (2, width // 32 + 1), dtype=torch.int64)
-    for row, words in zip((3, 1), bits.tolist(), strict=True):
+    places = torch.tensor([3, 1, -1], dtype=torch.int32, device=DEVICE)
+    bits = torch.randint(-(2**31), 2**31, (3, width // 32 + 1), dtype=torch.int64)
+    for row, words in zip((3, 1), bits[:2].tolist(), strict=True):
         for token_id in range(width):
             if not words[token_id // 32] >> (token_id % 32) & 1:
                 expected[row, token_id] = -torch.inf
