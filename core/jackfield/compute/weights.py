@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
-from jackfield.contracts.model import Model
+from jackfield.contracts.model import Model, QuantizationMethod, TranslatesTensors
 from jackfield.errors import CheckpointError
 
 _NAMES_SHOWN = 3
@@ -138,10 +138,20 @@ def read_weights(
     *,
     dtype: torch.dtype,
     device: torch.device,
+    quantization: QuantizationMethod | None = None,
 ) -> None:
     """Loads ``model`` through ``load_format``, which learns what the model wants."""
     wanted = replace(files, wanted=model.weight_shapes(), dtype=dtype, device=device)
-    model.load_weights(load_format.iter_weights(wanted))
+    model.load_weights(translated(load_format.iter_weights(wanted), quantization))
+
+
+def translated(
+    weights: Iterable[tuple[str, Tensor]], quantization: QuantizationMethod | None
+) -> Iterable[tuple[str, Tensor]]:
+    """A checkpoint's tensors as the layers of a quantization method want them."""
+    if isinstance(quantization, TranslatesTensors):
+        return quantization.translate(weights)
+    return weights
 
 
 def check_complete(wanted: Iterable[str], placed: set[str]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,11 @@ class LinearMethod(Protocol):
 
 class QuantizationMethod(Protocol):
     """A quantization method; made once per worker as ``cls(config)`` from the checkpoint's
-    ``quantization_config`` (empty for online methods)."""
+    ``quantization_config`` (empty for online methods).
+
+    Optional: ``translate`` (``TranslatesTensors``), where a tensor of the checkpoint is not one
+    parameter of one layer.
+    """
 
     name: ClassVar[str]
     api_version: ClassVar[int]
@@ -84,6 +88,18 @@ class BuildContext:
     group: TensorParallelGroup
     attention_backend: AttentionBackend
     max_model_len: int
+@runtime_checkable
+class TranslatesTensors(Protocol):
+    """What a quantization method has whose checkpoints say in one tensor what belongs to many
+    layers, or in many what is one parameter."""
+
+    def translate(self, weights: Iterable[tuple[str, Tensor]]) -> Iterable[tuple[str, Tensor]]:
+        """The checkpoint's (name, tensor) pairs, in the files' order, as pairs for the parameters
+        that ``create_weights`` registered; what it does not know it passes on. Called once a
+        load. Raises ``CheckpointError`` where a tensor that it needs never came."""
+        ...
+
+
     max_num_batched_tokens: int
     quantization: QuantizationMethod | None = None
     trust_remote_code: bool = False

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.layers.linear import ColumnParallelLinear, QKVParallelLinear
-from jackfield.compute.weights import load_weights
+from jackfield.compute.weights import load_weights, translated
 from jackfield.contracts.model import BuildContext, QuantizationMethod, TensorParallelGroup
 from jackfield.testing.plugins import assert_conforms
 
@@ -52,7 +52,7 @@ class QuantizationContract:
             quantization=type(self).method(self.config),
         )
 
-    def check(self, layer: Any, weights: Mapping[str, Tensor]) -> None:
+    def check(self, layer: Any, weights: Mapping[str, Tensor], context: BuildContext) -> None:
         """Loads the parts of a layer and compares its product."""
         model = torch.nn.ModuleDict({"layer": layer})
         tensors = {
@@ -61,7 +61,7 @@ class QuantizationContract:
             for key, tensor in self.stored(weight).items()
         }
         with torch.inference_mode():
-            load_weights(model, tensors.items())
+            load_weights(model, translated(tensors.items(), context.quantization))
             whole = torch.cat(list(weights.values())).double()
             for rows in (1, 3, 40):
                 x = torch.randn(rows, INPUTS)
@@ -76,12 +76,14 @@ class QuantizationContract:
 
     def test_one_layer(self) -> None:
         torch.manual_seed(0)
-        layer = ColumnParallelLinear(INPUTS, OUTPUTS, context=self.context(), prefix="layer")
-        self.check(layer, {"layer": torch.randn(OUTPUTS, INPUTS)})
+        context = self.context()
+        layer = ColumnParallelLinear(INPUTS, OUTPUTS, context=context, prefix="layer")
+        self.check(layer, {"layer": torch.randn(OUTPUTS, INPUTS)}, context)
 
     def test_a_fused_layer_is_loaded_part_by_part(self) -> None:
         torch.manual_seed(1)
-        layer = QKVParallelLinear(INPUTS, HEAD_DIM, 4, 1, context=self.context(), prefix="qkv")
+        context = self.context()
+        layer = QKVParallelLinear(INPUTS, HEAD_DIM, 4, 1, context=context, prefix="qkv")
         self.check(
             layer,
             {
@@ -89,4 +91,5 @@ class QuantizationContract:
                 "k_proj": torch.randn(HEAD_DIM, INPUTS) * 5,
                 "v_proj": torch.randn(HEAD_DIM, INPUTS) / 5,
             },
+            context,
         )

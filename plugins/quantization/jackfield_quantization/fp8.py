@@ -18,7 +18,7 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Stor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.layer_names import is_listed
+from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.number_formats import eight_bit_floats
 from jackfield_quantization.options import flag, names
 
@@ -33,11 +33,15 @@ class Fp8Quantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
-        self._excepted = names(config, "ignored_layers", "modules_to_not_convert")
+        listed = names(config, "ignored_layers", "modules_to_not_convert")
+        # DeepSeek's checkpoints have a plain head, and no list.
+        self._excepted = (*listed, "lm_head") if config else listed
         self._method = _method(config)
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        return None if is_listed(prefix, self._excepted) else self._method
+        if is_listed(prefix, self._excepted) or is_router(prefix):
+            return None
+        return self._method
 
 
 def _method(config: Mapping[str, object]) -> LinearMethod:

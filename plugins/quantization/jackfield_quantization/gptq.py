@@ -20,7 +20,7 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Orde
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.layer_names import checkpoint_names, is_listed
+from jackfield_quantization.layer_names import checkpoint_names, is_listed, is_router
 from jackfield_quantization.number_formats import signed_integers, unpack
 from jackfield_quantization.options import Config, flag, integer, names, section
 
@@ -40,7 +40,7 @@ class GptqQuantization:
         _GptqLinear(config)  # what is wrong is told at once
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted):
+        if is_listed(prefix, self._excepted) or is_router(prefix):
             return None
         if prefix.rpartition(".")[2] == "lm_head" and not flag(self._config, "lm_head", False):
             return None

@@ -15,7 +15,7 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Stor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.int8 import OnlineInt8, row_ranges
-from jackfield_quantization.layer_names import is_listed
+from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.number_formats import signed_integers
 from jackfield_quantization.options import names
 
@@ -32,7 +32,7 @@ class Int4Quantization:
         self._excepted = names(config, "ignore", "modules_to_not_convert")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted):
+        if is_listed(prefix, self._excepted) or is_router(prefix):
             return None
         return OnlineInt8() if is_listed(prefix, ("lm_head",)) else OnlineInt4()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
-from jackfield_quantization.layer_names import is_listed
+from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.options import names
 
 _ROWS_AT_ONCE = 4096
@@ -27,7 +27,9 @@ class Int8Quantization:
         self._excepted = names(config, "ignore", "modules_to_not_convert")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        return None if is_listed(prefix, self._excepted) else OnlineInt8()
+        if is_listed(prefix, self._excepted) or is_router(prefix):
+            return None
+        return OnlineInt8()
 
 
 class OnlineInt8(CodedLinear):

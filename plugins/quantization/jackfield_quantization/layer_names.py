@@ -19,7 +19,7 @@ def checkpoint_names(prefix: str) -> tuple[str, ...]:
 
 def is_listed(prefix: str, listed: Iterable[str]) -> bool:
     """Whether the layer is in a list of exceptions: by its whole name, by an ending or a part of
-    it between dots, or by a pattern (``re:...``)."""
+    it between dots, with ``*`` for anything, or by a regular expression (``re:...``)."""
     names = (prefix, *checkpoint_names(prefix))
     return any(_means(entry, name) for entry in listed for name in names)
 
@@ -27,4 +27,12 @@ def is_listed(prefix: str, listed: Iterable[str]) -> bool:
 def _means(entry: str, name: str) -> bool:
     if entry.startswith("re:"):
         return re.match(entry[3:], name) is not None
-    return f".{entry.strip('.')}." in f".{name}."
+    part = f".{entry.strip('.')}."
+    if "*" not in entry:
+        return part in f".{name}."
+    return re.search(re.escape(part).replace(r"\*", ".*"), f".{name}.") is not None
+
+
+def is_router(prefix: str) -> bool:
+    """Whether the layer chooses experts. Formats that have no list of exceptions leave it plain."""
+    return prefix.endswith(".mlp.gate") or prefix.endswith(".router")

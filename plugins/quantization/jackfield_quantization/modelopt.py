@@ -48,8 +48,7 @@ class ModelOptQuantization:
         self._method = methods[algorithm]
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        patterns = tuple(entry.removesuffix("*").removesuffix(".") for entry in self._excepted)
-        return None if is_listed(prefix, patterns) else self._method
+        return None if is_listed(prefix, self._excepted) else self._method
 
 
 class _NvFp4(CodedLinear):

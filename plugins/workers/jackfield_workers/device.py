@@ -68,7 +68,8 @@ class DeviceWorker:
         for name in plan.logits_processors:
             registry.factory("logits_processors", name)
         with story.phase("model built"):
-            model = _build_model(plan, registry, backend, device, dtype)
+            quantization = _quantization(plan, registry)
+            model = _build_model(plan, registry, backend, device, dtype, quantization)
         if device.type == "cpu":
             torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
@@ -79,7 +80,10 @@ class DeviceWorker:
                 max_parallel=plan.max_parallel_loading,
             )
             load_format.check(files)
-            read_weights(model, load_format, files, dtype=dtype, device=device)
+            reader = ScalesAside(load_format)
+            read_weights(
+                model, reader, files, dtype=dtype, device=device, quantization=quantization
+            )
         with story.phase("model ready"):
             make_runner = partial(
                 _runner, platform, model, backend, device, partial(_processor, registry)
@@ -180,7 +184,7 @@ def _build_model(
         attention_backend=backend,
         max_model_len=plan.max_model_len,
         max_num_batched_tokens=plan.max_num_batched_tokens,
-        quantization=_quantization(plan, registry),
+        quantization=quantization,
         trust_remote_code=plan.trust_remote_code,
         code_revision=plan.code_revision,
         directory=plan.model,
@@ -188,6 +192,7 @@ def _build_model(
     model: Model = registry.make("models", _model_name(plan, registry), plan.config, context)
     return model
 
+    quantization: QuantizationMethod | None,
 
 def _model_name(plan: WorkerPlan, registry: Registry) -> str:
     """By ``model_impl``: ours for the checkpoint's architecture, or the plugin of that name;

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.checkpoints import make, reference
+from tests.plugins.quantization.bitsandbytes_packers import BITSANDBYTES
 from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
 from tests.plugins.quantization.packers import CASES, compressed
 
@@ -23,6 +24,7 @@ from jackfield_quantization.compressed_tensors import CompressedTensorsQuantizat
 from jackfield_quantization.gptq import GptqQuantization
 from jackfield_workers.device import DeviceWorker
 
+ALL = {**CASES, **BITSANDBYTES}
 IDS = np.random.default_rng(0).integers(3, 400, 48).astype(np.int32)
 
 
@@ -60,9 +62,9 @@ def expected(model: torch.nn.Module) -> torch.Tensor:
     return scores[:-1].gather(1, ids[0, 1:, None])[:, 0]
 
 
-@pytest.mark.parametrize("case", list(CASES))
+@pytest.mark.parametrize("case", list(ALL))
 def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path: Path) -> None:
-    config, pack = CASES[case]
+    config, pack = ALL[case]
     directory, model = quantized_copy(tmp_path / "model", config, pack)
     torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
 

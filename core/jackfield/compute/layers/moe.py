@@ -1,8 +1,8 @@
 """A mixture of experts in the place of a feed-forward block.
 
 On a GPU the experts of a layer are two tensors, for kernels that multiply by all of them at once;
-on the CPU each is a block of its own, packed for oneDNN like any other layer. Workers share each
-expert, by its inner features.
+on the CPU, and where they are quantized, each is a block of its own, packed like any other layer.
+Workers share each expert, by its inner features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jackfield.compute.layers.mlp import GatedMLP
 from jackfield.compute.layers.sharding import even_shard, whole
 from jackfield.compute.weights import LoadableLayer, Slot
 from jackfield.contracts.model import BuildContext
-from jackfield.errors import CheckpointError, ConfigError
+from jackfield.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class SparseMLP(nn.Module):
                 f" {config.num_experts} experts"
             )
         self.gate = Router(hidden, config.num_experts, context=context, prefix=f"{prefix}.gate")
-        kind = FusedExperts if context.device.type == "cuda" else ExpertList
-        self.experts = kind(
+        self.experts = _experts_kind(context, f"{prefix}.experts")(
             hidden, config, activation=activation, context=context, prefix=f"{prefix}.experts"
         )
 
@@ -60,6 +59,14 @@ class SparseMLP(nn.Module):
         """[T, hidden] -> [T, hidden]."""
         mixed: Tensor = self.experts(x, self.gate(x))
         return mixed
+
+
+def _experts_kind(context: BuildContext, prefix: str) -> type[ExpertList | FusedExperts]:
+    if context.device.type != "cuda":
+        return ExpertList
+    quantization = context.quantization
+    is_coded = quantization is not None and quantization.linear_method(f"{prefix}.0.gate_up_proj")
+    return EveryExpert if is_coded else FusedExperts
 
 
 class Router(ShardedLinear):
@@ -104,9 +111,7 @@ class ExpertList(nn.ModuleList):
         """[T, hidden], [T, experts] -> [T, hidden]. The tokens are brought into the order of their
         experts, so that each expert reads and writes one stretch."""
         top_k = self.config.top_k
-        shares, chosen = logits.float().softmax(-1).topk(top_k, dim=-1)
-        if self.config.renormalize:
-            shares /= shares.sum(-1, keepdim=True)
+        shares, chosen = self._chosen(logits)
         flat = chosen.flatten()
         order = flat.argsort(stable=True)
         counts = torch.bincount(flat, minlength=len(self)).tolist()
@@ -119,6 +124,27 @@ class ExpertList(nn.ModuleList):
         sorted_outputs = torch.cat(outputs)
         picked = torch.empty_like(sorted_outputs).index_copy_(0, order, sorted_outputs)
         mixed = picked.view(len(x), top_k, -1).float().mul_(shares.unsqueeze(-1)).sum(1)
+        return mixed.to(x.dtype)
+
+    def _chosen(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        # Each token's shares, float32, and experts, int64, both [T, top_k].
+        shares, chosen = logits.float().softmax(-1).topk(self.config.top_k, dim=-1)
+        if self.config.renormalize:
+            shares /= shares.sum(-1, keepdim=True)
+        return shares, chosen
+
+
+class EveryExpert(ExpertList):
+    """Each expert over all tokens, with a share of 0 where a token did not choose it: more work,
+    but no wait for the device, so that a CUDA graph can hold it."""
+
+    def forward(self, x: Tensor, logits: Tensor) -> Tensor:
+        """[T, hidden], [T, experts] -> [T, hidden]."""
+        shares, chosen = self._chosen(logits)
+        by_expert = torch.zeros_like(logits, dtype=torch.float32).scatter_(1, chosen, shares)
+        mixed = torch.zeros_like(x, dtype=torch.float32)
+        for index, expert in enumerate(self):
+            mixed.addcmul_(expert(x), by_expert[:, index : index + 1])
         return mixed.to(x.dtype)
 
 
@@ -140,11 +166,6 @@ class FusedExperts(LoadableLayer):
             raise CheckpointError(
                 f"the activation {activation!r} is not supported here; "
                 f"try --model-impl transformers"
-            )
-        quantization = context.quantization
-        if quantization is not None and quantization.linear_method(f"{prefix}.0.gate_up_proj"):
-            raise ConfigError(
-                f"quantization {quantization.name!r} of experts is not supported on a GPU"
             )
         self.config = config
         self.hidden = hidden
