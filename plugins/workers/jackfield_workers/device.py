@@ -80,9 +80,8 @@ class DeviceWorker:
                 max_parallel=plan.max_parallel_loading,
             )
             load_format.check(files)
-            reader = ScalesAside(load_format)
             read_weights(
-                model, reader, files, dtype=dtype, device=device, quantization=quantization
+                model, load_format, files, dtype=dtype, device=device, quantization=quantization
             )
         with story.phase("model ready"):
             make_runner = partial(
