@@ -29,10 +29,12 @@ from jackfield.compute.kernels.launch import power_of_2, quick
 
 MASKED = gl.constexpr(-1.0e30)
 
-TILE = 64
+BOX = 64
+"""Tokens and elements of a head that one copy brings: what lies together in any page."""
+_TILE = 128
 _BLOCK_ROWS = 128
 _HEAD_DIM = 128
-_STAGES = 3
+_STAGES = 2
 _GROUP_REGISTERS, _LOADER_REGISTERS = 240, 24
 
 
@@ -59,37 +61,49 @@ def _locate(query_starts, first_seq, num_seqs, block, TOKENS: gl.constexpr, SEQS
 
 
 @gluon.jit
+def _row_of(table, token, head, NUM_KV_HEADS: gl.constexpr, BLOCK_SIZE: gl.constexpr):
+    page = gl.load(table + token // BLOCK_SIZE)
+    return (page * NUM_KV_HEADS + head) * BLOCK_SIZE + token % BLOCK_SIZE
+
+
+@gluon.jit
+def _load_tile(pages, row, next_row, boxes, stage, ready, TILE: gl.constexpr):
+    # Two boxes of tokens, each in two halves of the head: as wgmma wants a tile of 128 x 128.
+    BOX: gl.constexpr = boxes.shape[1]
+    mbarrier.expect(ready.index(stage), TILE * 2 * BOX * 2)
+    for half in gl.static_range(2):
+        box = (stage * 2 + half) * 2
+        column = half * BOX
+        tma.async_copy_global_to_shared(pages, [row, column], ready.index(stage), boxes.index(box))
+        tma.async_copy_global_to_shared(
+            pages, [next_row, column], ready.index(stage), boxes.index(box + 1)
+        )
+
+
+@gluon.jit
 def _load_tiles(
-    k_pages,
-    v_pages,
+    source,
     tiles,
-    table,
-    head,
-    num_tiles,
     NUM_KV_HEADS: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
     STAGES: gl.constexpr,
+    TILE: gl.constexpr,
 ):
-    k_tiles, v_tiles, k_ready, v_ready, k_free, v_free = tiles
-    TILE: gl.constexpr = k_tiles.shape[1]
-    BYTES: gl.constexpr = TILE * k_tiles.shape[2] * 2
-    page = gl.load(table)
+    k_pages, v_pages, table, head, seen, num_tiles = source
+    k_boxes, v_boxes, k_ready, v_ready, k_free, v_free = tiles
+    BOX: gl.constexpr = k_boxes.shape[1]
+    last_box = (seen - 1) // BOX * BOX
     for i in range(num_tiles):
         stage = i % STAGES
         phase = (i // STAGES) & 1
-        row = (page * NUM_KV_HEADS + head) * BLOCK_SIZE + i * TILE % BLOCK_SIZE
-        # The next tile's page is on the way while this one's copies are started.
-        page = gl.load(table + gl.minimum(i + 1, num_tiles - 1) * TILE // BLOCK_SIZE)
+        row = _row_of(table, i * TILE, head, NUM_KV_HEADS, BLOCK_SIZE)
+        # Behind the last token there may be no page: what comes instead is masked.
+        token = gl.minimum(i * TILE + BOX, last_box)
+        next_row = _row_of(table, token, head, NUM_KV_HEADS, BLOCK_SIZE)
         mbarrier.wait(k_free.index(stage), phase ^ 1)
-        mbarrier.expect(k_ready.index(stage), BYTES)
-        tma.async_copy_global_to_shared(
-            k_pages, [row, 0], k_ready.index(stage), k_tiles.index(stage)
-        )
+        _load_tile(k_pages, row, next_row, k_boxes, stage, k_ready, TILE)
         mbarrier.wait(v_free.index(stage), phase ^ 1)
-        mbarrier.expect(v_ready.index(stage), BYTES)
-        tma.async_copy_global_to_shared(
-            v_pages, [row, 0], v_ready.index(stage), v_tiles.index(stage)
-        )
+        _load_tile(v_pages, row, next_row, v_boxes, stage, v_ready, TILE)
 
 
 @gluon.jit
@@ -149,14 +163,18 @@ def _attend(
     NUM_KV_HEADS: gl.constexpr,
     GROUP: gl.constexpr,
     STAGES: gl.constexpr,
+    TILE: gl.constexpr,
+    TILE_LAYOUT: gl.constexpr,
     HALF: gl.constexpr,
 ):
     # 64 of the block's query rows: neighbouring tokens, all query heads of the group for each.
     q, out, q_stride, query_start, query_len, prefix, first_token, head, num_tiles, scale = place
-    k_tiles, v_tiles, k_ready, v_ready, k_free, _ = tiles
-    TILE: gl.constexpr = k_tiles.shape[1]
-    DIM: gl.constexpr = k_tiles.shape[2]
+    k_boxes, v_boxes, k_ready, v_ready, k_free, v_free = tiles
+    DIM: gl.constexpr = 2 * k_boxes.shape[2]
     ROWS: gl.constexpr = 64
+    k_tiles = k_boxes._reinterpret(k_boxes.dtype, [STAGES, TILE, DIM], TILE_LAYOUT)
+    v_tiles = v_boxes._reinterpret(v_boxes.dtype, [STAGES, TILE, DIM], TILE_LAYOUT)
+    tiles = (k_tiles, v_tiles, k_ready, v_ready, k_free, v_free)
     LIVE_ROWS: gl.constexpr = 2 * ROWS // GROUP * GROUP
     S: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TILE, 16])
     O: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, DIM, 16])  # noqa: E741
@@ -239,11 +257,13 @@ def _hopper_kernel(
     BLOCK_ROWS: gl.constexpr,
     SEQS: gl.constexpr,
     STAGES: gl.constexpr,
+    TILE: gl.constexpr,
+    TILE_LAYOUT: gl.constexpr,
     GROUP_REGISTERS: gl.constexpr,
     LOADER_REGISTERS: gl.constexpr,
 ):
     TOKENS: gl.constexpr = BLOCK_ROWS // GROUP
-    SHAPE: gl.constexpr = k_pages.block_type.shape
+    BOX: gl.constexpr = k_pages.block_type.shape[0]
     head = gl.program_id(0) // head_step % NUM_KV_HEADS
     block = gl.program_id(0) // block_step % num_blocks
     seq, first_token, exists = _locate(query_starts, first_seq, num_seqs, block, TOKENS, SEQS)
@@ -254,12 +274,12 @@ def _hopper_kernel(
     # Warps cannot return before they part: a block of no sequence looks at a tile, stores nothing.
     query_len = gl.where(exists, query_len, 0)
     first_token = gl.where(exists, first_token, 0)
-    seen = prefix + gl.minimum(first_token + TOKENS, query_len)
-    num_tiles = gl.where(exists, (seen + SHAPE[0] - 1) // SHAPE[0], 1)
+    seen = gl.where(exists, prefix + gl.minimum(first_token + TOKENS, query_len), 1)
+    num_tiles = (seen + TILE - 1) // TILE
     dtype: gl.constexpr = k_pages.dtype
     LAYOUT: gl.constexpr = k_pages.layout
-    k_tiles = gl.allocate_shared_memory(dtype, [STAGES, SHAPE[0], SHAPE[1]], LAYOUT)
-    v_tiles = gl.allocate_shared_memory(dtype, [STAGES, SHAPE[0], SHAPE[1]], LAYOUT)
+    k_boxes = gl.allocate_shared_memory(dtype, [STAGES * 4, BOX, BOX], LAYOUT)
+    v_boxes = gl.allocate_shared_memory(dtype, [STAGES * 4, BOX, BOX], LAYOUT)
     k_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     v_ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     k_free = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
@@ -269,16 +289,14 @@ def _hopper_kernel(
         mbarrier.init(v_ready.index(i), count=1)
         mbarrier.init(k_free.index(i), count=2)
         mbarrier.init(v_free.index(i), count=2)
-    tiles = (k_tiles, v_tiles, k_ready, v_ready, k_free, v_free)
+    tiles = (k_boxes, v_boxes, k_ready, v_ready, k_free, v_free)
     place = (q, out, q_stride, query_start, query_len, prefix, first_token, head, num_tiles, scale)
+    source = (k_pages, v_pages, table, head, seen, num_tiles)
     gl.warp_specialize(
         [
-            (_attend, (place, tiles, NUM_KV_HEADS, GROUP, STAGES, 0)),
-            (_attend, (place, tiles, NUM_KV_HEADS, GROUP, STAGES, 1)),
-            (
-                _load_tiles,
-                (k_pages, v_pages, tiles, table, head, num_tiles, NUM_KV_HEADS, BLOCK_SIZE, STAGES),
-            ),
+            (_attend, (place, tiles, NUM_KV_HEADS, GROUP, STAGES, TILE, TILE_LAYOUT, 0)),
+            (_attend, (place, tiles, NUM_KV_HEADS, GROUP, STAGES, TILE, TILE_LAYOUT, 1)),
+            (_load_tiles, (source, tiles, NUM_KV_HEADS, BLOCK_SIZE, STAGES, TILE)),
         ],
         [4, 1],
         [GROUP_REGISTERS, LOADER_REGISTERS],
@@ -298,21 +316,22 @@ def supports(q: Tensor, key_pages: Tensor, sliding_window: int | None, cap: floa
         and cap is None
         and q.shape[2] == _HEAD_DIM
         and q.dtype in (torch.bfloat16, torch.float16)
-        and key_pages.shape[2] % TILE == 0
+        and key_pages.dtype == q.dtype
+        and key_pages.shape[2] % BOX == 0
         and q.shape[1] // key_pages.shape[1] <= 64
     )
 
 
 @cache
-def _layout(dtype: torch.dtype) -> Any:
+def _layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
     element = gl.bfloat16 if dtype is torch.bfloat16 else gl.float16
-    return gl.NVMMASharedLayout.get_default_for([TILE, _HEAD_DIM], element)
+    return gl.NVMMASharedLayout.get_default_for([rows, columns], element)
 
 
 def _described(pages: Tensor) -> TensorDescriptor:
     num_rows = pages.numel() // _HEAD_DIM
-    layout = _layout(pages.dtype)
-    return TensorDescriptor(pages, [num_rows, _HEAD_DIM], [_HEAD_DIM, 1], [TILE, _HEAD_DIM], layout)
+    layout = _layout(BOX, BOX, pages.dtype)
+    return TensorDescriptor(pages, [num_rows, _HEAD_DIM], [_HEAD_DIM, 1], [BOX, BOX], layout)
 
 
 def hopper_attention(
@@ -361,6 +380,8 @@ def hopper_attention(
         BLOCK_ROWS=_BLOCK_ROWS,
         SEQS=128 if num_prefills <= 128 else power_of_2(num_prefills),
         STAGES=_STAGES,
+        TILE=_TILE,
+        TILE_LAYOUT=_layout(_TILE, _HEAD_DIM, q.dtype),
         GROUP_REGISTERS=_GROUP_REGISTERS,
         LOADER_REGISTERS=_LOADER_REGISTERS,
         num_warps=4,
