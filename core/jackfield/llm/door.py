@@ -39,6 +39,7 @@ from jackfield.errors import (
     RequestError,
 )
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
+from jackfield.llm.parser_counts import ParserCounts
 from jackfield.llm.pooled import hand_out_vectors, pooled_of, pooling_run
 from jackfield.llm.run import RequestRecord, Run
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
@@ -168,6 +169,11 @@ class AsyncLLM:
     def engine_pid(self) -> int | None:
         """Process id of the engine of now."""
         return self._engine.pid
+
+    @property
+    def parser_counts(self) -> list[ParserCounts]:
+        """What became of the calls and the thinking that the parsers saw."""
+        return self._text.parser_counts
 
     @property
     def num_restarts(self) -> int:

@@ -20,6 +20,7 @@ from jackfield.contracts.text import (
     ToolCallStart,
 )
 from jackfield.errors import RAISED, BrokenPluginError
+from jackfield.llm.parser_counts import ParserCounts, ReasoningWatch, ToolCallWatch, Watch
 from jackfield.registry import Registry
 
 P = TypeVar("P")
@@ -31,18 +32,38 @@ TOOL_EVENTS = frozenset({Content, ToolCallStart, ToolCallArguments, ToolCallEnd}
 class GuardedParser:
     """A parser whose every failure is a ``BrokenPluginError`` that says whose it is."""
 
-    def __init__(self, who: str, parser: Any, events: frozenset[type[Any]]) -> None:
+    def __init__(
+        self,
+        who: str,
+        parser: Any,
+        events: frozenset[type[Any]],
+        watch: Watch,
+        counts: ParserCounts,
+    ) -> None:
         self._who = who
         self._parser = parser
         self._events = events
+        self._watch = watch
+        self._counts = counts
 
     def feed(self, text: str) -> list[Any]:
         """The parser's events."""
-        return self._checked(self._parser.feed, text)
+        events = self._guarded(self._parser.feed, text)
+        self._watch.see(events, at_end=False)
+        return events
 
     def finish(self) -> list[Any]:
         """The parser's last events."""
-        return self._checked(self._parser.finish)
+        events = self._guarded(self._parser.finish)
+        self._watch.see(events, at_end=True)
+        return events
+
+    def _guarded(self, function: Callable[..., object], *arguments: str) -> list[Any]:
+        try:
+            return self._checked(function, *arguments)
+        except BrokenPluginError:
+            self._counts.outcomes["failed"] += 1
+            raise
 
     def _checked(self, function: Callable[..., object], *arguments: str) -> list[Any]:
         try:
@@ -65,12 +86,15 @@ class ParserPlugin(Generic[P]):
         self._make = registry.factory(kind, name)
         self._who = registry.describe(kind, name)
         self._events = REASONING_EVENTS if kind == "reasoning_parsers" else TOOL_EVENTS
+        self.counts = ParserCounts(kind, name)
+        self._markers: frozenset[str] = frozenset()
 
     def marker_ids(self, tokenizer: Tokenizer | None, checkpoint: CheckpointText) -> frozenset[int]:
-        """The special tokens that the plugin's format is made of, by its ``markers``."""
+        """The special tokens that the plugin's format is made of, by its ``markers``. Called once,
+        before the first parser is made."""
         markers_of = getattr(self.found, "markers_of", None)
         said = getattr(self.found, "markers", ()) if markers_of is None else markers_of(checkpoint)
-        markers = frozenset(said)
+        self._markers = markers = frozenset(said)
         if tokenizer is None or not markers:
             return frozenset()
         return frozenset(id for id in tokenizer.special_ids if tokenizer.token_text(id) in markers)
@@ -81,7 +105,12 @@ class ParserPlugin(Generic[P]):
             made = self._make(context)
         except RAISED as error:
             raise _broken(self._who, f"raised {type(error).__name__}: {error}") from error
-        return GuardedParser(self._who, made, self._events)
+        return GuardedParser(self._who, made, self._events, self._watch(context), self.counts)
+
+    def _watch(self, context: ParserContext) -> Watch:
+        if self._events is REASONING_EVENTS:
+            return ReasoningWatch(self.counts)
+        return ToolCallWatch(self.counts, context.tools, self._markers)
 
 
 def _broken(who: str, what: str) -> BrokenPluginError:

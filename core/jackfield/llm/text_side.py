@@ -14,6 +14,7 @@ from jackfield.contracts.text import (
     ToolParser,
 )
 from jackfield.errors import RequestError
+from jackfield.llm.parser_counts import ParserCounts
 from jackfield.llm.parsers import GuardedParser, ParserPlugin
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
@@ -57,6 +58,15 @@ class TextSide:
         if plan.tool_parser is not None:
             self._tool_parser = ParserPlugin(registry, "tool_parsers", plan.tool_parser)
             self._tool_markers = self._tool_parser.marker_ids(self.tokenizer, plan.checkpoint_text)
+
+    @property
+    def parser_counts(self) -> list[ParserCounts]:
+        """What became of what the parsers in use saw."""
+        return [
+            plugin.counts
+            for plugin in (self._reasoning_parser, self._tool_parser)
+            if plugin is not None
+        ]
 
     def context(self, request: GenerationRequest) -> ParserContext | None:
         """What parsers know of a request; None where it is not to be parsed."""

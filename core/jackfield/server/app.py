@@ -36,6 +36,7 @@ from jackfield.server.metrics import Metrics
 from jackfield.server.middleware import HotRoutes, build_middleware
 from jackfield.server.openapi import Application
 from jackfield.server.operations import add_operations
+from jackfield.server.parser_metrics import ParserMetrics
 from jackfield.server.plugin_facts import plugin_metrics, version_body
 from jackfield.server.pooling.routes import PATHS as POOLING_PATHS
 from jackfield.server.pooling.routes import pooling_routes, unserved_routes
@@ -111,15 +112,20 @@ def _build_api(
     )
     metrics = Metrics(frontend.llm, frontend.options.metrics_prefix, http_metrics)
     frontend.llm.observe(metrics)
+    parsers = ParserMetrics(frontend.llm, frontend.options.metrics_prefix)
     hooked = PluginMetrics(hooks)
-    fixed = plugin_metrics(plugins, frontend.options.metrics_prefix)
+    fixed = plugin_metrics(jackfield.__version__, plugins, frontend.options.metrics_prefix)
     for path, route in hot.items():
         whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
         if path in POOLING_PATHS and path != "/v1/embeddings":
             whose = "vLLM"
         api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
     _add_model_routes(api, frontend)
-    add_operations(api.router, frontend, lambda: metrics.text() + fixed + hooked.text())
+    add_operations(
+        api.router,
+        frontend,
+        lambda: metrics.text() + parsers.text() + fixed + hooked.text(),
+    )
     facts = version_body(jackfield.__version__, plugins)
     api.add_api_route(
         "/version",

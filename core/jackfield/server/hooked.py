@@ -19,6 +19,7 @@ from jackfield.server.door import Door, Plan
 
 if TYPE_CHECKING:
     from jackfield.llm import Observer
+    from jackfield.llm.parser_counts import ParserCounts
     from jackfield.text.prompt import PromptBuilder
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,11 @@ class FilteredDoor:
     def num_restarts(self) -> int:
         """The door's."""
         return self._llm.num_restarts
+
+    @property
+    def parser_counts(self) -> Sequence[ParserCounts]:
+        """The door's."""
+        return self._llm.parser_counts
 
     @property
     def num_waiting(self) -> int:

@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import anthropic
 import openai
 import pytest
 
@@ -107,6 +108,23 @@ def test_it_thinks_and_the_thinking_is_told_apart(client: openai.OpenAI) -> None
     choice = ask(client, user("What is 47 + 38?"))
     assert choice.message.content == "47 + 38 = 85."
     assert "carry 1" in choice.message.reasoning_content
+
+
+def test_anthropics_budget_holds_the_thinking_short(url: str) -> None:
+    with anthropic.Anthropic(base_url=url.removesuffix("/v1"), api_key="-", timeout=60) as client:
+        lengths = []
+        for budget in (2, 100):
+            answer = client.messages.create(
+                model="jackfield-mini",
+                max_tokens=200,
+                messages=user("What is 47 + 38?"),
+                thinking={"type": "enabled", "budget_tokens": budget},
+                extra_body={"temperature": 0},
+            )
+            thinking, text = answer.content
+            assert thinking.type == "thinking" and text.type == "text" and text.text
+            lengths.append(len(thinking.thinking.split()))
+    assert lengths[0] <= 2 < lengths[1]
 
 
 def test_thinking_can_be_turned_off(client: openai.OpenAI) -> None:

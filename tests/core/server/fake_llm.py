@@ -16,6 +16,7 @@ from jackfield.contracts.messages import EngineReady, EngineStats, TokenLogprobs
 from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import EngineError, JackfieldError, RequestError
+from jackfield.llm.parser_counts import ParserCounts
 from jackfield.planning.pooling import PoolingPlan
 
 Script = Callable[[GenerationRequest], AsyncIterator[list[ChoiceDelta]]]
@@ -171,6 +172,7 @@ class FakeLLM:
         self.death: JackfieldError | None = None
         self.num_waiting = 0
         self.num_restarts = 0
+        self.parser_counts: list[ParserCounts] = []
         self.is_asleep = False
         self.slept: list[int] = []
         self.requests: list[GenerationRequest] = []

@@ -110,6 +110,19 @@ async def test_thinking_and_parallel_calls_can_be_switched_off() -> None:
     assert llm.prompts.last_chat["template_kwargs"]["enable_thinking"] is False
 
 
+@pytest.mark.parametrize(("plan", "budget"), [(PARSERS, 1024), (FakePlan(), None)])
+async def test_a_budget_bounds_the_thinking_that_the_server_knows_of(
+    plan: FakePlan, budget: int | None
+) -> None:
+    llm = FakeLLM(events(*TALK), plan=plan)
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    async with in_process(llm) as client:
+        answer = await client.post(PATH, json=body(thinking=thinking))
+    assert answer.status_code == 200
+    assert llm.requests[0].sampling.thinking_token_budget == budget
+    assert llm.prompts.last_chat["template_kwargs"]["enable_thinking"] is True
+
+
 @pytest.mark.parametrize(
     ("finish", "reason", "sequence"),
     [

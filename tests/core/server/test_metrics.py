@@ -11,7 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.core.server.fake_llm import FakeLLM
 from tests.core.server.http_server import in_process
 
+import jackfield
 from jackfield.contracts.generation import RequestRecord
+from jackfield.llm.parser_counts import ParserCounts
 from jackfield.server.histogram import Histogram
 
 # The names that dashboards and autoscalers read.
@@ -57,7 +59,7 @@ async def scrape(llm: FakeLLM, prefix: str = "jackfield") -> dict[str, float]:
             observer.inter_token(0.5, 4)
         text = (await http.get("/metrics")).text
     for family in text_string_to_metric_families(text):
-        if family.name.startswith(("http_", "process_")):
+        if family.name.startswith(("http_", "process_")) or family.name.endswith("build_info"):
             continue
         for sample in family.samples:
             extra = {k: v for k, v in sample.labels.items() if k not in ("model_name", "engine")}
@@ -151,3 +153,25 @@ def test_histograms_count_as_prometheus_clients_own() -> None:
     for sample in next(iter(registry.collect())).samples:
         if not sample.name.endswith("_created"):
             assert ours_samples[sample.name, sample.labels.get("le")] == sample.value
+
+
+async def test_what_parsers_saw_and_what_the_server_is_made_of_is_told() -> None:
+    llm = FakeLLM()
+    counts = ParserCounts("tool_parsers", "hermes")
+    counts.outcomes.update(["complete", "complete", "malformed"])
+    llm.parser_counts = [counts, ParserCounts("reasoning_parsers", "qwen3")]
+    async with in_process(llm) as http:
+        text = (await http.get("/metrics")).text
+    samples = [
+        sample for family in text_string_to_metric_families(text) for sample in family.samples
+    ]
+    calls = {
+        sample.labels["outcome"]: sample.value
+        for sample in samples
+        if sample.name == "jackfield:tool_calls_total" and sample.labels["tool_parser"] == "hermes"
+    }
+    assert calls == {"complete": 2, "cut": 0, "unknown_tool": 0, "malformed": 1, "failed": 0}
+    thoughts = [s for s in samples if s.name == "jackfield:reasoning_outputs_total"]
+    assert {s.labels["reasoning_parser"] for s in thoughts} == {"qwen3"}
+    (build,) = [s for s in samples if s.name == "jackfield:build_info"]
+    assert build.labels["version"] == jackfield.__version__ and build.value == 1

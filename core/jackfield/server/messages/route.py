@@ -78,7 +78,12 @@ class Messages(Preparer):
     ) -> GenerationRequest:
         conversation = conversation_of(request)
         try:
-            chat = chat_fields(request, data, conversation)
+            chat = chat_fields(
+                request,
+                data,
+                conversation,
+                knows_thinking=self._frontend.llm.plan.reasoning_parser is not None,
+            )
             settle_spellings(chat, _CHAT_FIELDS)
             return self._generation(validate(ChatRequest, chat), chat, request_id)
         except RequestError as error:

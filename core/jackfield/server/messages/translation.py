@@ -39,9 +39,14 @@ def conversation_of(request: CountTokensRequest) -> Conversation:
 
 
 def chat_fields(
-    request: CountTokensRequest, data: Mapping[str, Any], conversation: Conversation
+    request: CountTokensRequest,
+    data: Mapping[str, Any],
+    conversation: Conversation,
+    *,
+    knows_thinking: bool,
 ) -> dict[str, Any]:
-    """The chat request; ``data`` is what ``request`` was made of."""
+    """The chat request; ``data`` is what ``request`` was made of. ``knows_thinking``: the server
+    can tell thinking from text."""
     chat: dict[str, Any] = {
         name: data[name] for name in request.passed if data.get(name) is not None
     }
@@ -56,7 +61,7 @@ def chat_fields(
     if output is not None and output.effort is not None:
         chat["reasoning_effort"] = output.effort
     if request.thinking is not None:
-        _think(chat, request.thinking)
+        _think(chat, request.thinking, has_budget=knows_thinking)
     if output is not None and output.format is not None:
         chat["response_format"] = _response_format(output.format)
     if isinstance(request, MessagesRequest):
@@ -90,14 +95,15 @@ def _choose_tools(chat: dict[str, Any], choice: ToolChoice) -> None:
     chat["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
 
 
-def _think(chat: dict[str, Any], thinking: Thinking) -> None:
-    """A template that has no such switch is not moved by it."""
+def _think(chat: dict[str, Any], thinking: Thinking, *, has_budget: bool) -> None:
+    """A template that has no such switch is not moved by it. A budget is the most thinking that
+    there may be: where none is known, there is none above it."""
     if thinking.type == "disabled":
         chat["reasoning_effort"] = "none"
         return
     switches = dict.fromkeys(_SWITCHES, True)
     chat["chat_template_kwargs"] = {**switches, **chat.get("chat_template_kwargs", {})}
-    if thinking.budget_tokens is not None:
+    if thinking.budget_tokens is not None and has_budget:
         chat["thinking_token_budget"] = thinking.budget_tokens
 
 
