@@ -1,6 +1,6 @@
 """Where the time of a step under a grammar goes, stage by stage, with the engine in this process.
 
-    python bench/grammar_stages.py DIR [--batch 64] [--steps 100] [options of jackfield serve]
+    python bench/grammar_stages.py DIR [--batches 1 64] [--steps 100] [options of jackfield serve]
 
 Milliseconds a step, the median of decode steps; ``step`` is all of it. The stages of the step
 loop's thread follow each other: ``schedule`` (with building the batch), ``begin`` and ``finish``
@@ -12,6 +12,7 @@ of), ``accept`` (following the tokens). ``fill`` runs beside them in a thread.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -35,7 +36,6 @@ from jackfield.engine.step_loop import EngineCore
 from jackfield.planning import make_plan
 from jackfield.registry import Registry
 
-STOP = 1
 GRAMMARS = {
     "free": None,
     "any": GrammarSpec(kind="regex", text=r"(.|\n)*"),
@@ -93,7 +93,8 @@ def watch(core: EngineCore, executor: Executor) -> Stages:
 
 def add(core: EngineCore, batch: int, tokens: int, grammar: GrammarSpec | None, key: int) -> None:
     """Sends a batch of requests, the first with this key."""
-    stop = (STOP,) if grammar is not None else ()
+    # The last id of a vocabulary is padding or a special token: a grammar allows it at the end only.
+    stop = (core._bounds.logits_width - 1,) if grammar is not None else ()
     for index in range(batch):
         prompt = np.array([1000 + index, 11, 12, 13], dtype="<i4").tobytes()
         sampling = TokenSampling(grammar=grammar, stop_token_ids=stop)
@@ -117,6 +118,8 @@ def run(
         message = core.step()
         if message is not None:
             encoder.encode(message)
+            for failure in message.failed:
+                raise SystemExit(failure.message)
         taken = time.perf_counter() - began
         is_whole = message is not None and len(message.keys) == 8 * batch
         num_decodes += is_whole
@@ -129,17 +132,17 @@ def run(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--steps", type=int, default=100)
     options, rest = parser.parse_known_args()
     core, executor = make_engine(rest)
     stages = watch(core, executor)
     key = 1
-    for kind in GRAMMARS:
+    for batch, kind in itertools.product(options.batches, GRAMMARS):
         for _ in range(2):  # the first compiles grammars and captures graphs
-            told = run(core, stages, options.batch, options.steps, kind, key)
-            key += options.batch
-        print(json.dumps({"kind": kind, "batch": options.batch, **told}), flush=True)
+            told = run(core, stages, batch, options.steps, kind, key)
+            key += batch
+        print(json.dumps({"kind": kind, "batch": batch, **told}), flush=True)
     executor.stop()
 
 
