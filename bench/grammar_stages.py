@@ -93,7 +93,7 @@ def watch(core: EngineCore, executor: Executor) -> Stages:
 
 def add(core: EngineCore, batch: int, tokens: int, grammar: GrammarSpec | None, key: int) -> None:
     """Sends a batch of requests, the first with this key."""
-    # The last id of a vocabulary is padding or a special token: a grammar allows it at the end only.
+    # The last id of a vocabulary is padding or a special token, which grammars allow at the end.
     stop = (core._bounds.logits_width - 1,) if grammar is not None else ()
     for index in range(batch):
         prompt = np.array([1000 + index, 11, 12, 13], dtype="<i4").tobytes()
