@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from jackfield.checkpoint import is_gguf
 from jackfield.config.suggestion import did_you_mean
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
 from jackfield.contracts.messages import EngineStats
@@ -48,9 +49,9 @@ class HookSpecs:
 
     @hookspec
     def resolve_model(self, model: str, settings: Settings) -> Any:
-        """The directory of a model that is named in a way only this plugin knows: a file of
-        another format, a remote store. None for any other name; the first answer counts. Called
-        once, before the checkpoint is looked for; an exception ends the start."""
+        """The directory of a model (or its GGUF file) that is named in a way only this plugin
+        knows: a file of another format, a remote store. None for any other name; the first answer
+        counts. Called once, before the checkpoint is looked for; an exception ends the start."""
 
     @hookspec
     def adjust_config(self, config: Mapping[str, object], directory: Path) -> Any:
@@ -168,9 +169,10 @@ class Hooks:
             found = _call(listener, model=model, settings=settings)
             if found is None:
                 continue
-            if not isinstance(found, str | Path) or not Path(found).is_dir():
+            path = Path(found) if isinstance(found, str | Path) else None
+            if path is None or not (path.is_dir() or is_gguf(path)):
                 raise _broken(listener, f"returned {str(found)!r:.80}, which is no directory")
-            return Path(found)
+            return path
         return None
 
     def adjust_config(self, config: Mapping[str, object], directory: Path) -> dict[str, object]:

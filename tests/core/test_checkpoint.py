@@ -274,9 +274,11 @@ def test_what_can_be_no_model_is_refused_in_one_line(name: str, message: str) ->
 
 
 def test_a_file_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "model.gguf").touch()
+    (tmp_path / "model.bin").touch()
     with pytest.raises(CheckpointError, match="is a file"):
-        resolve_model(str(tmp_path / "model.gguf"))
+        resolve_model(str(tmp_path / "model.bin"))
+    (tmp_path / "model.gguf").touch()
+    assert resolve_model(str(tmp_path / "model.gguf")) == tmp_path / "model.gguf"
 
 
 def test_offline_a_model_that_is_not_cached_is_refused_in_one_line(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from jackfield.checkpoint.gguf import is_gguf, read_gguf_generation
 from jackfield.errors import CheckpointError
 
 _CONTEXT_KEYS = (
@@ -30,7 +31,9 @@ def read_config(
 
 
 def read_generation_config(directory: Path) -> dict[str, object]:
-    """``generation_config.json``; empty where there is none."""
+    """``generation_config.json``, or what a GGUF file says of it; empty where there is none."""
+    if is_gguf(directory):
+        return read_gguf_generation(directory)
     path = directory / "generation_config.json"
     return read_json_object(path) if path.is_file() else {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from jackfield.checkpoint.gguf import is_gguf
 from jackfield.checkpoint.weight_files import safetensors_files
 from jackfield.errors import CheckpointError
 
@@ -28,16 +29,19 @@ def resolve_model(
     download_dir: str | None = None,
     ignore_patterns: Sequence[str] = (),
 ) -> Path:
-    """The directory of a model: ``name`` itself if it is one, else the hub's snapshot of it.
+    """The directory of a model: ``name`` itself if it is one, or a GGUF file, else the hub's
+    snapshot of it.
 
     Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
     ``CheckpointError`` where there is neither.
     """
     path = Path(name).expanduser()
-    if path.is_dir():
+    if path.is_dir() or is_gguf(path):
         return path
     if path.exists():
-        raise CheckpointError(f"{name} is a file; a model is a directory that has config.json")
+        raise CheckpointError(
+            f"{name} is a file; a model is a directory that has config.json, or a .gguf file"
+        )
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no directory {name}")
     return _snapshot(name, revision, download_dir, tuple(ignore_patterns))

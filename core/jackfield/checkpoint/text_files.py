@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from jackfield.checkpoint.gguf import is_gguf, read_gguf_templates
 from jackfield.errors import CheckpointError
 
 # The second is what transformers writes.
@@ -17,7 +18,7 @@ def read_optional_json(path: Path) -> dict[str, object]:
     damaged."""
     try:
         value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
@@ -35,7 +36,10 @@ def _read_text(path: Path) -> str:
 
 def read_chat_template(folder: Path, config: Mapping[str, object]) -> str | dict[str, str] | None:
     """The source of the template, or several by name. Template files win over
-    tokenizer_config.json (``config``), and that over chat_template.json."""
+    tokenizer_config.json (``config``), and that over chat_template.json; a GGUF file has its own.
+    """
+    if is_gguf(folder):
+        return read_gguf_templates(folder)
     templates: dict[str, str] = {}
     default = folder / "chat_template.jinja"
     if default.is_file():

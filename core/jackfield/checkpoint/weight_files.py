@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jackfield.checkpoint.description import read_json_object
+from jackfield.checkpoint.gguf import is_gguf, read_gguf
 from jackfield.errors import CheckpointError
 
 # Bits an element; https://github.com/huggingface/safetensors, the format's dtype list.
@@ -101,7 +102,9 @@ def _read_index(path: Path) -> dict[str, str]:
 
 def check_weights(directory: Path) -> None:
     """Raises ``CheckpointError`` unless all weights are there and whole; reads headers only."""
-    if (weights := safetensors_files(directory)) is not None:
+    if is_gguf(directory):
+        read_gguf(directory)
+    elif (weights := safetensors_files(directory)) is not None:
         check_safetensors(weights)
     elif (weights := pt_files(directory)) is not None:
         check_pt(weights)

@@ -13,8 +13,8 @@ class LoadOptions(OptionGroup):
     download_dir: str | None = Field(None, description="where hub downloads are kept")
     load_format: str = Field(
         "auto",
-        description="load_formats plugin: auto, safetensors, pt, npcache, mistral, sharded_state, "
-        "fastsafetensors, runai_streamer, tensorizer, dummy (random), or a name",
+        description="load_formats plugin: auto, safetensors, pt, npcache, mistral, gguf, "
+        "sharded_state, fastsafetensors, runai_streamer, tensorizer, dummy (random), or a name",
     )
     ignore_patterns: StringList = Field(
         ("original/**/*",), description="files of a hub repository that are not downloaded"

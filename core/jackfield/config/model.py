@@ -14,8 +14,8 @@ class ModelOptions(OptionGroup):
 
     model: str | None = Field(
         None,
-        description="directory of the checkpoint, a bundled_models plugin, or a name on the hub; "
-        "also positional; default: jackfield-mini, which comes with Jackfield",
+        description="directory of the checkpoint, a .gguf file, a bundled_models plugin, or a name "
+        "on the hub; also positional; default: jackfield-mini, which comes with Jackfield",
     )
     served_model_name: StringList = Field(
         (), description="names the API answers to, the first one in its replies; default: MODEL"
@@ -31,8 +31,8 @@ class ModelOptions(OptionGroup):
     )
     config_format: str = Field(
         "auto",
-        description="config_formats plugin: auto, hf (config.json), mistral (params.json), or a "
-        "name",
+        description="config_formats plugin: auto, hf (config.json), mistral (params.json), gguf "
+        "(the model's file), or a name",
     )
     hf_overrides: JsonObject = Field(
         default_factory=dict, description="JSON object laid over the model's config.json"

@@ -20,7 +20,7 @@ class TextOptions(OptionGroup):
         None, description="branch, tag or commit of the tokenizer on the hub"
     )
     tokenizer_mode: str = Field(
-        "auto", description="tokenizers plugin: auto, slow, mistral (tekken.json), or a name"
+        "auto", description="tokenizers plugin: auto, slow, mistral (tekken.json), gguf, or a name"
     )
     tokenizer_pool_size: int = Field(
         0, ge=0, le=256, description="threads that tokenize long prompts; 0: as the machine has"

@@ -60,6 +60,15 @@ class LinearMethod(Protocol):
         ...
 
 
+class EmbeddingMethod(LinearMethod, Protocol):
+    """How an embedding stores its vectors, [tokens, features]: as the weight of a linear layer
+    with ``in_features`` features and ``out_features`` tokens, so that a head may be tied to it."""
+
+    def embed(self, layer: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        """int64 [T] -> [T, in_features]."""
+        ...
+
+
 class QuantizationMethod(Protocol):
     """A quantization method; made once per worker as ``cls(config)`` from the checkpoint's
     ``quantization_config`` (empty for online methods).
@@ -79,15 +88,6 @@ class QuantizationMethod(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BuildContext:
-    """What a model is built with. ``attention`` receives one spec a layer and owns the KV."""
-
-    dtype: torch.dtype
-    device: torch.device
-    group: TensorParallelGroup
-    attention_backend: AttentionBackend
-    max_model_len: int
 @runtime_checkable
 class TranslatesTensors(Protocol):
     """What a quantization method has whose checkpoints say in one tensor what belongs to many
@@ -100,6 +100,25 @@ class TranslatesTensors(Protocol):
         ...
 
 
+@runtime_checkable
+class QuantizesEmbeddings(Protocol):
+    """What a quantization method has whose checkpoints quantize the embedding too."""
+
+    def embedding_method(self, prefix: str) -> EmbeddingMethod | None:
+        """The method for the embedding at ``prefix`` (``model.embed_tokens``); None leaves it
+        plain."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuildContext:
+    """What a model is built with. ``attention`` receives one spec a layer and owns the KV."""
+
+    dtype: torch.dtype
+    device: torch.device
+    group: TensorParallelGroup
+    attention_backend: AttentionBackend
+    max_model_len: int
     max_num_batched_tokens: int
     quantization: QuantizationMethod | None = None
     trust_remote_code: bool = False

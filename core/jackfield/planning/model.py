@@ -25,8 +25,10 @@ _DTYPES = {"half": "float16", "float": "float32"}
 _STORED_DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 # Load formats whose files can be checked before torch is imported.
-_CHECKED_FORMATS = ("auto", "safetensors", "pt")
+_CHECKED_FORMATS = ("auto", "safetensors", "pt", "gguf")
 _QUANTIZED_FORMAT = "bitsandbytes"
+_GGUF = "gguf"
+_CONFIGS = ("config.json", "params.json")
 _OUR_MODELS = ("jackfield", "vllm")
 ANY_MODEL = "transformers"
 """The models plugin that takes an architecture which has none of its own."""
@@ -57,7 +59,9 @@ def find_files(settings: Settings, registry: Registry, hooks: Hooks | None = Non
         source = _without_weights(settings.hf_config_path, None, settings.download_dir)
     reader: ConfigFormat = registry.make("config_formats", settings.config_format)
     config = checkpoint.with_overrides(reader.read(source), settings.hf_overrides)
-    config = checkpoint.with_quantization(config, source)
+    config = checkpoint.with_quantization(
+        config, directory if checkpoint.is_gguf(directory) else source
+    )
     config = _with_rope(config, settings)
     if hooks is not None:
         config = hooks.adjust_config(config, directory)
@@ -67,12 +71,12 @@ def find_files(settings: Settings, registry: Registry, hooks: Hooks | None = Non
 def _locate(
     settings: Settings, registry: Registry, hooks: Hooks | None
 ) -> tuple[str, Path, BundledModel | None]:
-    """What the model is called, its directory, and the plugin that brought it."""
+    """What the model is called, its directory or GGUF file, and the plugin that brought it."""
     name = settings.model
     if name is not None and hooks is not None:
         directory = hooks.resolve_model(name, settings)
         if directory is not None:
-            return name, directory, None
+            return name, _gguf_inside(directory, settings), None
     bundled = bundled_model(settings, registry)
     if bundled is not None:
         return bundled.name, bundled.directory(), bundled
@@ -83,7 +87,22 @@ def _locate(
         download_dir=settings.download_dir,
         ignore_patterns=settings.ignore_patterns,
     )
-    return name, directory, None
+    return name, _gguf_inside(directory, settings), None
+
+
+def _gguf_inside(directory: Path, settings: Settings) -> Path:
+    """The GGUF file of a directory that has no other model, or where the user wants it."""
+    wanted = _GGUF in (settings.load_format, settings.quantization, settings.config_format)
+    if not wanted and (
+        settings.config_format != "auto"
+        or any((directory / name).is_file() for name in _CONFIGS)
+        or checkpoint.safetensors_files(directory) is not None
+    ):
+        return directory
+    file = checkpoint.gguf_file(directory)
+    if wanted and file is None:
+        raise CheckpointError(f"{directory} has no .gguf file")
+    return file or directory
 
 
 def _without_weights(name: str, revision: str | None, download_dir: str | None) -> Path:

@@ -1,10 +1,12 @@
-"""Whichever configuration the checkpoint has; ``config.json`` where it has both."""
+"""Whichever configuration the checkpoint has; ``config.json`` where it has several."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
+from jackfield.checkpoint import is_gguf
+from jackfield_config_formats.gguf import GgufConfigFormat
 from jackfield_config_formats.hf import HfConfigFormat
 from jackfield_config_formats.mistral import PARAMS, MistralConfigFormat
 
@@ -16,6 +18,8 @@ class AutoConfigFormat:
     api_version: ClassVar[int] = 1
 
     def read(self, directory: Path) -> dict[str, object]:
+        if is_gguf(directory):
+            return GgufConfigFormat().read(directory)
         has_params = (directory / PARAMS).is_file()
         if has_params and not (directory / "config.json").is_file():
             return MistralConfigFormat().read(directory)

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from jackfield.checkpoint import check_weights, safetensors_files
+from jackfield.checkpoint import check_weights, is_gguf, safetensors_files
 from jackfield.contracts.loading import CheckpointFiles
+from jackfield_load_formats.gguf import GgufLoadFormat
 from jackfield_load_formats.mistral import MistralLoadFormat
 from jackfield_load_formats.pt import PtLoadFormat
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
@@ -25,6 +26,8 @@ class AutoLoadFormat:
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
         check_weights(files.directory)
+        if is_gguf(files.directory):
+            return GgufLoadFormat().iter_weights(files)
         weights = safetensors_files(files.directory)
         if weights is None:
             return PtLoadFormat().iter_weights(files)

@@ -1,9 +1,4 @@
-"""Weights as Mistral publishes them: ``consolidated*.safetensors``, by Hugging Face's names.
-
-Mistral's rotary embedding turns neighbouring elements of a head, Hugging Face's the first half
-against the second (RoFormer, arXiv 2104.09864, section 3.2; the pairs are a convention): the rows
-of the query and key projections are put into the other order.
-"""
+"""Weights as Mistral publishes them: ``consolidated*.safetensors``, by Hugging Face's names."""
 
 from __future__ import annotations
 
@@ -17,6 +12,7 @@ from torch import Tensor
 from jackfield.checkpoint import WeightFiles, check_safetensors
 from jackfield.contracts.loading import CheckpointFiles
 from jackfield.errors import CheckpointError
+from jackfield_load_formats.rotary_order import halves_of_heads
 from jackfield_load_formats.safetensors import read_files
 
 _LAYER = r"layers\.(\d+)\."
@@ -75,11 +71,7 @@ def _turned(name: str, tensor: Tensor, config: Mapping[str, object]) -> Tensor:
     if kind is None:
         return tensor
     heads = config.get(_HEADS[kind]) or config.get("num_attention_heads")
-    rows = tensor.shape[0]
-    if not isinstance(heads, int) or rows % (2 * heads):
-        raise CheckpointError(f"tensor {name} has {rows} rows, which are not {heads} heads")
-    pairs = tensor.view(heads, rows // heads // 2, 2, -1)
-    return pairs.transpose(1, 2).reshape(tensor.shape)
+    return halves_of_heads(name, tensor, heads)
 
 
 def _weight_files(directory: Path) -> WeightFiles:

@@ -1,15 +1,11 @@
 """Weights from safetensors files: mapped, each tensor read once, in file order.
 
-https://github.com/huggingface/safetensors describes the format. The mapping is private: a
-tensor is a view of the page cache, and no write can reach the file.
+https://github.com/huggingface/safetensors describes the format.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
-import sys
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -20,7 +16,7 @@ from torch import Tensor
 from jackfield.checkpoint import TensorEntry, WeightFiles, check_safetensors, safetensors_files
 from jackfield.contracts.loading import CheckpointFiles
 from jackfield.errors import CheckpointError
-from jackfield_load_formats.progress import progress
+from jackfield_load_formats.mapped import read_mapped
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -43,11 +39,6 @@ _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
     "C64": torch.complex64,
 }
-# A private mapping that is not reserved may be larger than the machine's memory. The mmap module
-# of some Python versions does not have the name; the value is Linux's, on every architecture
-# that torch is built for.
-_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
-_READ_AHEAD_BYTES = 64 << 20
 
 
 class SafetensorsLoadFormat:
@@ -65,27 +56,8 @@ class SafetensorsLoadFormat:
 
 def read_files(weights: WeightFiles, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the files, in their order; as many are read ahead as ``files`` allows."""
-    headers = check_safetensors(weights)
-    total = sum(entry.end - entry.begin for h in headers.values() for entry in h.values())
-    stop = threading.Event()
-    # Threads take the next file from one iterator, whose ``next`` is atomic.
-    paths = iter(tuple(headers))
-    readers = [
-        threading.Thread(target=_read_ahead, args=(paths, stop), name="read-ahead", daemon=True)
-        for _ in range(min(files.max_parallel or 1, len(headers)))
-    ]
-    for reader in readers:
-        reader.start()
-    try:
-        with progress(total, files.show_progress) as advance:
-            for path, entries in headers.items():
-                for name, entry, tensor in _tensors(path, entries):
-                    yield name, tensor
-                    advance(entry.end - entry.begin)
-    finally:
-        stop.set()
-        for reader in readers:
-            reader.join()
+    for name, _, tensor in read_mapped(check_safetensors(weights), files, _tensor):
+        yield name, tensor
 
 
 def weight_files(files: CheckpointFiles) -> WeightFiles:
@@ -94,21 +66,6 @@ def weight_files(files: CheckpointFiles) -> WeightFiles:
     if weights is None:
         raise CheckpointError(f"{files.directory} has no *.safetensors")
     return weights
-
-
-def _tensors(
-    path: Path, entries: Mapping[str, TensorEntry]
-) -> Iterator[tuple[str, TensorEntry, Tensor]]:
-    with path.open("rb") as stream:
-        mapped = mmap.mmap(
-            stream.fileno(),
-            0,
-            flags=mmap.MAP_PRIVATE | _MAP_NORESERVE,
-            prot=mmap.PROT_READ | mmap.PROT_WRITE,
-        )
-    for name, entry in entries.items():
-        yield name, entry, _tensor(path, mapped, name, entry)
-        _let_go(mapped, entry)
 
 
 def _tensor(path: Path, mapped: mmap.mmap, name: str, entry: TensorEntry) -> Tensor:
@@ -122,27 +79,3 @@ def _tensor(path: Path, mapped: mmap.mmap, name: str, entry: TensorEntry) -> Ten
         return torch.empty(entry.shape, dtype=dtype)
     flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=entry.begin)
     return flat.view(entry.shape)
-
-
-def _let_go(mapped: mmap.mmap, entry: TensorEntry) -> None:
-    """The tensor's pages no longer count as this process's memory. They stay in the page cache,
-    and one that a layer still looks at comes back when it does."""
-    if not hasattr(mmap, "MADV_DONTNEED"):
-        return
-    begin = -(-entry.begin // mmap.PAGESIZE) * mmap.PAGESIZE
-    length = entry.end // mmap.PAGESIZE * mmap.PAGESIZE - begin
-    if length > 0:
-        mapped.madvise(mmap.MADV_DONTNEED, begin, length)
-
-
-def _read_ahead(paths: Iterator[Path], stop: threading.Event) -> None:
-    """Asks for the files in large pieces, ahead of the page faults that would ask for little."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for path in paths:
-        with path.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            for begin in range(0, size, _READ_AHEAD_BYTES):
-                if stop.is_set():
-                    return
-                os.posix_fadvise(stream.fileno(), begin, _READ_AHEAD_BYTES, os.POSIX_FADV_WILLNEED)

@@ -185,7 +185,7 @@ class Decoder(nn.Module):
             device=context.device,
         )
         self.embed_tokens = VocabParallelEmbedding(
-            config.vocab_size, config.hidden, context=context
+            config.vocab_size, config.hidden, context=context, prefix="model.embed_tokens"
         )
         self.layers = nn.ModuleList(
             DecoderLayer(config, layer, rope, context, f"model.layers.{layer}")

@@ -276,8 +276,10 @@ def test_the_load_format_of_older_command_lines_goes_with_its_quantization(plan:
     with pytest.raises(ConfigError, match="needs --quantization bitsandbytes"):
         plan(load_format="bitsandbytes")
     with pytest.raises(
-        PluginError, match=r"no load_formats plugin 'gguf'.*jackfield\.load_formats"
+        PluginError, match=r"no load_formats plugin 'gguff'.*jackfield\.load_formats"
     ):
+        plan(load_format="gguff")
+    with pytest.raises(CheckpointError, match=r"has no \.gguf file"):
         plan(load_format="gguf")
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute.layers.coded_weight import CodedWeight
@@ -33,12 +34,47 @@ class StoredTensor:
     per_part: bool = False
 
 
+class Multiplies(Protocol):
+    """What a layer keeps of its codes."""
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """A weight whose columns were sorted: column k belongs to input ``order[k]``, int64 [K]."""
 
     weight: CodedWeight
     order: Tensor
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As ``CodedWeight`` does."""
+        return self.weight.multiply(x.index_select(-1, self.order), bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Weights of the same inputs in several formats, the outputs of one after the other's."""
+
+    weights: tuple[Multiplies, ...]
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As ``CodedWeight`` does."""
+        out = torch.cat([weight.multiply(x) for weight in self.weights], -1)
+        return out if bias is None else out.add_(bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A weight [N, K] as it is."""
+
+    weight: Tensor
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As ``CodedWeight`` does."""
+        return F.linear(x, self.weight, bias)
 
 
 class CodedLinear(ABC):
@@ -49,7 +85,7 @@ class CodedLinear(ABC):
         """The checkpoint's tensors of a layer with so many outputs and inputs, by name."""
 
     @abstractmethod
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight | Ordered:
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Multiplies:
         """What they mean."""
 
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
@@ -79,10 +115,7 @@ class CodedLinear(ABC):
 
     def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
         """[T, in_features] -> [T, out_features], in x's dtype."""
-        coded = cast("CodedWeight | Ordered", layer.__dict__["coded"])
-        if isinstance(coded, Ordered):
-            return coded.weight.multiply(x.index_select(-1, coded.order), bias)
-        return coded.multiply(x, bias)
+        return cast(Multiplies, layer.__dict__["coded"]).multiply(x, bias)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ and quantiles are all of this form; a quantization method repacks its checkpoint
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -19,6 +20,8 @@ from jackfield.compute.native import WHOLE_ROW, Codes, kernels_for
 
 _BLOCK = 64
 """Inputs whose 4-bit codes are interleaved: the first 32 in the low halves of 32 bytes."""
+
+_BY_ROW = ("packed", "scales", "shifts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,43 @@ class CodedWeight:
         float_table = None if table is None else table.float().contiguous()
         scales = scales.float().contiguous()
         return cls(packed.contiguous(), float_table, scales, wide, bits, group, inputs)
+
+    @classmethod
+    def join(cls, pieces: Iterable[CodedWeight], num_rows: int) -> Self:
+        """Pieces of one format, ``num_rows`` rows in all; one is there at a time."""
+        whole: Self | None = None
+        begin = 0
+        for piece in pieces:
+            if whole is None:
+                if len(piece.packed) == num_rows:
+                    return cls(*(getattr(piece, each.name) for each in fields(piece)))
+                whole = cls(
+                    packed=_room(piece.packed, num_rows),
+                    table=piece.table,
+                    scales=_room(piece.scales, num_rows),
+                    shifts=None if piece.shifts is None else _room(piece.shifts, num_rows),
+                    bits=piece.bits,
+                    group_size=piece.group_size,
+                    inputs=piece.inputs,
+                )
+            end = begin + len(piece.packed)
+            for name in _BY_ROW:
+                target, source = getattr(whole, name), getattr(piece, name)
+                if target is not None:
+                    target[begin:end] = source
+            begin = end
+        if whole is None or begin != num_rows:
+            raise ValueError(f"the pieces have {begin} rows of {num_rows}")
+        return whole
+
+    def select(self, rows: Tensor) -> Self:
+        """Some rows, int64 [M]."""
+        kept = {
+            name: array.index_select(0, rows)
+            for name in _BY_ROW
+            if (array := getattr(self, name)) is not None
+        }
+        return replace(self, **kept)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -134,3 +174,7 @@ class CodedWeight:
             return None
         arrays = (self.packed, self.table, self.scales, self.shifts)
         return Codes(*arrays, (len(self.packed), padded), log_group, self.bits)
+
+
+def _room(like: Tensor, num_rows: int) -> Tensor:
+    return like.new_empty((num_rows, *like.shape[1:]))

@@ -15,7 +15,12 @@ from torch import Tensor, nn
 from jackfield.compute.layers.linear import linear_method
 from jackfield.compute.layers.unquantized import UnquantizedLinear
 from jackfield.compute.weights import LoadableLayer, Slot, keep_or_copy
-from jackfield.contracts.model import BuildContext, LinearMethod
+from jackfield.contracts.model import (
+    BuildContext,
+    EmbeddingMethod,
+    LinearMethod,
+    QuantizesEmbeddings,
+)
 
 
 class _Rows:
@@ -43,34 +48,49 @@ class VocabParallelEmbedding(LoadableLayer):
     """Vectors of token ids.
 
     A worker on the CPU that has the whole vocabulary looks up in the mapped file
-    (``keep_or_copy``), of which only the rows in use become resident.
+    (``keep_or_copy``), of which only the rows in use become resident. A quantization method may
+    store the vectors in its own way; ``in_features`` and ``out_features`` are for it.
     """
 
     weight: Tensor
 
-    def __init__(self, vocab_size: int, hidden: int, *, context: BuildContext) -> None:
+    def __init__(
+        self, vocab_size: int, hidden: int, *, context: BuildContext, prefix: str = ""
+    ) -> None:
         super().__init__()
         self.vocab_size = vocab_size
         self.hidden = hidden
         self.group = context.group
+        self.dtype = context.dtype
         self.rows = _Rows(vocab_size, context)
+        self.in_features, self.out_features = hidden, self.rows.size
+        self.method = embedding_method(context, prefix)
+        if self.method is not None:
+            self.method.create_weights(self, context.dtype, context.device)
+            return
         empty = torch.empty(self.rows.size, hidden, dtype=context.dtype, device=context.device)
         self.weight = nn.Parameter(empty, requires_grad=False)
 
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
-        yield (
-            f"{prefix}.weight",
-            Slot(self, (self.vocab_size, self.hidden), self.rows.place(self.weight)),
-        )
+        yield from _row_slots(self, prefix, self.vocab_size, self.rows)
+
+    def finish_loading(self) -> None:
+        if self.method is not None:
+            self.method.process_weights_after_loading(self)
 
     def forward(self, ids: Tensor) -> Tensor:
         """int64 [T] -> [T, hidden]."""
         if self.group.size == 1:
-            return F.embedding(ids, self.weight)
+            return self._look_up(ids)
         local = ids - self.rows.start
         elsewhere = (local < 0) | (local >= self.rows.end - self.rows.start)
-        vectors = F.embedding(local.masked_fill(elsewhere, 0), self.weight)
+        vectors = self._look_up(local.masked_fill(elsewhere, 0))
         return self.group.all_reduce(vectors.masked_fill_(elsewhere[:, None], 0))
+
+    def _look_up(self, rows: Tensor) -> Tensor:
+        if self.method is None:
+            return F.embedding(rows, self.weight)
+        return self.method.embed(self, rows, self.dtype)
 
 
 class LMHead(LoadableLayer):
@@ -100,7 +120,9 @@ class LMHead(LoadableLayer):
         # In a tuple, so that the embedding does not become a child of the head.
         self._tied = () if tied is None else (tied,)
         self.method: LinearMethod = linear_method(context, prefix)
-        if tied is not None and not getattr(self.method, "is_online", False):
+        if tied is not None and tied.method is not None:
+            self.method = tied.method
+        elif tied is not None and not getattr(self.method, "is_online", False):
             # A tied weight is an embedding's, and that is plain.
             self.method = UnquantizedLinear()
         if tied is None:
@@ -111,9 +133,7 @@ class LMHead(LoadableLayer):
             self.bias = nn.Parameter(empty, requires_grad=False)
 
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
-        for name, parameter in self.named_parameters(recurse=False):
-            shape = (self.vocab_size, *parameter.shape[1:])
-            yield f"{prefix}.{name}", Slot(self, shape, self.rows.place(parameter))
+        yield from _row_slots(self, prefix, self.vocab_size, self.rows)
 
     @property
     def follows(self) -> VocabParallelEmbedding | None:
@@ -121,10 +141,30 @@ class LMHead(LoadableLayer):
 
     def finish_loading(self) -> None:
         for embedding in self._tied:
+            if embedding.method is not None:
+                return
             self.weight = embedding.weight
         self.method.process_weights_after_loading(self)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] -> [N, vocabulary]."""
-        logits = self.group.all_gather_last(self.method.apply(self, hidden, self.bias))
+        layer = self._tied[0] if self._tied and self._tied[0].method is not None else self
+        logits = self.group.all_gather_last(self.method.apply(layer, hidden, self.bias))
         return logits[:, : self.vocab_size] if self.group.size > 1 else logits
+
+
+def embedding_method(context: BuildContext, prefix: str) -> EmbeddingMethod | None:
+    """The quantization's method for the vectors at ``prefix``; None where they are plain."""
+    quantization: object = context.quantization
+    if isinstance(quantization, QuantizesEmbeddings):
+        return quantization.embedding_method(prefix)
+    return None
+
+
+def _row_slots(
+    layer: LoadableLayer, prefix: str, vocab_size: int, rows: _Rows
+) -> Iterator[tuple[str, Slot]]:
+    """Parameters with a row for each token."""
+    for name, parameter in layer.named_parameters(recurse=False):
+        shape = (vocab_size, *parameter.shape[1:])
+        yield f"{prefix}.{name}", Slot(layer, shape, rows.place(parameter))

@@ -4,7 +4,8 @@ Sharding: Megatron-LM (arXiv 1909.08053). How a weight is stored and multiplied 
 of a ``LinearMethod``. Its parameters are cut along ``output_dim`` and ``input_dim``, attributes
 of the parameter that default to 0 and 1 (1-D parameters: 0 and None); None means the dimension
 does not exist. A parameter with the attribute ``per_part`` has a row for each checkpoint layer of
-a fused one: what a layer has once, whatever its size.
+a fused one: what a layer has once, whatever its size. One with the attribute ``part`` belongs to
+that checkpoint layer alone; ``stored_name`` is what it is called there.
 """
 
 from __future__ import annotations
@@ -71,8 +72,11 @@ class ShardedLinear(LoadableLayer):
 
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
         beside = prefix.rpartition(".")[0]
-        for name, parameter in self.named_parameters(recurse=False):
+        for own_name, parameter in self.named_parameters(recurse=False):
+            name = getattr(parameter, "stored_name", own_name)
             for number, part in enumerate(self.parts):
+                if getattr(parameter, "part", number) != number:
+                    continue
                 named = ".".join(filter(None, (beside, part.name, name)))
                 if getattr(parameter, "per_part", False):
                     own = parameter.data[number]
@@ -88,13 +92,19 @@ class ShardedLinear(LoadableLayer):
         shape = list(parameter.shape)
         output_dim, input_dim = _dims(parameter)
         if output_dim is not None:
-            shape[output_dim] = rescale(part.outputs.full, self.out_features, shape[output_dim])
+            own = self._outputs(parameter, part)
+            shape[output_dim] = rescale(part.outputs.full, own, shape[output_dim])
         if input_dim is not None:
             shape[input_dim] = rescale(self.inputs.full, self.in_features, shape[input_dim])
         return tuple(shape)
 
+    def _outputs(self, parameter: Tensor, part: Part) -> int:
+        """The outputs that the parameter has entries for."""
+        return part.outputs.length if hasattr(parameter, "part") else self.out_features
+
     def _placer(self, parameter: Tensor, part: Part) -> Callable[[Tensor], None]:
-        if len(self.parts) == 1 and self.group.size == 1:
+        is_whole = len(self.parts) == 1 or hasattr(parameter, "part")
+        if is_whole and self.group.size == 1:
             return partial(keep_or_copy, parameter)
 
         def place(tensor: Tensor) -> None:
@@ -103,7 +113,7 @@ class ShardedLinear(LoadableLayer):
             if output_dim is not None:
                 tensor = part.outputs.of(tensor, output_dim)
                 size = target.shape[output_dim]
-                offset = rescale(part.offset, self.out_features, size)
+                offset = 0 if is_whole else rescale(part.offset, self.out_features, size)
                 target = target.narrow(output_dim, offset, tensor.shape[output_dim])
             if input_dim is not None:
                 tensor = self.inputs.of(tensor, input_dim)

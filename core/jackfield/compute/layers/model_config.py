@@ -63,6 +63,14 @@ class ModelConfig:
             raise self._fault(key, value, "a list of whole numbers")
         return tuple(value)
 
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of ``count`` numbers."""
+        value = self._get(key, None)
+        fine = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
+        if not fine or len(value) != count:
+            raise self._fault(key, value, f"a list of {count} numbers")
+        return tuple(map(float, value))
+
     def mapping(self, key: str) -> Mapping[str, object]:
         """An object; empty where there is none."""
         value = self.values.get(key)

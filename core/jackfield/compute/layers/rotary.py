@@ -99,6 +99,12 @@ def _linear(parameters: ModelConfig, rotated: int) -> tuple[Tensor, float]:
     return inverse / parameters.number("factor"), factor
 
 
+def _factors(parameters: ModelConfig, rotated: int) -> tuple[Tensor, float]:
+    """A divisor for each frequency, as GGUF files have them."""
+    inverse, factor = _default(parameters, rotated)
+    return inverse / torch.tensor(parameters.numbers("factors", len(inverse))), factor
+
+
 def _llama3(parameters: ModelConfig, rotated: int) -> tuple[Tensor, float]:
     """Long waves are stretched by ``factor``, short ones kept, those between blended."""
     inverse, attention_factor = _default(parameters, rotated)
@@ -153,6 +159,7 @@ def _original_context(parameters: ModelConfig) -> float:
 
 _FREQUENCIES: Mapping[str, Callable[[ModelConfig, int], tuple[Tensor, float]]] = {
     "default": _default,
+    "factors": _factors,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,
