@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
     from jackfield.cli.log_output import log_output
 
     with log_output("debug" if settings.verbose else settings.log_level, notes):
-        return _serve(settings)
+        return _serve(settings, argv)
 
 
 def _help(plugin: str, settings: Settings) -> int:
@@ -30,7 +30,7 @@ def _help(plugin: str, settings: Settings) -> int:
     return 0
 
 
-def _serve(settings: Settings) -> int:
+def _serve(settings: Settings, argv: list[str]) -> int:
     from jackfield.planning import make_plan
     from jackfield.registry import HOOKS, Registry
     from jackfield.server.listening import bind
@@ -48,4 +48,4 @@ def _serve(settings: Settings) -> int:
 
     from jackfield.server.run import run
 
-    return run(settings, plan, registry, hooks)
+    return run(settings, plan, registry, hooks, argv)

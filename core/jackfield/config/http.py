@@ -15,6 +15,9 @@ class HttpOptions(OptionGroup):
     host: str = Field("0.0.0.0", description="address to listen on")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0: any free one")
     uds: str | None = Field(None, description="unix socket to listen on instead")
+    api_server_count: Annotated[int, Spelling("-asc")] = Field(
+        1, ge=1, le=64, description="API processes that share the port and the engine"
+    )
     root_path: str = Field("", description="path prefix that a proxy in front takes off")
     api_key: StringList = Field(
         (), repr=False, description="keys of which a client must send one; none: no check"

@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     # parent's decision: it may be draining.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_parent()
+    die_with_parent()
     # Imported here so that --explain-startup can tell imports from the interpreter's start.
     from jackfield.engine.serving import serve
 
@@ -29,8 +29,8 @@ def main(arguments: list[str]) -> int:
     return serve(path, int(pulse), began)
 
 
-def _die_with_parent() -> None:
-    """A second belt beside the socket: a parent killed while this process computes a long step."""
+def die_with_parent() -> None:
+    """A second belt beside the socket: the parent may be killed while this process is busy."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from jackfield.config.plan import EnginePlan
+from jackfield.config.settings import Settings
 from jackfield.contracts.messages import (
     EngineReady,
     Sleep,
@@ -38,6 +39,15 @@ class RestartPolicy:
     heartbeat_seconds: float = 10.0
     step_seconds: float = 300.0
     """When an engine counts as frozen; see ``engine.pulse``."""
+
+
+def restart_policy(settings: Settings) -> RestartPolicy:
+    """When an engine is replaced, from all options."""
+    return RestartPolicy(
+        max_early_crashes=settings.engine_restart_limit,
+        heartbeat_seconds=settings.engine_heartbeat_timeout,
+        step_seconds=settings.engine_step_timeout,
+    )
 
 
 class Supervisor:

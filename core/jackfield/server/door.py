@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jackfield.llm import Observer
     from jackfield.llm.parser_counts import ParserCounts
     from jackfield.planning.pooling import PoolingPlan
+    from jackfield.server.processes.siblings import Siblings
     from jackfield.text.prompt import PromptBuilder
 
 
@@ -82,12 +83,18 @@ class Frontend:
     """The door with the server's own state: names, bounds, and whether it is going away."""
 
     def __init__(
-        self, llm: Door, options: ServerOptions, response_store: ResponseStore | None = None
+        self,
+        llm: Door,
+        options: ServerOptions,
+        response_store: ResponseStore | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self.llm = llm
         self.options = options
         self.response_store = response_store
         """None: responses are not kept."""
+        self.siblings = siblings
+        """The other API processes of this server; None where this one is alone."""
         self.model_names = llm.plan.served_model_names
         self.created = int(time.time())
         self.num_active = 0

@@ -59,23 +59,33 @@ class Service:
         *,
         on_ready: Callable[[EngineReady], None],
         on_statistics: Callable[[EngineStats], None],
+        signals: asyncio.Queue[int] | None = None,
+        patience_seconds: float = 0.0,
     ) -> None:
+        """``signals``: where they come from, if not from the system. ``patience_seconds``: how long
+        connections may wait until the engine serves, before they are told that it does not."""
         self._llm = llm
         self._frontend = frontend
         self._listener = listener
         self._on_ready = on_ready
         self._on_statistics = on_statistics
+        self._patience_seconds = patience_seconds
+        self._is_ready = asyncio.Event()
         self._server = QuietServer(uvicorn_config(app, frontend.options))
-        self._signals: asyncio.Queue[int] = asyncio.Queue()
+        self._listens = signals is None
+        self._signals: asyncio.Queue[int] = asyncio.Queue() if signals is None else signals
 
     async def run(self) -> int:
         """Serves from now on (503 until the model is loaded) to the end. Raises ``ConfigError`` or
         ``EngineError`` for an engine that does not start or dies."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT) if self._listens else ():
             loop.add_signal_handler(number, self._signals.put_nowait, number)
-        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         living = asyncio.create_task(self._live())
+        if self._patience_seconds:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_ready.wait(), self._patience_seconds)
+        serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
         refreshing = self._refresh_certificates()
         await asyncio.wait({serving, living}, return_when=asyncio.FIRST_COMPLETED)
         refreshing.cancel()
@@ -101,6 +111,7 @@ class Service:
             return await self._give_up_start(starting)
         try:
             self._on_ready(starting.result())
+            self._is_ready.set()
         except BaseException:
             stopped.cancel()
             raise

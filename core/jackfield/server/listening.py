@@ -26,6 +26,21 @@ def bind(options: ServerOptions) -> socket.socket:
         raise ConfigError(_reason(options, error)) from error
 
 
+def bind_several(options: ServerOptions, count: int) -> list[socket.socket]:
+    """A listening socket for each of ``count`` processes, all at one address. The kernel spreads
+    connections over sockets of a port; a path has one socket, which they share."""
+    first = bind(options)
+    if options.uds is not None or count == 1:
+        return [first, *(first.dup() for _ in range(count - 1))]
+    host, port = first.getsockname()[:2]
+    # Bound by itself before: with the flag, the port of another server would be no error.
+    first.close()
+    return [
+        socket.create_server((host, port), family=first.family, backlog=BACKLOG, reuse_port=True)
+        for _ in range(count)
+    ]
+
+
 def url(options: ServerOptions, listener: socket.socket) -> str:
     """Where clients find the server."""
     if options.uds is not None:

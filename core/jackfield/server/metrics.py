@@ -207,3 +207,8 @@ _COUNTER_FIELDS = {
     "prompt_tokens": "num_prompt_tokens",
     "generation_tokens": "num_generation_tokens",
 }
+
+
+def engine_families(prefix: str) -> frozenset[str]:
+    """Counters that are the engine's: every process that shares it has the same."""
+    return frozenset(f"{prefix}:{name}" for name in (*_ENGINE_COUNTERS, "engine_restarts"))

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from jackfield.server.door import Frontend
 from jackfield.server.errors import UnavailableError
 from jackfield.server.json_bytes import dumps
+from jackfield.server.metrics import engine_families
 
 _PROBE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Yes; no body"},
@@ -96,6 +97,11 @@ def _add_probes(router: APIRouter, frontend: Frontend) -> None:
 
 
 def _add_observation(router: APIRouter, frontend: Frontend, expose: Callable[[], bytes]) -> None:
+    siblings = frontend.siblings
+    if siblings is not None:
+        of_engine = engine_families(frontend.options.metrics_prefix)
+        siblings.tell(expose, lambda: frontend.num_active, of_engine)
+
     @router.get(
         "/metrics",
         summary="Prometheus metrics",
@@ -103,11 +109,13 @@ def _add_observation(router: APIRouter, frontend: Frontend, expose: Callable[[],
         responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        return Response(expose(), media_type=CONTENT_TYPE_LATEST)
+        text = expose() if siblings is None else await siblings.metrics()
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @router.get("/load", summary="Generation requests under way", response_model=Load)
     async def load() -> Response:
-        return _answer({"server_load": frontend.num_active})
+        own = frontend.num_active
+        return _answer({"server_load": own if siblings is None else await siblings.num_active()})
 
 
 def _add_prefix_cache(router: APIRouter, frontend: Frontend) -> None:

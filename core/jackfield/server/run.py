@@ -6,13 +6,14 @@ import asyncio
 import logging
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
 from jackfield.errors import JackfieldError
-from jackfield.llm import AsyncLLM, RestartPolicy
+from jackfield.llm import AsyncLLM
+from jackfield.llm.supervisor import restart_policy
 from jackfield.server.listening import bind, url
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.startup_report import (
@@ -33,16 +34,25 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    settings: Settings, plan: ServingPlan, registry: Registry, hooks: Hooks | None = None
+    settings: Settings,
+    plan: ServingPlan,
+    registry: Registry,
+    hooks: Hooks | None = None,
+    words: Sequence[str] = (),
 ) -> int:
     """Serves until a signal comes; returns the exit status. ``hooks`` are the installed ones, made
-    before the plan; None where there are none.
+    before the plan; None where there are none. ``words``: the command line that the settings come
+    from, for API processes of their own.
 
     Raises ``ConfigError`` for what cannot work as configured, ``EngineError`` where the engine
     fails or dies: the error is the last that is to be said.
     """
     options = options_from_settings(settings)
     start = process_start()
+    if settings.api_server_count > 1:
+        from jackfield.server.processes.keeper import keep
+
+        return keep(settings, options, plan, registry, words, start)
     listener = bind(options)
     launched = time.monotonic()
     llm = AsyncLLM(plan, registry, restart_policy(settings))
@@ -74,13 +84,7 @@ def _serve(
 ) -> int:
     """Builds the application while the engine loads, and serves. ``times``: of the process'
     start and of the engine's launch."""
-    import uvloop
-
-    from jackfield.server.app import build_app
-    from jackfield.server.door import Frontend
-    from jackfield.server.hooked import hooked_door
-    from jackfield.server.lifecycle import Service
-    from jackfield.server.responses.stored import open_store
+    from jackfield.server.assembly import event_loop, make_service
 
     start, launched = times
     imported = time.monotonic()
@@ -101,29 +105,7 @@ def _serve(
         log.info("serving %s on %s, ready in %.1f s", names, url(options, listener), now - start)
 
     plugins = active_plugins(llm.plan, llm.registry)
-    store = open_store(options, llm.registry)
-    frontend = Frontend(hooked_door(llm, hooks), options, store)
-    service = Service(
-        llm,
-        frontend,
-        build_app(frontend, hooks, llm.registry, plugins),
-        listener,
-        on_ready=ready,
-        on_statistics=hooks.step_statistics,
-    )
+    service = make_service(llm, options, listener, hooks, plugins, ready)
     built = time.monotonic()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        if options.tokenizer_threads:
-            # What tokenizes long prompts; see ``asyncio.to_thread``.
-            threads = ThreadPoolExecutor(options.tokenizer_threads, "tokenizer")
-            runner.get_loop().set_default_executor(threads)
+    with event_loop(options) as runner:
         return runner.run(service.run())
-
-
-def restart_policy(settings: Settings) -> RestartPolicy:
-    """When an engine is replaced, from all options."""
-    return RestartPolicy(
-        max_early_crashes=settings.engine_restart_limit,
-        heartbeat_seconds=settings.engine_heartbeat_timeout,
-        step_seconds=settings.engine_step_timeout,
-    )

@@ -45,15 +45,24 @@ class Server:
 
     def engines(self) -> list[int]:
         """Process ids of the engines that this server has now."""
+        return self._children("jackfield.engine.process")
+
+    def api_processes(self) -> list[int]:
+        """Process ids of those that answer requests: its own, unless there are several."""
+        return self._children("jackfield.cli.api_process") or [self.process.pid]
+
+    def _children(self, module: str) -> list[int]:
         found: list[int] = []
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
             with suppress(OSError):
-                found += map(int, (task / "children").read_text().split())
+                for pid in (task / "children").read_text().split():
+                    if module.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        found.append(int(pid))
         return found
 
     def num_files(self) -> int:
-        """Open file descriptors of the API process."""
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        """Open file descriptors of the processes that answer requests."""
+        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.api_processes())
 
     def status(self, path: str) -> int:
         """The HTTP status of a GET; 0 if there is none."""

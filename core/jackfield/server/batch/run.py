@@ -22,6 +22,7 @@ from tqdm import tqdm
 from jackfield.errors import NotFoundError
 from jackfield.hooks import Hooks
 from jackfield.llm import AsyncLLM
+from jackfield.llm.supervisor import restart_policy
 from jackfield.server.app import build_app
 from jackfield.server.asgi import ASGIApp, Receive, Scope, Send, route_path, send_error
 from jackfield.server.batch.files import (
@@ -39,7 +40,6 @@ from jackfield.server.listening import bind, url
 from jackfield.server.middleware import LIVENESS_PATHS
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.responses.stored import open_store
-from jackfield.server.run import restart_policy
 from jackfield.server.startup_report import active_plugins, plugins_line, report
 
 if TYPE_CHECKING:
