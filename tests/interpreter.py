@@ -1,7 +1,7 @@
 """Where Triton kernels run in tests, and the interpreter made to run under the installed NumPy.
 
 Triton 3.6 converts scalars, which it keeps as arrays of one element, with ``int(array)``: NumPy 2.4
-refuses that.
+refuses that. Where it rounds to 8 bits, the mantissa's carry does not reach the exponent.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import triton.language as tl
 import triton.runtime.interpreter as interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -26,5 +29,19 @@ def _patch_tensor_for_numpy(tensor: Any, scope: Any) -> None:
     scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
 
 
+_EIGHT_BITS = {tl.float8e4nv: torch.float8_e4m3fn, tl.float8e5: torch.float8_e5m2}
+_convert_float = interpreter._convert_float
+
+
+def _convert_float_with_carry(
+    values: npt.NDArray[Any], of: Any, to: Any, rounding: Any
+) -> npt.NDArray[Any]:
+    if of != tl.float32 or to not in _EIGHT_BITS:
+        return _convert_float(values, of, to, rounding)
+    rounded = torch.from_numpy(values.copy()).to(_EIGHT_BITS[to])
+    return rounded.view(torch.uint8).numpy()
+
+
 if INTERPRETED:
+    interpreter._convert_float = _convert_float_with_carry
     interpreter._patch_lang_tensor = _patch_tensor_for_numpy

@@ -13,6 +13,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from jackfield.compute.eight_bit_kv import as_bytes
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import KVLayer
 from jackfield.contracts.work import BlockSwaps, Int32Array
@@ -35,12 +36,12 @@ class HostKV:
         uploads: Uploads,
     ) -> None:
         self._parts = [
-            _Part(tensor, shape)
+            _Part(as_bytes(tensor), shape)
             for layer, shape in zip(layers, shapes, strict=True)
             for tensor in (layer.key, layer.value)
         ]
         self._uploads = uploads
-        first = layers[0].key
+        first = as_bytes(layers[0].key)
         self._device = first.device
         size = sum(part.size for part in self._parts)
         # [num_blocks, elements of a block over all layers]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 import torch
 
+from jackfield.compute.eight_bit_kv import is_eight_bit
 from jackfield.compute.transfer import device_zeros
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, AttentionSpec, KVLayer
@@ -112,21 +114,34 @@ def _too_small(plan: WorkerPlan, num_blocks: int, block_bytes: int, on_cpu: bool
     return f"{head} or set --max-model-len to at most {tokens}" if tokens else head
 
 
+def check_kv_dtype(backend: AttentionBackend, dtype: torch.dtype) -> None:
+    """``ConfigError`` where the backend has no kernels for pages of 8 bits."""
+    if is_eight_bit(dtype) and dtype not in getattr(backend, "kv_dtypes", ()):
+        raise ConfigError(
+            f"attention backend {backend.name!r} keeps keys and values in the model's dtype, not "
+            f"as {str(dtype).removeprefix('torch.')}: choose another --kv-cache-dtype"
+        )
+
+
 def allocate_kv(
     specs: Sequence[AttentionSpec],
     backend: AttentionBackend,
     num_blocks: int,
     dtype: torch.dtype,
     device: torch.device,
+    scales: Mapping[int, tuple[float, float]] = MappingProxyType({}),
 ) -> tuple[KVLayer, ...]:
     """Zeroed keys and values of every layer: what was never written must be finite, because
-    a masked score is still multiplied."""
+    a masked score is still multiplied. ``scales`` of 8-bit keys and values by layer; 1 where
+    there are none."""
     layers = []
     for spec in specs:
         shape = backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)
-        layers.append(
-            KVLayer(device_zeros(shape, dtype, device), device_zeros(shape, dtype, device))
-        )
+        key, value = (device_zeros(shape, dtype, device) for _ in range(2))
+        own = None
+        if is_eight_bit(dtype):
+            own = torch.tensor(scales.get(spec.layer, (1.0, 1.0)), device=device)
+        layers.append(KVLayer(key, value, own))
     return tuple(layers)
 
 

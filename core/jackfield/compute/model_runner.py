@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -21,15 +21,9 @@ from jackfield.compute.batch import (
     padded_batch,
 )
 from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder
-from jackfield.compute.host_kv import HostKV
-from jackfield.compute.kv_cache import (
-    LOGPROB_SLICE_BYTES,
-    activation_bytes,
-    allocate_kv,
-    bytes_per_block,
-    num_kv_blocks,
-    vocabulary_size,
-)
+from jackfield.compute.kv_cache import LOGPROB_SLICE_BYTES, vocabulary_size
+from jackfield.compute.kv_scales import Scales
+from jackfield.compute.kv_store import KVStore
 from jackfield.compute.logit_rules import LogitRules
 from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
 from jackfield.compute.logprobs import logprobs_of
@@ -44,12 +38,12 @@ from jackfield.compute.sampler import (
     warm_up_sampling,
 )
 from jackfield.compute.step import Step, StepSampling
-from jackfield.compute.step_graphs import StepGraphs, decode_step, graph_bytes
+from jackfield.compute.step_graphs import StepGraphs, decode_step
 from jackfield.compute.thinking_budget import force_ends
 from jackfield.compute.token_masks import MaskRoom
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend, AttentionSpec, KVLayer
+from jackfield.contracts.attention import AttentionBackend, KVLayer
 from jackfield.contracts.logits import LogitsContext
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
@@ -61,7 +55,6 @@ from jackfield.contracts.work import (
     ScheduledBatch,
     TokenMasks,
 )
-from jackfield.errors import ConfigError
 
 Failures = tuple[tuple[int, str], ...]
 
@@ -85,6 +78,7 @@ class ModelRunner:
         device: torch.device,
         recorder: GraphRecorder | None = None,
         load_processor: LoadProcessor | None = None,
+        kv_scales: Scales = MappingProxyType({}),
     ) -> None:
         self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
         self._device = device
@@ -103,10 +97,11 @@ class ModelRunner:
         self._processors: LogitsProcessors | None = None
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: StepGraphs | None = None
+        self._kv_scales = kv_scales
+        self._store: KVStore | None = None
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
         self._begun: Step | None = None
-        self._host_kv: HostKV | None = None
         self._masks: MaskRoom | None = None
 
     @torch.inference_mode()
@@ -115,15 +110,20 @@ class ModelRunner:
 
         Raises ``ConfigError`` where the KV cache cannot hold one sequence.
         """
-        notes = []
-        num_blocks, size = self._allocate_kv()
-        tokens = (num_blocks - 1) * self._plan.block_size
-        notes.append(f"KV cache: {tokens} tokens in {num_blocks} blocks, {size / 2**30:.2f} GiB")
-        num_host_blocks = self._allocate_host_kv(size // num_blocks)
-        if num_host_blocks:
-            notes.append(f"{num_host_blocks} more KV blocks in the host's memory for preemption")
+        self._store = store = KVStore(
+            self._plan,
+            self._platform,
+            self._model,
+            self._backend,
+            self._device,
+            self._uploads,
+            self._kv_scales,
+        )
+        self._kv = store.layers
         if self._device.type == "cuda":
             self._compile_kernels()
+        store.measure(self._run_alone)
+        notes = store.told()
         self._logits_width = self._run_dummy(1, 0)
         if self._load_processor is not None:
             self._processors = LogitsProcessors(
@@ -149,10 +149,10 @@ class ModelRunner:
             )
             notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
         return KVCapacity(
-            num_blocks=num_blocks,
+            num_blocks=store.num_blocks,
             logits_width=self._logits_width,
             steps_in_flight=self._plan.steps_in_flight or self._platform.steps_in_flight,
-            num_host_blocks=num_host_blocks,
+            num_host_blocks=store.num_host_blocks,
             notes=tuple(notes),
         )
 
@@ -183,8 +183,8 @@ class ModelRunner:
         """Brings KV blocks to where they are needed, admits the new rows and says what the step
         samples."""
         if batch.swaps is not None:
-            assert self._host_kv is not None, "swaps without a swap space"
-            self._host_kv.swap(batch.swaps)
+            assert self._store is not None, "start comes before a step"
+            self._store.swap(batch.swaps)
         step = Step(batch, self._admit(batch.admitted), is_decode(batch))
         rows, positions = batch.rows, batch.first_positions + batch.num_tokens
         if not step.is_decode:
@@ -335,39 +335,6 @@ class ModelRunner:
             failed += self._processors.admit(rows)
         return tuple(failed)
 
-    def _allocate_kv(self) -> tuple[int, int]:
-        """(number of blocks, bytes)."""
-        plan, dtype = self._plan, getattr(torch, self._plan.dtype)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        specs = self._model.attention_specs
-        block_bytes = bytes_per_block(specs, self._backend, dtype)
-        reserve = activation_bytes(plan.config, plan, dtype.itemsize)
-        if self._device.type == "cuda" and not plan.enforce_eager:
-            reserve += graph_bytes(plan, dtype.itemsize)
-        num_blocks = num_kv_blocks(
-            plan,
-            block_bytes,
-            reserve,
-            self._platform.memory(self._device),
-            on_cpu=self._on_host,
-        )
-        layers = allocate_kv(specs, self._backend, num_blocks, dtype, self._device)
-        self._model.bind_kv(layers)
-        self._kv = layers
-        return num_blocks, num_blocks * block_bytes
-
-    def _allocate_host_kv(self, block_bytes: int) -> int:
-        """Number of blocks in the host's memory; ``ConfigError`` where none fits."""
-        if not self._plan.swap_bytes:
-            return 0
-        num_blocks = self._plan.swap_bytes // block_bytes
-        if not num_blocks:
-            raise ConfigError(f"--swap-space is less than a KV block of {block_bytes} bytes")
-        shapes = [partial(_kv_shape, self._backend, spec) for spec in self._model.attention_specs]
-        self._host_kv = HostKV(self._kv, shapes, num_blocks, self._uploads)
-        return num_blocks
-
     def _compile_kernels(self) -> None:
         """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
         from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
@@ -406,14 +373,15 @@ class ModelRunner:
             samples=np.ones(1, dtype=np.bool_),
             new_blocks=np.empty((0, 3), dtype=np.int32),
         )
-        inputs = self._inputs(batch, decode=num_tokens == 1)
+        return self._run_alone(batch)
+
+    def _run_alone(self, batch: ScheduledBatch) -> int:
+        """Runs a step of one sequence that samples. The logits' width."""
+        self._state.admit(batch.admitted)
+        inputs = self._inputs(batch, is_decode(batch))
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
         if inputs.sample_index is not None:
             hidden = hidden.index_select(0, inputs.sample_index)
         logits = self._model.compute_logits(hidden)
         self._choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
         return int(logits.shape[-1])
-
-
-def _kv_shape(backend: AttentionBackend, spec: AttentionSpec, num_blocks: int) -> tuple[int, ...]:
-    return backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from types import MappingProxyType
+
 import torch
 
 from jackfield.compute.batch import is_decode
 from jackfield.compute.kv_cache import vocabulary_size
+from jackfield.compute.kv_scales import Scales
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.pooler import PooledStep, Pooler
 from jackfield.config.plan import WorkerPlan
@@ -29,8 +31,9 @@ class PoolingRunner(ModelRunner):
         model: Model,
         backend: AttentionBackend,
         device: torch.device,
+        kv_scales: Scales = MappingProxyType({}),
     ) -> None:
-        super().__init__(plan, platform, model, backend, device)
+        super().__init__(plan, platform, model, backend, device, kv_scales=kv_scales)
         assert plan.pooler is not None, "the plan of a pooling model says how"
         self._pooler = Pooler(plan.pooler, model, plan.max_num_seqs + 1, self._uploads)
 
@@ -58,16 +61,8 @@ class PoolingRunner(ModelRunner):
             for length in sorted({min(n, longest) for n in _LENGTHS}):
                 self._run_dummy(length, 0)
 
-    def _run_dummy(self, num_tokens: int, first: int) -> int:
-        """Runs tokens of the dummy row, so that what is lazy is ready. The vocabulary's size."""
-        batch = ScheduledBatch(
-            step=0,
-            admitted=(),
-            rows=np.array([self._state.dummy_row], np.int32),
-            num_tokens=np.array([num_tokens], np.int32),
-            first_positions=np.array([first], np.int32),
-            samples=np.ones(1, dtype=np.bool_),
-            new_blocks=np.empty((0, 3), dtype=np.int32),
-        )
+    def _run_alone(self, batch: ScheduledBatch) -> int:
+        """Runs a step of one sequence that ends in it. The vocabulary's size."""
+        self._state.admit(batch.admitted)
         self._vectors(batch)
         return vocabulary_size(self._plan.config)

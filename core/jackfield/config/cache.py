@@ -24,6 +24,18 @@ class CacheOptions(OptionGroup):
     cpu_kv_cache_gib: float = Field(
         4.0, gt=0, description="size of the KV cache on the CPU, in GiB"
     )
+    kv_cache_dtype: Literal[
+        "auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3", "fp8_e5m2"
+    ] = Field(
+        "auto",
+        description="what keys and values are kept as: auto (8 bits if the checkpoint says so, "
+        "else the model's dtype), the model's dtype by name, or 8-bit floats; fp8 is fp8_e4m3",
+    )
+    calculate_kv_scales: bool = Field(
+        False,
+        description="measure the scales of an 8-bit KV cache at the start, instead of the "
+        "checkpoint's or 1",
+    )
     preemption_mode: Literal["recompute", "swap"] = Field(
         "recompute",
         description="a request that gives up its KV blocks is computed again, or has them copied "

@@ -61,6 +61,10 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: float = 0.9
     """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int = 4 << 30
+    kv_dtype: str | None = None
+    """``float8_e4m3fn`` or ``float8_e5m2``, what keys and values are kept as; None: as ``dtype``."""
+    calculate_kv_scales: bool = False
+    """Whether the scales of 8-bit keys and values are measured instead of read."""
     swap_bytes: int = 0
     """Host memory for the KV of preempted requests; 0: they are computed again."""
     load_format: str = "auto"

@@ -32,10 +32,18 @@ class AttentionSpec:
 
 @dataclass(frozen=True, slots=True)
 class KVLayer:
-    """One layer's KV cache; the shape is the backend's own (``kv_shape``)."""
+    """One layer's KV cache; the shape is the backend's own (``kv_shape``).
+
+    In the model's dtype, or in one of the backend's ``kv_dtypes``: then there are ``scales``,
+    float32 [2] on the device, which a number of ``key`` and one of ``value`` is multiplied by.
+    They may change between steps only. Where the layer ``measures``, whoever writes to it sets
+    them first, from what is written (``compute.eight_bit_kv.measure``).
+    """
 
     key: Tensor
     value: Tensor
+    scales: Tensor | None = None
+    measures: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,10 @@ class AttentionBackend(Protocol):
     -> (q, k, v)`` does what ``compute.ops.qk_norm_rope`` and then ``write`` do, in one pass; a
     layer calls it instead of the two where the backend has it. ``warm_up(kv, spec, max_num_seqs)``
     compiles what batches of up to so many sequences launch; called once for each kind of layer.
+    ``kv_dtypes``, a tuple of 8-bit dtypes of torch that pages may have beside the model's: a number
+    is divided by its scale and rounded to the nearest; what is too large becomes the largest, a
+    NaN too. A query sees all keys and values so rounded, those of its own step like those before:
+    how a prompt was cut or cached may not be seen in the result.
     """
 
     name: ClassVar[str]

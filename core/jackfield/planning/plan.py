@@ -15,6 +15,7 @@ from jackfield.errors import ConfigError
 from jackfield.planning import device, generation, model
 from jackfield.planning.choices import Choice, check_options, choices
 from jackfield.planning.graphs import graph_plan
+from jackfield.planning.kv_cache import choose_kv_dtype
 from jackfield.planning.parsers import (
     checkpoint_text,
     choose_reasoning_parser,
@@ -160,10 +161,12 @@ def _worker_plan(
     if settings.attention_backend != "auto":
         registry.find("attention_backends", settings.attention_backend)
     return WorkerPlan(
+    dtype = model.choose_dtype(settings, files, defaults)
+    kv_dtype = choose_kv_dtype(settings, files.config, dtype)
         model=str(files.directory),
         config=dict(files.config),
         device=platform,
-        dtype=model.choose_dtype(settings, files, defaults),
+        dtype=dtype,
         max_model_len=max_model_len,
         limit_context=settings.max_model_len is None,
         max_num_seqs=limits.max_num_seqs,
@@ -172,6 +175,8 @@ def _worker_plan(
         num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
+        kv_dtype=kv_dtype.name,
+        calculate_kv_scales=kv_dtype.measured,
         swap_bytes=_swap_bytes(settings) if pooling is None or pooling.keeps_prefixes else 0,
         load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),

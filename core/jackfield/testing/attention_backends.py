@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jackfield.compute.eight_bit_kv import rounded
 from jackfield.contracts.attention import (
     AttentionBackend,
     AttentionBatch,
@@ -25,6 +26,7 @@ from jackfield.contracts.attention import (
 from jackfield.testing.plugins import assert_conforms
 
 BLOCK_SIZE = 8
+_SCALES = (0.03, 0.6)
 
 
 def attention_reference(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
@@ -55,8 +57,14 @@ class AttentionBackendContract:
     heads: ClassVar[Sequence[tuple[int, int, int]]] = ((4, 2, 16), (2, 2, 32))
     """(H, K, D) to try."""
 
-    def run(self, spec: AttentionSpec, steps: Sequence[Sequence[int]]) -> None:
-        """Each step gives each row so many new tokens; every output is compared."""
+    def run(
+        self,
+        spec: AttentionSpec,
+        steps: Sequence[Sequence[int]],
+        kv_dtype: torch.dtype | None = None,
+    ) -> None:
+        """Each step gives each row so many new tokens; every output is compared. With a
+        ``kv_dtype`` of 8 bits it is that of rounded keys and values."""
         device = torch.device(self.device)
         backend = self.backend(device, self.dtype, BLOCK_SIZE)
         num_rows = len(steps[0])
@@ -64,7 +72,9 @@ class AttentionBackendContract:
         order = torch.randperm(num_rows * per_row, generator=torch.Generator().manual_seed(0))
         table = (1 + order).view(num_rows, per_row).to(device=device, dtype=torch.int32)
         shape = backend.kv_shape(1 + num_rows * per_row, spec.num_kv_heads, spec.head_dim)
-        kv = KVLayer(*(torch.zeros(shape, dtype=self.dtype, device=device) for _ in range(2)))
+        kept = kv_dtype or self.dtype
+        scales = None if kv_dtype is None else torch.tensor(_SCALES, device=device)
+        kv = KVLayer(*(torch.zeros(shape, device=device).to(kept) for _ in range(2)), scales)
         seen = [self._tokens(0, spec) for _ in range(num_rows)]
         for step in steps:
             rows = sorted((r for r in range(num_rows) if step[r]), key=lambda r: step[r] > 1)
@@ -77,6 +87,7 @@ class AttentionBackendContract:
             assert attended.shape == q.shape and attended.dtype == q.dtype
             expected = []
             for row, part in zip(rows, new, strict=True):
+                part = part[:1] + [_as_kept(x, kv, i) for i, x in enumerate(part[1:])]
                 seen[row] = [torch.cat(pair) for pair in zip(seen[row], part, strict=True)]
                 expected.append(attention_reference(part[0], seen[row][1], seen[row][2], spec))
             torch.testing.assert_close(
@@ -119,9 +130,43 @@ class AttentionBackendContract:
         for spec in self.specs(soft_cap=2.0):
             self.run(spec, [[9, 2, 17], [1, 3, 1]])
 
+    def test_keys_and_values_of_8_bits(self) -> None:
+        kv_dtypes = getattr(type(self).backend, "kv_dtypes", ())
+        if not kv_dtypes:
+            pytest.skip("the backend keeps keys and values in the model's dtype")
+        for kv_dtype in kv_dtypes:
+            for spec in self.specs():
+                self.run(spec, [[7, 3, 9], [4, 1, 8], [1, 6, 1]], kv_dtype)
+
+    def test_scales_are_measured_from_what_is_written(self) -> None:
+        kv_dtypes = getattr(type(self).backend, "kv_dtypes", ())
+        if not kv_dtypes:
+            pytest.skip("the backend keeps keys and values in the model's dtype")
+        device = torch.device(self.device)
+        for kv_dtype in kv_dtypes:
+            backend = self.backend(device, self.dtype, BLOCK_SIZE)
+            table = torch.ones(1, 1, dtype=torch.int32, device=device)
+            batch = _batch([0], [5], [0], table, device)
+            pages = [torch.zeros(backend.kv_shape(2, 2, 16), device=device) for _ in "kv"]
+            scales = torch.ones(2, device=device)
+            kv = KVLayer(*(x.to(kv_dtype) for x in pages), scales, measures=True)
+            k, v = (torch.randn(5, 2, 16, device=device).to(self.dtype) * n for n in (1e5, 1e-3))
+            backend.write(k, v, kv, batch)
+            for kept, scale, x in zip((kv.key, kv.value), scales, (k, v), strict=True):
+                largest = kept.float().abs().max() * scale
+                torch.testing.assert_close(largest, x.float().abs().max(), rtol=0.15, atol=0)
+                assert kept.float().abs().max() <= torch.finfo(kv_dtype).max / 2, "no room is left"
+
     @pytest.fixture(autouse=True)
     def _same_numbers(self) -> None:
         torch.manual_seed(0)
+
+
+def _as_kept(x: Tensor, kv: KVLayer, which: int) -> Tensor:
+    """Keys (0) or values (1) after their way through the pages."""
+    if kv.scales is None:
+        return x
+    return rounded(x, kv.scales[which], kv.key.dtype).double() * kv.scales[which]
 
 
 def _batch(

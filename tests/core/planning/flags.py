@@ -143,7 +143,7 @@ LOADING: dict[str, Walked] = {
     "--qlora-adapter-name-or-path": Later("--qlora-adapter-name-or-path a"),
 }
 MEMORY: dict[str, Walked] = {
-    "--kv-cache-dtype": Later("--kv-cache-dtype fp8_e4m3", "--kv-cache-dtype auto"),
+    "--kv-cache-dtype": Works("--kv-cache-dtype fp8_e4m3", "worker.kv_dtype", "float8_e4m3fn"),
     "--block-size": Works("--block-size 32", "worker.block_size", 32),
     "--enable-prefix-caching": Works(
         "--no-enable-prefix-caching", "engine.enable_prefix_caching", False
@@ -160,7 +160,9 @@ MEMORY: dict[str, Walked] = {
     "--num-gpu-blocks-override": Works(
         "--num-gpu-blocks-override 99", "worker.num_blocks_override", 99
     ),
-    "--calculate-kv-scales": Later("--calculate-kv-scales", "--no-calculate-kv-scales"),
+    "--calculate-kv-scales": Works(
+        "--calculate-kv-scales", "worker.calculate_kv_scales", True, "--kv-cache-dtype fp8"
+    ),
     "--preemption-mode": Works("--preemption-mode swap", "worker.swap_bytes", 4 << 30),
     "--kv-transfer-config": Later("--kv-transfer-config.kv_role kv_both"),
     "--enable-sleep-mode": Works("--enable-sleep-mode", "server.enable_sleep_mode", True),

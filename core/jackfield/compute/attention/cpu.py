@@ -8,10 +8,14 @@ torch calls a layer. Keys and values of a prompt without a cached prefix are tak
 itself instead of from the pages.
 
 Scores are in the model's dtype (products accumulate in float32); softmax computes in float32.
+
+Pages of 8 bits are read by everyone, a prompt's own step too: what rounding made of its keys is
+only there.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -19,6 +23,7 @@ from torch import Tensor
 
 from jackfield.compute import ops
 from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk
+from jackfield.compute.eight_bit_kv import KV_DTYPES, as_bytes, is_eight_bit, measure, rounded
 from jackfield.compute.native import Turn, attends, kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
@@ -29,13 +34,14 @@ class CpuAttention:
     name: ClassVar[str] = "cpu"
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = False
+    kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
         self._block_size = block_size
         self._kernels = kernels_for(dtype)
         self._batch: AttentionBatch | None = None
-        self._plans: dict[tuple[int, int, int, int | None], Plan] = {}
+        self._plans: dict[tuple[object, ...], Plan] = {}
         self._begun: Tensor | None = None
         self._buffers: dict[str, Tensor] = {}
 
@@ -56,7 +62,7 @@ class CpuAttention:
         batch: AttentionBatch,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``ops.qk_norm_rope`` and ``write``, in one pass where there are kernels."""
-        if self._kernels is not None and attends(spec):
+        if self._kernels is not None and attends(spec) and not kv.measures:
             turn = Turn(qkv, positions, cos_sin, q_weight, k_weight, eps)
             return self._kernels.rotate_and_write(turn, kv, spec, batch.slots)
         heads = (spec.num_heads, spec.num_kv_heads, spec.head_dim)
@@ -67,11 +73,16 @@ class CpuAttention:
     def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
         """Stores k and v, [T, K, D] each, at ``batch.slots``."""
         self._renew(batch)
-        for pages, new in ((kv.key, k), (kv.value, v)):
+        if kv.measures:
+            measure(kv, k, v)
+        if kv.scales is not None:
+            k = rounded(k, kv.scales[0], kv.key.dtype)
+            v = rounded(v, kv.scales[1], kv.value.dtype)
+        for pages, new in ((as_bytes(kv.key), as_bytes(k)), (as_bytes(kv.value), as_bytes(v))):
             if self._begun is not None:
                 # A block is multiplied whole, its unwritten rest by zero: no infinity or NaN of
                 # whoever had the block before may be there.
-                pages.index_fill_(1, self._begun, 0.0)
+                pages.index_fill_(1, self._begun, 0)
             tokens = pages.view(pages.shape[0], -1, pages.shape[-1])
             tokens.index_copy_(1, batch.slots, new.transpose(0, 1))
 
@@ -92,12 +103,16 @@ class CpuAttention:
             self._kernels.attend_decodes(q, kv, spec, batch, out)
             if compiled == batch.num_seqs:
                 return out
-        plan = self._plan(spec, batch, compiled)
+        plan = self._plan(spec, batch, compiled, is_eight_bit(kv.key.dtype))
         if plan.has_padding:
             out[compiled:].zero_()
+        value_scale = 1.0
+        if kv.scales is not None:
+            key_scale, value_scale = kv.scales.tolist()
+            spec = replace(spec, scale=spec.scale * key_scale)
         for group in plan.groups:
             keys, values = self._gather(group, k, v, kv)
-            self._attend_group(group, group.pack(q), keys, values, spec, out)
+            self._attend_group(group, group.pack(q), keys, values, spec, value_scale, out)
         return out
 
     def _renew(self, batch: AttentionBatch) -> None:
@@ -108,12 +123,17 @@ class CpuAttention:
         self._plans.clear()
         self._begun = _begun_blocks(batch.slots, self._block_size)
 
-    def _plan(self, spec: AttentionSpec, batch: AttentionBatch, num_done: int) -> Plan:
+    def _plan(
+        self, spec: AttentionSpec, batch: AttentionBatch, num_done: int, pages_only: bool
+    ) -> Plan:
         self._renew(batch)
-        key = (spec.num_heads, spec.num_kv_heads, spec.head_dim, spec.sliding_window)
+        heads = (spec.num_heads, spec.num_kv_heads, spec.head_dim)
+        key = (*heads, spec.sliding_window, pages_only)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = Plan.of(batch, spec, self._block_size, self._dtype, num_done)
+            plan = self._plans[key] = Plan.of(
+                batch, spec, self._block_size, self._dtype, num_done, pages_only=pages_only
+            )
         return plan
 
     def _gather(self, group: Group, k: Tensor, v: Tensor, kv: KVLayer) -> tuple[Tensor, Tensor]:
@@ -127,8 +147,12 @@ class CpuAttention:
         num_kv_heads, num_blocks, block_size, head_dim = pages.shape
         index = group.streams(num_blocks)
         width = block_size * head_dim
-        buffer = self._buffer(name, (len(index), width), pages)
-        torch.index_select(pages.view(num_kv_heads * num_blocks, width), 0, index, out=buffer)
+        rows = as_bytes(pages).view(num_kv_heads * num_blocks, width)
+        buffer = self._buffer(f"{name} {rows.dtype}", (len(index), width), rows)
+        torch.index_select(rows, 0, index, out=buffer)
+        if is_eight_bit(pages.dtype):
+            wide = self._buffer(name, buffer.shape, buffer, self._dtype)
+            buffer = wide.copy_(buffer.view(pages.dtype))
         return buffer.view(group.num_seqs * num_kv_heads, -1, head_dim)
 
     def _attend_group(
@@ -138,6 +162,7 @@ class CpuAttention:
         keys: Tensor,
         values: Tensor,
         spec: AttentionSpec,
+        value_scale: float,
         out: Tensor,
     ) -> None:
         # packed [N * K, rows, D], rows = queries * (H / K); the result replaces it.
@@ -152,7 +177,8 @@ class CpuAttention:
             scores = self._scores(packed[:, rows], here, chunk, group.num_seqs, spec)
             torch.softmax(scores, -1, out=scores)
             visible = values[:, chunk.first_key : chunk.end_key]
-            torch.bmm(scores, visible, out=attended[:, rows])
+            to = attended[:, rows]
+            torch.baddbmm(to, scores, visible, beta=0, alpha=value_scale, out=to)
         group.unpack(attended, out)
 
     def _scores(
@@ -169,14 +195,16 @@ class CpuAttention:
             by_query[..., chunk.mask_from :].add_(chunk.mask)
         return scores
 
-    def _buffer(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    def _buffer(
+        self, name: str, shape: tuple[int, ...], like: Tensor, dtype: torch.dtype | None = None
+    ) -> Tensor:
         # Fresh memory for every layer would cost a page fault every 4 KiB.
         size = 1
         for n in shape:
             size *= n
         held = self._buffers.get(name)
         if held is None or held.numel() < size:
-            held = self._buffers[name] = torch.empty(size, dtype=like.dtype)
+            held = self._buffers[name] = torch.empty(size, dtype=dtype or like.dtype)
         return held[:size].view(shape)
 
 

@@ -135,12 +135,15 @@ class Plan:
         block_size: int,
         dtype: torch.dtype,
         num_done: int = 0,
+        *,
+        pages_only: bool = False,
     ) -> Plan:
         """Groups the batch's sequences but the first ``num_done``, which have a query each.
 
-        O(sequences) and no work per token but the masks'.
+        O(sequences) and no work per token but the masks'. ``pages_only``: no group takes the
+        step's own keys.
         """
-        maker = _Maker(batch, spec, block_size, dtype, num_done)
+        maker = _Maker(batch, spec, block_size, dtype, num_done, pages_only)
         sequences = maker.sequences()
         groups = tuple(maker.group(members) for members in maker.gathered(sequences))
         covered = sum(s.num_queries for s in sequences)
@@ -155,12 +158,14 @@ class _Maker:
         block_size: int,
         dtype: torch.dtype,
         num_done: int,
+        pages_only: bool,
     ) -> None:
         self.batch = batch
         self.spec = spec
         self.block_size = block_size
         self.dtype = dtype
         self.num_done = num_done
+        self.pages_only = pages_only
 
     def sequences(self) -> list[_Sequence]:
         """Those that have KV at all, the longest first and prompts without a prefix apart."""
@@ -176,7 +181,7 @@ class _Maker:
         return found
 
     def _sequence(self, row: int, first_token: int, num_queries: int, length: int) -> _Sequence:
-        if num_queries == length and num_queries > 1:
+        if num_queries == length and num_queries > 1 and not self.pages_only:
             return _Sequence(row, first_token, num_queries, length, True, 0, length)
         window = self.spec.sliding_window
         first_key = 0 if window is None else max(0, length - num_queries - window + 1)

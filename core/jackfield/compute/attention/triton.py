@@ -10,10 +10,11 @@ import torch
 import triton
 from torch import Tensor
 
+from jackfield.compute.eight_bit_kv import KV_DTYPES, measure
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
 from jackfield.compute.kernels.kv_write import kv_write
 from jackfield.compute.kernels.prefill_attention import prefill_attention
-from jackfield.compute.kernels.rotary import qk_norm_rope_write
+from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 
@@ -21,15 +22,18 @@ class TritonAttention:
     """The backend of CUDA devices, an ``AttentionBackend``.
 
     The leading decodes of a batch go through the split-KV kernel, the other sequences through
-    the variable-length one: on Hopper one that is made for it, over the pages; elsewhere one that
-    reads the step's own k and v where no prefix is cached.
+    the variable-length one: on Hopper one that is made for it, over the pages; elsewhere, and over
+    pages of 8 bits, one that reads the step's own k and v where no prefix is cached and the pages
+    have all their bits.
     """
 
     name: ClassVar[str] = "triton"
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = True
+    kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
+        self._dtype = dtype
         self._block_size = block_size
         self._workspace = DecodeWorkspace(device)
         self._hopper = _hopper_kernels() if device.type == "cuda" else None
@@ -40,7 +44,9 @@ class TritonAttention:
 
     def write(self, k: Tensor, v: Tensor, kv: KVLayer, batch: AttentionBatch) -> None:
         """One kernel."""
-        kv_write(_packed(k), _packed(v), kv.key, kv.value, batch.slots)
+        if kv.measures:
+            measure(kv, k, v)
+        kv_write(_packed(k), _packed(v), kv.key, kv.value, batch.slots, kv.scales)
 
     def rotate_and_write(
         self,
@@ -56,8 +62,12 @@ class TritonAttention:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """``ops.qk_norm_rope`` and ``write`` as one kernel."""
         heads = (spec.num_heads, spec.num_kv_heads, spec.head_dim)
-        pages = (kv.key, kv.value, batch.slots)
-        return qk_norm_rope_write(qkv, positions, cos_sin, q_weight, k_weight, eps, *heads, *pages)
+        turn = (qkv, positions, cos_sin, q_weight, k_weight, eps, *heads)
+        if kv.measures:
+            q, k, v = qk_norm_rope(*turn)
+            self.write(k, v, kv, batch)
+            return q, k, v
+        return qk_norm_rope_write(*turn, kv.key, kv.value, batch.slots, kv.scales)
 
     def attend(
         self,
@@ -81,7 +91,7 @@ class TritonAttention:
     def warm_up(self, kv: KVLayer, spec: AttentionSpec, max_num_seqs: int) -> None:
         """Compiles (or loads from Triton's cache) what batches of up to ``max_num_seqs`` sequences
         will launch, so that no request waits for it; nothing is computed."""
-        device, dtype = kv.key.device, kv.key.dtype
+        device, dtype = kv.key.device, self._dtype
         none = torch.zeros(max_num_seqs + 1, dtype=torch.int32, device=device)
         table = torch.zeros((1, 1), dtype=torch.int32, device=device)
         packed_heads = spec.num_heads + 2 * spec.num_kv_heads
@@ -119,6 +129,7 @@ class TritonAttention:
             out,
             self._workspace,
             scale=spec.scale,
+            scales=kv.scales,
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )
@@ -150,10 +161,12 @@ class TritonAttention:
                 scale=spec.scale,
             )
             return
+        # What 8 bits make of the step's own keys is in the pages only.
+        paged = not batch.fresh or kv.scales is not None
         prefill_attention(
             q,
-            _packed(k) if batch.fresh else kv.key,
-            _packed(v) if batch.fresh else kv.value,
+            kv.key if paged else _packed(k),
+            kv.value if paged else _packed(v),
             batch.rows,
             batch.query_starts,
             batch.seq_lens,
@@ -164,8 +177,9 @@ class TritonAttention:
             num_tokens=batch.num_tokens,
             max_query_len=batch.max_query_len,
             num_kv_heads=spec.num_kv_heads,
-            paged=not batch.fresh,
+            paged=paged,
             scale=spec.scale,
+            scales=kv.scales,
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from jackfield.compute.kernels.kv_write import load_scales
 from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
-from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
+from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
 
 
 @triton.jit
@@ -181,12 +182,13 @@ def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
 @quick
 @triton.jit(
     do_not_specialize=["num_seqs", "table_stride"],
-    do_not_specialize_on_alignment=["rows", "seq_lens", "block_table"],
+    do_not_specialize_on_alignment=["rows", "seq_lens", "block_table", "scales"],
 )
 def _decode_kernel(
     q,
     key,
     value,
+    scales,
     rows,
     seq_lens,
     block_table,
@@ -241,9 +243,10 @@ def _decode_kernel(
                 key, value, table, head, seq_len, start, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, TILE
             )
             tl.extra.cuda.gdc_wait()
-        queries = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
+        query = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
+        k_scale, v_scale = load_scales(scales, key)
         m, denom, acc = _attend(
-            queries,
+            as_factor(query, key),
             key,
             value,
             table,
@@ -251,7 +254,7 @@ def _decode_kernel(
             seq_len,
             first_tile * TILE,
             (first_tile + count) * TILE,
-            scale,
+            scale * k_scale,
             NUM_KV_HEADS,
             HEAD_DIM,
             BLOCK_SIZE,
@@ -263,10 +266,9 @@ def _decode_kernel(
             STAGES,
         )
         target = out + seq.to(tl.int64) * heads_dim + places
-        first = pair_start // share
-        last = (pair_start + head_tiles - 1) // share
+        first, last = pair_start // share, (pair_start + head_tiles - 1) // share
         if first == last:
-            tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
+            tl.store(target, (acc * v_scale / denom[:, None]).to(out.dtype.element_ty), mask=mask)
         else:
             slot = (2 * program + (skipped == 0).to(tl.int32)) * GROUP + g
             _leave(partial, stats, slot, m, denom, acc, g < GROUP, mask, HEAD_DIM, BLOCK_D)
@@ -276,6 +278,7 @@ def _decode_kernel(
             if arrived == last - first:
                 tl.debug_barrier()
                 denom, acc = _merge(partial, stats, first, last, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D)
+                acc *= v_scale
                 tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
                 tl.store(arrivals + first, 0)
         here += count
@@ -346,11 +349,13 @@ def decode_attention(
     workspace: DecodeWorkspace,
     *,
     scale: float,
+    scales: Tensor | None = None,
     sliding_window: int | None = None,
     soft_cap: float | None = None,
     config: DecodeConfig | None = None,
 ) -> None:
     """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
+    ``scales`` float32 [2]: of 8-bit pages, read when the launch before this one has ended.
 
     ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
     ``rows``. No host value but the shapes enters the launch. ``seq_lens`` is read before the launch
@@ -360,7 +365,7 @@ def decode_attention(
     _, num_kv_heads, block_size, _ = key_pages.shape
     group = num_heads // num_kv_heads
     if config is None:
-        config = decode_config(head_dim, q.element_size(), num_seqs)
+        config = decode_config(head_dim, key_pages.element_size(), num_seqs)
     max_tiles = (
         num_seqs * num_kv_heads * triton.cdiv(block_table.shape[1] * block_size, config.tile)
     )
@@ -371,6 +376,7 @@ def decode_attention(
         q,
         key_pages,
         value_pages,
+        q if scales is None else scales,
         rows,
         seq_lens,
         block_table,

@@ -19,13 +19,36 @@ def finite(x):
     return tl.where((wide >= -LARGEST) & (wide <= LARGEST), wide, LARGEST).to(x.dtype)
 
 
+@triton.jit
+def as_stored(x, scale, pages):
+    """x as the pages hold it: finite, and divided by the scale where they are 8-bit floats."""
+    STORED: tl.constexpr = pages.dtype.element_ty
+    if STORED.is_fp8():
+        LARGEST: tl.constexpr = 448.0 if STORED == tl.float8e4nv else 57344.0
+        wide = tl.div_rn(x.to(tl.float32), scale)
+        wide = tl.where(wide <= LARGEST, wide, LARGEST)
+        return tl.where(wide >= -LARGEST, wide, -LARGEST).to(STORED)
+    else:
+        return finite(x)
+
+
+@triton.jit
+def load_scales(scales, pages):
+    """Those of a layer's keys and values; 1 where they are in the model's dtype."""
+    if pages.dtype.element_ty.is_fp8():
+        return tl.load(scales), tl.load(scales + 1)
+    else:
+        return 1.0, 1.0
+
+
 @quick
-@triton.jit(do_not_specialize_on_alignment=["slots"])
+@triton.jit(do_not_specialize_on_alignment=["slots", "scales"])
 def _kv_write_kernel(
     k,
     v,
     key_pages,
     value_pages,
+    scales,
     slots,
     k_stride,
     v_stride,
@@ -49,13 +72,22 @@ def _kv_write_kernel(
     source = heads * HEAD_DIM + dims
     new_k = tl.load(k + token * k_stride + source, mask=mask, other=0.0)
     new_v = tl.load(v + token * v_stride + source, mask=mask, other=0.0)
-    tl.store(key_pages + place * HEAD_DIM + dims, finite(new_k), mask=mask)
-    tl.store(value_pages + place * HEAD_DIM + dims, finite(new_v), mask=mask)
+    k_scale, v_scale = load_scales(scales, key_pages)
+    place = place * HEAD_DIM + dims
+    tl.store(key_pages + place, as_stored(new_k, k_scale, key_pages), mask=mask)
+    tl.store(value_pages + place, as_stored(new_v, v_scale, value_pages), mask=mask)
 
 
-def kv_write(k: Tensor, v: Tensor, key_pages: Tensor, value_pages: Tensor, slots: Tensor) -> None:
+def kv_write(
+    k: Tensor,
+    v: Tensor,
+    key_pages: Tensor,
+    value_pages: Tensor,
+    slots: Tensor,
+    scales: Tensor | None = None,
+) -> None:
     """Stores k and v [T, K, D] (rows may be strided) in pages [N, K, block_size, D] at ``slots``
-    int64 [T], block * block_size + offset."""
+    int64 [T], block * block_size + offset. ``scales`` float32 [2]: of 8-bit pages."""
     num_tokens, num_kv_heads, head_dim = k.shape
     if not num_tokens:
         return
@@ -65,6 +97,7 @@ def kv_write(k: Tensor, v: Tensor, key_pages: Tensor, value_pages: Tensor, slots
         v,
         key_pages,
         value_pages,
+        k if scales is None else scales,
         slots,
         k.stride(0),
         v.stride(0),

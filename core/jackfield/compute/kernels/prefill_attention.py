@@ -11,8 +11,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from jackfield.compute.kernels.kv_write import load_scales
 from jackfield.compute.kernels.launch import power_of_2, quick
-from jackfield.compute.kernels.softmax import MASKED, add_tile, page_places
+from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
 
 
 @triton.jit
@@ -105,12 +106,13 @@ def _locate(
         "block_step",
         "table_stride",
     ],
-    do_not_specialize_on_alignment=["rows", "query_starts", "seq_lens", "block_table"],
+    do_not_specialize_on_alignment=["rows", "query_starts", "seq_lens", "block_table", "scales"],
 )
 def _prefill_kernel(
     q,
     key,
     value,
+    scales,
     rows,
     query_starts,
     seq_lens,
@@ -157,7 +159,9 @@ def _prefill_kernel(
     mask = live[:, None] & (dims < HEAD_DIM)
     where = (head * GROUP + row % GROUP)[:, None] * HEAD_DIM + dims
     flat = (query_start + token).to(tl.int64)[:, None]
-    queries = tl.load(q + flat * q_stride + where, mask=mask, other=0.0)
+    queries = as_factor(tl.load(q + flat * q_stride + where, mask=mask, other=0.0), key)
+    k_scale, v_scale = load_scales(scales, key)
+    scale *= k_scale
     m = tl.full((BLOCK_M,), MASKED, tl.float32)
     denom = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -219,7 +223,7 @@ def _prefill_kernel(
         STAGES if WINDOW > 0 else 1,
         True,
     )
-    result = (acc / denom[:, None]).to(out.dtype.element_ty)
+    result = (acc * v_scale / denom[:, None]).to(out.dtype.element_ty)
     tl.store(out + flat * (NUM_KV_HEADS * GROUP * HEAD_DIM) + where, result, mask=mask)
 
 
@@ -262,6 +266,7 @@ def prefill_attention(
     num_kv_heads: int,
     paged: bool,
     scale: float,
+    scales: Tensor | None = None,
     sliding_window: int | None = None,
     soft_cap: float | None = None,
     config: PrefillConfig | None = None,
@@ -270,7 +275,8 @@ def prefill_attention(
     into out [T, H, D], both of the whole batch.
 
     Where ``paged``, key and value are pages [N, K, block_size, D]; else the step's own k and v
-    [T, K, D] (rows may be strided), and no sequence has a prefix.
+    [T, K, D] (rows may be strided), and no sequence has a prefix. ``scales`` float32 [2]: of 8-bit
+    pages.
     """
     _, num_heads, head_dim = q.shape
     group = num_heads // num_kv_heads
@@ -285,6 +291,7 @@ def prefill_attention(
         q,
         key,
         value,
+        q if scales is None else scales,
         rows,
         query_starts,
         seq_lens,

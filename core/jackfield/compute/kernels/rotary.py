@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.kv_write import finite
+from jackfield.compute.kernels.kv_write import as_stored, load_scales
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 _HEADS_A_PROGRAM = 8
@@ -35,6 +35,7 @@ def _store(
     k_out,
     key_pages,
     value_pages,
+    scales,
     slot,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -52,14 +53,15 @@ def _store(
     if WRITE:
         page = slot // BLOCK_SIZE * NUM_KV_HEADS
         place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
-        tl.store(key_pages + place, finite(y), mask=live & is_k)
+        k_scale, v_scale = load_scales(scales, key_pages)
+        tl.store(key_pages + place, as_stored(y, k_scale, key_pages), mask=live & is_k)
         place -= NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM
         is_v = (heads >= NUM_HEADS + NUM_KV_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
-        tl.store(value_pages + place, finite(raw), mask=live & is_v)
+        tl.store(value_pages + place, as_stored(raw, v_scale, value_pages), mask=live & is_v)
 
 
 @quick
-@triton.jit(do_not_specialize_on_alignment=["positions", "slots"])
+@triton.jit(do_not_specialize_on_alignment=["positions", "slots", "scales"])
 def _qk_norm_rope_kernel(
     qkv,
     positions,
@@ -70,6 +72,7 @@ def _qk_norm_rope_kernel(
     k_out,
     key_pages,
     value_pages,
+    scales,
     slots,
     qkv_stride,
     eps,
@@ -139,6 +142,7 @@ def _qk_norm_rope_kernel(
             k_out,
             key_pages,
             value_pages,
+            scales,
             slot,
             NUM_HEADS,
             NUM_KV_HEADS,
@@ -155,7 +159,7 @@ def _launch(
     weights: tuple[Tensor | None, Tensor | None],
     eps: float,
     heads: tuple[int, int, int],
-    pages: tuple[Tensor, Tensor, Tensor] | None,
+    pages: tuple[Tensor, Tensor, Tensor, Tensor | None] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     num_heads, num_kv_heads, head_dim = heads
     num_tokens = qkv.shape[0]
@@ -165,7 +169,7 @@ def _launch(
     if not num_tokens:
         return q, k, v
     q_weight, k_weight = weights
-    key_pages, value_pages, slots = pages if pages is not None else (k, k, positions)
+    key_pages, value_pages, slots, scales = pages or (k, k, positions, None)
     turned = num_heads + (2 if pages is not None else 1) * num_kv_heads
     # A small step is bound by latency (a program a head), a large one by programs.
     block_h = 1 if num_tokens * turned <= _FEW_PROGRAMS else _HEADS_A_PROGRAM
@@ -181,6 +185,7 @@ def _launch(
         k,
         key_pages,
         value_pages,
+        k if scales is None else scales,
         slots,
         qkv.stride(0),
         eps,
@@ -233,9 +238,10 @@ def qk_norm_rope_write(
     key_pages: Tensor,
     value_pages: Tensor,
     slots: Tensor,
+    scales: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``qk_norm_rope`` that also stores k and v in pages [N, K, block_size, D] at ``slots``
-    int64 [T]; one kernel."""
+    int64 [T], as ``kv_write`` does; one kernel."""
     heads = (num_heads, num_kv_heads, head_dim)
-    pages = (key_pages, value_pages, slots)
+    pages = (key_pages, value_pages, slots, scales)
     return _launch(qkv, positions, cos_sin, (q_weight, k_weight), eps, heads, pages)

@@ -11,6 +11,17 @@ MASKED = tl.constexpr(-1.0e30)
 
 
 @triton.jit
+def as_factor(q, pages):
+    """Queries as they are multiplied by what the pages hold: float16 where that is 8-bit floats,
+    which are converted to it exactly and quickly. A query that float16 cannot hold is cut off."""
+    if pages.dtype.element_ty.is_fp8() and q.dtype == tl.bfloat16:
+        LARGEST: tl.constexpr = 65504.0
+        return tl.minimum(tl.maximum(q.to(tl.float32), -LARGEST), LARGEST).to(tl.float16)
+    else:
+        return q
+
+
+@triton.jit
 def soft_capped(scores, scale, SOFT_CAP: tl.constexpr):
     """SOFT_CAP * tanh(scores * scale / SOFT_CAP), in base 2; scale comes in base 2 too."""
     LN2: tl.constexpr = 0.6931471805599453
@@ -24,7 +35,8 @@ def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MAS
     """Takes keys k and values v [N, D] into the running m [M], denom [M] and acc [M, D].
 
     ``visible`` [M, N] or broadcastable; read only where MASK. float32 is split in three tf32
-    parts for the tensor cores (``tf32x3``)."""
+    parts for the tensor cores (``tf32x3``). Keys and values of 8 bits become what q is."""
+    k, v = k.to(q.dtype), v.to(q.dtype)
     scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")
     if SOFT_CAP > 0:
         scores = soft_capped(scores, scale, SOFT_CAP)

@@ -5,7 +5,7 @@
  * softmax", 2018).
  */
 
-#include "stored.h"
+#include "eight_bits.h"
 
 enum {
     CHUNK = 128, /* keys between two corrections of the running maximum */
@@ -75,15 +75,32 @@ static void weigh(float *scores, int64_t num_keys, float scale, float soft_cap, 
     *maximum = highest;
 }
 
+/* Keys or values of one head in the pages, and as what they are multiplied: in a room of their own
+ * where they have 8 bits. */
+typedef struct {
+    const char *pages;
+    int kind;
+} rows;
+
+static inline const stored *numbers(rows from, int64_t place, int64_t count, stored *room) {
+    if (from.kind == AS_STORED) return (const stored *)from.pages + place;
+    widen_eight((const uint8_t *)from.pages + place, count, from.kind, room);
+    return room;
+}
+
 /* Values are needed after the keys of the whole chunk: asked for now, they are there then. */
-static inline void fetch(const stored *from, int64_t size) {
-    for (int64_t i = 0; i < size; i += 64 / (int64_t)sizeof(stored)) __builtin_prefetch(from + i);
+static inline void fetch(rows from, int64_t place, int64_t count) {
+    int64_t end = (place + count) * bytes_of(from.kind);
+    for (int64_t i = place * bytes_of(from.kind); i < end; i += 64)
+        __builtin_prefetch(from.pages + i);
 }
 
 /* One KV head of one sequence: the queries of `group` heads over keys first .. end - 1. */
-static void attend_stream(const stored *q, const stored *keys, const stored *values,
-                          const int32_t *blocks, int64_t block_size, int64_t first, int64_t end,
-                          int64_t group, int64_t dim, float scale, float soft_cap, stored *out) {
+static void attend_stream(const stored *q, rows keys, rows values, const int32_t *blocks,
+                          int64_t block_size, int64_t first, int64_t end, int64_t group,
+                          int64_t dim, float scale, float value_scale, float soft_cap,
+                          stored *out) {
+    stored room[CHUNK * MOST_DIM];
     float scores[MOST_GROUP * CHUNK], sums[MOST_GROUP * MOST_DIM];
     float maximum[MOST_GROUP], total[MOST_GROUP];
     memset(sums, 0, group * dim * sizeof(float));
@@ -95,8 +112,9 @@ static void attend_stream(const stored *q, const stored *keys, const stored *val
             int64_t offset = at % block_size, here = block_size - offset;
             if (here > stop - at) here = stop - at;
             int64_t place = (blocks[at / block_size] * block_size + offset) * dim;
-            fetch(values + place, here * dim);
-            score_keys(q, keys + place, here, group, dim, scores + (at - begin));
+            fetch(values, place, here * dim);
+            const stored *some = numbers(keys, place, here * dim, room);
+            score_keys(q, some, here, group, dim, scores + (at - begin));
             at += here;
         }
         for (int64_t g = 0; g < group; g++)
@@ -106,31 +124,35 @@ static void attend_stream(const stored *q, const stored *keys, const stored *val
             int64_t offset = at % block_size, here = block_size - offset;
             if (here > stop - at) here = stop - at;
             int64_t place = (blocks[at / block_size] * block_size + offset) * dim;
-            add_values(scores + (at - begin), values + place, here, group, dim, sums);
+            const stored *some = numbers(values, place, here * dim, room);
+            add_values(scores + (at - begin), some, here, group, dim, sums);
             at += here;
         }
         begin = stop;
     }
     for (int64_t g = 0; g < group; g++)
-        store_row(sums + g * dim, total[g] > 0.0f ? 1.0f / total[g] : 0.0f, dim, out + g * dim);
+        store_row(sums + g * dim, total[g] > 0.0f ? value_scale / total[g] : 0.0f, dim, out + g * dim);
 }
 
 /* q, out [seqs, heads, dim], one query a sequence, over its last `window` keys (0: all). The block
- * table is [*, most_blocks]; sequence s has row rows[s] of it and lengths[s] keys. */
-void attend_decodes(const stored *q, const stored *key_pages, const stored *value_pages,
-                    const int32_t *block_table, const int32_t *rows, const int32_t *lengths,
+ * table is [*, most_blocks]; sequence s has row table_rows[s] of it and lengths[s] keys. The scores
+ * are multiplied by `scale`, that of the keys included, the result by `value_scale`. */
+void attend_decodes(const stored *q, const char *key_pages, const char *value_pages,
+                    const int32_t *block_table, const int32_t *table_rows, const int32_t *lengths,
                     stored *out, int64_t seqs, int64_t heads, int64_t kv_heads, int64_t dim,
                     int64_t num_blocks, int64_t block_size, int64_t most_blocks, int64_t window,
-                    float scale, float soft_cap) {
-    int64_t group = heads / kv_heads, keys = 0;
-    for (int64_t s = 0; s < seqs; s++) keys += lengths[s];
-#pragma omp parallel for schedule(dynamic) if (keys * kv_heads * dim >= SHARED_FROM)
+                    int64_t kind, float scale, float value_scale, float soft_cap) {
+    int64_t group = heads / kv_heads, total = 0;
+    for (int64_t s = 0; s < seqs; s++) total += lengths[s];
+#pragma omp parallel for schedule(dynamic) if (total * kv_heads * dim >= SHARED_FROM)
     for (int64_t stream = 0; stream < seqs * kv_heads; stream++) {
         int64_t s = stream / kv_heads, h = stream % kv_heads;
         int64_t end = lengths[s], first = window && end > window ? end - window : 0;
-        int64_t head = h * num_blocks * block_size * dim, place = (s * heads + h * group) * dim;
-        attend_stream(q + place, key_pages + head, value_pages + head,
-                      block_table + rows[s] * most_blocks, block_size, first, end, group, dim,
-                      scale, soft_cap, out + place);
+        int64_t head = h * num_blocks * block_size * dim * bytes_of(kind);
+        int64_t place = (s * heads + h * group) * dim;
+        rows keys = {key_pages + head, kind}, values = {value_pages + head, kind};
+        attend_stream(q + place, keys, values, block_table + table_rows[s] * most_blocks,
+                      block_size, first, end, group, dim, scale, value_scale, soft_cap,
+                      out + place);
     }
 }

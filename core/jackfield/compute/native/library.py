@@ -21,15 +21,18 @@ _ROWS_AT_ONCE = 16
 WHOLE_ROW = 62
 """``log_group`` of a weight whose rows have one scale each."""
 
+_KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
+"""Of pages; 0: what the kernels were compiled for."""
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "rms_norm": (_P, _P, _P, _I, _I, _F),
     "add_rms_norm": (_P, _P, _P, _P, _I, _I, _F),
     "silu_and_mul": (_P, _P, _I, _I),
-    "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 7),
+    "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 8, _F, _F),
+    "linear": (*(_P,) * 5, *(_I,) * 3),
     "linear_codes": (*(_P,) * 7, *(_I,) * 5),
     "decode_codes": (*(_P,) * 5, *(_I,) * 4),
-    "attend_decodes": (*(_P,) * 7, *(_I,) * 8, _F, _F),
+    "attend_decodes": (*(_P,) * 7, *(_I,) * 9, _F, _F, _F),
 }
 
 
@@ -164,9 +167,13 @@ class Kernels:
             spec.num_kv_heads,
             spec.head_dim,
             *kv.key.shape[1:3],
+            _KINDS.get(kv.key.dtype, 0),
+            *_scales(kv),
             batch.block_table.shape[1],
             spec.sliding_window or 0,
-            spec.scale,
+            _KINDS.get(kv.key.dtype, 0),
+            spec.scale * key_scale,
+            value_scale,
             spec.soft_cap or 0.0,
         )
 
@@ -174,6 +181,7 @@ class Kernels:
 @dataclass(frozen=True, slots=True)
 class Codes:
     """A weight [N, K] as ``linear_codes.c`` reads it. ``codes`` uint8 [N, K * bits / 8]; ``table``
+        key_scale, value_scale = _scales(kv)
     float32 [2 ** bits], None: signed integers; ``scales``, ``shifts`` float32 [N, groups]."""
 
     codes: Tensor
@@ -206,3 +214,11 @@ class Turn:
 
 def _pointer(tensor: Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
+def _scales(kv: KVLayer) -> tuple[float, float]:
+    """Of keys and values."""
+    if kv.scales is None:
+        return 1.0, 1.0
+    key, value = kv.scales.tolist()
+    return key, value
+
+

@@ -1,6 +1,6 @@
 /* The small operations between matrix products. */
 
-#include "stored.h"
+#include "eight_bits.h"
 
 static float reciprocal_rms(const stored *x, int64_t n, float eps) {
     float sum = 0.0f;
@@ -63,38 +63,46 @@ static void turn_head(const stored *from, const stored *weight, float eps, const
     for (int64_t i = rotary; i < dim; i++) to[i] = narrow(head[i]);
 }
 
-/* Pages are [kv_heads, num_blocks, block_size, dim]. */
+/* Pages are [kv_heads, num_blocks, block_size, dim]; numbers of 8 bits are multiples of the scales. */
 typedef struct {
-    stored *key, *value;
+    char *key, *value;
     int64_t num_blocks, block_size;
+    int kind;
+    float key_scale, value_scale;
 } pages;
+
+/* A row of numbers into a page, and zeros behind it. */
+static void put_row(char *page, const stored *row, int64_t dim, int kind, float scale, int64_t rest) {
+    if (kind == AS_STORED)
+        memcpy(page, row, dim * sizeof(stored));
+    else
+        narrow_eight(row, dim, kind, scale, (uint8_t *)page);
+    memset(page + dim * bytes_of(kind), 0, rest * dim * bytes_of(kind));
+}
 
 /* Puts a token's key and value of one head into its slot. Who reads whole blocks multiplies their
  * unwritten rest by zero, so that no infinity of an earlier owner may stand there: the last token
  * of the step in a block that the step began clears what follows. */
-static void write_slot(pages to, const int64_t *slots, int64_t token, int64_t num_tokens,
+static void write_slot(const pages *to, const int64_t *slots, int64_t token, int64_t num_tokens,
                        int64_t kv_head, const stored *key, const stored *value, int64_t dim) {
-    int64_t slot = slots[token], offset = slot % to.block_size;
-    int64_t place = (kv_head * to.num_blocks * to.block_size + slot) * dim;
-    memcpy(to.key + place, key, dim * sizeof(stored));
-    memcpy(to.value + place, value, dim * sizeof(stored));
+    int64_t slot = slots[token], offset = slot % to->block_size;
+    int64_t place = (kv_head * to->num_blocks * to->block_size + slot) * dim * bytes_of(to->kind);
     int last = token + 1 == num_tokens || slots[token + 1] != slot + 1;
-    if (last && token >= offset && slots[token - offset] == slot - offset) {
-        size_t rest = (to.block_size - 1 - offset) * dim * sizeof(stored);
-        memset(to.key + place + dim, 0, rest);
-        memset(to.value + place + dim, 0, rest);
-    }
+    int begun = last && token >= offset && slots[token - offset] == slot - offset;
+    int64_t rest = begun ? to->block_size - 1 - offset : 0;
+    put_row(to->key + place, key, dim, to->kind, to->key_scale, rest);
+    put_row(to->value + place, value, dim, to->kind, to->value_scale, rest);
 }
 
-/* qkv [tokens, heads + 2 kv_heads, dim] -> q [tokens, heads, dim], k [tokens, kv_heads, dim]; keys and values to their
- * slots. * cos_sin [positions, rotary]: cosines, then sines. */
+/* qkv [tokens, heads + 2 kv_heads, dim] -> q [tokens, heads, dim], k [tokens, kv_heads, dim]; keys and
+ * values to their slots. cos_sin [positions, rotary]: cosines, then sines. */
 void rotate_and_write(const stored *qkv, const int64_t *positions, const float *cos_sin,
                       const stored *q_weight, const stored *k_weight, float eps,
-                      stored *q, stored *k, stored *key_pages, stored *value_pages,
+                      stored *q, stored *k, char *key_pages, char *value_pages,
                       const int64_t *slots, int64_t num_blocks, int64_t block_size,
                       int64_t num_tokens, int64_t heads, int64_t kv_heads, int64_t dim,
-                      int64_t rotary) {
-    pages to = {key_pages, value_pages, num_blocks, block_size};
+                      int64_t rotary, int64_t kind, float key_scale, float value_scale) {
+    pages to = {key_pages, value_pages, num_blocks, block_size, kind, key_scale, value_scale};
     int64_t width = (heads + 2 * kv_heads) * dim;
 #pragma omp parallel for if (num_tokens > 1 && num_tokens * width >= SHARED_FROM)
     for (int64_t token = 0; token < num_tokens; token++) {
@@ -106,7 +114,7 @@ void rotate_and_write(const stored *qkv, const int64_t *positions, const float *
             stored key[MOST_DIM];
             turn_head(from + (heads + h) * dim, k_weight, eps, cos, dim, rotary, key);
             memcpy(k + (token * kv_heads + h) * dim, key, dim * sizeof(stored));
-            write_slot(to, slots, token, num_tokens, h, key, from + (heads + kv_heads + h) * dim, dim);
+            write_slot(&to, slots, token, num_tokens, h, key, from + (heads + kv_heads + h) * dim, dim);
         }
     }
 }

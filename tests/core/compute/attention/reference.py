@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from jackfield.compute.eight_bit_kv import as_bytes, is_eight_bit, rounded
 from jackfield.contracts.attention import (
     AttentionBackend,
     AttentionBatch,
     AttentionSpec,
     KVLayer,
 )
+
+SCALES = (0.37, 0.014)
+"""Of keys and values of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,13 @@ def make_case(
     block_size: int,
     dtype: torch.dtype,
     device: torch.device,
+    kv_dtype: torch.dtype | None = None,
 ) -> Case:
     """Random q, k and v (v strided as a part of the packed projection); what no sequence wrote in
-    the pages, [N, K, block_size, D], is NaN."""
+    the pages, [N, K, block_size, D] in ``kv_dtype``, is NaN. Expected of pages of 8 bits is what
+    comes of their numbers times ``SCALES``."""
+    kv_dtype = kv_dtype or dtype
+    scales = torch.tensor(SCALES) if is_eight_bit(kv_dtype) else None
     rows, table, num_blocks = _block_table(lens, block_size)
     heads, dim = spec.num_kv_heads, spec.head_dim
     total = sum(q for q, _ in lens)
@@ -95,9 +103,12 @@ def make_case(
             continue
         slots.append(places[len(prefix) :])
         positions.append(at[len(prefix) :])
-        whole = torch.cat([prefix, packed[here]])
-        written.append((places, whole[:, 0], whole[:, 1]))
-        expected.append(attend(q[here], whole[:, 0], whole[:, 1], spec))
+        k, v = torch.cat([prefix, packed[here]]).unbind(1)
+        if scales is not None:
+            k, v = (rounded(x, scale, kv_dtype) for x, scale in zip((k, v), scales, strict=True))
+        written.append((places, k, v))
+        seen = (k, v) if scales is None else (k.double() * scales[0], v.double() * scales[1])
+        expected.append(attend(q[here], *seen, spec))
     num_decodes = next((i for i, (n, _) in enumerate(lens) if n != 1), len(lens))
     batch = AttentionBatch(
         rows=rows.to(device),
@@ -115,11 +126,11 @@ def make_case(
         host_lens=tuple(lens),
     )
     shape = backend.kv_shape(num_blocks, heads, dim)
-    empty = [torch.full(shape, float("nan"), dtype=dtype, device=device) for _ in range(2)]
+    empty = [torch.full(shape, float("nan")).to(device, kv_dtype) for _ in range(2)]
     case = Case(
         batch,
         spec,
-        KVLayer(*empty),
+        KVLayer(*empty, None if scales is None else scales.to(device)),
         q.to(device),
         packed[:, 0].contiguous().to(device),
         packed.to(device)[:, 1],
@@ -128,5 +139,5 @@ def make_case(
     for places, k, v in written:
         for pages, part in ((case.kv.key, k), (case.kv.value, v)):
             at = places.to(device)
-            pages[at // block_size, :, at % block_size] = part.to(device)
+            as_bytes(pages)[at // block_size, :, at % block_size] = as_bytes(part).to(device)
     return case

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.core.compute.attention.reference import attend
+from tests.core.compute.attention.reference import SCALES, attend
 from torch import Tensor
 
 from jackfield.compute.attention import cpu
 from jackfield.compute.attention.cpu import CpuAttention
+from jackfield.compute.eight_bit_kv import KV_DTYPES, rounded
 from jackfield.compute.native import kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
@@ -47,7 +48,12 @@ class Pages:
     """Rows with scattered blocks and the keys and values that were written to them."""
 
     def __init__(
-        self, backend: CpuAttention, of: AttentionSpec, lengths: Sequence[int], block_size: int
+        self,
+        backend: CpuAttention,
+        of: AttentionSpec,
+        lengths: Sequence[int],
+        block_size: int,
+        kv_dtype: torch.dtype | None = None,
     ) -> None:
         self.spec, self.block_size, self.backend = of, block_size, backend
         counts = [-(-n // block_size) for n in lengths]
@@ -57,7 +63,10 @@ class Pages:
             for j in range(count):
                 self.table[row, j] = free.pop()
         shape = backend.kv_shape(sum(counts) + 1, of.num_kv_heads, of.head_dim)
-        self.kv = KVLayer(*(torch.full(shape, torch.nan, dtype=self.dtype) for _ in range(2)))
+        kv_dtype = kv_dtype or self.dtype
+        nothing = [torch.full(shape, torch.nan).to(kv_dtype) for _ in range(2)]
+        scales = torch.tensor(SCALES) if kv_dtype != self.dtype else None
+        self.kv = KVLayer(*nothing, scales)
         empty = torch.empty(0, of.num_kv_heads, of.head_dim, dtype=self.dtype)
         self.keys = [empty] * len(lengths)
         self.values = [empty] * len(lengths)
@@ -94,6 +103,13 @@ class Pages:
             host_lens=tuple(lens),
         )
 
+    def seen(self, x: Tensor, which: int) -> Tensor:
+        """Keys (0) or values (1) as they are in the pages."""
+        if self.kv.scales is None:
+            return x
+        scale = self.kv.scales[which]
+        return rounded(x, scale, self.kv.key.dtype).float() * scale
+
     def step(
         self, steps: Sequence[tuple[int, int]], host_lens: bool = True
     ) -> tuple[Tensor, Tensor]:
@@ -115,8 +131,8 @@ class Pages:
             if row < 0:
                 exact.append(torch.zeros(count, *q.shape[1:], dtype=torch.float64))
                 continue
-            self.keys[row] = torch.cat((self.keys[row], k[here]))
-            self.values[row] = torch.cat((self.values[row], v[here]))
+            self.keys[row] = torch.cat((self.keys[row], self.seen(k[here], 0)))
+            self.values[row] = torch.cat((self.values[row], self.seen(v[here], 1)))
             exact.append(attend(q[here], self.keys[row], self.values[row], self.spec))
         return out.double(), torch.cat(exact)
 
@@ -126,13 +142,15 @@ def assert_steps_are_exact(
     block_size: int,
     dtype: torch.dtype,
     steps: Sequence[Sequence[tuple[int, int]]],
+    kv_dtype: torch.dtype | None = None,
 ) -> None:
     backend = CpuAttention(CPU, dtype, block_size)
     lengths: dict[int, int] = {}
     for step in steps:
         for row, count in step:
             lengths[row] = lengths.get(row, 0) + count
-    pages = Pages(backend, of, [lengths[r] for r in sorted(lengths) if r >= 0], block_size)
+    whole = [lengths[r] for r in sorted(lengths) if r >= 0]
+    pages = Pages(backend, of, whole, block_size, kv_dtype)
     for step in steps:
         out, exact = pages.step(step)
         allowed = TOLERANCE if backend._kernels is None else COMPILED_TOLERANCE
@@ -168,6 +186,45 @@ def test_every_block_size_window_and_cap(
 def test_a_long_prompt_in_chunks_and_its_decodes(window: int | None) -> None:
     steps = (((0, 700),), ((0, 300),), ((0, 1),), ((0, 17),), ((0, 1),))
     assert_steps_are_exact(spec(8, 4, 128, window), 16, torch.float32, steps)
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize(("head_dim", "window", "cap"), [(128, None, None), (80, 33, 5.0)])
+def test_keys_and_values_of_8_bits(
+    head_dim: int, window: int | None, cap: float | None, dtype: torch.dtype, kv_dtype: torch.dtype
+) -> None:
+    of = spec(4, 2, head_dim, window, cap)
+    assert_steps_are_exact(of, 16, dtype, STEPS, kv_dtype)
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_one_pass_writes_what_rotation_and_writing_do(
+    dtype: torch.dtype, kv_dtype: torch.dtype
+) -> None:
+    """Rotated by nothing: what is rounded to 8 bits is the same, too large and no number too."""
+    backend = CpuAttention(CPU, dtype, 16)
+    of = spec(4, 2, 64)
+    both = [Pages(backend, of, [40], 16, kv_dtype) for _ in range(2)]
+    batch = both[0].batch(((0, 40),))
+    qkv = (torch.randn(40, 8, 64) * 2.0 ** torch.randint(-14, 5, (40, 8, 64))).to(dtype)
+    qkv[:4, 4:, 0] = torch.tensor([1e30, torch.nan, torch.inf, -torch.inf])[:, None].to(dtype)
+    cos_sin = torch.cat([torch.ones(40, 32), torch.zeros(40, 32)], 1)
+    # Zero times what is no number is none: dimension 32 turns with dimension 0.
+    qkv[:4, 4:6, 32] = 0.0
+    turn = (qkv.flatten(1), batch.positions, cos_sin, None, None, 0.0)
+    backend.rotate_and_write(*turn, both[0].kv, of, batch)
+    both[1].table.copy_(both[0].table)
+    backend.write(qkv[:, 4:6], qkv[:, 6:], both[1].kv, batch)
+    for one, other in ((both[0].kv.value, both[1].kv.value), (both[0].kv.key, both[1].kv.key)):
+        there = (slice(None), both[0].table[0, :3].long())
+        written = one.float()[there].flatten(1, 2)[:, :40]
+        expected = other.float()[there].flatten(1, 2)[:, :40]
+        # NaN has reached the dimension that it turns with.
+        written[:, :4, 32] = expected[:, :4, 32]
+        assert torch.equal(written, expected)
+        assert written.abs().max() == torch.finfo(kv_dtype).max
 
 
 def test_many_short_prompts_and_many_decodes_of_mixed_lengths() -> None:

@@ -8,6 +8,7 @@ from tests.core.compute.attention.reference import Case, make_case
 from tests.interpreter import DEVICE, MATRIX_DTYPES
 
 from jackfield.compute.attention.triton import TritonAttention
+from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels.decode_attention import DecodeConfig, decode_attention
 from jackfield.contracts.attention import AttentionSpec
 
@@ -40,13 +41,14 @@ def run(
     lens: list[tuple[int, int]],
     shape: tuple[int, int, int, int, int | None, float | None],
     dtype: torch.dtype,
+    kv_dtype: torch.dtype | None = None,
 ) -> float:
     torch.manual_seed(0)
     head_dim, num_kv_heads, group, block_size, window, cap = shape
     scale = 1.3 * head_dim**-0.5
     spec = AttentionSpec(0, num_kv_heads * group, num_kv_heads, head_dim, scale, window, cap)
     backend = backend_for(block_size, dtype)
-    case = make_case(backend, lens, spec, block_size, dtype, DEVICE)
+    case = make_case(backend, lens, spec, block_size, dtype, DEVICE, kv_dtype)
     return case.error(backend.attend(case.q, case.k, case.v, case.kv, spec, case.batch))
 
 
@@ -77,6 +79,51 @@ def test_error_is_the_rounding_of_the_dtype(
     lens: list[tuple[int, int]], dtype: torch.dtype
 ) -> None:
     assert run(lens, (64, 2, 2, 16, None, None), dtype) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize(
+    ("shape", "kv_dtype"), [(SHAPES[1], KV_DTYPES[0]), (SHAPES[3], KV_DTYPES[1])]
+)
+@pytest.mark.parametrize("lens", [DECODES, CHUNKS, [(1, 300), (1, 9), *FRESH]])
+def test_keys_and_values_of_8_bits_agree_with_float64_of_the_same_numbers(
+    shape: tuple[int, int, int, int, int | None, float | None],
+    lens: list[tuple[int, int]],
+    kv_dtype: torch.dtype,
+) -> None:
+    assert run(lens, shape, torch.float32, kv_dtype) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("lens", [DECODES[:4], CHUNKS[:3], FRESH[:1]])
+def test_a_bfloat16_query_meets_8_bits_with_the_rounding_of_its_own(
+    lens: list[tuple[int, int]],
+) -> None:
+    shape = (64, 2, 2, 16, None, None)
+    error = run(lens, shape, torch.bfloat16, torch.float8_e4m3fn)
+    assert error < TOLERANCE[torch.bfloat16]
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_written_is_rounded_to_the_nearest_and_saturates(
+    dtype: torch.dtype, kv_dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    x = (torch.randn(40, 2, 64) * 2.0 ** torch.randint(-12, 6, (40, 2, 64))).to(dtype)
+    x[:4, 0, 0] = torch.tensor([1e30, torch.nan, torch.inf, -torch.inf])
+    x = x.to(DEVICE)
+    backend = backend_for(16, dtype)
+    spec = AttentionSpec(0, 4, 2, 64, 1.0)
+    case = make_case(backend, [(40, 40)], spec, 16, dtype, DEVICE, kv_dtype)
+    backend.write(x, x, case.kv, case.batch)
+    assert case.kv.scales is not None
+    largest = torch.finfo(kv_dtype).max
+    slots = case.batch.slots
+    for pages, scale in zip((case.kv.key, case.kv.value), case.kv.scales, strict=True):
+        stored = pages.float()[slots // 16, :, slots % 16]
+        exact = (x.float() / scale).clamp(-largest, largest)
+        exact = torch.where(x.isnan(), largest, exact)
+        assert torch.equal(stored, exact.to(kv_dtype).float())
+        assert stored.abs().max() == largest
 
 
 def _decode_case(lens: list[int]) -> tuple[Case, TritonAttention]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
 import torch
 from tests.core.compute.attention.reference import make_case
 from tests.interpreter import DEVICE
@@ -21,11 +22,12 @@ class InTwoSteps:
         self.write, self.attend = backend.write, backend.attend
 
 
-def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not() -> None:
+@pytest.mark.parametrize("kv_dtype", [torch.float32, torch.float8_e4m3fn])
+def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not(kv_dtype: torch.dtype) -> None:
     torch.manual_seed(0)
     spec = AttentionSpec(0, 4, 2, 64, 0.125)
     backend = TritonAttention(DEVICE, torch.float32, 16)
-    case = make_case(backend, [(1, 20), (9, 9)], spec, 16, torch.float32, DEVICE)
+    case = make_case(backend, [(1, 20), (9, 9)], spec, 16, torch.float32, DEVICE, kv_dtype)
     qkv = torch.randn(10, 8 * 64, device=DEVICE)
     angles = torch.randn(64, 32, device=DEVICE)
     rope = Rope(torch.cat([angles.cos(), angles.sin()], 1))
@@ -43,10 +45,11 @@ def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not() -> None:
         for norm in norms:
             norm.weight.data.copy_(torch.linspace(0.5, 1.5, 64))
         layer = Attention(spec, context, rope, *norms)
-        kv = KVLayer(case.kv.key.clone(), case.kv.value.clone())
+        kv = KVLayer(case.kv.key.clone(), case.kv.value.clone(), case.kv.scales)
         layer.bind_kv(kv)
         outputs.append(layer(qkv, case.batch.positions, dataclasses.replace(case.batch)))
-        pages.append(torch.stack([kv.key, kv.value]).nan_to_num())
+        pages.append(torch.stack([kv.key, kv.value]).float().nan_to_num())
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(*pages, rtol=1e-5, atol=1e-5)
-    assert not torch.equal(pages[0][0], case.kv.key.nan_to_num())
+    # Rotated in another order of operations, few numbers are rounded to their other neighbour.
+    assert ((pages[0] - pages[1]).abs() > 1e-5).sum() <= (kv_dtype != torch.float32) * 20
+    assert not torch.equal(pages[0][0], case.kv.key.float().nan_to_num())

@@ -14,6 +14,7 @@ import torch
 from tests.core.compute.kernels.hopper import Compiled, compiling
 
 from jackfield.compute.attention.triton import TritonAttention
+from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels import (
     activation,
     experts,
@@ -40,7 +41,13 @@ OTHER_SIZES: list[Lens] = [
 
 
 def attention(
-    lens: Lens, group: int, head_dim: int, block_size: int, dtype: torch.dtype, **spec: float | None
+    lens: Lens,
+    group: int,
+    head_dim: int,
+    block_size: int,
+    dtype: torch.dtype,
+    kv_dtype: torch.dtype | None = None,
+    **spec: float | None,
 ) -> None:
     num_seqs, num_tokens, heads = len(lens), sum(n for n, _ in lens), 8
     num_decodes = sum(1 for n, _ in lens if n == 1)
@@ -62,8 +69,8 @@ def attention(
         fresh=all(n == kv for n, kv in lens[num_decodes:]),
     )
     backend = TritonAttention(torch.device("cpu"), dtype, block_size)
-    pages = torch.empty(backend.kv_shape(2, heads, head_dim), dtype=dtype)
-    kv = KVLayer(pages, pages)
+    pages = torch.empty(backend.kv_shape(2, heads, head_dim), dtype=kv_dtype or dtype)
+    kv = KVLayer(pages, pages, None if kv_dtype is None else torch.ones(2))
     shape = AttentionSpec(0, heads * group, heads, head_dim, 0.1, **spec)  # type: ignore[arg-type]
     qkv = torch.empty((num_tokens, (group + 2) * heads * head_dim), dtype=dtype)
     weight, cos_sin = torch.empty(head_dim, dtype=dtype), torch.empty((9, head_dim))
@@ -76,7 +83,11 @@ def warmed_up() -> None:
     """What the backend compiles ahead, for up to 16 sequences."""
     backend = TritonAttention(torch.device("cpu"), torch.bfloat16, 64)
     pages = torch.empty(backend.kv_shape(2, 8, 128), dtype=torch.bfloat16)
-    backend.warm_up(KVLayer(pages, pages), AttentionSpec(0, 32, 8, 128, 0.1), 16)
+    spec = AttentionSpec(0, 32, 8, 128, 0.1)
+    backend.warm_up(KVLayer(pages, pages), spec, 16)
+    for kv_dtype in KV_DTYPES:
+        eight = pages.to(kv_dtype)
+        backend.warm_up(KVLayer(eight, eight, torch.ones(2)), spec, 16)
 
 
 def served() -> None:
@@ -89,7 +100,8 @@ def served() -> None:
     heads = x.view(4, 32, 128)
     kv_write.kv_write(heads, heads, heads[None], heads[None], torch.zeros(4, dtype=torch.int64))
     for lens in (DECODES, FRESH, CHUNKS, LONG_FRESH, LONG_CHUNKS, *OTHER_SIZES):
-        attention(lens, 4, 128, 64, bf16)
+        for kv_dtype in (None, *KV_DTYPES):
+            attention(lens, 4, 128, 64, bf16, kv_dtype)
     for n, k in ((1024, 2048), (4096, 4096), (6144, 4096), (4096, 12288)):
         for rows in (1, 8):
             w = torch.empty((n, k), dtype=bf16)
