@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from jackfield.checkpoint import architectures
+from jackfield.compute.kv_scales import Scales, ScalesAside
 from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.pooling_runner import PoolingRunner
@@ -80,12 +81,19 @@ class DeviceWorker:
                 max_parallel=plan.max_parallel_loading,
             )
             load_format.check(files)
+            reader = ScalesAside(load_format)
             read_weights(
-                model, load_format, files, dtype=dtype, device=device, quantization=quantization
+                model, reader, files, dtype=dtype, device=device, quantization=quantization
             )
         with story.phase("model ready"):
             make_runner = partial(
-                _runner, platform, model, backend, device, partial(_processor, registry)
+                _runner,
+                platform,
+                model,
+                backend,
+                device,
+                partial(_processor, registry),
+                reader.scales,
             )
             runner = make_runner(plan)
             capacity = runner.start()
@@ -162,11 +170,20 @@ def _runner(
     backend: AttentionBackend,
     device: torch.device,
     load_processor: LoadProcessor,
+    kv_scales: Scales,
     plan: WorkerPlan,
 ) -> ModelRunner:
     if plan.pooler is not None:
-        return PoolingRunner(plan, platform, model, backend, device)
-    return ModelRunner(plan, platform, model, backend, device, load_processor=load_processor)
+        return PoolingRunner(plan, platform, model, backend, device, kv_scales)
+    return ModelRunner(
+        plan,
+        platform,
+        model,
+        backend,
+        device,
+        load_processor=load_processor,
+        kv_scales=kv_scales,
+    )
 
 
 def _build_model(
@@ -175,6 +192,7 @@ def _build_model(
     backend: AttentionBackend,
     device: torch.device,
     dtype: torch.dtype,
+    quantization: QuantizationMethod | None,
 ) -> Model:
     context = BuildContext(
         dtype=dtype,
@@ -191,7 +209,6 @@ def _build_model(
     model: Model = registry.make("models", _model_name(plan, registry), plan.config, context)
     return model
 
-    quantization: QuantizationMethod | None,
 
 def _model_name(plan: WorkerPlan, registry: Registry) -> str:
     """By ``model_impl``: ours for the checkpoint's architecture, or the plugin of that name;
