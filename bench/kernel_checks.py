@@ -12,7 +12,15 @@ from tests.core.compute.attention.reference import make_case
 from torch import Tensor
 
 from jackfield.compute.attention.triton import TritonAttention
-from jackfield.compute.kernels import activation, gemv, hopper_attention, norm, sampling
+from jackfield.compute.eight_bit_kv import KV_DTYPES
+from jackfield.compute.kernels import (
+    activation,
+    gemv,
+    hopper_attention,
+    hopper_linear,
+    norm,
+    sampling,
+)
 from jackfield.compute.kernels.experts import experts
 from jackfield.compute.kernels.greedy import choose_greedily
 from jackfield.contracts.attention import AttentionSpec
@@ -44,20 +52,22 @@ TOLERANCE = {torch.float32: 3e-5, torch.float16: 4e-3, BF16: 3e-2}
 def attention_checks() -> list[tuple[str, float, Callable[[], tuple[Any, Tensor]]]]:
     """(name, tolerance, function that gives a case and what was attended)."""
     checks = []
+    kinds = (("decodes", DECODES), ("chunks", CHUNKS), ("fresh", FRESH))
     for shape in SHAPES:
-        for dtype in TOLERANCE:
-            for kind, lens in (("decodes", DECODES), ("chunks", CHUNKS), ("fresh", FRESH)):
-                checks.append((kind, lens, shape, dtype))
+        checks += [(*kind, shape, dtype, dtype) for dtype in TOLERANCE for kind in kinds]
+        checks += [(*kind, shape, BF16, kv_dtype) for kv_dtype in KV_DTYPES for kind in kinds]
+        checks += [(*kind, shape, torch.float32, KV_DTYPES[0]) for kind in kinds]
     for kind, lens in (("decodes, 40 long", MANY), ("decode, one long", LONG)):
-        checks.append((kind, lens, (128, 8, 4, 64, None, None), BF16))
+        for kv_dtype in (BF16, *KV_DTYPES):
+            checks.append((kind, lens, (128, 8, 4, 64, None, None), BF16, kv_dtype))
     made = []
-    for kind, lens, shape, dtype in checks:
+    for kind, lens, shape, dtype, kv_dtype in checks:
         head_dim, num_kv_heads, group, block_size, window, cap = shape
         heads = (num_kv_heads * group, num_kv_heads, head_dim)
         spec = AttentionSpec(0, *heads, 1.3 * head_dim**-0.5, window, cap)
         torch.manual_seed(0)
         backend = TritonAttention(CUDA, dtype, block_size)
-        case = make_case(backend, lens, spec, block_size, dtype, CUDA)
+        case = make_case(backend, lens, spec, block_size, dtype, CUDA, kv_dtype)
         # Its pages hold numbers everywhere, as serving sees to; elsewhere NaN fills the gaps.
         if hopper_attention.supports(case.q, case.kv.key, window, cap):
             case.kv.key.nan_to_num_()
@@ -66,7 +76,9 @@ def attention_checks() -> list[tuple[str, float, Callable[[], tuple[Any, Tensor]
         def attend(case: Any = case, backend: TritonAttention = backend) -> tuple[Any, Tensor]:
             return case, backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
 
-        made.append((f"{kind} {shape} {str(dtype)[6:]}", TOLERANCE[dtype], attend))
+        name = f"{kind} {shape} {str(dtype)[6:]}"
+        name += f" over {str(kv_dtype)[6:]}" if kv_dtype != dtype else ""
+        made.append((name, TOLERANCE[dtype], attend))
     return made
 
 
@@ -86,6 +98,17 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
             (
                 f"linear {m} x {n} x {k}",
                 lambda x=x, w=w, b=b: gemv.linear_small(x, w, b),
+                lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
+            )
+        )
+    for (n, k), m in ((shape, m) for shape in shapes for m in (2, 8, 17, 32, 33, 64)):
+        x = torch.randn(m, k, device=CUDA, dtype=BF16)
+        w = torch.randn(n, k, device=CUDA, dtype=BF16)
+        b = torch.randn(n, device=CUDA, dtype=BF16)
+        made.append(
+            (
+                f"Hopper's linear {m} x {n} x {k}",
+                lambda x=x, w=w, b=b: hopper_linear.hopper_linear(x, w, b),
                 lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
             )
         )

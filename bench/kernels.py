@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from gpu_timing import Launch, Report, microseconds, precompile
 from kernel_checks import section_check
 
-from jackfield.compute.kernels import activation, gemv, norm, rotary
+from jackfield.compute.kernels import activation, gemv, hopper_linear, norm, rotary
 from jackfield.compute.kernels.decode_attention import (
     DecodeConfig,
     DecodeWorkspace,
@@ -35,7 +35,7 @@ from jackfield.compute.kernels.prefill_attention import PrefillConfig, prefill_a
 COPY_BYTES_PER_SECOND = 4.3e12
 ROTATED_BYTES = 300e6
 CUDA = torch.device("cuda")
-BF16 = torch.bfloat16
+BF16, E4M3 = torch.bfloat16, torch.float8_e4m3fn
 
 
 # --- attention, timed --------------------------------------------------------------------
@@ -51,17 +51,18 @@ WORKLOADS["256x1.5k"] = [1536] * 256
 
 
 def decode_launches(
-    lens: list[int], heads: int, block_size: int
+    lens: list[int], heads: int, block_size: int, kv_dtype: torch.dtype = BF16
 ) -> tuple[int, Callable[[DecodeConfig | None], list[Launch]]]:
     """(bytes of KV, function that gives the launches, each on pages of its own)."""
     kv_heads, dim = 8, 128
     per_row = [-(-n // block_size) for n in lens]
-    layer_bytes = sum(per_row) * block_size * kv_heads * dim * 2 * 2
+    layer_bytes = sum(per_row) * block_size * kv_heads * dim * 2 * kv_dtype.itemsize
     copies = max(1, math.ceil(ROTATED_BYTES / layer_bytes))
     copies = min(copies, 100)
     num_blocks = sum(per_row) + 1
     shape = (num_blocks, kv_heads, block_size, dim)
-    pages = [[torch.randn(shape, device=CUDA, dtype=BF16) for _ in "kv"] for _ in range(copies)]
+    pages = [[torch.randn(shape, device=CUDA).to(kv_dtype) for _ in "kv"] for _ in range(copies)]
+    scales = None if kv_dtype == BF16 else torch.ones(2, device=CUDA)
     table = torch.zeros((len(lens) + 1, 40960 // block_size), dtype=torch.int32)
     blocks = (torch.randperm(num_blocks - 1) + 1).int().split(per_row)
     for row, own in enumerate(blocks):
@@ -76,23 +77,35 @@ def decode_launches(
     def launches(config: DecodeConfig | None) -> list[Launch]:
         return [
             lambda k=k, v=v: decode_attention(
-                q, k, v, rows, seq_lens, table, out, workspace, scale=0.1, config=config
+                q,
+                k,
+                v,
+                rows,
+                seq_lens,
+                table,
+                out,
+                workspace,
+                scale=0.1,
+                scales=scales,
+                config=config,
             )
             for k, v in pages
         ]
 
-    return sum(lens) * kv_heads * dim * 2 * 2, launches
+    return sum(lens) * kv_heads * dim * 2 * kv_dtype.itemsize, launches
 
 
 def section_decode(report: Report) -> None:
     _, first = decode_launches([1024], 32, 64)
     _, second = decode_launches([1024], 16, 64)
     _, third = decode_launches([1024] * 65, 32, 64)
+    eight_bit = [decode_launches([1024] * n, 32, 64, E4M3)[1] for n in (1, 65)]
     configs = [None, *DECODE_CONFIGS]
-    precompile([f(config)[0] for f in (first, second, third) for config in configs])
+    precompile([f(config)[0] for f in (first, second, third, *eight_bit) for config in configs])
+    variants = ((32, 64, BF16), (32, 64, E4M3), (16, 64, BF16), (32, 16, BF16))
     for name, lens in WORKLOADS.items():
-        for heads, block_size in ((32, 64), (16, 64), (32, 16)):
-            num_bytes, launches = decode_launches(lens, heads, block_size)
+        for heads, block_size, kv_dtype in variants:
+            num_bytes, launches = decode_launches(lens, heads, block_size, kv_dtype)
             floor = num_bytes / COPY_BYTES_PER_SECOND * 1e6
             found: list[tuple[float, str]] = []
             for config in configs if block_size == 64 else configs[:1]:
@@ -102,7 +115,8 @@ def section_decode(report: Report) -> None:
                     found.append((us, label))
                 except Exception as error:
                     report.error("decode", f"{name} G{heads // 8} {label}", error)
-            report_best(report, "decode", f"{name} G{heads // 8} page {block_size}", found, floor)
+            row = f"{name} G{heads // 8} page {block_size} {str(kv_dtype)[6:]}"
+            report_best(report, "decode", row, found, floor)
             del launches
             torch.cuda.empty_cache()
 
@@ -285,6 +299,9 @@ def section_linear(report: Report) -> None:
                     found.append((microseconds(run, floor + 2, replays=5), label))
                 except Exception as error:
                     report.error("linear", f"{name} M={m} {label}", error)
+            if hopper_linear.supports(m, n, k, BF16):
+                run = [lambda w=w, x=x: hopper_linear.hopper_linear(x, w, None) for w in ws]
+                found.append((microseconds(run, floor + 2, replays=5), "Hopper's"))
             report_best(report, "linear", f"{name} {n}x{k} M={m} (mm {mm:.1f})", found, floor)
             if not found:
                 text = f"{mm:8.1f} us {100 * floor / mm:4.0f} % (mm)"

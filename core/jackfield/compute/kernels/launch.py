@@ -96,6 +96,15 @@ def overlaps(x: Tensor) -> bool:
     return _overlaps(x.device)
 
 
+@cache
+def runs_hopper_kernels(device: torch.device) -> bool:
+    """Whether the kernels in Gluon run on the device: they use what only Hopper has, and are
+    written for one version of Triton, in which that language is an experiment."""
+    if device.type != "cuda" or not triton.__version__.startswith("3.6."):
+        return False
+    return torch.cuda.get_device_capability(device)[0] == 9
+
+
 def power_of_2(n: int) -> int:
     """The smallest power of two that is at least n."""
     return int(triton.next_power_of_2(n))

@@ -76,12 +76,12 @@ class UnquantizedLinear:
 
 
 def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if x.is_cuda and x.dim() == 2:
-        from jackfield.compute.kernels import gemv  # Triton is only there where a GPU may be
+    if x.is_cuda and x.dim() == 2 and x.is_contiguous():
+        from jackfield.compute.kernels import few_rows  # Triton is only there where a GPU may be
 
-        n, k = weight.shape
-        if gemv.supports(len(x), n, k, x.dtype) and x.is_contiguous():
-            return gemv.linear_small(x, weight, bias)
+        product = few_rows.linear(x, weight, bias)
+        if product is not None:
+            return product
     return F.linear(x, weight, bias)
 
 

@@ -21,6 +21,7 @@ from jackfield.compute.kernels import (
     gemv,
     greedy,
     hopper_attention,
+    hopper_linear,
     kv_write,
     norm,
     sampling,
@@ -106,6 +107,8 @@ def served() -> None:
         for rows in (1, 8):
             w = torch.empty((n, k), dtype=bf16)
             gemv.linear_small(torch.empty((rows, k), dtype=bf16), w, None)
+        for rows in (8, 32, 64):
+            hopper_linear.hopper_linear(torch.empty((rows, k), dtype=bf16), w, None)
 
 
 def served_by_mixtures_and_samplers() -> None:
