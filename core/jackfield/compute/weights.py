@@ -16,6 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from jackfield.compute.weight_uploads import uploaded
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.contracts.model import Model, QuantizationMethod, TranslatesTensors
 from jackfield.errors import CheckpointError
@@ -142,7 +143,10 @@ def read_weights(
 ) -> None:
     """Loads ``model`` through ``load_format``, which learns what the model wants."""
     wanted = replace(files, wanted=model.weight_shapes(), dtype=dtype, device=device)
-    model.load_weights(translated(load_format.iter_weights(wanted), quantization))
+    weights = load_format.iter_weights(wanted)
+    if device.type == "cuda" and quantization is None:
+        weights = uploaded(weights, device)
+    model.load_weights(translated(weights, quantization))
 
 
 def translated(
