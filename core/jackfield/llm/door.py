@@ -8,20 +8,16 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import msgspec
 import numpy as np
 
-from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import (
     AbortRequests,
     AddRequest,
     EngineReady,
     EngineStats,
-    FinishReason,
-    RequestFailed,
-    RequestLogprobs,
     ResetPrefixCache,
     Sleep,
     SleepState,
@@ -32,7 +28,6 @@ from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import (
-    RAISED,
     EngineError,
     EngineKilledError,
     JackfieldError,
@@ -40,8 +35,9 @@ from jackfield.errors import (
 )
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.parser_counts import ParserCounts
-from jackfield.llm.pooled import hand_out_vectors, pooled_of, pooling_run
-from jackfield.llm.run import RequestRecord, Run
+from jackfield.llm.pooled import pooled_of, pooling_run
+from jackfield.llm.run import Run
+from jackfield.llm.run_table import Observer, RunTable
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.llm.text_side import TextSide
 from jackfield.planning import ServingPlan
@@ -51,21 +47,10 @@ from jackfield.text.prompt import PromptBuilder
 
 log = logging.getLogger(__name__)
 
-FINISH_REASONS = tuple(FinishReason)
 MAX_STARTS = 3
 MAX_STARTS_IF_KILLED = 10
 """How often a request may be running when an engine dies: it may be the cause. It hardly is where
 somebody killed the engine, unless that was for want of memory."""
-
-
-class Observer(Protocol):
-    """Sees finished requests and token gaps; called in the event loop, must not raise or wait."""
-
-    def request_finished(self, record: RequestRecord) -> None: ...
-
-    def inter_token(self, seconds: float, count: int) -> None:
-        """``count`` tokens came ``seconds`` after the request's previous ones."""
-        ...
 
 
 class AsyncLLM:
@@ -94,7 +79,7 @@ class AsyncLLM:
         self.is_asleep = False
         self.phases: list[tuple[str, float, float]] = []
         events = EngineEvents(
-            on_step=self._on_step if plan.pooling is None else self._on_pooled,
+            on_step=self._on_step,
             on_lost=self._on_lost,
             on_replaced=self._on_replaced,
             on_sleep=self._on_sleep,
@@ -105,9 +90,9 @@ class AsyncLLM:
             if link is None
             else link(events)
         )
-        self._runs: dict[int, tuple[Run, int]] = {}
+        self._runs = runs = RunTable(self._engine.send)
+        self._hand_out = runs.hand_out_tokens if plan.pooling is None else runs.hand_out_pooled
         self._keys = itertools.count(first_key)
-        self._observers: list[Observer] = []
         self._text = TextSide(plan, registry)
 
     # --- life ------------------------------------------------------------------------
@@ -152,7 +137,7 @@ class AsyncLLM:
             await asyncio.sleep(0.02)
         self.ready = None
         await self._engine.stop()
-        for run in self._take_runs():
+        for run in self._runs.take_all():
             run.fail(EngineError("the server is shutting down"))
 
     @property
@@ -202,7 +187,7 @@ class AsyncLLM:
 
     def observe(self, observer: Observer) -> None:
         """Adds an observer of finished requests and token gaps."""
-        self._observers.append(observer)
+        self._runs.observe(observer)
 
     def reset_prefix_cache(self) -> None:
         """Forgets cached blocks that no request uses."""
@@ -321,99 +306,24 @@ class AsyncLLM:
         replaced they only wait."""
         run.begin()
         run.num_starts += self._engine.is_serving
-        for index, message in enumerate(run.messages):
-            self._runs[message.key] = (run, index)
-            if self._engine.is_serving:
+        self._runs.add(run)
+        if self._engine.is_serving:
+            for message in run.messages:
                 self._engine.send(message)
 
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""
-        alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
+        alive = self._runs.remove(run)
         if alive and self._engine.is_serving:
             self._engine.send(AbortRequests(alive))
-        record = run.record()
-        for observer in self._observers:
-            try:
-                observer.request_finished(record)
-            except Exception:
-                log.exception("request %s: an observer failed", record.request_id)
+        self._runs.tell_finished(run)
 
     # --- from the engine -------------------------------------------------------------
 
     def _on_step(self, step: StepTokens) -> None:
-        """Hands each token of a step to its choice. O(tokens); one call a step."""
         if step.stats is not None:
             self.stats = step.stats
-        if not step.keys:
-            return
-        now = time.monotonic()
-        keys = np.frombuffer(step.keys, dtype="<i8").tolist()
-        tokens = np.frombuffer(step.token_ids, dtype="<i4").tolist()
-        finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
-        self._note_first(step, keys)
-        logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
-        failures = {entry.key: entry for entry in step.failed} if step.failed else {}
-        stopped: list[int] = []
-        for key, token, finish in zip(keys, tokens, finishes, strict=True):
-            entry = self._runs.get(key)
-            if entry is None:
-                continue
-            run, index = entry
-            if token >= 0:
-                self._note_token(run, now)
-            delta = _feed(
-                run,
-                index,
-                token,
-                finish,
-                logprobs.get(key) if logprobs else None,
-                failures.get(key),
-            )
-            if delta.finish is not None:
-                del self._runs[key]
-                if not finish:
-                    stopped.append(key)
-            if not run.push(delta, delta.finish):
-                self._cut(run)
-        if stopped:
-            self._engine.send(AbortRequests(stopped))
-
-    def _on_pooled(self, step: StepTokens) -> None:
-        """Hands each vector of a step to its request."""
-        if step.stats is not None:
-            self.stats = step.stats
-        if step.keys:
-            keys = np.frombuffer(step.keys, dtype="<i8").tolist()
-            self._note_first(step, keys)
-            hand_out_vectors(step, keys, self._runs, time.monotonic())
-
-    def _cut(self, run: Run) -> None:
-        """Ends a stream that nobody reads; what has been said is still there to be read."""
-        alive = [key for key in run.keys if self._runs.pop(key, None) is not None]
-        if alive:
-            self._engine.send(AbortRequests(alive))
-            run.fail(RequestError("the stream was not read in time and was cut"))
-
-    def _note_first(self, step: StepTokens, keys: list[int]) -> None:
-        """Prefix-cache hits and scheduling times, which come with a request's first token."""
-        if not step.num_cached:
-            return
-        cached = np.frombuffer(step.num_cached, dtype="<i4")
-        scheduled = np.frombuffer(step.scheduled, dtype="<f8")
-        for position in np.flatnonzero(scheduled).tolist():
-            entry = self._runs.get(keys[position])
-            if entry is not None and entry[0].first_scheduled is None:
-                entry[0].first_scheduled = float(scheduled[position])
-                entry[0].num_cached = int(cached[position])
-
-    def _note_token(self, run: Run, now: float) -> None:
-        run.num_output += 1
-        if run.first_token is None:
-            run.first_token = now
-        elif run.last_token is not None:
-            for observer in self._observers:
-                observer.inter_token(now - run.last_token, 1)
-        run.last_token = now
+        self._hand_out(step)
 
     def _on_lost(self, error: JackfieldError) -> None:
         """The engine is gone. Streams that have begun end; what has not begun waits for the next
@@ -423,7 +333,7 @@ class AsyncLLM:
         max_running = self.plan.engine.worker.max_num_seqs
         num_older = 0
         max_starts = MAX_STARTS_IF_KILLED if isinstance(error, EngineKilledError) else MAX_STARTS
-        for run in self._take_runs():
+        for run in self._runs.take_all():
             may_have_run = num_older < max_running
             num_older += len(run.keys)
             if run.has_streamed:
@@ -432,14 +342,14 @@ class AsyncLLM:
                 run.give_up(f"the engine died {run.num_starts} times while it ran this request")
             else:
                 run.num_starts -= not may_have_run
-                self._runs.update((key, (run, index)) for index, key in enumerate(run.keys))
+                self._runs.add(run)
 
     def _on_sleep(self, state: SleepState) -> None:
         self.is_asleep = state.is_asleep
 
     def _on_replaced(self, ready: EngineReady) -> None:
         self._serve(ready)
-        for run in self._take_runs():
+        for run in self._runs.take_all():
             try:
                 self._begin(run)
             except Exception as error:
@@ -450,38 +360,6 @@ class AsyncLLM:
         begin = time.monotonic()
         self._text.load()
         self.phases.append(("tokenizer and parsers", begin, time.monotonic()))
-
-    def _take_runs(self) -> list[Run]:
-        """Every run under way, the oldest first; none is left."""
-        runs = list(dict.fromkeys(run for run, _ in self._runs.values()))
-        self._runs.clear()
-        return runs
-
-
-def _feed(
-    run: Run,
-    index: int,
-    token: int,
-    finish: int,
-    logprobs: RequestLogprobs | None,
-    failure: RequestFailed | None,
-) -> ChoiceDelta:
-    """One token through a choice's text path; a failure there is this choice's alone."""
-    choice = run.choices[index]
-    tokens = (token,) if token >= 0 else ()
-    try:
-        return choice.feed(
-            tokens,
-            FINISH_REASONS[finish],
-            logprobs=tuple(logprobs.output) if logprobs else (),
-            prompt_logprobs=tuple(logprobs.prompt) if logprobs else (),
-            num_cached_tokens=run.num_cached,
-            failure=failure,
-        )
-    except RAISED:
-        log.exception("request %s: its output could not be decoded", run.request.request_id)
-        failed = Finish("error", message="the output of this request could not be decoded")
-        return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
 
 
 def _reseeded(sampling: TokenSampling, index: int) -> TokenSampling:

@@ -1,0 +1,173 @@
+"""Every request under way, by the keys of its choices; each step's tokens to whom they belong."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from jackfield.contracts.generation import ChoiceDelta, Finish
+from jackfield.contracts.messages import (
+    AbortRequests,
+    FinishReason,
+    RequestFailed,
+    RequestLogprobs,
+    StepTokens,
+)
+from jackfield.errors import RAISED, RequestError
+from jackfield.llm.pooled import hand_out_vectors
+from jackfield.llm.run import RequestRecord, Run
+
+log = logging.getLogger(__name__)
+
+FINISH_REASONS = tuple(FinishReason)
+
+
+class Observer(Protocol):
+    """Sees finished requests and token gaps; called in the event loop, must not raise or wait."""
+
+    def request_finished(self, record: RequestRecord) -> None: ...
+
+    def inter_token(self, seconds: float, count: int) -> None:
+        """``count`` tokens came ``seconds`` after the request's previous ones."""
+        ...
+
+
+class RunTable:
+    """Belongs to one event loop. ``abort`` tells the engine that nobody waits for some keys."""
+
+    def __init__(self, abort: Callable[[AbortRequests], None]) -> None:
+        self._abort = abort
+        self._runs: dict[int, tuple[Run, int]] = {}
+        self._observers: list[Observer] = []
+
+    def __len__(self) -> int:
+        """How many choices are under way."""
+        return len(self._runs)
+
+    def observe(self, observer: Observer) -> None:
+        """Adds an observer of finished requests and token gaps."""
+        self._observers.append(observer)
+
+    def add(self, run: Run) -> None:
+        """Its choices are fed from now on."""
+        self._runs.update((key, (run, index)) for index, key in enumerate(run.keys))
+
+    def remove(self, run: Run) -> list[int]:
+        """Forgets a run; the keys of the choices that had not ended."""
+        return [key for key in run.keys if self._runs.pop(key, None) is not None]
+
+    def take_all(self) -> list[Run]:
+        """Every run under way, the oldest first; none is left."""
+        runs = list(dict.fromkeys(run for run, _ in self._runs.values()))
+        self._runs.clear()
+        return runs
+
+    def tell_finished(self, run: Run) -> None:
+        """The observers hear of a run that is over."""
+        record = run.record()
+        for observer in self._observers:
+            try:
+                observer.request_finished(record)
+            except Exception:
+                log.exception("request %s: an observer failed", record.request_id)
+
+    def hand_out_tokens(self, step: StepTokens) -> None:
+        """Hands each token of a step to its choice. O(tokens); one call a step."""
+        if not step.keys:
+            return
+        now = time.monotonic()
+        keys = np.frombuffer(step.keys, dtype="<i8").tolist()
+        tokens = np.frombuffer(step.token_ids, dtype="<i4").tolist()
+        finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
+        self._note_first(step, keys)
+        logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
+        failures = {entry.key: entry for entry in step.failed} if step.failed else {}
+        stopped: list[int] = []
+        for key, token, finish in zip(keys, tokens, finishes, strict=True):
+            entry = self._runs.get(key)
+            if entry is None:
+                continue
+            run, index = entry
+            if token >= 0:
+                self._note_token(run, now)
+            delta = _feed(
+                run,
+                index,
+                token,
+                finish,
+                logprobs.get(key) if logprobs else None,
+                failures.get(key),
+            )
+            if delta.finish is not None:
+                del self._runs[key]
+                if not finish:
+                    stopped.append(key)
+            if not run.push(delta, delta.finish):
+                self._cut(run)
+        if stopped:
+            self._abort(AbortRequests(stopped))
+
+    def hand_out_pooled(self, step: StepTokens) -> None:
+        """Hands each vector of a step to its request."""
+        if step.keys:
+            keys = np.frombuffer(step.keys, dtype="<i8").tolist()
+            self._note_first(step, keys)
+            hand_out_vectors(step, keys, self._runs, time.monotonic())
+
+    def _cut(self, run: Run) -> None:
+        """Ends a stream that nobody reads; what has been said is still there to be read."""
+        alive = self.remove(run)
+        if alive:
+            self._abort(AbortRequests(alive))
+            run.fail(RequestError("the stream was not read in time and was cut"))
+
+    def _note_first(self, step: StepTokens, keys: list[int]) -> None:
+        """Prefix-cache hits and scheduling times, which come with a request's first token."""
+        if not step.num_cached:
+            return
+        cached = np.frombuffer(step.num_cached, dtype="<i4")
+        scheduled = np.frombuffer(step.scheduled, dtype="<f8")
+        for position in np.flatnonzero(scheduled).tolist():
+            entry = self._runs.get(keys[position])
+            if entry is not None and entry[0].first_scheduled is None:
+                entry[0].first_scheduled = float(scheduled[position])
+                entry[0].num_cached = int(cached[position])
+
+    def _note_token(self, run: Run, now: float) -> None:
+        run.num_output += 1
+        if run.first_token is None:
+            run.first_token = now
+        elif run.last_token is not None:
+            for observer in self._observers:
+                observer.inter_token(now - run.last_token, 1)
+        run.last_token = now
+
+
+def _feed(
+    run: Run,
+    index: int,
+    token: int,
+    finish: int,
+    logprobs: RequestLogprobs | None,
+    failure: RequestFailed | None,
+) -> ChoiceDelta:
+    """One token through a choice's text path; a failure there is this choice's alone."""
+    choice = run.choices[index]
+    tokens = (token,) if token >= 0 else ()
+    try:
+        return choice.feed(
+            tokens,
+            FINISH_REASONS[finish],
+            logprobs=tuple(logprobs.output) if logprobs else (),
+            prompt_logprobs=tuple(logprobs.prompt) if logprobs else (),
+            num_cached_tokens=run.num_cached,
+            failure=failure,
+        )
+    except RAISED:
+        log.exception("request %s: its output could not be decoded", run.request.request_id)
+        failed = Finish("error", message="the output of this request could not be decoded")
+        return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
