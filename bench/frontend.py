@@ -3,8 +3,9 @@
     python bench/frontend.py DIR [--clients 64] [--seconds 5] [--rounds 3] [options of serve]
 
 DIR holds a model so small that computing it hardly counts. Prints a line for whole one-token
-completions, streamed ones, and long streams: the rate by the clock, and the CPU time that each process
-spent on a request or token. On a machine with other work the CPU time is what can be compared.
+completions, streamed ones, and long streams: the rate by the clock, and the CPU time that each
+process spent on a request or token. On a machine with other work the CPU time is what can be
+compared.
 """
 
 from __future__ import annotations

@@ -9,9 +9,12 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from jackfield.errors import RequestError
+from jackfield.server.asgi import Scope
 from jackfield.server.errors import error_object
 from jackfield.server.json_bytes import dumps
+from jackfield.server.plain_http import PlainCycle, PlainRequest, make_scope, parse
 
+GRACE_SECONDS = 0.05
 LINGER_SECONDS = 1.0
 """How long a connection stays open behind an answer to what was no HTTP."""
 
@@ -53,6 +56,12 @@ class DeadlineProtocol(H11Protocol):
         self._cancel_deadline()
         self._cancel_read_deadline()
         super().connection_lost(exc)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Closes an idle connection, but not at once: a loop that was held up hears of the timer
+        before it reads the request that has come meanwhile, and reading cancels this."""
+        close = super().timeout_keep_alive_handler
+        self.timeout_keep_alive_task = self.loop.call_later(GRACE_SECONDS, close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -107,6 +116,82 @@ class DeadlineProtocol(H11Protocol):
             self.transport.close()
 
 
+class PlainProtocol(DeadlineProtocol):
+    """Takes plain requests (``plain_http``) itself, between those that h11 has."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._held = b""
+        """What waits for the rest of its body, or for the answer to the request before."""
+        self._common: Scope = {}
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._common = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": "POST",
+            "root_path": "",
+        }
+
+    def data_received(self, data: bytes) -> None:
+        data = self._held + data if self._held else data
+        if isinstance(self.cycle, PlainCycle) and not self.cycle.response_complete:
+            self._held = data
+            self.flow.pause_reading()
+            return
+        self._held = b""
+        request = parse(data) if self._is_between_requests() else None
+        if request is None:
+            super().data_received(data)
+            return
+        self._unset_keepalive_if_required()
+        if len(request.body) == request.length:
+            self._answer(request)
+            return
+        self._held = data
+        if self._deadline_state is not h11.SEND_BODY:
+            self._await_request(h11.SEND_BODY)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._held and not self.transport.is_closing():
+            data, self._held = self._held, b""
+            self.data_received(data)
+
+    def _is_between_requests(self) -> bool:
+        conn = self.conn
+        return (
+            conn.their_state is h11.IDLE
+            and conn.our_state is h11.IDLE
+            and not conn.trailing_data[0]
+            and not self._is_dropping
+        )
+
+    def _answer(self, request: PlainRequest) -> None:
+        self._cancel_deadline()
+        cycle = PlainCycle(
+            request.body,
+            scope=make_scope(request, self._common),
+            conn=self.conn,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            on_response=self.on_response_complete,
+        )
+        self.cycle = cycle
+        task = self.loop.create_task(cycle.run_asgi(self.app))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
+
+
 def deadline_protocol(
     header_seconds: float, body_seconds: float, read_seconds: float
 ) -> type[DeadlineProtocol]:
@@ -116,4 +201,4 @@ def deadline_protocol(
         "body_seconds": body_seconds,
         "read_seconds": read_seconds,
     }
-    return type("ConfiguredProtocol", (DeadlineProtocol,), times)
+    return type("ConfiguredProtocol", (PlainProtocol,), times)
