@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 
@@ -21,6 +21,7 @@ from jackfield.checkpoint import is_gguf
 from jackfield.config.suggestion import did_you_mean
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
 from jackfield.contracts.messages import EngineStats
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.errors import (
     RAISED,
     BrokenPluginError,
@@ -41,7 +42,10 @@ hookimpl = pluggy.HookimplMarker("jackfield")
 
 RequestFilter = Callable[[GenerationRequest], GenerationRequest]
 ResponseFilter = Callable[[GenerationRequest, ChoiceDelta], ChoiceDelta]
+PoolingRequestFilter = Callable[[PoolingRequest], PoolingRequest]
+PooledFilter = Callable[[PoolingRequest, Pooled], Pooled]
 Command = Callable[[list[str]], int]
+T = TypeVar("T")
 
 
 class HookSpecs:
@@ -84,6 +88,17 @@ class HookSpecs:
     def response_filter(self) -> Any:
         """A function ``(request, delta) -> delta`` that sees every ``ChoiceDelta`` on its way
         out. An exception fails that request alone. Called in the event loop: it must not wait."""
+
+    @hookspec
+    def pooling_request_filter(self) -> Any:
+        """A function ``(request) -> request`` that sees every ``PoolingRequest``, as
+        ``request_filter`` sees what generates: one for each prompt of an embedding, a score or a
+        ranking."""
+
+    @hookspec
+    def pooled_filter(self) -> Any:
+        """A function ``(request, pooled) -> pooled`` that sees what each of them has ended in,
+        before it is cut, normalized or made a probability; as ``response_filter``."""
 
     @hookspec
     def startup(self, settings: Settings) -> None:
@@ -136,6 +151,10 @@ class Hooks:
         self.response_filters: list[tuple[str, ResponseFilter]] = _owned(
             listeners["response_filter"]
         )
+        self.pooling_request_filters: list[tuple[str, PoolingRequestFilter]] = _owned(
+            listeners["pooling_request_filter"]
+        )
+        self.pooled_filters: list[tuple[str, PooledFilter]] = _owned(listeners["pooled_filter"])
         self._commands = listeners["commands"]
         self._startup = listeners["startup"]
         self._shutdown = listeners["shutdown"]
@@ -148,6 +167,16 @@ class Hooks:
     def installed(cls, registry: Registry) -> Hooks:
         """The hooks of every distribution that the registry may use."""
         return cls(registry.list(HOOKS), registry)
+
+    @property
+    def has_filters(self) -> bool:
+        """Whether any request or answer is filtered."""
+        return bool(
+            self.request_filters
+            or self.response_filters
+            or self.pooling_request_filters
+            or self.pooled_filters
+        )
 
     @property
     def commands(self) -> Mapping[str, Command]:
@@ -207,31 +236,19 @@ class Hooks:
 
     def filter_request(self, request: GenerationRequest) -> GenerationRequest:
         """The request as the filters leave it; ``RequestError`` where one refuses or fails."""
-        for owner, request_filter in self.request_filters:
-            try:
-                filtered = request_filter(request)
-                if not isinstance(filtered, GenerationRequest):
-                    raise TypeError(f"it returned {filtered!r:.60} and no GenerationRequest")
-            except RequestError:
-                raise
-            except RAISED as error:
-                log.exception("request %s: a filter of %s failed", request.request_id, owner)
-                raise _failed("request") from error
-            request = filtered
-        return request
+        return _filtered(self.request_filters, request, "request", request.request_id)
 
     def filter_delta(self, request: GenerationRequest, delta: ChoiceDelta) -> ChoiceDelta:
         """The delta as the filters leave it; ``RequestError`` where one fails."""
-        for owner, response_filter in self.response_filters:
-            try:
-                filtered = response_filter(request, delta)
-                if not isinstance(filtered, ChoiceDelta):
-                    raise TypeError(f"it returned {filtered!r:.60} and no ChoiceDelta")
-            except RAISED as error:
-                log.exception("request %s: a filter of %s failed", request.request_id, owner)
-                raise _failed("response") from error
-            delta = filtered
-        return delta
+        return _filtered(self.response_filters, delta, "response", request.request_id, request)
+
+    def filter_pooling_request(self, request: PoolingRequest) -> PoolingRequest:
+        """As ``filter_request``."""
+        return _filtered(self.pooling_request_filters, request, "request", request.request_id)
+
+    def filter_pooled(self, request: PoolingRequest, pooled: Pooled) -> Pooled:
+        """As ``filter_delta``."""
+        return _filtered(self.pooled_filters, pooled, "response", request.request_id, request)
 
     def _observe(self, listeners: Sequence[Listener], **values: object) -> list[Any]:
         """What the observers return. One that raises is logged the first time."""
@@ -246,10 +263,29 @@ class Hooks:
         return results
 
 
-def _failed(what: str) -> RequestError:
-    error = RequestError(f"a {what} filter of this server failed")
-    error.status = 500
-    return error
+def _filtered(
+    filters: Iterable[tuple[str, Callable[..., T]]],
+    value: T,
+    what: str,
+    request_id: str,
+    *before: object,
+) -> T:
+    """The value as the filters leave it, each called with what is ``before`` it. Requests may be
+    refused; whatever else a filter does wrong fails the request with a 500."""
+    for owner, function in filters:
+        try:
+            filtered = function(*before, value)
+            if not isinstance(filtered, type(value)):
+                raise TypeError(f"it returned {filtered!r:.60} and no {type(value).__name__}")
+        except RAISED as error:
+            if isinstance(error, RequestError) and what == "request":
+                raise
+            log.exception("request %s: a filter of %s failed", request_id, owner)
+            failure = RequestError(f"a {what} filter of this server failed")
+            failure.status = 500
+            raise failure from error
+        value = filtered
+    return value
 
 
 def _collect(entries: Sequence[PluginEntry], registry: Registry) -> dict[str, list[Listener]]:

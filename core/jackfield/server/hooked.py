@@ -157,13 +157,12 @@ class FilteredDoor:
         return [self._hooks.filter_delta(request, delta) for delta in deltas]
 
     async def pool(self, request: PoolingRequest) -> Pooled:
-        """The door's: filters are for what is generated."""
-        return await self._llm.pool(request)
+        """The door's, filtered."""
+        request = self._hooks.filter_pooling_request(request)
+        return self._hooks.filter_pooled(request, await self._llm.pool(request))
 
 
 def hooked_door(llm: Door, hooks: Hooks) -> Door:
     """The door with the hooks' observers and, where there are any, filters."""
     llm.observe(HookObserver(hooks))
-    if hooks.request_filters or hooks.response_filters:
-        return FilteredDoor(llm, hooks)
-    return llm
+    return FilteredDoor(llm, hooks) if hooks.has_filters else llm

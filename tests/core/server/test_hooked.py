@@ -8,10 +8,11 @@ from typing import Any
 import httpx
 from fastapi import APIRouter
 from prometheus_client.core import GaugeMetricFamily
-from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.fake_llm import EMBED, FakeLLM, FakePlan
 from tests.core.server.test_metrics import record
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
+from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.errors import RequestError
 from jackfield.hooks import Hooks, hookimpl
 from jackfield.registry import PluginEntry
@@ -121,3 +122,42 @@ async def test_a_plugin_hooks_into_every_part_of_the_server() -> None:
     for observer in llm.observers:
         observer.request_finished(record())
     assert len(Plugin.finished) == 1
+
+
+class PoolingPlugin:
+    @hookimpl
+    def pooling_request_filter(self) -> Any:
+        def check(request: PoolingRequest) -> PoolingRequest:
+            if request.prompt_text == "bad":
+                raise RequestError("no", param="input")
+            return replace(request, prompt_token_ids=(7, *request.prompt_token_ids))
+
+        return check
+
+    @hookimpl
+    def pooled_filter(self) -> Any:
+        def double(request: PoolingRequest, pooled: Pooled) -> Pooled:
+            if request.prompt_text == "fails":
+                raise ZeroDivisionError("secret detail")
+            return replace(pooled, vector=pooled.vector * 2)
+
+        return double
+
+
+async def test_prompts_that_are_pooled_and_their_vectors_pass_filters() -> None:
+    entry = PluginEntry("hooks", "mine", "mine", "1", "tests.core.server.test_hooked:PoolingPlugin")
+    hooks = Hooks([entry])
+    llm = FakeLLM(plan=FakePlan(pooling=EMBED))
+    app = build_app(Frontend(hooked_door(llm, hooks), ServerOptions()), hooks)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
+        asked = {"input": ["a", "b"], "normalize": False}
+        answer = await http.post("/v1/embeddings", json=asked)
+        vectors = [entry["embedding"] for entry in answer.json()["data"]]
+        # The first id, the last, their number, and 1: doubled.
+        assert vectors == [[14, 2 * ord("a"), 4, 2], [14, 2 * ord("b"), 4, 2]]
+        refused = await http.post("/v1/embeddings", json={"input": "bad"})
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "input"
+        failed = await http.post("/v1/embeddings", json={"input": "fails"})
+    assert failed.status_code == 500 and "secret" not in failed.text
+    assert [len(request.prompt_token_ids) for request in llm.pooled] == [2, 2, 6]
