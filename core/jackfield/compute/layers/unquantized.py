@@ -1,12 +1,14 @@
 """A linear layer whose weight is stored in the model's own dtype.
 
-On the CPU the weight is packed once into oneDNN's blocked layout: a decode step then streams it
-at nearly the memory's bandwidth, twice as fast as from the plain layout.
+On the CPU the weight is packed once into oneDNN's blocked layout where oneDNN has products of its
+dtype: a decode step then streams it at nearly the memory's bandwidth, twice as fast as from the
+plain layout. Elsewhere (bfloat16 without AVX-512, float16) it stays as it is, in the mapped file
+if that is where it lies, and is multiplied by kernels in C (``native/linear.c``).
 """
 
 from __future__ import annotations
 
-import logging
+from functools import cache
 from typing import cast
 
 import torch
@@ -14,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute import ops
+from jackfield.compute.native import kernels_for, multiplies
 from jackfield.compute.shapes import padded_rows
-
-logger = logging.getLogger(__name__)
 
 _PACK_ROWS = 32
 """Rows of activations the packed layout is chosen for. Layouts for 1 row cost up to 40 % at 16 to
@@ -46,7 +47,6 @@ class UnquantizedLinear:
         if weight.device.type != "cpu":
             return
         if not packs(weight.dtype):
-            logger.debug("No packed %s weights on this CPU", weight.dtype)
             return
         layer.packed_weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), _PACK_ROWS)
         del layer.weight
@@ -82,6 +82,10 @@ def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         product = few_rows.linear(x, weight, bias)
         if product is not None:
             return product
+    if x.device.type == "cpu" and x.dtype is weight.dtype and not packs(x.dtype):
+        kernels = kernels_for(x.dtype)
+        if kernels is not None and multiplies(weight):
+            return kernels.linear(x, weight, bias)
     return F.linear(x, weight, bias)
 
 
@@ -90,6 +94,7 @@ def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     return product
 
 
+@cache
 def packs(dtype: torch.dtype) -> bool:
     """Whether this CPU multiplies packed weights of ``dtype`` natively."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]

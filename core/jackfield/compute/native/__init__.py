@@ -13,6 +13,7 @@ from jackfield.compute.native.library import (
     Turn,
     attends,
     kernels_for,
+    multiplies,
 )
 
-__all__ = ["WHOLE_ROW", "Codes", "Kernels", "Turn", "attends", "kernels_for"]
+__all__ = ["WHOLE_ROW", "Codes", "Kernels", "Turn", "attends", "kernels_for", "multiplies"]

@@ -15,14 +15,20 @@ from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 log = logging.getLogger(__name__)
 
-_DEFINITIONS = {torch.bfloat16: ("-DSTORED_BF16",), torch.float32: ()}
+_DEFINITIONS = {
+    torch.bfloat16: ("-DSTORED_BF16",),
+    torch.float16: ("-DSTORED_F16",),
+    torch.float32: (),
+}
 _MOST_DIM, _MOST_GROUP = 256, 16
+_KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
+"""Of pages; 0: what the kernels were compiled for."""
 _ROWS_AT_ONCE = 16
+_BLOCK = 16
+"""Numbers that vectors are made of: ``linear`` takes whole ones."""
 WHOLE_ROW = 62
 """``log_group`` of a weight whose rows have one scale each."""
 
-_KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
-"""Of pages; 0: what the kernels were compiled for."""
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "rms_norm": (_P, _P, _P, _I, _I, _F),
@@ -54,6 +60,11 @@ def attends(spec: AttentionSpec) -> bool:
     return spec.head_dim <= _MOST_DIM and spec.num_heads <= _MOST_GROUP * spec.num_kv_heads
 
 
+def multiplies(weight: Tensor) -> bool:
+    """Whether ``Kernels.linear`` takes a weight of this shape."""
+    return weight.shape[-1] % _BLOCK == 0 and weight.is_contiguous()
+
+
 class Kernels:
     """Contiguous CPU tensors of one dtype in and out; a call costs 2 to 4 microseconds."""
 
@@ -65,6 +76,7 @@ class Kernels:
         self._add_rms_norm = library.add_rms_norm
         self._silu_and_mul = library.silu_and_mul
         self._rotate_and_write = library.rotate_and_write
+        self._linear = library.linear
         self._linear_codes = library.linear_codes
         self._decode_codes = library.decode_codes
         self._attend_decodes = library.attend_decodes
@@ -95,6 +107,17 @@ class Kernels:
         num_tokens, width = x.shape
         out = x.new_empty((num_tokens, width // 2))
         self._silu_and_mul(x.data_ptr(), out.data_ptr(), num_tokens, width // 2)
+        return out
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x [..., K], weight [N, K] that ``multiplies``, bias [N] -> x @ weight.T + bias."""
+        x = x.contiguous()
+        outputs, inputs = weight.shape
+        num_tokens = x.numel() // inputs
+        out = x.new_empty((*x.shape[:-1], outputs))
+        room = torch.empty(num_tokens * (inputs + _BLOCK), dtype=torch.float32)
+        arrays = (x, weight, bias, out, room)
+        self._linear(*map(_pointer, arrays), num_tokens, outputs, inputs)
         return out
 
     def linear_codes(self, x: Tensor, weight: Codes) -> Tensor:
@@ -144,6 +167,8 @@ class Kernels:
             kv_heads,
             dim,
             turn.cos_sin.shape[-1],
+            _KINDS.get(kv.key.dtype, 0),
+            *_scales(kv),
         )
         v = qkv.view(len(qkv), heads + 2 * kv_heads, dim)[:, heads + kv_heads :]
         return q, k, v
@@ -154,6 +179,7 @@ class Kernels:
         """The leading ``batch.num_decodes`` queries of q, each over all its sequence has in the
         pages, into the same places of out; [T, H, D] both."""
         q = q[: batch.num_decodes].contiguous()
+        key_scale, value_scale = _scales(kv)
         self._attend_decodes(
             q.data_ptr(),
             kv.key.data_ptr(),
@@ -167,8 +193,6 @@ class Kernels:
             spec.num_kv_heads,
             spec.head_dim,
             *kv.key.shape[1:3],
-            _KINDS.get(kv.key.dtype, 0),
-            *_scales(kv),
             batch.block_table.shape[1],
             spec.sliding_window or 0,
             _KINDS.get(kv.key.dtype, 0),
@@ -181,7 +205,6 @@ class Kernels:
 @dataclass(frozen=True, slots=True)
 class Codes:
     """A weight [N, K] as ``linear_codes.c`` reads it. ``codes`` uint8 [N, K * bits / 8]; ``table``
-        key_scale, value_scale = _scales(kv)
     float32 [2 ** bits], None: signed integers; ``scales``, ``shifts`` float32 [N, groups]."""
 
     codes: Tensor
@@ -212,8 +235,6 @@ class Turn:
     eps: float
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
 def _scales(kv: KVLayer) -> tuple[float, float]:
     """Of keys and values."""
     if kv.scales is None:
@@ -222,3 +243,5 @@ def _scales(kv: KVLayer) -> tuple[float, float]:
     return key, value
 
 
+def _pointer(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,6 +1,6 @@
-/* What the kernels store, bfloat16 or float32, and how they compute with it.
+/* What the kernels store, bfloat16, float16 or float32, and how they compute with it.
  *
- * build.py compiles them on the machine they run on, with STORED_BF16 or without. Arithmetic is in
+ * build.py compiles them on the machine they run on, with STORED_BF16, STORED_F16 or neither. Arithmetic is in
  * float32 and rounded once; tensors are contiguous; sizes are in elements.
  */
 
@@ -23,6 +23,10 @@ static inline stored narrow(float x) {
     union { float value; uint32_t bits; } u = {x};
     return (stored)((u.bits + 0x7fff + ((u.bits >> 16) & 1)) >> 16);
 }
+#elif defined(STORED_F16)
+typedef _Float16 stored;
+static inline float widen(stored x) { return (float)x; }
+static inline stored narrow(float x) { return (stored)x; }
 #else
 typedef float stored;
 static inline float widen(stored x) { return x; }

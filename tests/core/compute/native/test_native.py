@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jackfield.compute.native import Turn, attends, build, kernels_for
+from jackfield.compute.native import Turn, attends, build, kernels_for, multiplies
 from jackfield.compute.native.build import CannotBuild, load_library
 from jackfield.compute.native.library import Kernels
 from jackfield.contracts.attention import AttentionSpec, KVLayer
@@ -17,7 +17,7 @@ from jackfield.contracts.attention import AttentionSpec, KVLayer
 needs_compiler = pytest.mark.skipif(
     kernels_for(torch.float32) is None, reason="no C compiler on this machine"
 )
-TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8}
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
 
 @pytest.fixture
@@ -82,8 +82,38 @@ def test_heads_that_the_kernels_have_no_room_for_are_told() -> None:
     assert not attends(AttentionSpec(0, 1, 1, 264, 1.0))
 
 
-def test_there_are_no_kernels_for_float16() -> None:
-    assert kernels_for(torch.float16) is None
+def test_there_are_no_kernels_for_float64() -> None:
+    assert kernels_for(torch.float64) is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(16, 1), (80, 16), (528, 130), (1040, 70)], ids=str
+)
+@pytest.mark.parametrize("num_tokens", [0, 1, 2, 4, 7, 8, 9, 13, 17, 97, 200])
+def test_the_product_is_the_float64_one_rounded_once(
+    num_tokens: int, inputs: int, outputs: int, dtype: torch.dtype
+) -> None:
+    kernels = kernels_for(dtype)
+    assert isinstance(kernels, Kernels)
+    x = torch.randn(num_tokens, inputs).to(dtype)
+    weight, bias = torch.randn(outputs, inputs).to(dtype), torch.randn(outputs).to(dtype)
+    for offset in (None, bias):
+        exact = x.double() @ weight.double().T + (0 if offset is None else offset.double())
+        product = kernels.linear(x, weight, offset)
+        assert product.dtype is dtype
+        tolerance = TOLERANCE[dtype]
+        # A sum of N random products in float32 is off by about sqrt(N) of its last places.
+        torch.testing.assert_close(
+            product.double(), exact, rtol=tolerance, atol=tolerance / 4 + 4e-6 * inputs**0.5
+        )
+
+
+def test_weights_of_other_shapes_are_told() -> None:
+    assert multiplies(torch.zeros(3, 64))
+    assert not multiplies(torch.zeros(3, 72))
+    assert not multiplies(torch.zeros(64, 3).T)
 
 
 def exact_turn(x: Tensor, weight: Tensor | None, angles: Tensor, eps: float) -> Tensor:
