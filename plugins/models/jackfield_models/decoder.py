@@ -207,9 +207,8 @@ class HeadlessDecoder(nn.Module, ABC):
 
     api_version: ClassVar[int] = 1
 
-    # Old checkpoints store the frequencies, which follow from config.json; quantized ones the
-    # scales of an 8-bit KV cache, which is kept in the model's dtype here.
-    _ignorable: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$", r"\.[kv]_scale$")
+    # Old checkpoints store the frequencies, which follow from config.json.
+    _ignorable: tuple[str, ...] = (r"\.rotary_emb\.inv_freq$",)
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
         super().__init__()
