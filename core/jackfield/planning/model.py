@@ -218,33 +218,3 @@ def choose_model(settings: Settings, config: Mapping[str, object], registry: Reg
     if not settings.trust_remote_code:
         refuse_unknown(architectures)
     return ANY_MODEL
-
-
-def choose_quantization(
-    settings: Settings, config: Mapping[str, object], registry: Registry
-) -> str | None:
-    """The user's method, or the checkpoint's; None where the weights are plain."""
-    said = config.get("quantization_config")
-    method = said.get("quant_method") if isinstance(said, Mapping) else None
-    stored = method if isinstance(method, str) else None
-    asked = settings.quantization
-    if asked is not None and asked.lower() == "none":
-        asked = None
-    if asked is None:
-        if stored is not None:
-            registry.find("quantization", stored)
-        return stored
-    entry = registry.find("quantization", asked)
-    if stored is not None and entry is not None:
-        other = registry.find("quantization", stored)
-        # One method may have several names; they are in one module then.
-        if other is None or _module(other.value) != _module(entry.value):
-            raise ConfigError(
-                f"--quantization {asked}, but the checkpoint is quantized with {stored}: "
-                "leave the option out"
-            )
-    return asked
-
-
-def _module(entry_point: str) -> str:
-    return entry_point.partition(":")[0]

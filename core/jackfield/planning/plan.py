@@ -22,6 +22,7 @@ from jackfield.planning.parsers import (
     choose_tool_parser,
 )
 from jackfield.planning.pooling import PoolingPlan, plan_pooling
+from jackfield.planning.quantization import choose_quantization
 from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
 
@@ -153,7 +154,7 @@ def _worker_plan(
     executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
     registry.find("workers", worker)
     registry.find("executors", executor)
-    quantization = model.choose_quantization(settings, files.config, registry)
+    quantization = choose_quantization(settings, files.config, registry)
     load_format = model.choose_load_format(settings, quantization)
     registry.find("load_formats", load_format)
     for name in settings.logits_processors:

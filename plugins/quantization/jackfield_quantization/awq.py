@@ -17,10 +17,10 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Stor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.gptq import integer_weight
+from jackfield_quantization.integer_weight import integer_weight
 from jackfield_quantization.layer_names import is_listed
 from jackfield_quantization.number_formats import unpack
-from jackfield_quantization.options import integer, names
+from jackfield_quantization.options import integer, names, require
 
 _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """Where output i of eight stands."""
@@ -33,6 +33,7 @@ class AwqQuantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        require(config, self.name)
         self._excepted = (*names(config, "modules_to_not_convert"), "lm_head")
         bits = integer(config, "bits" if "bits" in config else "w_bit", 4)
         version = str(config.get("version", "gemm")).lower()
@@ -44,7 +45,7 @@ class AwqQuantization:
         self._group = integer(config, "group_size" if "group_size" in config else "q_group_size")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        return None if is_listed(prefix, self._excepted) else _AwqLinear(self._group)
+        return None if is_listed(prefix, self._excepted) else AwqLinear(self._group)
 
 
 class AwqMarlinQuantization(AwqQuantization):
@@ -53,7 +54,9 @@ class AwqMarlinQuantization(AwqQuantization):
     name: ClassVar[str] = "awq_marlin"
 
 
-class _AwqLinear(CodedLinear):
+class AwqLinear(CodedLinear):
+    """The layout "gemm"; a group of -1 is all inputs."""
+
     def __init__(self, group: int) -> None:
         self._group = group
 

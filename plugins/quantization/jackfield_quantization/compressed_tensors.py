@@ -20,10 +20,10 @@ from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.fp8 import E4M3, by_blocks, from_floats
-from jackfield_quantization.gptq import integer_weight
+from jackfield_quantization.integer_weight import integer_weight
 from jackfield_quantization.layer_names import is_listed
 from jackfield_quantization.number_formats import e2m1, unpack, unpack_halves
-from jackfield_quantization.options import Config, flag, integer, names, section
+from jackfield_quantization.options import Config, flag, integer, names, pair, require, section
 
 _NVFP4_GROUP, _MXFP4_GROUP = 16, 32
 
@@ -35,6 +35,7 @@ class CompressedTensorsQuantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        require(config, self.name)
         self._ignored = names(config, "ignore")
         self._groups: list[tuple[tuple[str, ...], LinearMethod]] = []
         for group in section(config, "config_groups").values():
@@ -120,12 +121,7 @@ class PlainCodes(CodedLinear):
         self._strategy = str(weights.get("strategy", "tensor"))
         if integer(weights, "num_bits") != 8:
             raise CheckpointError("quantization_config: codes that are not packed have 8 bits")
-        structure = weights.get("block_structure")
-        self._block = (0, 0)
-        if self._strategy == "block":
-            if not isinstance(structure, list | tuple) or len(structure) != 2:
-                raise CheckpointError(f"quantization_config: block_structure is {structure!r}")
-            self._block = (int(structure[0]), int(structure[1]))
+        self._block = pair(weights, "block_structure") if self._strategy == "block" else (0, 0)
 
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         weight = StoredTensor((outputs, inputs), E4M3 if self._floats else torch.int8)

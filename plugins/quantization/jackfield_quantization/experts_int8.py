@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.int8 import OnlineInt8
+from jackfield_quantization.options import round_plain
 
 
 class ExpertsInt8Quantization:
@@ -16,6 +17,7 @@ class ExpertsInt8Quantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        round_plain(config, self.name)
         self._method = OnlineInt8()
 
     def linear_method(self, prefix: str) -> LinearMethod | None:

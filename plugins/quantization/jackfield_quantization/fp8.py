@@ -17,13 +17,13 @@ from torch import Tensor
 from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
-from jackfield.errors import CheckpointError
 from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.number_formats import eight_bit_floats
-from jackfield_quantization.options import flag, names
+from jackfield_quantization.options import flag, names, pair
 
 E4M3 = torch.float8_e4m3fn
-_LARGEST = 448.0
+LARGEST = 448.0
+"""Of E4M3."""
 
 
 class Fp8Quantization:
@@ -47,13 +47,8 @@ class Fp8Quantization:
 def _method(config: Mapping[str, object]) -> LinearMethod:
     if not config:
         return OnlineFp8()
-    block = config.get("weight_block_size")
-    if block is not None:
-        if not isinstance(block, list | tuple) or len(block) != 2:
-            raise CheckpointError(
-                f"quantization_config: weight_block_size is {block!r}, not [n, k]"
-            )
-        return BlockFp8(int(block[0]), int(block[1]))
+    if config.get("weight_block_size") is not None:
+        return BlockFp8(*pair(config, "weight_block_size"))
     static = config.get("activation_scheme") == "static"
     return TensorFp8(static=static, by_channel=flag(config, "per_channel", False))
 
@@ -72,10 +67,17 @@ class OnlineFp8(CodedLinear):
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         return {"weight": StoredTensor((outputs, inputs), dtype)}
 
+    def steps(self, layer: LinearParts, weight: Tensor) -> Tensor:
+        """The scales of a weight float32 [N, K], [N, groups]."""
+        return weight.abs().amax(1, keepdim=True) / LARGEST
+
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"].float()
-        scales = weight.abs().amax(1, keepdim=True).clamp_min(1e-12) / _LARGEST
-        return from_floats((weight / scales).to(E4M3), scales)
+        scales = self.steps(layer, weight).clamp_min(1e-12)
+        groups = weight.view(*scales.shape, -1) / scales[..., None]
+        # MXFP8's scales leave a number above the largest one.
+        codes = groups.clamp_(-LARGEST, LARGEST).to(E4M3)
+        return from_floats(codes.view(weight.shape), scales)
 
 
 class TensorFp8(CodedLinear):

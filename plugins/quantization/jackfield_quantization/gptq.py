@@ -4,7 +4,8 @@ Facts: the layout of GPTQModel and AutoGPTQ. ``qweight`` int32 [K * bits / 32, N
 codes of one output from the lowest bits on; ``qzeros`` int32 [groups, N * bits / 32], one less than
 the zero point in the format "gptq", the zero point itself in "gptq_v2"; ``scales`` [groups, N];
 ``g_idx`` int32 [K], the group of each input. ``dynamic`` has rules for layers by pattern: "-:"
-leaves a layer plain, "+:" or nothing replaces values.
+leaves a layer plain, "+:" or nothing replaces values. The formats "marlin" and "marlin_24" are of
+an order of their own.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Orde
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
+from jackfield_quantization.integer_weight import integer_weight
 from jackfield_quantization.layer_names import checkpoint_names, is_listed, is_router
-from jackfield_quantization.number_formats import signed_integers, unpack
-from jackfield_quantization.options import Config, flag, integer, names, section
+from jackfield_quantization.marlin import Marlin24Linear, MarlinLinear
+from jackfield_quantization.number_formats import unpack
+from jackfield_quantization.options import Config, flag, integer, names, require, section
 
 _BITS = (2, 3, 4, 8)
 
@@ -34,10 +37,11 @@ class GptqQuantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        require(config, self.name)
         self._config = config
         self._excepted = names(config, "modules_to_not_convert")
         self._rules = section(config, "dynamic")
-        _GptqLinear(config)  # what is wrong is told at once
+        _method(config)  # what is wrong is told at once
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
         if is_listed(prefix, self._excepted) or is_router(prefix):
@@ -48,8 +52,8 @@ class GptqQuantization:
             sign, rule = (pattern[:1], pattern[2:]) if pattern[1:2] == ":" else ("+", pattern)
             if any(re.match(rule, name) for name in checkpoint_names(prefix)):
                 own = values if isinstance(values, Mapping) else {}
-                return None if sign == "-" else _GptqLinear({**self._config, **own})
-        return _GptqLinear(self._config)
+                return None if sign == "-" else _method({**self._config, **own})
+        return _method(self._config)
 
 
 class GptqMarlinQuantization(GptqQuantization):
@@ -58,8 +62,44 @@ class GptqMarlinQuantization(GptqQuantization):
     name: ClassVar[str] = "gptq_marlin"
 
 
-class _GptqLinear(CodedLinear):
-    def __init__(self, config: Config) -> None:
+class MarlinQuantization(GptqQuantization):
+    """GPTQ whose codes are in the order of the Marlin kernel."""
+
+    name: ClassVar[str] = "marlin"
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        super().__init__(_in_format("marlin", config))
+
+
+class Marlin24Quantization(GptqQuantization):
+    """GPTQ with two of four weights left out, in the order of the sparse Marlin kernel."""
+
+    name: ClassVar[str] = "gptq_marlin_24"
+
+    def __init__(self, config: Mapping[str, object]) -> None:
+        super().__init__(_in_format("marlin_24", config))
+
+
+def _in_format(name: str, config: Config) -> Config:
+    if not config or config.get("quant_method") == "gptq":
+        return config
+    return {"bits": 4, **config, "checkpoint_format": name}
+
+
+def _method(config: Config) -> LinearMethod:
+    version = config.get("checkpoint_format", "gptq")
+    if version == "marlin" or flag(config, "is_marlin_format", False):
+        return MarlinLinear(config)
+    if version == "marlin_24":
+        return Marlin24Linear(config)
+    return GptqLinear(config)
+
+
+class GptqLinear(CodedLinear):
+    """Integers along the inputs; ``has_order``: the checkpoint says the group of each input."""
+
+    def __init__(self, config: Config, *, has_order: bool = True) -> None:
+        self._has_order = has_order
         self._bits = integer(config, "bits")
         self._group = integer(config, "group_size", -1)
         if self._bits not in _BITS:
@@ -73,15 +113,17 @@ class _GptqLinear(CodedLinear):
         groups = 1 if self._group < 0 else -(-inputs // self._group)
         zeros = (groups, outputs * self._bits // 32)
         along_inputs = 0 if groups > 1 else None
-        return {
+        tensors = {
             "qweight": StoredTensor((inputs * self._bits // 32, outputs), torch.int32, 1, 0),
             "qzeros": StoredTensor(zeros, torch.int32, 1, along_inputs),
             "scales": StoredTensor((groups, outputs), torch.float32, 1, along_inputs),
-            "g_idx": StoredTensor((inputs,), torch.int32, None, 0, per_part=True),
         }
+        if self._has_order:
+            tensors["g_idx"] = StoredTensor((inputs,), torch.int32, None, 0, per_part=True)
+        return tensors
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight | Ordered:
-        order = self._order(tensors["g_idx"])
+        order = self._order(tensors["g_idx"]) if self._has_order else None
         codes = unpack(tensors["qweight"], self._bits, 0).T
         zeros = unpack(tensors["qzeros"], self._bits, 1).T.float() + self._less
         weight = integer_weight(
@@ -96,21 +138,3 @@ class _GptqLinear(CodedLinear):
         if bool((first[1:] >= first[:-1]).all()):
             return None
         return torch.argsort(first, stable=True)
-
-
-def integer_weight(codes: Tensor, scales: Tensor, zeros: Tensor | None, bits: int) -> CodedWeight:
-    """(code - zero) * scale; codes uint8 [N, K] of at most 8 bits, scales and zeros [N, groups].
-    Without zeros they are in the middle."""
-    middle = 2.0 ** (bits - 1)
-    if zeros is not None and bool((zeros == middle).all()):
-        zeros = None
-    scales = scales.float()
-    # The tables stand for code - 8 and code - 128.
-    own = 8.0 if bits <= 4 else 128.0
-    zero = torch.full_like(scales, middle) if zeros is None else zeros.float()
-    shifts = None if bool((zero == own).all()) else (own - zero) * scales
-    if bits <= 4:
-        table = signed_integers().to(codes.device)
-        return CodedWeight.pack(codes, scales, bits=4, table=table, shifts=shifts)
-    signed = (codes.to(torch.int16) - 128).to(torch.int8)
-    return CodedWeight.pack(signed, scales, bits=8, shifts=shifts)

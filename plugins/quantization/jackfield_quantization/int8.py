@@ -32,6 +32,12 @@ class Int8Quantization:
         return OnlineInt8()
 
 
+class ChannelInt8Quantization(Int8Quantization):
+    """The same by a name that other engines have for it."""
+
+    name: ClassVar[str] = "int8_per_channel_weight_only"
+
+
 class OnlineInt8(CodedLinear):
     """Rounds to the nearest of 255 steps of the row's largest magnitude."""
 

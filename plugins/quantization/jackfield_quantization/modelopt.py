@@ -20,7 +20,7 @@ from jackfield.errors import CheckpointError
 from jackfield_quantization.compressed_tensors import fp4_weight
 from jackfield_quantization.fp8 import E4M3, TensorFp8
 from jackfield_quantization.layer_names import is_listed
-from jackfield_quantization.options import names, section
+from jackfield_quantization.options import names, require, section
 
 _GROUP = 16
 
@@ -32,6 +32,7 @@ class ModelOptQuantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        require(config, self.name)
         inner = section(config, "quantization") or config
         self._excepted = names(inner, "exclude_modules", "ignore")
         algorithm = str(inner.get("quant_algo", "")).upper()

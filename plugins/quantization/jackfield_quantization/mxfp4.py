@@ -19,7 +19,7 @@ from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.compressed_tensors import PackedFloats
 from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.layer_tensors import Named
-from jackfield_quantization.options import names
+from jackfield_quantization.options import names, require
 
 _OWN = {"blocks": "weight_packed", "scales": "weight_scale", "bias": "bias"}
 _EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)_(blocks|scales|bias)")
@@ -33,6 +33,7 @@ class Mxfp4Quantization:
     api_version: ClassVar[int] = 1
 
     def __init__(self, config: Mapping[str, object]) -> None:
+        require(config, self.name)
         self._excepted = (*names(config, "modules_to_not_convert"), "lm_head")
         self._method = PackedFloats(nvidia=False, static=False)
 

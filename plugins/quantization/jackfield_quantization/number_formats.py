@@ -17,6 +17,17 @@ def eight_bit_floats(dtype: torch.dtype) -> Tensor:
     return torch.arange(256).to(torch.uint8).view(dtype).float().nan_to_num(nan=0.0)
 
 
+def small_floats(*, exponent_bits: int, mantissa_bits: int) -> Tensor:
+    """float32 [2 ** (bits)]: the numbers of a float without sign, infinities and NaN, ascending;
+    the exponent's bias is half its range."""
+    codes = torch.arange(2.0 ** (exponent_bits + mantissa_bits))
+    exponents = torch.div(codes, 2**mantissa_bits, rounding_mode="floor")
+    fractions = codes % 2**mantissa_bits / 2**mantissa_bits
+    powers = torch.exp2(exponents.clamp_min(1) - (2 ** (exponent_bits - 1) - 1))
+    numbers: Tensor = (fractions + (exponents > 0)) * powers
+    return numbers
+
+
 def signed_integers() -> Tensor:
     """float32 [16]: 4-bit codes that stand for -8 .. 7, offset binary."""
     return torch.arange(16.0) - 8

@@ -11,7 +11,9 @@ import torch
 from tests.checkpoints import make, reference
 from tests.plugins.quantization.bitsandbytes_packers import BITSANDBYTES
 from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
+from tests.plugins.quantization.marlin_packers import MARLIN
 from tests.plugins.quantization.packers import CASES, compressed
+from tests.plugins.quantization.tool_packers import TOOLS, quark_config
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.config.settings import make_settings
@@ -24,7 +26,7 @@ from jackfield_quantization.compressed_tensors import CompressedTensorsQuantizat
 from jackfield_quantization.gptq import GptqQuantization
 from jackfield_workers.device import DeviceWorker
 
-ALL = {**CASES, **BITSANDBYTES}
+ALL = {**CASES, **BITSANDBYTES, **TOOLS, **MARLIN}
 IDS = np.random.default_rng(0).integers(3, 400, 48).astype(np.int32)
 
 
@@ -70,7 +72,12 @@ def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("method", "most"), [("int8", 0.2), ("fp8", 0.6), ("int4", 2.0), ("bitsandbytes", 2.0)]
+    ("method", "most"),
+    [
+        *(("int8", 0.2), ("fp8", 0.6), ("int4", 2.0), ("bitsandbytes", 2.0)),
+        *(("ptpc_fp8", 0.6), ("fp8_per_tensor", 0.6), ("fp8_per_block", 0.6), ("mxfp8", 0.6)),
+        *(("deepspeedfp", 0.6), ("nvfp4_online", 2.0)),
+    ],
 )
 def test_online_methods_round_a_plain_checkpoint(method: str, most: float) -> None:
     directory = make(ARCHITECTURE)
@@ -97,12 +104,31 @@ def test_a_method_that_is_not_the_checkpoints_is_refused_in_one_line(tmp_path: P
         ({"quant_method": "modelopt", "quant_algo": "W4A8"}, "'W4A8'"),
         (compressed("marlin-24", {}), "'marlin-24'"),
         ({"quant_method": "fp8", "weight_block_size": 128}, "weight_block_size"),
+        ({"quant_method": "hqq"}, "quant_config"),
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 9}}}, "9"),
+        ({"quant_method": "aqlm", "nbits_per_codebook": 20}, "nbits_per_codebook is 20"),
+        (quark_config("int4", "per_group"), "int4, per_group"),
+        ({"quant_method": "qqq", "wbits": 8}, "8 bits"),
+        ({"quant_method": "auto-round", "bits": 4, "data_type": "nv_fp"}, "'nv_fp'"),
+        ({"quant_method": "auto-round", "bits": 4, "packing_format": "x"}, "'x'"),
+        ({"quant_method": "deepspeedfp", "bits": 7}, "not 7"),
+        ({"quant_method": "ptpc_fp8"}, "plain checkpoints only"),
     ],
 )
 def test_what_cannot_be_read_is_named(config: dict[str, object], said: str) -> None:
     method = str(config["quant_method"])
     with pytest.raises(CheckpointError, match=re.escape(said)):
         Registry.for_settings(make_settings({})).load("quantization", method)(config)
+
+
+@pytest.mark.parametrize(
+    "method",
+    "aqlm auto-round awq compressed-tensors fbgemm_fp8 gptq gptq_marlin_24 hqq marlin modelopt "
+    "mxfp4 qqq quark".split(),
+)
+def test_what_only_reads_quantized_checkpoints_says_that_this_one_is_plain(method: str) -> None:
+    with pytest.raises(CheckpointError, match=f"--quantization {method} .* this one is plain"):
+        Registry.for_settings(make_settings({})).load("quantization", method)({})
 
 
 def test_exceptions_and_rules_leave_layers_plain() -> None:
