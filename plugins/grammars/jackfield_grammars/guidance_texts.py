@@ -11,6 +11,7 @@ from jackfield.contracts.grammar import GrammarSpec
 from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.json_regex import pieces
 from jackfield_grammars.schema_facts import are_disjoint, assertions, is_local, resolve
+from jackfield_grammars.schema_lowering import lowered
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 
 MAX_WHITESPACE = 32
@@ -33,7 +34,7 @@ _COUNTS = frozenset(
 def source(spec: GrammarSpec, matcher_class: Any) -> str:
     """The grammar of a request in the library's own form."""
     if spec.kind == "json_schema":
-        schema = without_neutral(json.loads(spec.text))
+        schema = without_neutral(_lowered(json.loads(spec.text)))
         if _NEEDS_CODES.search(json.dumps(schema)):
             raise refuse("control characters in texts are beyond guidance")
         schema = {"not": {}} if schema is False else {} if schema is True else schema
@@ -55,6 +56,13 @@ def source(spec: GrammarSpec, matcher_class: Any) -> str:
             text = _lark_from_ebnf(text)
         return str(matcher_class.grammar_from_lark(text))
     raise refuse("the guidance backend has no structural tags; use xgrammar")
+
+
+def _lowered(schema: Any) -> Any:
+    try:
+        return lowered(schema)
+    except (TypeError, AttributeError, KeyError) as error:
+        raise refuse("guidance: a keyword of the schema has a value of the wrong type") from error
 
 
 def _lark_from_ebnf(text: str) -> str:
