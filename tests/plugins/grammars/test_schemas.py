@@ -85,7 +85,7 @@ def test_what_is_invalid_cannot_be_written(backend: GrammarBackend, schema: Any,
     assert not all(masks) or text == "{}"
 
 
-_MANY = [
+_MANY: list[Any] = [
     {"anyOf": [{"properties": {f"a{i}": {}}}, {"properties": {f"b{i}": {}}}]} for i in range(7)
 ]
 REFUSED = {
