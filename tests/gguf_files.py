@@ -36,6 +36,8 @@ _OF_LAYER = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
+STORED_METADATA: Mapping[str, object] = {"general.architecture": "qwen3"}
+"""Enough for a file that only weights are read from."""
 _ARCHITECTURES = {"qwen3_moe": "qwen3moe", "mistral": "llama"}
 
 

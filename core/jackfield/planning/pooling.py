@@ -21,7 +21,8 @@ Activation = Literal["none", "sigmoid", "softmax", "yes_no"]
 _CAUSAL, _CLASSIFIER = "ForCausalLM", "ForSequenceClassification"
 _BARE = "Model"
 _FLAG = "--override-pooler-config"
-_ENCODERS = ("bert", "modernbert", "roberta", "xlm-roberta")
+_ENCODER = "encoder"
+"""The trait of models whose tokens see what follows them."""
 _HEADS = (_CAUSAL, "ForMaskedLM")
 _TWO_WAY = "from_2_way_softmax"
 _TASKS: Mapping[str, Task] = {
@@ -88,7 +89,9 @@ def plan_pooling(
             raise ConfigError(f"{_FLAG} is for pooling models; give --task embed")
         return None, files
     options = _options(settings)
-    default = _default_kind(files.config, task)
+    wanted = [_bare(name, registry) for name in names] if task == "embed" else list(names)
+    is_encoder = any(registry.has_trait("models", name, _ENCODER) for name in wanted)
+    default = _default_kind(files.config, task, is_encoder=is_encoder)
     if task == "embed" and sentence is not None:
         default = sentence.kind
     kind = _POOLING_TYPES.get(options.get("pooling_type", ""), default)
@@ -99,14 +102,15 @@ def plan_pooling(
             normalize=options.get("normalize", sentence is None or sentence.normalize),
             matryoshka=_matryoshka(files.config),
             dimensions=options.get("dimensions"),
-            whole_prompts=_is_encoder(files.config),
+            whole_prompts=is_encoder,
         )
         if settings.model_impl == ANY_MODEL:
             return embed, files
-        return embed, _with_architectures(files, [_bare(name, registry) for name in names])
+        return embed, _with_architectures(files, wanted)
     plan, wanted = _classifier(settings, files, names, kind, registry)
     use_activation = options.get("use_activation", settings.task != "reward")
-    return replace(plan, use_activation=use_activation), _with_architectures(files, wanted)
+    plan = replace(plan, use_activation=use_activation, whole_prompts=is_encoder)
+    return plan, _with_architectures(files, wanted)
 
 
 def _task(settings: Settings, names: Sequence[str], *, is_sentence_model: bool) -> Task | None:
@@ -189,7 +193,6 @@ def _classifier(
             pooler,
             activation=_activation(config, len(labels)),
             labels=labels,
-            whole_prompts=_is_encoder(config),
         )
         return plan, list(names)
     ids = _token_ids(tokens, settings, files, registry)
@@ -206,13 +209,9 @@ def _classifier(
     ]
 
 
-def _is_encoder(config: Mapping[str, object]) -> bool:
-    return config.get("model_type") in _ENCODERS
-
-
-def _default_kind(config: Mapping[str, object], task: Task) -> str:
+def _default_kind(config: Mapping[str, object], task: Task, *, is_encoder: bool) -> str:
     """Where a model of this type has learned to gather what it makes of a text."""
-    if not _is_encoder(config):
+    if not is_encoder:
         return "last"
     by_mean = task == "classify" and config.get("classifier_pooling") == "mean"
     return "mean" if by_mean else "cls"

@@ -115,6 +115,14 @@ class Registry:
         names = [offer.name for offer in self.given(kind)]
         return any(_same(each, name) for each in [*names, *(e.name for e in self.list(kind))])
 
+    def has_trait(self, kind: str, name: str, trait: str) -> bool:
+        """Whether the plugin says so of itself: as an extra of its entry point, or in the
+        ``traits`` of a class that the user gave. Imports what the user gave, if any."""
+        for offer in self.given(kind):
+            if _same(offer.name, name):
+                return trait in getattr(offer.found, "traits", ())
+        return any(trait in entry.traits for entry in self.list(kind) if _same(entry.name, name))
+
     def find(self, kind: str, name: str) -> PluginEntry | None:
         """The installed plugin called ``name``; raises as ``load`` does, but imports nothing.
 

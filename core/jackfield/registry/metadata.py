@@ -12,6 +12,7 @@ BUNDLED = "jackfield"
 """The distribution whose plugins ``--safe-mode`` leaves."""
 
 _API_EXTRA = re.compile(r"\bapi-(\d+)\b")
+_TRAIT = re.compile(r"[\w.-]+")
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(.*?)[ \t]*\r?$", re.MULTILINE)
 
 
@@ -20,7 +21,8 @@ class PluginEntry:
     """An installed plugin. ``value`` is where it is: ``package.module:Class``.
 
     ``api_version`` is the contract version that the entry point states as an extra,
-    ``name = "package.module:Class [api-1]"``; None where only the class knows.
+    ``name = "package.module:Class [api-1]"``; None where only the class knows. ``traits`` are the
+    other extras: what a kind's contract lets a plugin say of itself before it is imported.
     """
 
     kind: str
@@ -29,6 +31,7 @@ class PluginEntry:
     version: str
     value: str
     api_version: int | None = None
+    traits: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return f"{self.kind} plugin {self.name!r} of {self.distribution} {self.version}"
@@ -56,7 +59,8 @@ def installed_entries(kinds: Iterable[str]) -> dict[str, list[PluginEntry]]:
         value, _, extras = point.value.partition("[")
         stated = _API_EXTRA.search(extras)
         version = None if stated is None else int(stated[1])
-        found[kind].append(PluginEntry(kind, point.name, *owner, value.strip(), version))
+        traits = frozenset(_TRAIT.findall(_API_EXTRA.sub("", extras)))
+        found[kind].append(PluginEntry(kind, point.name, *owner, value.strip(), version, traits))
     for entries in found.values():
         entries.sort(key=lambda entry: (entry.name, entry.distribution))
     return found

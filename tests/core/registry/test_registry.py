@@ -41,6 +41,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         code: str | None = None,
         version: int = 1,
         kind: str = "tool_parsers",
+        extras: str = "",
     ) -> None:
         module = f"plugin_{distribution}"
         info = tmp_path / f"{distribution}-2.5.dist-info"
@@ -48,7 +49,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
         (info / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.5\n"
         )
-        (info / "entry_points.txt").write_text(f"[jackfield.{kind}]\n{name} = {module}:Parser\n")
+        (info / "entry_points.txt").write_text(
+            f"[jackfield.{kind}]\n{name} = {module}:Parser {extras}\n"
+        )
         source = GOOD.format(name=name, version=version) if code is None else code
         (tmp_path / f"{module}.py").write_text(source)
         sys.modules.pop(module, None)
@@ -70,6 +73,29 @@ def test_listing_imports_nothing(install: Install) -> None:
     assert entry.value == "plugin_acme:Parser"
     assert Registry().find("tool_parsers", "acme-tools") == entry
     assert "plugin_acme" not in sys.modules
+
+
+def test_a_plugin_says_what_it_is_before_it_is_imported(install: Install) -> None:
+    code = "raise RuntimeError('imported')"
+    install("acme", "AcmeModel", code=code, kind="models", extras="[api-1,encoder]")
+    install("other", "OtherModel", code=code, kind="models", extras="[api-1]")
+    registry = Registry()
+    entries = {entry.name: entry for entry in registry.list("models")}
+    assert entries["AcmeModel"].traits == {"encoder"} and entries["AcmeModel"].api_version == 1
+    assert entries["OtherModel"].traits == frozenset()
+    assert registry.has_trait("models", "AcmeModel", "encoder")
+    assert not registry.has_trait("models", "OtherModel", "encoder")
+    assert not registry.has_trait("models", "NoModel", "encoder")
+
+
+def test_a_class_that_was_never_packaged_says_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "class Mine:\n    name = 'MineModel'\n    api_version = 1\n    traits = ('encoder',)\n"
+    )
+    registry = Registry((PluginSource("models", str(file)),))
+    assert registry.has_trait("models", "MineModel", "encoder")
+    assert not registry.has_trait("models", "MineModel", "other")
 
 
 def test_hyphens_and_underscores_are_the_same(install: Install) -> None:
