@@ -64,6 +64,12 @@ _COUNT: Schema = {"type": "integer", "minimum": 0}
 _MAYBE_TEXT: Schema = {"type": ["string", "null"]}
 _FLAG: Schema = {"type": "boolean"}
 _ANY_OBJECT: Schema = {"type": "object"}
+_EVENT: Schema = {
+    "type": "object",
+    "properties": {"event": _TEXT, "data": _TEXT},
+    "required": ["data"],
+    "description": "One server-sent event; its data is JSON, or [DONE]",
+}
 
 _USAGE = _object(prompt_tokens=_COUNT, completion_tokens=_COUNT, total_tokens=_COUNT)
 _MODEL = _object(id=_TEXT, object=_only("model"), created=_COUNT, owned_by=_TEXT,
@@ -164,7 +170,7 @@ def complete(document: dict[str, Any]) -> None:
         if answer is not None:
             content: Schema = {"application/json": {"schema": answer}}
             if method == "post" and path in _STREAMED:
-                content["text/event-stream"] = {"schema": _TEXT}
+                content["text/event-stream"] = {"schema": _EVENT}
             responses["200"] = {"description": "The answer", "content": content}
         if method == "post" and path in _BODIES:
             operation["requestBody"] = _body(_BODIES[path], schemas)

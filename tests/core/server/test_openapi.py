@@ -1,7 +1,11 @@
-"""The document says what the server accepts and returns: schemathesis tries both."""
+"""The document says what the server accepts and returns: schemathesis tries both.
+
+OPENAPI_EXAMPLES=1000 pytest tests/core/server/test_openapi.py   tries more, other ones each time
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -24,6 +28,7 @@ from jackfield.server.pooling.routes import PATHS
 OPTIONS = ServerOptions(
     enable_reset_prefix_cache=True, enable_sleep_mode=True, enable_tokenizer_info=True
 )
+EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", 0))
 CHECKS = (
     not_a_server_error,
     status_code_conformance,
@@ -52,10 +57,10 @@ OPERATIONS += [
 def test_the_document_agrees_with_the_server(operation: Any) -> None:
     @given(case=operation.as_strategy())
     @settings(
-        max_examples=20,
+        max_examples=EXAMPLES or 20,
         deadline=None,
         database=None,
-        derandomize=True,
+        derandomize=not EXAMPLES,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
@@ -69,3 +74,22 @@ def test_every_route_has_a_documented_answer() -> None:
     for operation in OPERATIONS:
         assert "200" in operation.definition.raw["responses"], operation.label
         assert "4XX" in operation.definition.raw["responses"], operation.label
+
+
+HELLO = [{"role": "user", "content": "hello"}]
+STREAMED = {
+    "/v1/chat/completions": {"messages": HELLO},
+    "/v1/completions": {"prompt": "hello"},
+    "/v1/messages": {"messages": HELLO, "max_tokens": 3},
+    "/v1/responses": {"input": "hello"},
+}
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_every_event_of_a_stream_is_as_the_document_says(path: str) -> None:
+    (operation,) = [
+        each for each in OPERATIONS if each.path == path and each.method.upper() == "POST"
+    ]
+    case = operation.Case(body={**STREAMED[path], "stream": True}, media_type="application/json")
+    response = case.call_and_validate(checks=CHECKS)
+    assert response.status_code == 200 and response.text.count("data: ") > 3
