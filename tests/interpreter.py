@@ -37,9 +37,11 @@ def _convert_float_with_carry(
     values: npt.NDArray[Any], of: Any, to: Any, rounding: Any
 ) -> npt.NDArray[Any]:
     if of != tl.float32 or to not in _EIGHT_BITS:
-        return _convert_float(values, of, to, rounding)
+        converted: npt.NDArray[Any] = _convert_float(values, of, to, rounding)
+        return converted
     rounded = torch.from_numpy(values.copy()).to(_EIGHT_BITS[to])
-    return rounded.view(torch.uint8).numpy()
+    bits: npt.NDArray[np.uint8] = rounded.view(torch.uint8).numpy()
+    return bits
 
 
 if INTERPRETED:

@@ -141,7 +141,7 @@ def allocate_kv(
         own = None
         if is_eight_bit(dtype):
             own = torch.tensor(scales.get(spec.layer, (1.0, 1.0)), device=device)
-        layers.append(KVLayer(key, value, own))
+        layers.append(KVLayer(key, value, scales=own))
     return tuple(layers)
 
 

@@ -9,7 +9,7 @@ block table can hold. Query head h belongs to KV head h // (H // K).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
@@ -42,8 +42,8 @@ class KVLayer:
 
     key: Tensor
     value: Tensor
-    scales: Tensor | None = None
-    measures: bool = False
+    scales: Tensor | None = field(default=None, kw_only=True)
+    measures: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

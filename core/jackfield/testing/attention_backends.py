@@ -74,7 +74,7 @@ class AttentionBackendContract:
         shape = backend.kv_shape(1 + num_rows * per_row, spec.num_kv_heads, spec.head_dim)
         kept = kv_dtype or self.dtype
         scales = None if kv_dtype is None else torch.tensor(_SCALES, device=device)
-        kv = KVLayer(*(torch.zeros(shape, device=device).to(kept) for _ in range(2)), scales)
+        kv = KVLayer(*(torch.zeros(shape, device=device).to(kept) for _ in range(2)), scales=scales)
         seen = [self._tokens(0, spec) for _ in range(num_rows)]
         for step in steps:
             rows = sorted((r for r in range(num_rows) if step[r]), key=lambda r: step[r] > 1)
@@ -149,7 +149,7 @@ class AttentionBackendContract:
             batch = _batch([0], [5], [0], table, device)
             pages = [torch.zeros(backend.kv_shape(2, 2, 16), device=device) for _ in "kv"]
             scales = torch.ones(2, device=device)
-            kv = KVLayer(*(x.to(kv_dtype) for x in pages), scales, measures=True)
+            kv = KVLayer(*(x.to(kv_dtype) for x in pages), scales=scales, measures=True)
             k, v = (torch.randn(5, 2, 16, device=device).to(self.dtype) * n for n in (1e5, 1e-3))
             backend.write(k, v, kv, batch)
             for kept, scale, x in zip((kv.key, kv.value), scales, (k, v), strict=True):

@@ -62,3 +62,13 @@ def test_what_goes_out_goes_before_what_comes_back() -> None:
     # Block 1 becomes what block 2 was, and 2 what 1 was.
     kv.swap(BlockSwaps(pairs((2, 1)), pairs((1, 1), (0, 2))))
     assert torch.equal(layer.key[1], second) and torch.equal(layer.key[2], first)
+
+
+def test_blocks_of_8_bits_come_back_bit_by_bit() -> None:
+    bits = torch.randint(0, 256, (2, *blocks_first(4)), dtype=torch.uint8)
+    layer = KVLayer(*bits.clone().view(torch.float8_e4m3fn), scales=torch.ones(2))
+    kv = HostKV((layer,), (blocks_first,), 2, Uploads(CPU))
+    kv.swap(BlockSwaps(pairs((1, 0)), pairs((0, 3))))
+    for new, was in zip((layer.key, layer.value), bits, strict=True):
+        assert torch.equal(new.view(torch.uint8)[3], was[1])
+        assert torch.equal(new.view(torch.uint8)[:3], was[:3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -19,7 +20,8 @@ ATTENTION = "model.layers.11.self_attn"
 class Tensors:
     """A load format that has these."""
 
-    name, api_version = "tensors", 1
+    name: ClassVar[str] = "tensors"
+    api_version: ClassVar[int] = 1
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors

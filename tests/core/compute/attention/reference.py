@@ -130,7 +130,7 @@ def make_case(
     case = Case(
         batch,
         spec,
-        KVLayer(*empty, None if scales is None else scales.to(device)),
+        KVLayer(*empty, scales=None if scales is None else scales.to(device)),
         q.to(device),
         packed[:, 0].contiguous().to(device),
         packed.to(device)[:, 1],

@@ -66,7 +66,7 @@ class Pages:
         kv_dtype = kv_dtype or self.dtype
         nothing = [torch.full(shape, torch.nan).to(kv_dtype) for _ in range(2)]
         scales = torch.tensor(SCALES) if kv_dtype != self.dtype else None
-        self.kv = KVLayer(*nothing, scales)
+        self.kv = KVLayer(*nothing, scales=scales)
         empty = torch.empty(0, of.num_kv_heads, of.head_dim, dtype=self.dtype)
         self.keys = [empty] * len(lengths)
         self.values = [empty] * len(lengths)

@@ -45,7 +45,7 @@ def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not(kv_dtype: tor
         for norm in norms:
             norm.weight.data.copy_(torch.linspace(0.5, 1.5, 64))
         layer = Attention(spec, context, rope, *norms)
-        kv = KVLayer(case.kv.key.clone(), case.kv.value.clone(), case.kv.scales)
+        kv = KVLayer(case.kv.key.clone(), case.kv.value.clone(), scales=case.kv.scales)
         layer.bind_kv(kv)
         outputs.append(layer(qkv, case.batch.positions, dataclasses.replace(case.batch)))
         pages.append(torch.stack([kv.key, kv.value]).float().nan_to_num())

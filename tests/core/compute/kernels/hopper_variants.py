@@ -71,7 +71,7 @@ def attention(
     )
     backend = TritonAttention(torch.device("cpu"), dtype, block_size)
     pages = torch.empty(backend.kv_shape(2, heads, head_dim), dtype=kv_dtype or dtype)
-    kv = KVLayer(pages, pages, None if kv_dtype is None else torch.ones(2))
+    kv = KVLayer(pages, pages, scales=None if kv_dtype is None else torch.ones(2))
     shape = AttentionSpec(0, heads * group, heads, head_dim, 0.1, **spec)  # type: ignore[arg-type]
     qkv = torch.empty((num_tokens, (group + 2) * heads * head_dim), dtype=dtype)
     weight, cos_sin = torch.empty(head_dim, dtype=dtype), torch.empty((9, head_dim))
@@ -88,7 +88,7 @@ def warmed_up() -> None:
     backend.warm_up(KVLayer(pages, pages), spec, 16)
     for kv_dtype in KV_DTYPES:
         eight = pages.to(kv_dtype)
-        backend.warm_up(KVLayer(eight, eight, torch.ones(2)), spec, 16)
+        backend.warm_up(KVLayer(eight, eight, scales=torch.ones(2)), spec, 16)
 
 
 def served() -> None:
