@@ -161,9 +161,9 @@ def _worker_plan(
         registry.find("logits_processors", name)
     if settings.attention_backend != "auto":
         registry.find("attention_backends", settings.attention_backend)
-    return WorkerPlan(
     dtype = model.choose_dtype(settings, files, defaults)
     kv_dtype = choose_kv_dtype(settings, files.config, dtype)
+    return WorkerPlan(
         model=str(files.directory),
         config=dict(files.config),
         device=platform,
@@ -175,9 +175,9 @@ def _worker_plan(
         block_size=block_size,
         num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
-        cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
         kv_dtype=kv_dtype.name,
         calculate_kv_scales=kv_dtype.measured,
+        cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
         swap_bytes=_swap_bytes(settings) if pooling is None or pooling.keeps_prefixes else 0,
         load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),
