@@ -49,7 +49,8 @@ class GgufQuantization:
 
 
 class GgufLinear:
-    """Implements ``EmbeddingMethod`` for a layer of one or several parts; None is a plain part."""
+    """Implements ``EmbeddingMethod`` for a layer of one or several parts; None is a plain part.
+    One type is that of all parts."""
 
     def __init__(self, types: tuple[str | None, ...]) -> None:
         self._types = types
@@ -57,13 +58,14 @@ class GgufLinear:
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
         """Registers each part's rows of blocks, as the file has them."""
         parts = LinearParts.of(layer)
-        for number, (kind, outputs) in enumerate(zip(self._types, parts.outputs, strict=True)):
+        types = self._of_parts(len(parts.outputs))
+        for number, (kind, outputs) in enumerate(zip(types, parts.outputs, strict=True)):
             shape, stored = (outputs, parts.num_inputs), dtype
             if kind is not None:
                 shape, stored = (outputs, _row_bytes(kind, parts.num_inputs)), torch.uint8
             empty = torch.empty(shape, dtype=stored, device=device)
             parameter = nn.Parameter(empty, requires_grad=False)
-            if len(self._types) > 1:
+            if len(types) > 1:
                 parameter.part = number  # type: ignore[attr-defined]
                 parameter.stored_name = "weight"  # type: ignore[attr-defined]
             layer.register_parameter(_parameter(number), parameter)
@@ -71,8 +73,8 @@ class GgufLinear:
     def process_weights_after_loading(self, layer: nn.Module) -> None:
         """Turns blocks into codes, and lets go of them part by part."""
         weights: list[Multiplies] = []
-        places = range(len(self._types))
-        for kind, numbers in groupby(places, self._types.__getitem__):
+        types = self._of_parts(len(LinearParts.of(layer).outputs))
+        for kind, numbers in groupby(range(len(types)), types.__getitem__):
             if kind is None:
                 weights += [Plain(_take(layer, number)) for number in numbers]
                 continue
@@ -89,6 +91,9 @@ class GgufLinear:
     def embed(self, layer: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """int64 [T] -> [T, in_features]."""
         return cast(CodedWeight, layer.__dict__["coded"]).select(ids).decode(dtype)
+
+    def _of_parts(self, count: int) -> tuple[str | None, ...]:
+        return self._types * count if len(self._types) == 1 else self._types
 
 
 def _parameter(number: int) -> str:

@@ -21,7 +21,7 @@ from jackfield_tokenizers.fast import FastTokenizer
 from jackfield_tokenizers.gguf_pieces import PieceRule, piece_rule
 
 _KEY = "tokenizer.ggml."
-_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
+_NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED = 1, 2, 3, 4, 5
 _SPACE = "\u2581"  # sentencepiece writes a space so
 # The format's names of special tokens (one is misspelled there), and the kernel's.
 _NAMED: Mapping[str, str] = {
@@ -90,10 +90,11 @@ class _Vocabulary:
         return {name: self.tokens[id] for name, id in named.items() if id is not None}
 
     def numbered(self) -> dict[str, int]:
-        """Tokens to ids; the first of equal ones counts."""
+        """Tokens to ids, without those that only fill up; the first of equal ones counts."""
         numbered: dict[str, int] = {}
-        for number, token in enumerate(self.tokens):
-            numbered.setdefault(token, number)
+        for number, (token, kind) in enumerate(zip(self.tokens, self.kinds, strict=True)):
+            if kind != _UNUSED:
+                numbered.setdefault(token, number)
         return numbered
 
     def added(self) -> list[AddedToken]:

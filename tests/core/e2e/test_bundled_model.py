@@ -53,14 +53,14 @@ def url() -> Iterator[str]:
     server = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
     try:
         base = f"http://127.0.0.1:{port}"
-        _wait_until_ready(base, server)
+        wait_until_ready(base, server)
         yield f"{base}/v1"
     finally:
         server.terminate()
         assert server.wait(timeout=60) == 0
 
 
-def _wait_until_ready(base: str, server: subprocess.Popen[bytes]) -> None:
+def wait_until_ready(base: str, server: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 90
     while time.monotonic() < end and server.poll() is None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +30,11 @@ SAME = (
 )
 
 
-def write_file(path: Path, architecture: str = "LlamaForCausalLM", **more: object) -> Path:
+def write_file(
+    path: Path,
+    architecture: str = "LlamaForCausalLM",
+    more: Mapping[str, object] | None = None,
+) -> Path:
     metadata, tensors, _ = convert(make(architecture), lambda name: "F16", more)
     write(path, metadata, tensors)
     return path
@@ -80,7 +85,7 @@ def test_factors_of_rotary_frequencies_are_a_tensor(tmp_path: Path) -> None:
 def test_yarn_is_read(tmp_path: Path) -> None:
     path = write_file(
         tmp_path / "model.gguf",
-        **{
+        more={
             "llama.rope.scaling.type": "yarn",
             "llama.rope.scaling.factor": 4.0,
             "llama.rope.scaling.original_context_length": 128,
@@ -106,5 +111,5 @@ def test_yarn_is_read(tmp_path: Path) -> None:
 )
 def test_what_is_not_served_is_named(more: dict[str, object], said: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=said) as error:
-        GgufConfigFormat().read(write_file(tmp_path / "model.gguf", **more))
+        GgufConfigFormat().read(write_file(tmp_path / "model.gguf", more=more))
     assert "\n" not in str(error.value) and "model.gguf" in str(error.value)

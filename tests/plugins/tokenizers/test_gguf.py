@@ -3,13 +3,14 @@ its rule written out; both those of the public libraries where they are installe
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import random
 import string
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import regex  # type: ignore[import-untyped]  # transformers needs it
@@ -214,8 +215,7 @@ def test_a_damaged_vocabulary_is_refused_in_one_line(
     importlib.util.find_spec("sentencepiece") is None, reason="sentencepiece is not installed"
 )
 def test_ids_are_sentencepieces_own(tmp_path: Path) -> None:
-    import sentencepiece
-
+    sentencepiece: Any = importlib.import_module("sentencepiece")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([__doc__ or "", CHAT_TEMPLATE, *WORDS] * 9),
