@@ -19,6 +19,7 @@ class ConfigFormat(Protocol):
         """The configuration by the names of Hugging Face's ``config.json``.
 
         At least ``architectures``, a list of names of ``models`` plugins, and what these read.
+        ``directory`` is the path of the file where the model is a GGUF file.
         Called once, by the process that plans; ``--hf-overrides`` are laid over what it returns.
         Raises ``CheckpointError``, in one line that names the file, where the directory has no
         such configuration or it says what cannot be served.

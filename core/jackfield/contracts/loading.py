@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFiles:
-    """A checkpoint on this machine.
+    """A checkpoint on this machine; ``directory`` is the file where the model is a GGUF file.
 
     ``wanted`` is what the model asks for, checkpoint name to full shape
     (``Model.weight_shapes``), with the ``dtype`` and ``device`` it is loaded to; known to

@@ -74,7 +74,7 @@ class QuantizationMethod(Protocol):
     ``quantization_config`` (empty for online methods).
 
     Optional: ``translate`` (``TranslatesTensors``), where a tensor of the checkpoint is not one
-    parameter of one layer.
+    parameter of one layer; ``embedding_method`` (``QuantizesEmbeddings``).
     """
 
     name: ClassVar[str]

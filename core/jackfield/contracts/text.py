@@ -266,5 +266,6 @@ class TokenizerMode(Protocol):
     api_version: ClassVar[int]
 
     def load(self, directory: str, *, trust_remote_code: bool = False) -> Tokenizer:
-        """Reads the files; ``CheckpointError`` names what is missing."""
+        """Reads the files; ``CheckpointError`` names what is missing. Where the model is a GGUF
+        file, ``directory`` is its path."""
         ...
