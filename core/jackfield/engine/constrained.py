@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-
 import numpy as np
 
-from jackfield.contracts.grammar import Masks
 from jackfield.contracts.work import TokenMasks
 from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
@@ -26,7 +21,6 @@ class ConstrainedRequests:
         self._compiler = compiler
         self._filler = MaskFiller(logits_width)
         self._waiting: list[tuple[Request, Compilation]] = []
-        self._thread: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         """Requests that wait for their grammar."""
@@ -72,13 +66,12 @@ class ConstrainedRequests:
         if not request.constraint.accept(token):
             raise RequestError(f"the grammar does not allow token {token}, which was sampled")
 
-    def start_masks(self, requests: Sequence[Request], places: Sequence[int]) -> StepMasks:
-        """Begins to fill the masks of a step, in a thread, for its requests at ``places``. All
-        tokens before the step must have been accepted."""
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="masks")
-        rows = []
-        for place in places:
+    def masks(self, step: BuiltStep) -> tuple[TokenMasks, list[Outcome]]:
+        """What the step's requests may sample, and those that end before this step's token:
+        complete, or with an error where the grammar leaves nothing to sample. All tokens before
+        the step must have been accepted; the masks hold until the next call."""
+        requests, rows = step.requests, []
+        for place in step.constrained:
             request = requests[place]
             constraint = request.constraint
             if constraint is None or request.ended:
@@ -86,47 +79,15 @@ class ConstrainedRequests:
             may_stop = len(request.token_ids) >= request.min_num_tokens
             stop_ids = request.sampling.stop_token_ids
             rows.append(MaskedRow(place, constraint, stop_ids, may_stop))
-        return StepMasks(self._filler, requests, rows, self._thread)
-
-
-class StepMasks:
-    """The masks of one step, while they are filled."""
-
-    def __init__(
-        self,
-        filler: MaskFiller,
-        requests: Sequence[Request],
-        rows: list[MaskedRow],
-        thread: ThreadPoolExecutor,
-    ) -> None:
-        self._filler = filler
-        self._requests = requests
-        self._rows = rows
-        self._filled: Future[tuple[Masks, dict[int, BaseException]]] = thread.submit(
-            filler.fill, rows
-        )
-
-    def wait(self) -> tuple[TokenMasks, list[Outcome]]:
-        """The masks, and the requests that end before this step's token: complete, or with an
-        error where the grammar leaves nothing to sample."""
-        masks, failed = self._filled.result()
-        stuck = self._filler.settle_ends(self._rows, masks)
+        masks, failed = self._filler.fill(rows)
+        stuck = self._filler.settle_ends(rows, masks)
         outcomes: list[Outcome] = [
-            (self._requests[self._rows[index].index], error) for index, error in failed.items()
+            (requests[rows[index].index], error) for index, error in failed.items()
         ]
         for row, is_complete in stuck:
             error = None
             if not is_complete:
                 error = RequestError("the grammar cannot go on with the tokens of this model")
-            outcomes.append((self._requests[row.index], error))
-        places = np.array([row.index for row in self._rows], dtype=np.int32)
+            outcomes.append((requests[row.index], error))
+        places = np.array([row.index for row in rows], dtype=np.int32)
         return TokenMasks(places, masks), outcomes
-
-
-@dataclass(slots=True)
-class BegunStep:
-    """A step that is enqueued up to its logits. ``masks`` are on their way once all tokens before
-    it are known."""
-
-    step: BuiltStep
-    masks: StepMasks | None

@@ -45,7 +45,7 @@ from jackfield.contracts.work import (
 )
 from jackfield.engine.admission import RequestBounds, make_request
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.constrained import BegunStep, ConstrainedRequests
+from jackfield.engine.constrained import ConstrainedRequests
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.outbox import NO_TOKEN, Outbox
 from jackfield.engine.request import Request
@@ -91,8 +91,8 @@ class EngineCore:
         self._steps_in_flight = steps_in_flight
         self._builder = StepBuilder(scheduler.name, blocks, max_num_seqs, max_num_batched_tokens)
         self._under_way: deque[StepUnderWay] = deque()
-        self._begun: BegunStep | None = None
-        """The newest step, where it needs masks; all others are in ``_under_way``."""
+        self._begun: BuiltStep | None = None
+        """The newest step, where it waits for masks; all others are in ``_under_way``."""
         self._outbox = Outbox()
         self._constrained = ConstrainedRequests(grammars, bounds.logits_width)
         self._stream_interval = stream_interval
@@ -185,9 +185,12 @@ class EngineCore:
             self._finish_begun()
         enqueued = bool(len(self._scheduler)) and self._enqueue()
         if self._begun is not None:
-            self._prepare_masks(self._begun)
+            self._collect_all()
         elif self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
             self._collect(self._under_way.popleft())
+        if self._begun is not None and self._steps_in_flight == 1:
+            self._finish_begun()
+            self._collect_all()
         if self._stream_interval > 1 and self._holds_back():
             return None
         return self.take_output()
@@ -237,7 +240,8 @@ class EngineCore:
         for request in step.last_sampled:
             self._retire(request)
         if step.constrained:
-            self._begin(step)
+            self._executor.begin(step.batch)
+            self._begun = step
         else:
             self._add_under_way(step, self._executor.execute(step.batch))
         return True
@@ -245,41 +249,24 @@ class EngineCore:
     def _add_under_way(self, step: BuiltStep, pending: PendingStep) -> None:
         self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
 
-    def _begin(self, step: BuiltStep) -> None:
-        """Enqueues a step that needs masks up to its logits. Where none is under way the masks are
-        filled meanwhile: a worker on the CPU computes the step before this returns."""
-        masks = None
-        if not self._under_way:
-            masks = self._constrained.start_masks(step.requests, step.constrained)
-        self._executor.begin(step.batch)
-        self._begun = BegunStep(step, masks)
-
-    def _prepare_masks(self, begun: BegunStep) -> None:
-        """Takes in all steps before the one that was begun, and has its masks filled."""
-        while self._under_way:
-            self._collect(self._under_way.popleft())
-        if begun.masks is None:
-            begun.masks = self._constrained.start_masks(begun.step.requests, begun.step.constrained)
-        if self._steps_in_flight == 1:
-            self._finish_begun()
-            self._collect(self._under_way.popleft())
-
     def _finish_begun(self) -> None:
-        """Enqueues the rest of the step that was begun. Requests end here for which the grammar
-        leaves nothing to sample."""
-        begun, self._begun = self._begun, None
-        assert begun is not None and begun.masks is not None
-        token_masks, ended = begun.masks.wait()
+        """Fills the masks of the step that was begun, while the device computes it, and enqueues
+        its rest. Requests end here for which the grammar leaves nothing to sample."""
+        step, self._begun = self._begun, None
+        assert step is not None
+        masks, ended = self._constrained.masks(step)
         for request, error in ended:
-            if request.ended:
-                continue
             if error is not None:
                 self._fail(request, error)
             else:
                 self._end(request, FinishReason.STOP)
-        self._add_under_way(begun.step, self._executor.finish(token_masks))
+        self._add_under_way(step, self._executor.finish(masks))
 
     # --- outcomes ------------------------------------------------------------------------
+
+    def _collect_all(self) -> None:
+        while self._under_way:
+            self._collect(self._under_way.popleft())
 
     def _collect(self, step: StepUnderWay) -> None:
         """Takes in what a step made. Waits for the device."""
