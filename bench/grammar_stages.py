@@ -5,8 +5,8 @@
 Milliseconds a step, the median of decode steps; ``step`` is all of it. The stages of the step
 loop's thread follow each other: ``schedule`` (with building the batch), ``begin`` and ``finish``
 (enqueueing the step and its sampling; ``execute`` where no request has a grammar), ``device``
-(waiting for tokens), ``masks`` (waiting until they are filled), ``ends`` (what grammars do not know
-of), ``accept`` (following the tokens). ``fill`` runs beside them in a thread.
+(waiting for tokens), ``accept`` (following the tokens), ``fill`` (the masks) and ``ends`` (what
+grammars do not know of).
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from jackfield_grammars.xgrammar_tags import MAX_WHITESPACE, exposed_specials, r
 from jackfield_grammars.xgrammar_texts import choice_ebnf, rewritten_regex
 
 _MAX_TOKENIZERS = 4
+_MAX_SERIAL = 128
 _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 
 
@@ -100,7 +101,12 @@ class XGrammarBackend:
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
-        """In the library's threads."""
+        """One after the other, or where there are many in the library's threads, which it starts
+        anew each time."""
+        if len(matchers) <= _MAX_SERIAL:
+            for matcher, index in zip(matchers, indices, strict=True):
+                matcher.fill_bitmask(masks, index)
+            return
         own = [cast(XGrammarMatcher, matcher).matcher for matcher in matchers]
         self._batch.batch_fill_next_token_bitmask(own, masks, list(indices))
 

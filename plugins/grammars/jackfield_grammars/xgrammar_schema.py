@@ -36,14 +36,13 @@ _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """A schema for xgrammar. ``is_exact``: it allows what the schema did, or nearly so.
+    """A schema for xgrammar.
 
     The constant ``placeholder`` followed by i stands for strings whose JSON text matches
     ``patterns[i]``. ``is_plain``: there are no such, and no strings of limited length.
     """
 
     schema: dict[str, Any]
-    is_exact: bool
     is_plain: bool
     patterns: tuple[str, ...]
     placeholder: str
@@ -62,7 +61,7 @@ def rewritten(schema: object, *, keeps_formats: bool = True) -> Rewritten:
                 key: each for key, each in definitions.items() if f"#/{name}/{key}" in walk.used
             }
             result = {**result, name: walk.each(used, f"#/{name}")}
-    return Rewritten(result, walk.is_exact, walk.is_plain, tuple(walk.patterns), walk.placeholder)
+    return Rewritten(result, walk.is_plain, tuple(walk.patterns), walk.placeholder)
 
 
 class _Walk:
@@ -71,7 +70,6 @@ class _Walk:
     def __init__(self, root: Schema, keeps_formats: bool) -> None:
         self.root = root
         self.formats = FORMATS if keeps_formats else {}
-        self.is_exact = True
         self.is_plain = True
         self.patterns: list[str] = []
         self.placeholder = "pattern"
@@ -113,7 +111,6 @@ class _Walk:
         known = {"type"}.union(*map(keywords_of, types)) if types else {"type"}
         if "type" not in found:
             # Then values of other types are valid too; the narrower reading is what is meant.
-            self.is_exact = False
             types = types[:1]
             known = {"type", *keywords_of(types[0])} if types else {"type"}
         self._only(found, known, path)
@@ -200,7 +197,6 @@ class _Walk:
         if found & {"pattern", "format"}:
             if len(found) > 1:
                 raise _refusal(path, " beside ".join(sorted(found)))
-            self.is_exact = False
             pattern = FORMATS[node["format"]] if "format" in found else node["pattern"]
             text = json_text_regex(pattern, lambda what: _refusal(path, what))
             if text not in self.patterns:
@@ -278,7 +274,6 @@ class _Walk:
                 properties[name] = others
         limits = {key: _whole(node[key]) for key in found & {"minProperties", "maxProperties"}}
         if properties:
-            self.is_exact = self.is_exact and others is False
             return {**self._listed(node, properties, found, path), **limits}
         if limits.get("minProperties", 0) > 1:
             # A name may come twice, and counts once.
