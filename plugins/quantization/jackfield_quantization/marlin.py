@@ -136,7 +136,8 @@ def _kept_places(meta: Tensor) -> Tensor:
     columns = 2 * len(meta)
     rows = torch.arange(outputs, device=meta.device)[:, None]
     column = torch.arange(columns, device=meta.device)[None]
-    row = rows // 32 * 32 + rows % 8 * 4 + rows % 32 // 8
+    # Bits 5 to 0 of a row become bits 4 3 2 0 5 1.
+    row = rows // 64 * 64 + rows % 64 // 8 * 4 + rows % 8 // 4 + rows % 4 // 2 * 32 + rows % 2 * 2
     # Blocks of 2 x 2 have their corners exchanged.
     exchanged = (row % 2 == 0) & (column % 2 == 1)
     returned = (row % 2 == 1) & (column % 2 == 0)

@@ -5,10 +5,10 @@ The orders are told code by code, as the kernels' papers do: thread after thread
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from tests.plugins.quantization.packers import GROUP, Packed, Packer, bit_string
 from torch import Tensor
-from torch.sparse._semi_structured_conversions import sparse_semi_structured_from_dense_cutlass
 
 
 def thread_order(kind: str, within: list[int]) -> list[int]:
@@ -81,6 +81,26 @@ def marlin(group: int) -> Packer:
     return pack
 
 
+def places_of_two(there: Tensor) -> Tensor:
+    """bool [N, K], two of four -> int16 [K / 32, 2 N]: 16 inputs in a word, in CUTLASS' order."""
+    outputs, inputs = there.shape
+    words = np.zeros(outputs * inputs // 16, dtype=np.uint16)
+    for row, fours in enumerate(there.view(outputs, -1, 4).tolist()):
+        moved = [row >> 3 & 1, row >> 4 & 1, row >> 5 & 1]
+        low = (row >> 2 & 1) + 2 * (row & 1) + 32 * (row >> 1 & 1)
+        line = row // 64 * 64 + low + 4 * moved[0] + 8 * moved[1] + 16 * moved[2]
+        for column in range(inputs // 16):
+            word = 0
+            for place, four in enumerate(fours[4 * column : 4 * column + 4]):
+                first, second = (index for index in range(4) if four[index])
+                word |= (first | second << 2) << (4 * place)
+            # In blocks of 2 x 2 the upper right and the lower left are exchanged.
+            shift = (line % 2 == 0 and column % 2 == 1) - (line % 2 == 1 and column % 2 == 0)
+            at = (line + shift, column - shift)
+            words[at[1] // 2 * outputs * 2 + at[0] * 2 + at[1] % 2] = word
+    return torch.from_numpy(words.view(np.int16)).view(inputs // 32, outputs * 2)
+
+
 def marlin_24(group: int, bits: int) -> Packer:
     within = EIGHT if bits == 4 else [0, 2, 1, 3]
 
@@ -89,18 +109,16 @@ def marlin_24(group: int, bits: int) -> Packer:
         kept = torch.zeros_like(fours).scatter_(2, fours.abs().topk(2, 2).indices, 1.0)
         size = group if group > 0 else weight.shape[1]
         codes, scales, numbers = symmetric((fours * kept).view_as(weight), size, bits)
-        middle = 2 ** (bits - 1)
-        signed = (codes - middle).half()
-        # A code of 0 that is kept must look as if it were there.
-        signed[(signed == 0) & kept.view_as(weight).bool()] = 0.25
-        dense, meta = sparse_semi_structured_from_dense_cutlass(signed)  # type: ignore[no-untyped-call]
+        there = kept.view_as(weight).bool()
         by_group = scales.T.contiguous()
         if group > 0:
             eights = by_group.view(len(by_group), -1, 8)
             by_group = eights[..., [0, 4, 1, 5, 2, 6, 3, 7]].reshape(by_group.shape)
         tensors = {
-            "B_24": tiles(dense.trunc().T.long() + middle, thread_order("sparse", within), bits),
-            "B_meta": meta.reshape(weight.shape[1] // 32, -1),
+            "B_24": tiles(
+                codes[there].view(len(codes), -1).T, thread_order("sparse", within), bits
+            ),
+            "B_meta": places_of_two(there),
             "s": by_group.half(),
         }
         return tensors, numbers
