@@ -38,6 +38,10 @@ class DeviceOptions(OptionGroup):
         0, ge=0, le=1024, description="compute threads on the CPU; 0: the physical cores"
     )
     worker_cls: str = Field("auto", description="workers plugin, by name or module:Class")
+    worker_extension_cls: str = Field(
+        "",
+        description="module:Class whose methods are mixed into the worker, for collective_rpc",
+    )
     distributed_executor_backend: str | None = Field(
         None, description="executors plugin: uni, or a name or module:Class"
     )

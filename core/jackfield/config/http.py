@@ -57,7 +57,8 @@ class HttpOptions(OptionGroup):
         False, description="GET /tokenizer_info shows the tokenizer's configuration"
     )
     server_dev_mode: bool = Field(
-        False, description="GET /server_info and POST /reset_prefix_cache; for development"
+        False,
+        description="GET /server_info, POST /reset_prefix_cache and /collective_rpc; for development",
     )
     shutdown_timeout: float = Field(
         30.0, ge=0, description="seconds that running requests get after SIGTERM"

@@ -75,6 +75,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     logits_processors: tuple[str, ...] = ()
     attention_backend: str = "auto"
     worker: str = "device"
+    worker_extension: str | None = None
+    """``module:Class`` that is mixed into the worker's class."""
     executor: str = "uni"
     enforce_eager: bool = False
     max_graph_batch: int = 512

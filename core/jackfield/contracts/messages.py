@@ -67,11 +67,22 @@ class WakeUp(msgspec.Struct, frozen=True, tag="wake_up"):
     """Take the memory again. Answered by ``SleepState``."""
 
 
+class CallWorkers(msgspec.Struct, frozen=True, tag="call"):
+    """Call a method of every worker, between two steps. ``args`` is a list and ``kwargs`` a map by
+    name, each in msgpack of its own: plain values only. Answered by ``CallAnswer``."""
+
+    method: str
+    args: bytes
+    kwargs: bytes
+
+
 class StopEngine(msgspec.Struct, frozen=True, tag="stop"):
     """End the engine process; requests still there are aborted."""
 
 
-ToEngine = AddRequest | AbortRequests | ResetPrefixCache | Sleep | WakeUp | StopEngine
+Question = Sleep | WakeUp | CallWorkers
+"""What is answered; each client gets its answers in the order in which it asked."""
+ToEngine = AddRequest | AbortRequests | ResetPrefixCache | Question | StopEngine
 
 
 # --- from the engine -------------------------------------------------------------------
@@ -181,4 +192,14 @@ class SleepState(msgspec.Struct, frozen=True, tag="sleep_state"):
     is_answer: bool = True
 
 
-FromEngine = EngineReady | EngineFailed | StepTokens | SleepState
+class CallAnswer(msgspec.Struct, frozen=True, tag="called", omit_defaults=True):
+    """The answer to ``CallWorkers``. ``results`` is a list in msgpack, a value a worker; empty
+    where ``message`` says why there is none. ``is_refused``: nothing was called."""
+
+    results: bytes = b""
+    message: str | None = None
+    is_refused: bool = False
+
+
+Answer = SleepState | CallAnswer
+FromEngine = EngineReady | EngineFailed | StepTokens | Answer

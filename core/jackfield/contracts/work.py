@@ -12,6 +12,7 @@ executed before the host has seen the token.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -200,12 +201,31 @@ class CanSleep(Protocol):
         ...
 
 
+@runtime_checkable
+class CallsWorkers(Protocol):
+    """What an executor has if methods of its workers can be called by name."""
+
+    def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        """What ``method`` of each worker returns, in rank order. Called between two steps, one of
+        which may be under way on the device. The values are plain ones (``registry.workers``
+        has the rules and what an executor does on each worker). ``timeout`` in seconds is for
+        executors that wait for other processes: ``TimeoutError``. ``RequestError`` where the
+        workers have no such method."""
+        ...
+
+
 class Executor(Protocol):
     """Starts ``plan.tensor_parallel_size`` workers, runs each call on all, and ends with them.
 
     Its methods are the worker's, over all workers; the capacity is
     that of the smallest worker, the output that of rank 0. A worker that dies raises
-    ``EngineError`` from the next call.
+    ``EngineError`` from the next call. It makes its workers with ``registry.workers.make_worker``.
     """
 
     name: ClassVar[str]

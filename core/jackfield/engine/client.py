@@ -10,13 +10,12 @@ from typing import Any
 
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.messages import (
+    Answer,
     EngineReady,
-    Sleep,
-    SleepState,
+    Question,
     StepTokens,
     StopEngine,
     ToEngine,
-    WakeUp,
 )
 from jackfield.engine.child import EngineProcess, describe
 from jackfield.engine.protocol import EngineProtocol
@@ -81,7 +80,7 @@ class EngineClient:
         if self._protocol is not None:
             self._protocol.send(message)
 
-    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+    async def ask(self, message: Question) -> Answer:
         """Sends a message that is answered, and waits for the answer; ``EngineError`` if the engine
         ends before."""
         if self._protocol is None:

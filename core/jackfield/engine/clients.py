@@ -17,6 +17,7 @@ import numpy as np
 
 from jackfield.contracts.messages import (
     AddRequest,
+    CallAnswer,
     EngineReady,
     FromEngine,
     SleepState,
@@ -105,6 +106,10 @@ class Clients:
         self._sleep_state = notice = msgspec.structs.replace(state, is_answer=False, message=None)
         for number in (PARENT, *self._others):
             self._send(number, state if number == client else notice)
+
+    def send_answer(self, client: int, answer: CallAnswer) -> None:
+        """Answers the client that asked."""
+        self._send(client, answer)
 
     def drain(self, timeout_seconds: float) -> None:
         """Waits until everything is sent, or time is up."""

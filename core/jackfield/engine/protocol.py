@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from jackfield.contracts.messages import (
+    Answer,
     EngineFailed,
     EngineReady,
     FromEngine,
@@ -43,7 +44,7 @@ class EngineProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._failure: JackfieldError | None = None
         self._ended = False
-        self._answers: deque[asyncio.Future[SleepState]] = deque()
+        self._answers: deque[asyncio.Future[Answer]] = deque()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast and no check: uvloop's transports are not asyncio's by inheritance.
@@ -61,27 +62,29 @@ class EngineProtocol(asyncio.Protocol):
                 self._on_step(message)
             elif isinstance(message, EngineFailed):
                 self._failure = _failure(message)
-            elif isinstance(message, SleepState):
-                self._take_sleep_state(message)
+            elif isinstance(message, Answer):
+                self._take_answer(message)
             else:
                 self.serving = True
                 if not self.ready.done():
                     self.ready.set_result(message)
 
-    def _take_sleep_state(self, state: SleepState) -> None:
-        if state.is_answer:
-            answer = self._answers.popleft()
-            if not answer.done():
-                answer.set_result(state)
-        elif self._on_sleep is not None:
-            self._on_sleep(state)
+    def _take_answer(self, answer: Answer) -> None:
+        if isinstance(answer, SleepState) and not answer.is_answer:
+            if self._on_sleep is not None:
+                self._on_sleep(answer)
+            return
+        waiting = self._answers.popleft()
+        # Whoever asked may have stopped waiting.
+        if not waiting.done():
+            waiting.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
 
-    def expect(self) -> asyncio.Future[SleepState]:
+    def expect(self) -> asyncio.Future[Answer]:
         """The answer to the next message that is answered."""
-        answer: asyncio.Future[SleepState] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self._ended:
             answer.set_exception(EngineError("the engine is gone"))
         else:

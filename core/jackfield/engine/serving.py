@@ -14,6 +14,7 @@ from jackfield.contracts.grammar import GrammarBackend, Vocabulary
 from jackfield.contracts.messages import (
     AbortRequests,
     AddRequest,
+    CallWorkers,
     EngineFailed,
     EngineReady,
     ResetPrefixCache,
@@ -34,6 +35,7 @@ from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
 from jackfield.engine.step_loop import EngineCore
 from jackfield.engine.swap_space import SwapSpace
+from jackfield.engine.worker_calls import answer_call
 from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError
 from jackfield.registry import Registry
 from jackfield.registry.culprit import culprit
@@ -230,12 +232,7 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
                 _send_output(core, clients)
                 clients.drain(LAST_WORDS_SECONDS)
                 return
-            if isinstance(message, StartEngine | JoinEngine):
-                raise EngineError("the engine was started twice")
-            if isinstance(message, Sleep | WakeUp):
-                _change_sleep(core, clients, pulse, sleeper, client, message)
-            else:
-                _take_in(core, message, sleeper.is_asleep)
+            _obey(core, clients, pulse, sleeper, client, message)
         if clients.closed:
             return
         if clients.gone:
@@ -249,6 +246,27 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
             pulse.is_idle = True
             clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else None)
             pulse.is_idle = False
+
+
+def _obey(
+    core: EngineCore,
+    clients: Clients,
+    pulse: Pulse,
+    sleeper: Sleeper,
+    client: int,
+    message: ToEngine | StartEngine | JoinEngine,
+) -> None:
+    if isinstance(message, Sleep | WakeUp):
+        _change_sleep(core, clients, pulse, sleeper, client, message)
+    elif isinstance(message, CallWorkers):
+        # It may take as long as it likes.
+        pulse.is_idle = True
+        clients.send_answer(client, answer_call(sleeper.executor, message))
+        pulse.is_idle = False
+    elif isinstance(message, AddRequest | AbortRequests | ResetPrefixCache):
+        _take_in(core, message, sleeper.is_asleep)
+    else:
+        raise EngineError("the engine was started twice")
 
 
 def _take_in(

@@ -17,7 +17,7 @@ class Sleeper:
 
     def __init__(self, core: EngineCore, executor: Executor) -> None:
         self._core = core
-        self._executor = executor
+        self.executor = executor
         self.is_asleep = False
 
     def obey(self, message: Sleep | WakeUp) -> SleepState:
@@ -44,6 +44,6 @@ class Sleeper:
         self.is_asleep = True
 
     def _able(self) -> CanSleep:
-        if not isinstance(self._executor, CanSleep):
-            raise RequestError(f"executor {self._executor.name!r} cannot sleep")
-        return self._executor
+        if not isinstance(self.executor, CanSleep):
+            raise RequestError(f"executor {self.executor.name!r} cannot sleep")
+        return self.executor

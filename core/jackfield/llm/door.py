@@ -16,6 +16,7 @@ from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.messages import (
     AbortRequests,
     AddRequest,
+    CallAnswer,
     EngineReady,
     EngineStats,
     ResetPrefixCache,
@@ -35,11 +36,12 @@ from jackfield.errors import (
 )
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.parser_counts import ParserCounts
-from jackfield.llm.pooled import pooled_of, pooling_run
+from jackfield.llm.pooled import VectorRoom, pooled_of, pooling_run
 from jackfield.llm.run import Run
 from jackfield.llm.run_table import Observer, RunTable
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.llm.text_side import TextSide
+from jackfield.llm.worker_calls import call_message, results_of
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
 from jackfield.text.chat_template import find_chat_template
@@ -209,9 +211,34 @@ class AsyncLLM:
 
     async def _change_sleep(self, message: Sleep | WakeUp) -> None:
         state = await self._engine.ask(message)
+        assert isinstance(state, SleepState), "another question's answer"
         self.is_asleep = state.is_asleep
         if state.message is not None:
             raise RequestError(state.message)
+
+    async def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        """Calls a method of every worker, its own or one of ``--worker-extension-cls``, between two
+        steps: what each returns, in rank order. What is passed and returned are plain values:
+        None, numbers, text, bytes, lists and maps.
+
+        ``RequestError`` where there is no such method (``param`` is ``method`` then), or where it
+        raises; ``TimeoutError`` after ``timeout`` seconds, though the call goes on.
+        """
+        question = call_message(method, args, kwargs or {})
+        try:
+            answer = await asyncio.wait_for(self._engine.ask(question), timeout)
+        except TimeoutError:
+            raise TimeoutError(
+                f"{method} has not returned within {timeout:g} s; the call goes on"
+            ) from None
+        assert isinstance(answer, CallAnswer), "another question's answer"
+        return results_of(answer)
 
     def tool_structure(
         self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool

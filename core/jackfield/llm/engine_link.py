@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from jackfield.contracts.messages import (
+    Answer,
     EngineReady,
-    Sleep,
+    Question,
     SleepState,
     StepTokens,
     ToEngine,
-    WakeUp,
 )
 from jackfield.errors import JackfieldError
 
@@ -67,7 +67,7 @@ class EngineLink(Protocol):
         """Hands a message to the engine of now; never blocks. Without one it goes nowhere."""
         ...
 
-    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+    async def ask(self, message: Question) -> Answer:
         """Sends a message that is answered; ``EngineError`` if the engine ends before."""
         ...
 

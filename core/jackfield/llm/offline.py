@@ -184,6 +184,16 @@ class LLM(OfflinePooling):
         finally:
             task.cancel()
 
+    def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        """Calls a method of every worker by its name: see ``AsyncLLM.collective_rpc``."""
+        return self._call(self._llm.collective_rpc(method, timeout, args, kwargs))
+
     # --- inside ------------------------------------------------------------------------
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from jackfield.contracts.messages import EngineReady, Sleep, SleepState, ToEngine, WakeUp
+from jackfield.contracts.messages import Answer, EngineReady, Question, ToEngine
 from jackfield.engine.channel import JoinEngine
 from jackfield.engine.protocol import EngineProtocol
 from jackfield.errors import EngineError, JackfieldError
@@ -92,7 +92,7 @@ class SharedEngine:
         if self._protocol is not None:
             self._protocol.send(message)
 
-    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+    async def ask(self, message: Question) -> Answer:
         """Sends a message that is answered."""
         if self._protocol is None:
             raise EngineError("the engine was not started")

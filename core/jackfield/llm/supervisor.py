@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from jackfield.config.plan import EnginePlan
 from jackfield.config.settings import Settings
 from jackfield.contracts.messages import (
+    Answer,
     EngineReady,
-    Sleep,
-    SleepState,
+    Question,
     StepTokens,
     ToEngine,
-    WakeUp,
 )
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
@@ -116,15 +115,16 @@ class Supervisor:
         """Hands a message to the engine of now; never blocks. Without one it goes nowhere."""
         self._client.send(message)
 
-    async def ask(self, message: Sleep | WakeUp) -> SleepState:
+    async def ask(self, message: Question) -> Answer:
         """Sends a message that is answered; ``EngineError`` if the engine ends before."""
         return await self._client.ask(message)
 
     async def stop(self, timeout: float = 5.0) -> None:
-        """Ends the engine, and the replacing."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
+        """Ends the engine, and the replacing. Once more does nothing more."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+            await asyncio.wait({keeping})
         self.is_serving = False
         await self._client.stop(timeout)
 

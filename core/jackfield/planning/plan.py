@@ -25,6 +25,7 @@ from jackfield.planning.pooling import PoolingPlan, plan_pooling
 from jackfield.planning.quantization import choose_quantization
 from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
+from jackfield.registry.lookup import is_class_path
 
 if TYPE_CHECKING:
     from jackfield.hooks import Hooks
@@ -186,6 +187,7 @@ def _worker_plan(
         logits_processors=settings.logits_processors,
         attention_backend=settings.attention_backend,
         worker=worker,
+        worker_extension=_worker_extension(settings),
         executor=executor,
         enforce_eager=graphs.enforce_eager or pooling is not None,
         max_graph_batch=graphs.max_batch,
@@ -200,6 +202,13 @@ def _worker_plan(
         max_parallel_loading=settings.max_parallel_loading_workers,
         plugins=registry.setup,
     )
+
+
+def _worker_extension(settings: Settings) -> str | None:
+    path = settings.worker_extension_cls
+    if path and not is_class_path(path):
+        raise ConfigError(f"--worker-extension-cls {path}: give a class as module:Class")
+    return path or None
 
 
 def _steps_in_flight(settings: Settings) -> int:

@@ -209,6 +209,15 @@ class Registry:
         """Raises where a hook plugin must not be imported: its version, or the lock."""
         self._check_static(entry)
 
+    def load_class(self, path: str, flag: str) -> type[Any]:
+        """A class of no kind, ``package.module:Class``, that the user gave with ``flag``; raises as
+        ``load`` does."""
+        self._allow_class_path("workers", path, flag)
+        found = _import(f"{flag} {path}", path, "correct it, or leave it out")
+        if not isinstance(found, type):
+            raise BrokenPluginError(f"{flag} {path} is no class; correct it, or leave it out")
+        return found
+
     # --- inside --------------------------------------------------------------------------
 
     def _may_use(self, entry: PluginEntry) -> bool:
@@ -275,11 +284,10 @@ class Registry:
             f"({where}: {names}); {remedy}"
         )
 
-    def _allow_class_path(self, kind: str, name: str) -> None:
+    def _allow_class_path(self, kind: str, name: str, flag: str | None = None) -> None:
         if self.setup.bundled_only:
-            raise PluginError(
-                f"--safe-mode runs bundled plugins only; leave {KINDS[kind].flag} {name} out"
-            )
+            flag = flag or KINDS[kind].flag
+            raise PluginError(f"--safe-mode runs bundled plugins only; leave {flag} {name} out")
         if self._lock is not None:
             bundled = {
                 top_package(entry.value)
@@ -296,6 +304,12 @@ def is_class_path(name: str) -> bool:
 
 
 def _load(kind: str, who: str, value: str, remedy: str) -> type[Any]:
+    result: type[Any] = _import(who, value, remedy)
+    check_class(KINDS[kind], who, result, remedy)
+    return result
+
+
+def _import(who: str, value: str, remedy: str) -> Any:
     module, colon, attribute = value.partition(":")
     if not colon:
         module, _, attribute = value.rpartition(".")
@@ -307,9 +321,7 @@ def _load(kind: str, who: str, value: str, remedy: str) -> type[Any]:
         raise
     except BaseException as error:  # SystemExit too: a plugin must not end the program
         raise BrokenPluginError(f"{who} is broken: {cause(error)}; {remedy}") from error
-    check_class(KINDS[kind], who, found, remedy)
-    result: type[Any] = found
-    return result
+    return found
 
 
 def _same(one: str, other: str) -> bool:

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from jackfield.errors import RequestError
 from jackfield.server.door import Frontend
-from jackfield.server.errors import UnavailableError
+from jackfield.server.errors import FailedRequestError, UnavailableError
 from jackfield.server.json_bytes import dumps
 from jackfield.server.metrics import engine_families
 
@@ -40,6 +41,23 @@ class ServerInfo(BaseModel):
     config: dict[str, Any]
 
 
+class WorkerCall(BaseModel):
+    """A method of the workers, and what it is called with."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    method: str
+    args: list[Any] = Field(default=[], description="plain JSON values")
+    kwargs: dict[str, Any] = Field(default={}, description="plain JSON values, by name")
+    timeout: float | None = Field(None, gt=0, description="seconds to wait; default: no limit")
+
+
+class WorkerResults(BaseModel):
+    """What the method has returned."""
+
+    results: list[Any] = Field(description="a value a worker, in rank order")
+
+
 def add_operations(router: APIRouter, frontend: Frontend, expose: Callable[[], bytes]) -> None:
     """Adds the routes that are on; ``expose`` makes the text of ``/metrics``."""
     options = frontend.options
@@ -53,6 +71,7 @@ def add_operations(router: APIRouter, frontend: Frontend, expose: Callable[[], b
         _add_tokenizer_info(router, frontend)
     if options.server_dev_mode:
         _add_server_info(router, options.shown_settings)
+        _add_worker_calls(router, frontend)
 
 
 def _answer(value: object) -> Response:
@@ -195,3 +214,24 @@ def _add_server_info(router: APIRouter, settings: Mapping[str, Any]) -> None:
     @router.get("/server_info", summary="The options of this server", response_model=ServerInfo)
     async def server_info() -> Response:
         return _answer({"config": settings})
+
+
+def _add_worker_calls(router: APIRouter, frontend: Frontend) -> None:
+    @router.post(
+        "/collective_rpc",
+        summary="Call a method of every worker",
+        response_model=WorkerResults,
+    )
+    async def collective_rpc(call: WorkerCall) -> Response:
+        _require_engine(frontend)
+        try:
+            results = await frontend.llm.collective_rpc(
+                call.method, call.timeout, call.args, call.kwargs
+            )
+        except TimeoutError as error:
+            raise FailedRequestError(str(error)) from None
+        except RequestError as error:
+            if error.param is None:
+                raise FailedRequestError(error.message) from None
+            raise
+        return _answer({"results": results})

@@ -25,8 +25,8 @@ import pytest
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import FinishReason
 from jackfield.contracts.scheduling import SchedulerLimits
-from jackfield.contracts.work import Executor, KVCapacity, Worker
-from jackfield.errors import CheckpointError
+from jackfield.contracts.work import CallsWorkers, Executor, KVCapacity, Worker
+from jackfield.errors import CheckpointError, RequestError
 from jackfield.registry import Registry
 from jackfield.testing.plugins import assert_conforms
 from jackfield.testing.simulated_engine import Answer, SimulatedEngine
@@ -115,11 +115,32 @@ class ExecutorContract:
         for prompt, answer in zip(PROMPTS, given, strict=True):
             assert answer.token_ids == continuation(prompt, 6, VOCABULARY)
 
+    def test_methods_of_its_workers_can_be_called(self) -> None:
+        executor = type(self).executor()
+        if not isinstance(executor, CallsWorkers):
+            pytest.skip("the executor calls no methods of its workers")
+        worker, extension = class_path(SimulatedWorker), class_path(Adding)
+        executor.start(simulated_plan(worker=worker, worker_extension=extension))
+        results = executor.collective_rpc("add", None, [2], {"more": 3})
+        assert results and set(map(repr, results)) == {"5"}
+        for method in ("execute", "no_such_method"):
+            with pytest.raises(RequestError, match=method):
+                executor.collective_rpc(method)
+        executor.stop()
+
     def test_what_the_worker_says_at_its_start_is_passed_on(self) -> None:
         executor = type(self).executor()
         with pytest.raises(CheckpointError, match="no such checkpoint"):
             executor.start(simulated_plan(worker=class_path(RefusingWorker)))
         executor.stop()
+
+
+class Adding:
+    """What is mixed into a worker."""
+
+    def add(self, one: int, more: int = 0) -> int:
+        """The sum."""
+        return one + more
 
 
 class RefusingWorker(SimulatedWorker):

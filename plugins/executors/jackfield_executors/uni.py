@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import (
     CanSleep,
+    HasMaskRoom,
+    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
@@ -14,7 +17,7 @@ from jackfield.contracts.work import (
     Worker,
 )
 from jackfield.errors import ConfigError, RequestError
-from jackfield.registry import Registry
+from jackfield.registry.workers import call_worker, make_worker
 
 
 class UniExecutor:
@@ -33,8 +36,7 @@ class UniExecutor:
                 "executor 'uni' runs one worker; tensor_parallel_size is "
                 f"{plan.tensor_parallel_size}: choose another executor"
             )
-        worker: Worker = Registry.for_plan(plan).make("workers", plan.worker)
-        self._worker = worker
+        self._worker = worker = make_worker(plan)
         return worker.start(plan)
 
     def execute(self, batch: ScheduledBatch) -> PendingStep:
@@ -52,6 +54,10 @@ class UniExecutor:
         assert self._worker is not None
         return self._worker.finish(masks)
 
+    def mask_room(self) -> Int32Array | None:
+        """The worker's, if it has one."""
+        return self._worker.mask_room() if isinstance(self._worker, HasMaskRoom) else None
+
     def sleep(self, level: int) -> None:
         """Puts the worker to sleep; ``RequestError`` if it cannot."""
         self._able().sleep(level)
@@ -59,6 +65,17 @@ class UniExecutor:
     def wake_up(self) -> None:
         """Wakes the worker up."""
         self._able().wake_up()
+
+    def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        """Calls the worker's method; nobody else has to be waited for."""
+        assert self._worker is not None
+        return [call_worker(self._worker, method, args, kwargs or {})]
 
     def _able(self) -> CanSleep:
         assert self._worker is not None

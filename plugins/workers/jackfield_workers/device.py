@@ -107,6 +107,16 @@ class DeviceWorker:
         )
         return replace(capacity, notes=(what, story.told(), *capacity.notes))
 
+    @property
+    def model(self) -> Model | None:
+        """The model, for what is mixed into the worker; None while it sleeps without weights."""
+        return self._model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._device
+
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step."""
         assert self._runner is not None, "the worker was not started"

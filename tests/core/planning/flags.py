@@ -224,7 +224,7 @@ DEVICES: dict[str, Walked] = {
         {"runai_streamer": {"concurrency": 4}},
     ),
     "--worker-cls": Works("--worker-cls a:B", "worker.worker", "a:B"),
-    "--worker-extension-cls": Later("--worker-extension-cls a.B", "--worker-extension-cls ''"),
+    "--worker-extension-cls": Works("--worker-extension-cls a.B", "worker.worker_extension", "a.B"),
     "--tokenizer-pool-size": Works("--tokenizer-pool-size 3", "server.tokenizer_threads", 3),
     "--tokenizer-pool-type": Refused("--tokenizer-pool-type ray"),
     "--tokenizer-pool-extra-config": Refused("--tokenizer-pool-extra-config.a 1"),

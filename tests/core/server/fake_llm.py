@@ -194,6 +194,21 @@ class FakeLLM:
     def reset_prefix_cache(self) -> None:
         self.resets += 1
 
+    async def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        if method == "slow":
+            raise TimeoutError(f"slow has not returned within {timeout} s")
+        if method == "fails":
+            raise RequestError("fails raised ValueError: no")
+        if method != "echo":
+            raise RequestError(f"{method} is no method of worker 'fake'", param="method")
+        return [{"args": list(args), "kwargs": dict(kwargs or {}), "timeout": timeout}]
+
     async def sleep(self, level: int) -> None:
         self.is_asleep = True
         self.slept.append(level)

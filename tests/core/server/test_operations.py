@@ -21,6 +21,7 @@ CONTROLS = {
     "/is_sleeping": "enable_sleep_mode",
     "/tokenizer_info": "enable_tokenizer_info",
     "/server_info": "server_dev_mode",
+    "/collective_rpc": "server_dev_mode",
 }
 
 
@@ -89,3 +90,35 @@ async def test_server_info_shows_options_and_no_key() -> None:
     assert not options_from_settings(make_settings({"model": "m"})).shown_settings
     async with in_process(FakeLLM(), server_dev_mode=True, shown_settings=shown) as http:
         assert (await http.get("/server_info")).json() == {"config": shown}
+
+
+async def test_methods_of_workers_are_called_in_dev_mode() -> None:
+    async with in_process(FakeLLM(), server_dev_mode=True) as http:
+        call = {"method": "echo", "args": [1, "a"], "kwargs": {"b": None}, "timeout": 2.5}
+        said = await http.post("/collective_rpc", json=call)
+        result = {"args": [1, "a"], "kwargs": {"b": None}, "timeout": 2.5}
+        assert said.json() == {"results": [result]}
+        bare = await http.post("/collective_rpc", json={"method": "echo"})
+        assert bare.json() == {"results": [{"args": [], "kwargs": {}, "timeout": None}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param"),
+    [
+        ({"method": "nothing"}, 400, "method"),
+        ({"method": "fails"}, 422, None),
+        ({"method": "slow", "timeout": 0.1}, 422, None),
+        ({}, 400, "method"),
+        ({"method": 7}, 400, "method"),
+        ({"method": "echo", "args": "ab"}, 400, "args"),
+        ({"method": "echo", "timeout": 0}, 400, "timeout"),
+        ({"method": "echo", "other": 1}, 400, "other"),
+    ],
+)
+async def test_calls_that_cannot_be_made_say_which_field(
+    body: dict[str, object], status: int, param: str | None
+) -> None:
+    async with in_process(FakeLLM(), server_dev_mode=True) as http:
+        answer = await http.post("/collective_rpc", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param), error
