@@ -237,14 +237,17 @@ class PrefillConfig:
     stages: int
 
 
-def prefill_config(head_dim: int, itemsize: int, max_query_len: int) -> PrefillConfig:
-    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles."""
+def prefill_config(
+    head_dim: int, itemsize: int, max_query_len: int, *, eight_bit: bool = False
+) -> PrefillConfig:
+    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles, keys
+    of 8 bits large ones, so that each is converted less often."""
     row_bytes = power_of_2(head_dim) * itemsize
     if itemsize > 2:
         return PrefillConfig(32, 32, 4, 2) if row_bytes > 512 else PrefillConfig(64, 32, 4, 2)
     if row_bytes > 256:
         return PrefillConfig(128, 64, 8, 2)
-    if max_query_len >= 16384:
+    if max_query_len >= (128 if eight_bit else 16384):
         return PrefillConfig(128, 128, 8, 3)
     return PrefillConfig(64, 64, 4, 3)
 
@@ -281,7 +284,8 @@ def prefill_attention(
     _, num_heads, head_dim = q.shape
     group = num_heads // num_kv_heads
     if config is None:
-        config = prefill_config(head_dim, q.element_size(), max_query_len)
+        eight_bit = key.element_size() == 1
+        config = prefill_config(head_dim, q.element_size(), max_query_len, eight_bit=eight_bit)
     block_m = max(config.block_m, power_of_2(group))
     num_prefills = num_seqs - first_seq
     blocks = triton.cdiv(num_tokens, block_m // group) + num_prefills - 1
