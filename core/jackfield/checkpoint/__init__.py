@@ -24,8 +24,9 @@ from jackfield.checkpoint.gguf import (
 )
 from jackfield.checkpoint.locating import resolve_model
 from jackfield.checkpoint.quantization import with_quantization
+from jackfield.checkpoint.reading import read_optional_json
 from jackfield.checkpoint.sentence_transformers import SentencePooling, read_sentence_pooling
-from jackfield.checkpoint.text_files import read_chat_template, read_optional_json
+from jackfield.checkpoint.text_files import read_chat_template
 from jackfield.checkpoint.weight_files import (
     TensorEntry,
     WeightFiles,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield.checkpoint.gguf import is_gguf, read_gguf_generation
+from jackfield.checkpoint.reading import read_json_object, read_optional_json
 from jackfield.errors import CheckpointError
 
 _CONTEXT_KEYS = (
@@ -34,8 +34,7 @@ def read_generation_config(directory: Path) -> dict[str, object]:
     """``generation_config.json``, or what a GGUF file says of it; empty where there is none."""
     if is_gguf(directory):
         return read_gguf_generation(directory)
-    path = directory / "generation_config.json"
-    return read_json_object(path) if path.is_file() else {}
+    return read_optional_json(directory / "generation_config.json")
 
 
 def with_overrides(
@@ -51,17 +50,6 @@ def with_overrides(
         else:
             merged[key] = value
     return merged
-
-
-def read_json_object(path: Path) -> dict[str, object]:
-    """A file's one JSON object; ``CheckpointError`` where it holds anything else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from None
-    if not isinstance(value, dict):
-        raise CheckpointError(f"cannot read {path}: it is not a JSON object")
-    return value
 
 
 def architectures(config: Mapping[str, object]) -> tuple[str, ...]:

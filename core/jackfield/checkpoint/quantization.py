@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield.checkpoint.gguf import is_gguf, quantized_layers, read_gguf
-from jackfield.checkpoint.text_files import read_optional_json
+from jackfield.checkpoint.reading import read_optional_json
 
 
 def with_quantization(config: dict[str, object], directory: Path) -> dict[str, object]:

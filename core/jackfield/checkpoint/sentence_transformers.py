@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jackfield.checkpoint.description import read_json_object
+from jackfield.checkpoint.reading import parse_json, read_json_object, read_text
 from jackfield.errors import CheckpointError
 
 _KINDS = {
@@ -49,10 +48,7 @@ def read_sentence_pooling(directory: Path) -> SentencePooling | None:
 
 
 def _read_steps(path: Path) -> list[Mapping[str, object]]:
-    try:
-        steps = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"cannot read {path}: {error}") from None
+    steps = parse_json(read_text(path), path)
     if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
         raise CheckpointError(f"cannot read {path}: it is not a JSON list of objects")
     return steps

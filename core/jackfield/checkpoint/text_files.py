@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield.checkpoint.gguf import is_gguf, read_gguf_templates
+from jackfield.checkpoint.reading import read_optional_json, read_text
 from jackfield.errors import CheckpointError
 
 # The second is what transformers writes.
 _TEMPLATE_FOLDERS = ("chat_templates", "additional_chat_templates")
-
-
-def read_optional_json(path: Path) -> dict[str, object]:
-    """A file's one JSON object; empty where there is no file. ``CheckpointError`` if it is
-    damaged."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
-    return value
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
 def read_chat_template(folder: Path, config: Mapping[str, object]) -> str | dict[str, str] | None:
@@ -43,10 +22,10 @@ def read_chat_template(folder: Path, config: Mapping[str, object]) -> str | dict
     templates: dict[str, str] = {}
     default = folder / "chat_template.jinja"
     if default.is_file():
-        templates["default"] = _read_text(default)
+        templates["default"] = read_text(default)
     for name in _TEMPLATE_FOLDERS:
         for path in sorted((folder / name).glob("*.jinja")):
-            templates[path.name.removesuffix(".jinja")] = _read_text(path)
+            templates[path.name.removesuffix(".jinja")] = read_text(path)
     if templates:
         return templates["default"] if set(templates) == {"default"} else templates
     for source, path in (

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jackfield.checkpoint.description import read_json_object
 from jackfield.checkpoint.gguf import is_gguf, read_gguf
+from jackfield.checkpoint.reading import read_json_object
 from jackfield.errors import CheckpointError
 
 # Bits an element; https://github.com/huggingface/safetensors, the format's dtype list.
@@ -41,6 +41,7 @@ _DTYPE_BITS: Mapping[str, int] = {
     "C64": 64,
 }
 _MAX_HEADER_BYTES = 100_000_000
+_MAX_ELEMENTS = 1 << 48
 
 
 class TensorEntry(NamedTuple):
@@ -187,7 +188,7 @@ def _read_header_object(path: Path, size: int) -> tuple[int, dict[str, object]]:
         text = stream.read(length)
     try:
         header = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged: its header is not JSON ({error})") from None
     if not isinstance(header, dict):
         raise CheckpointError(f"{path} is damaged: its header is not a JSON object")
@@ -207,6 +208,9 @@ def _tensor_entry(path: Path, start: int, name: str, value: object) -> TensorEnt
     if offsets is None or len(offsets) != 2:
         raise CheckpointError(f"{fault} has the offsets {value.get('data_offsets')!r}")
     begin, end = offsets
+    # A zero among them must not hide what libraries multiply before they come to it.
+    if math.prod(length or 1 for length in shape) > _MAX_ELEMENTS:
+        raise CheckpointError(f"{fault} has the shape {list(shape)}")
     if (end - begin) * 8 != math.prod(shape) * _DTYPE_BITS[dtype]:
         raise CheckpointError(
             f"{fault} of shape {list(shape)} and dtype {dtype} cannot have {end - begin} bytes"

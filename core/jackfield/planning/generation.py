@@ -26,6 +26,7 @@ _OVERRIDES = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+MAX_TOKEN_ID = (1 << 31) - 1
 _NO_DEFAULTS = ("vllm", "jackfield")
 
 
@@ -91,6 +92,12 @@ def eos_token_ids(
     for source in [*sources, *([text] if isinstance(text, Mapping) else [])]:
         value = source.get("eos_token_id")
         ids = value if isinstance(value, list | tuple) else [value]
-        if ids and all(isinstance(each, int) and not isinstance(each, bool) for each in ids):
-            return tuple(dict.fromkeys(ids))
+        if ids and ids != [None]:
+            return tuple(dict.fromkeys(_token_id(each) for each in ids))
     return ()
+
+
+def _token_id(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKEN_ID:
+        return value
+    raise ConfigError(f"eos_token_id must be token ids, not {value!r}"[:200])

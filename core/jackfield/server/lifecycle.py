@@ -114,6 +114,8 @@ class Service:
             self._is_ready.set()
         except BaseException:
             stopped.cancel()
+            # In the loop that the engine's connection belongs to.
+            await self._llm.stop()
             raise
         dying = asyncio.create_task(self._llm.wait_dead())
         telling = asyncio.create_task(self._tell_statistics())

@@ -4,6 +4,7 @@ transformers can load."""
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ class AutoTokenizerMode:
         if is_gguf(Path(directory)):
             return GgufTokenizerMode().load(directory)
         files = read_tokenizer_files(directory)
-        if (files.directory / "tokenizer.json").is_file():
+        if os.path.lexists(files.directory / "tokenizer.json"):
             return FastTokenizer.from_files(files)
         if (files.directory / TEKKEN).is_file():
             return MistralTokenizerMode().load(directory)

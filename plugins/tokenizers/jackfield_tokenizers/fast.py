@@ -44,6 +44,8 @@ class FastTokenizer:
     def from_files(cls, files: TokenizerFiles) -> FastTokenizer:
         """Loads ``tokenizer.json`` of a model directory and what the other files add to it."""
         path = files.directory / "tokenizer.json"
+        if not path.is_file():
+            raise CheckpointError(f"{path} cannot be read: it is no file")
         try:
             backend = Backend.from_file(str(path))
         except Exception as error:  # the library raises plain Exception
