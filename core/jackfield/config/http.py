@@ -58,7 +58,7 @@ class HttpOptions(OptionGroup):
     )
     server_dev_mode: bool = Field(
         False,
-        description="GET /server_info, POST /reset_prefix_cache and /collective_rpc; for development",
+        description="GET /server_info, POST /reset_prefix_cache, /collective_rpc; for development",
     )
     shutdown_timeout: float = Field(
         30.0, ge=0, description="seconds that running requests get after SIGTERM"

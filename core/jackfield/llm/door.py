@@ -36,7 +36,7 @@ from jackfield.errors import (
 )
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.parser_counts import ParserCounts
-from jackfield.llm.pooled import VectorRoom, pooled_of, pooling_run
+from jackfield.llm.pooled import pooled_of, pooling_run
 from jackfield.llm.run import Run
 from jackfield.llm.run_table import Observer, RunTable
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
