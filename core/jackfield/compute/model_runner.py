@@ -50,6 +50,7 @@ from jackfield.contracts.platform import Platform
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import (
     AdmittedRow,
+    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
@@ -102,7 +103,7 @@ class ModelRunner:
         self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
         self._begun: Step | None = None
-        self._masks: MaskRoom | None = None
+        self._room: MaskRoom | None = None
 
     @torch.inference_mode()
     def start(self) -> KVCapacity:
@@ -145,7 +146,7 @@ class ModelRunner:
                 self._choose,
                 recorder,
                 self._logits_width,
-                self._mask_room,
+                self._masks,
             )
             notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
         return KVCapacity(
@@ -174,8 +175,12 @@ class ModelRunner:
         assert step is not None, "finish follows begin"
         masked = len(masks.places) > 0
         if masked:
-            self._mask_room().upload(masks, step.batch.samples)
+            self._masks().upload(masks, step.batch.samples)
         return self._sample_by_graph(step, masked) or self._finish(step, masked)
+
+    def mask_room(self) -> Int32Array:
+        """int32 [max_num_seqs, W]: where masks are best filled."""
+        return self._masks().host
 
     # --- the parts of a step -----------------------------------------------------------
 
@@ -234,12 +239,10 @@ class ModelRunner:
         ids = graph.sample(sampling.mode, masked)[: len(sampling.rows)]
         return CopiedStep(step.batch, ids, failed=step.failed)
 
-    def _mask_room(self) -> MaskRoom:
-        if self._masks is None:
-            self._masks = MaskRoom(
-                self._plan.max_num_seqs, self._logits_width, self._uploads, self._device
-            )
-        return self._masks
+    def _masks(self) -> MaskRoom:
+        if self._room is None:
+            self._room = MaskRoom(self._plan.max_num_seqs, self._logits_width, self._device)
+        return self._room
 
     def _finish(self, step: Step, masked: bool = False) -> PendingStep:
         """Enqueues the sampling and the way to the host."""
@@ -290,7 +293,7 @@ class ModelRunner:
             logits = logits.float()
             step.failed += self._processors.apply(logits, rows, sampling.positions, targets)
         if masked:
-            self._mask_room().apply(logits)
+            self._masks().apply(logits)
         if sampling.flags & RowFlag.THINKING:
             near = np.flatnonzero(self._state.flags[rows] & int(RowFlag.THINKING))
             force_ends(logits, self._state, self._uploads, near.tolist(), rows, targets)

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield.compute.transfer import Uploads
-from jackfield.contracts.work import BoolArray, TokenMasks
+from jackfield.contracts.work import BoolArray, Int32Array, TokenMasks
 
 
 class MaskRoom:
-    """Where the masks of a step lie on the device: a fixed place, which captured samplings read.
+    """Where the masks of a step lie: on the device in a fixed place, which captured samplings read,
+    and on the host in memory from which they get there without another copy.
 
-    ``rows`` int32 [R], the row of the logits of each mask, -1 behind the last mask; ``bits``
-    int32 [R, W]. Room for ``max_rows`` masks and one step at a time.
+    Of the device: ``rows`` int32 [R], the row of the logits of each mask, -1 behind the last mask;
+    ``bits`` int32 [R, W]. ``host`` int32 [R, W] is the host's part, for who fills masks. There is
+    room for ``max_rows`` masks and one step: its masks may be filled once the step before has been
+    waited for.
     """
 
-    def __init__(self, max_rows: int, width: int, uploads: Uploads, device: torch.device) -> None:
+    def __init__(self, max_rows: int, width: int, device: torch.device) -> None:
         words = width // 32 + 1
-        self._uploads = uploads
-        self._packed = torch.full((max_rows * (1 + words),), -1, dtype=torch.int32, device=device)
+        size = max_rows * (1 + words)
+        self._packed = torch.full((size,), -1, dtype=torch.int32, device=device)
         self.rows = self._packed[:max_rows]
         self.bits = self._packed[max_rows:].view(max_rows, words)
+        self._staged, self._stream = self._packed, None
+        if device.type == "cuda":
+            self._staged = torch.empty(size, dtype=torch.int32, pin_memory=True)
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            # The first masks must not be there before what fills the room.
+            self._stream.wait_stream(torch.cuda.current_stream(device))
+        staged = cast(Int32Array, self._staged.numpy())
+        self._host_rows = staged[:max_rows]
+        self.host: Int32Array = staged[max_rows:].reshape(max_rows, words)
 
     def upload(self, masks: TokenMasks, samples: BoolArray) -> None:
-        """Brings a step's masks here; one copy. ``samples`` says which sequences of the step the
-        rows of its logits belong to, in order."""
-        rows = np.full(len(self.rows), -1, dtype=np.int32)
-        rows[: len(masks.places)] = (np.cumsum(samples, dtype=np.int32) - 1)[masks.places]
-        self._uploads.upload_parts((rows, masks.bits.reshape(-1)), self._packed)
+        """Brings a step's masks to the device, while it still computes what comes before.
+        ``samples`` says which sequences of the step the rows of its logits belong to, in order."""
+        count = len(masks.places)
+        self._host_rows[:count] = (np.cumsum(samples, dtype=np.int32) - 1)[masks.places]
+        self._host_rows[count:] = -1
+        if masks.bits.ctypes.data != self.host.ctypes.data:
+            self.host[:count] = masks.bits
+        if self._stream is None:
+            return
+        end = len(self.rows) + count * self.host.shape[1]
+        with torch.cuda.stream(self._stream):
+            self._packed[:end].copy_(self._staged[:end], non_blocking=True)
+        torch.cuda.current_stream().wait_stream(self._stream)
 
     def apply(self, logits: Tensor) -> None:
         """Sets logits [N, V] of forbidden ids to -inf, in place. On a GPU it reads nothing on the

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import cast
@@ -60,20 +59,12 @@ class Uploads:
 
     def upload_into(self, values: Int32Array, target: Tensor) -> None:
         """Copies ``values`` to the start of ``target``, int32 [m] with m at least n."""
-        self.upload_parts((values,), target)
-
-    def upload_parts(self, parts: Sequence[Int32Array], target: Tensor) -> None:
-        """Copies arrays, one after the other, to the start of ``target``; one copy in all."""
-        n = sum(map(len, parts))
-        staging = self._take(n) if self._pinned else None
-        array = np.empty(n, dtype=np.int32) if staging is None else staging.array
-        begin = 0
-        for part in parts:
-            array[begin : begin + len(part)] = part
-            begin += len(part)
-        if staging is None:
-            target[:n].copy_(torch.from_numpy(array))
+        n = len(values)
+        if not self._pinned:
+            target[:n].copy_(torch.from_numpy(values))
             return
+        staging = self._take(n)
+        staging.array[:n] = values
         target[:n].copy_(staging.pinned[:n], non_blocking=True)
         staging.copied.record()
 

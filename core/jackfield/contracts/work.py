@@ -89,8 +89,8 @@ class TokenMasks:
     ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``bits``
     int32 [M, W] with W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows
     id i. Bits beyond V - 1 mean nothing. Allowed ids keep their logits, others never come out;
-    the masks act behind all other rules. M may be 0. The arrays may change once ``finish`` has
-    returned.
+    the masks act behind all other rules. M may be 0. The arrays may change once the step before
+    has been waited for and ``finish`` has returned.
     """
 
     places: Int32Array
@@ -180,6 +180,16 @@ class Worker(Protocol):
 
     def stop(self) -> None:
         """Frees the device. Called once; no call follows."""
+        ...
+
+
+@runtime_checkable
+class HasMaskRoom(Protocol):
+    """What a worker or an executor has if it owns memory from which masks reach its device."""
+
+    def mask_room(self) -> Int32Array | None:
+        """int32 [max_num_seqs, W]: the engine fills masks there if it is given. Called once, when
+        the first step needs masks."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from jackfield.contracts.work import TokenMasks
+from jackfield.contracts.work import Executor, HasMaskRoom, TokenMasks
 from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
 from jackfield.engine.request import Request
@@ -17,9 +17,12 @@ Outcome = tuple[Request, BaseException | None]
 class ConstrainedRequests:
     """What the step loop needs of grammars. Costs nothing where no request has one."""
 
-    def __init__(self, compiler: GrammarCompiler | None, logits_width: int) -> None:
+    def __init__(
+        self, compiler: GrammarCompiler | None, logits_width: int, executor: Executor
+    ) -> None:
         self._compiler = compiler
-        self._filler = MaskFiller(logits_width)
+        make_room = executor.mask_room if isinstance(executor, HasMaskRoom) else lambda: None
+        self._filler = MaskFiller(logits_width, make_room)
         self._waiting: list[tuple[Request, Compilation]] = []
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -91,20 +91,28 @@ _SOME_WORDS = 64
 
 
 class MaskFiller:
-    """Fills the masks of one step at a time. Holds no state but room."""
+    """Fills the masks of one step at a time. Holds no state but room.
 
-    def __init__(self, logits_width: int) -> None:
+    ``make_room`` gives memory for as many masks as a step can need, int32 [R, W], or None; it is
+    called for the first masks."""
+
+    def __init__(
+        self, logits_width: int, make_room: Callable[[], Masks | None] = lambda: None
+    ) -> None:
+        self._make_room = make_room
         self._words = logits_width // 32 + 1
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
-        self._room = np.empty((0, self._words), dtype=np.int32)
+        self._room: Masks | None = None
 
     def fill(self, rows: Sequence[MaskedRow]) -> tuple[Masks, dict[int, BaseException]]:
         """int32 [rows, W]: the masks of the grammars; for a row that still reasons all ones. They
         hold until the next call. By its index, what went wrong with a row that failed; its mask
         is all ones too."""
-        if len(self._room) < len(rows):
-            # Memory that was written before: fresh pages cost more than the masks.
+        if self._room is None:
+            self._room = self._make_room()
+        if self._room is None or len(self._room) < len(rows):
+            # Kept: fresh pages cost more than the masks.
             self._room = np.empty((2 * len(rows), self._words), dtype=np.int32)
         masks = self._room[: len(rows)]
         by_backend: dict[int, tuple[GrammarBackend, list[GrammarMatcher], list[int]]] = {}

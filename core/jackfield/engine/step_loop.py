@@ -94,7 +94,7 @@ class EngineCore:
         self._begun: BuiltStep | None = None
         """The newest step, where it waits for masks; all others are in ``_under_way``."""
         self._outbox = Outbox()
-        self._constrained = ConstrainedRequests(grammars, bounds.logits_width)
+        self._constrained = ConstrainedRequests(grammars, bounds.logits_width, executor)
         self._stream_interval = stream_interval
         self._num_held_steps = 0
         self._next_stats = 0.0

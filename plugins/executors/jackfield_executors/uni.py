@@ -10,6 +10,8 @@ from jackfield.contracts.work import (
     CanSleep,
     HasMaskRoom,
     Int32Array,
+    HasMaskRoom,
+    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
@@ -53,6 +55,10 @@ class UniExecutor:
         """Enqueues the rest of it."""
         assert self._worker is not None
         return self._worker.finish(masks)
+
+    def mask_room(self) -> Int32Array | None:
+        """The worker's, if it has one."""
+        return self._worker.mask_room() if isinstance(self._worker, HasMaskRoom) else None
 
     def mask_room(self) -> Int32Array | None:
         """The worker's, if it has one."""

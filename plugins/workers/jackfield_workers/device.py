@@ -27,7 +27,7 @@ from jackfield.contracts.loading import CheckpointFiles, LoadFormat
 from jackfield.contracts.logits import LogitsContext, LogitsProcessor
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.contracts.platform import Platform
-from jackfield.contracts.work import KVCapacity, PendingStep, ScheduledBatch, TokenMasks
+from jackfield.contracts.work import Int32Array, KVCapacity, PendingStep, ScheduledBatch, TokenMasks
 from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield_workers.threads import threads_for
@@ -131,6 +131,11 @@ class DeviceWorker:
         """Enqueues the rest of it."""
         assert self._runner is not None, "the worker was not started"
         return self._runner.finish(masks)
+
+    def mask_room(self) -> Int32Array:
+        """The runner's."""
+        assert self._runner is not None, "the worker was not started"
+        return self._runner.mask_room()
 
     @torch.inference_mode()
     def sleep(self, level: int) -> None:

@@ -7,13 +7,13 @@ from tests.core.compute.paged_model import WIDTH
 from tests.core.compute.steps import Driver, ReplayedFunction
 
 from jackfield.compute.token_masks import MaskRoom
-from jackfield.compute.transfer import Uploads
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import PendingStep, ScheduledBatch, TokenMasks
 
 
 @pytest.mark.parametrize("width", [30, 64, 97])
-def test_masks_reach_the_rows_that_sample(width: int) -> None:
+@pytest.mark.parametrize("in_room", [False, True])
+def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     samples = np.array([True, False, True, True])
     bits = np.random.default_rng(0).integers(-(2**31), 2**31, (2, width // 32 + 1))
     masks = TokenMasks(np.array([0, 3], dtype=np.int32), bits.astype(np.int32))
@@ -24,7 +24,10 @@ def test_masks_reach_the_rows_that_sample(width: int) -> None:
             if not int(words[token_id // 32]) >> (token_id % 32) & 1:
                 expected[row, token_id] = -torch.inf
     cpu = torch.device("cpu")
-    room = MaskRoom(4, width, Uploads(cpu), cpu)
+    room = MaskRoom(4, width, cpu)
+    if in_room:
+        room.host[:2] = masks.bits
+        masks = TokenMasks(masks.places, room.host[:2])
     room.upload(masks, samples)
     room.apply(logits)
     assert torch.equal(logits, expected)
