@@ -8,10 +8,6 @@ from typing import ClassVar
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import (
     CanSleep,
-    HasMaskRoom,
-    Int32Array,
-    HasMaskRoom,
-    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
@@ -55,10 +51,6 @@ class UniExecutor:
         """Enqueues the rest of it."""
         assert self._worker is not None
         return self._worker.finish(masks)
-
-    def mask_room(self) -> Int32Array | None:
-        """The worker's, if it has one."""
-        return self._worker.mask_room() if isinstance(self._worker, HasMaskRoom) else None
 
     def mask_room(self) -> Int32Array | None:
         """The worker's, if it has one."""
