@@ -15,7 +15,8 @@ from torch import Tensor
 
 from jackfield.compute.row_state import RowState
 from jackfield.compute.shapes import padded_rows
-from jackfield.contracts.attention import AttentionBatch
+from jackfield.contracts.attention import AttentionBatch, Selection
+from jackfield.contracts.model import Model, SelectsTokens
 from jackfield.contracts.work import Int32Array, ScheduledBatch
 
 
@@ -32,6 +33,40 @@ class StepInputs:
     sample_index: Tensor | None
     sample_rows: Tensor
     sample_positions: Tensor
+
+
+def sampled_hidden(model: Model, inputs: StepInputs) -> Tensor:
+    """The hidden states of the tokens that are sampled from, [N, hidden]."""
+    step = (inputs.ids, inputs.attention.positions, inputs.attention)
+    index = inputs.sample_index
+    if index is None:
+        return model.forward(*step)
+    if isinstance(model, SelectsTokens):
+        rows, lens = inputs.sample_rows.int(), inputs.sample_positions.int()
+        return model.forward_selected(*step, select(inputs.attention, index, rows, lens))
+    return model.forward(*step).index_select(0, index)
+
+
+def select(batch: AttentionBatch, index: Tensor, rows: Tensor, seq_lens: Tensor) -> Selection:
+    """The tokens ``index`` int64 [N] of a step, each the last of its sequence: of row ``rows`` with
+    ``seq_lens`` tokens of KV after the step, int32 [N]."""
+    n = len(index)
+    lens = None if batch.host_lens is None else tuple((1, kv) for kv in seq_lens.tolist())
+    decodes = replace(
+        batch,
+        rows=rows,
+        query_starts=count_up(n, index.device),
+        seq_lens=seq_lens,
+        slots=batch.slots.index_select(0, index),
+        positions=batch.positions.index_select(0, index),
+        num_seqs=n,
+        num_tokens=n,
+        num_decodes=n,
+        max_query_len=1,
+        fresh=True,
+        host_lens=lens,
+    )
+    return Selection(index, decodes)
 
 
 def is_decode(batch: ScheduledBatch) -> bool:

@@ -19,6 +19,7 @@ from jackfield.compute.batch import (
     pack_mixed,
     pack_padding,
     padded_batch,
+    sampled_hidden,
 )
 from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder
 from jackfield.compute.kv_cache import LOGPROB_SLICE_BYTES, vocabulary_size
@@ -217,16 +218,18 @@ class ModelRunner:
                 self._state.apply_blocks(batch.new_blocks)
             return
         inputs = self._inputs(batch, step.is_decode)
-        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        if not step.is_decode and asks_prompt_logprobs(batch, self._state):
+        if step.is_decode or not asks_prompt_logprobs(batch, self._state):
+            hidden = sampled_hidden(self._model, inputs)
+        else:
+            every = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
             at_once = max(1, LOGPROB_SLICE_BYTES // (4 * self._logits_width))
             step.prompt = step_prompt_logprobs(
-                batch, hidden, self._state, self._uploads, self._model.compute_logits, at_once
+                batch, every, self._state, self._uploads, self._model.compute_logits, at_once
             )
+            index = inputs.sample_index
+            hidden = every if index is None else every.index_select(0, index)
         if sampling is None:
             return
-        if inputs.sample_index is not None:
-            hidden = hidden.index_select(0, inputs.sample_index)
         step.logits = self._model.compute_logits(hidden)
         step.targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
 
@@ -382,9 +385,6 @@ class ModelRunner:
         """Runs a step of one sequence that samples. The logits' width."""
         self._state.admit(batch.admitted)
         inputs = self._inputs(batch, is_decode(batch))
-        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
-        if inputs.sample_index is not None:
-            hidden = hidden.index_select(0, inputs.sample_index)
-        logits = self._model.compute_logits(hidden)
+        logits = self._model.compute_logits(sampled_hidden(self._model, inputs))
         self._choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
         return int(logits.shape[-1])

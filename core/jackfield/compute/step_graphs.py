@@ -14,6 +14,7 @@ from jackfield.compute.batch import (
     decode_inputs,
     pack_decode,
     pack_padding,
+    sampled_hidden,
 )
 from jackfield.compute.cuda_graphs import (
     DecodeGraphs,
@@ -107,10 +108,10 @@ class StepGraphs:
         return decode_step(self._model, self._state, packed, size, self._longest, starts)
 
     def _mixed_step(self, inputs: StepInputs) -> StepLogits | None:
-        hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
+        hidden = sampled_hidden(self._model, inputs)
         if inputs.sample_index is None or len(inputs.sample_index) == 0:
             return None
-        computed = self._model.compute_logits(hidden.index_select(0, inputs.sample_index))
+        computed = self._model.compute_logits(hidden)
         # Shapes are many: their logits all go to one place.
         if self._logits is None:
             shape = (MAX_SEQS, self._logits_width)

@@ -76,6 +76,16 @@ class AttentionBatch:
     host_lens: tuple[tuple[int, int], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The N tokens of a step whose hidden state after the last layer is wanted: ``index`` int64 [N]
+    into the step's tokens, each the last of its sequence; ``attention``, them as N decodes. N may
+    be 0: then only keys and values are."""
+
+    index: Tensor
+    attention: AttentionBatch
+
+
 class AttentionBackend(Protocol):
     """Writes new keys and values into the pages and attends over them.
 

@@ -13,7 +13,13 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from jackfield.contracts.attention import AttentionBackend, AttentionBatch, AttentionSpec, KVLayer
+from jackfield.contracts.attention import (
+    AttentionBackend,
+    AttentionBatch,
+    AttentionSpec,
+    KVLayer,
+    Selection,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,8 @@ class Model(Protocol):
     ``config`` is the checkpoint's ``config.json`` as a mapping. Parameters are created empty on
     ``context.device`` by the constructor; no value is computed before ``load_weights``.
     ``forward`` must not wait for the device, and must be capturable in a CUDA graph where the
-    attention backend is.
+    attention backend is. Optional: ``forward_selected`` (``SelectsTokens``), where the last layer
+    can leave out what nobody wants.
     """
 
     api_version: ClassVar[int]
@@ -163,4 +170,16 @@ class Model(Protocol):
 
     def compute_logits(self, hidden: Tensor) -> Tensor:
         """[N, hidden] -> [N, vocabulary] in the model's dtype, final soft cap applied."""
+        ...
+
+
+@runtime_checkable
+class SelectsTokens(Protocol):
+    """What a model has whose last layer computes the tokens that are wanted, and no others."""
+
+    def forward_selected(
+        self, ids: Tensor, positions: Tensor, attention: AttentionBatch, selection: Selection
+    ) -> Tensor:
+        """ids, positions int64 [T] -> the rows ``selection.index`` of what ``forward`` gives,
+        [N, hidden]. Keys and values of all T tokens are written."""
         ...

@@ -18,7 +18,13 @@ import torch
 from torch import Tensor
 
 from jackfield.compute.attention.cpu import CpuAttention
-from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
+from jackfield.contracts.model import (
+    BuildContext,
+    Model,
+    QuantizationMethod,
+    SelectsTokens,
+    TensorParallelGroup,
+)
 from jackfield.errors import CheckpointError
 from jackfield.testing.paged_model import BLOCK_SIZE, CPU, PagedModel
 from jackfield.testing.plugins import assert_conforms
@@ -98,6 +104,26 @@ class ModelContract:
         before = PagedModel(model).step({0: [2, 2, 3, 4]})[0]
         torch.testing.assert_close(first[:3], behind[:3], rtol=1e-3, atol=1e-3)
         assert (first[3] - before[3]).abs().max() > 0
+
+    def test_selected_tokens_are_what_they_are_among_all(self) -> None:
+        model = self.loaded()
+        if not isinstance(model, SelectsTokens):
+            pytest.skip("it computes all tokens")
+        work = dict(enumerate(PROMPTS))
+        every, following = PagedModel(model).step(work), {0: [7], 1: [8], 2: [9, 1]}
+        expected = PagedModel(model)
+        expected.step(work)
+        after = expected.step(following)
+        for wanted in ({0, 1, 2}, {2}, set[int]()):
+            paged = PagedModel(model)
+            selected = paged.step_selected(work, wanted)
+            last = [every[row][-1] for row in (1, 0, 2) if row in wanted]
+            assert len(selected) == len(wanted)
+            for got, all_of_them in zip(selected, last, strict=True):
+                torch.testing.assert_close(got, all_of_them, rtol=1e-3, atol=1e-3)
+            # Keys and values of all tokens are there.
+            for row, logits in paged.step(following).items():
+                torch.testing.assert_close(logits, after[row], rtol=1e-3, atol=1e-3)
 
     @pytest.fixture(autouse=True)
     def _inference(self) -> Iterator[None]:

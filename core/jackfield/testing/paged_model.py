@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import torch
 from torch import Tensor
 
 from jackfield.compute.attention.cpu import CpuAttention
+from jackfield.compute.batch import select
 from jackfield.contracts.attention import AttentionBackend, AttentionBatch, KVLayer
-from jackfield.contracts.model import Model
+from jackfield.contracts.model import Model, SelectsTokens
 
 BLOCK_SIZE = 8
 CPU = torch.device("cpu")
@@ -52,6 +53,22 @@ class PagedModel:
         for row in rows:
             self.lengths[row] += len(work[row])
         return dict(zip(rows, parts, strict=True))
+
+    @torch.inference_mode()
+    def step_selected(self, work: Mapping[int, Sequence[int]], wanted: Set[int]) -> Tensor:
+        """The same where only the last tokens of the rows ``wanted`` are: logits [N, vocabulary],
+        in the order of the step."""
+        assert isinstance(self.model, SelectsTokens)
+        rows = sorted(work, key=lambda row: len(work[row]) > 1)
+        batch = self._batch(rows, work)
+        ids = torch.tensor([token for row in rows for token in work[row]])
+        chosen = [i for i, row in enumerate(rows) if row in wanted]
+        index = (batch.query_starts[1:][chosen] - 1).long()
+        selection = select(batch, index, batch.rows[chosen], batch.seq_lens[chosen])
+        hidden = self.model.forward_selected(ids, batch.positions, batch, selection)
+        for row in rows:
+            self.lengths[row] += len(work[row])
+        return self.model.compute_logits(hidden) if chosen else hidden
 
     def _batch(self, rows: Sequence[int], work: Mapping[int, Sequence[int]]) -> AttentionBatch:
         counts = [len(work[row]) for row in rows]

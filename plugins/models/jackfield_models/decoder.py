@@ -21,7 +21,7 @@ from jackfield.compute.layers.moe import ExpertsConfig, SparseMLP
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope, make_rope
 from jackfield.compute.weights import load_weights, weight_shapes
-from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer, Selection
 from jackfield.contracts.model import BuildContext
 
 
@@ -119,9 +119,16 @@ class DecoderAttention(nn.Module):
         )
         self.attention = Attention(spec, context, rope, self.q_norm, self.k_norm)
 
-    def forward(self, x: Tensor, positions: Tensor, batch: AttentionBatch) -> Tensor:
-        """[T, hidden] -> [T, hidden]."""
-        attended: Tensor = self.o_proj(self.attention(self.qkv_proj(x), positions, batch))
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        selection: Selection | None = None,
+    ) -> Tensor:
+        """[T, hidden] -> [T, hidden], or the selected rows of it."""
+        heads = self.attention(self.qkv_proj(x), positions, batch, selection)
+        attended: Tensor = self.o_proj(heads)
         return attended
 
 
@@ -141,11 +148,31 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, residual: Tensor | None, positions: Tensor, batch: AttentionBatch
     ) -> tuple[Tensor, Tensor]:
         """What the block adds, and the sum of all before, both [T, hidden]."""
-        if residual is None:
-            normed, residual = self.input_layernorm(x), x
-        else:
-            normed, residual = self.input_layernorm(x, residual)
+        normed, residual = self._enter(x, residual)
         attended = self.self_attn(normed, positions, batch)
+        normed, residual = self.post_attention_layernorm(attended, residual)
+        return self.mlp(normed), residual
+
+    def _enter(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
+        if residual is None:
+            return self.input_layernorm(x), x
+        normed, residual = self.input_layernorm(x, residual)
+        return normed, residual
+
+    def forward_selected(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        positions: Tensor,
+        batch: AttentionBatch,
+        selection: Selection,
+    ) -> tuple[Tensor, Tensor]:
+        """``forward`` of the selected tokens, both [N, hidden]; keys and values of all are kept."""
+        normed, residual = self._enter(x, residual)
+        attended = self.self_attn(normed, positions, batch, selection)
+        residual = residual.index_select(0, selection.index)
+        if len(residual) == 0:
+            return residual, residual
         normed, residual = self.post_attention_layernorm(attended, residual)
         return self.mlp(normed), residual
 
@@ -201,6 +228,21 @@ class Decoder(nn.Module):
         normed: Tensor = self.norm(x, residual)[0]
         return normed
 
+    def forward_selected(
+        self, ids: Tensor, positions: Tensor, batch: AttentionBatch, selection: Selection
+    ) -> Tensor:
+        """int64 [T] -> [N, hidden]."""
+        x, residual = self.embed_tokens(ids), None
+        *before, last = self.layers
+        for layer in before:
+            x, residual = layer(x, residual, positions, batch)
+        assert isinstance(last, DecoderLayer)
+        x, residual = last.forward_selected(x, residual, positions, batch, selection)
+        if len(x) == 0:
+            return x
+        normed: Tensor = self.norm(x, residual)[0]
+        return normed
+
 
 class HeadlessDecoder(nn.Module, ABC):
     """All of ``Model`` but the head; a model class says which decoder it is."""
@@ -235,6 +277,11 @@ class HeadlessDecoder(nn.Module, ABC):
     def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
         hidden: Tensor = self.model(ids, positions, attention)
         return hidden
+
+    def forward_selected(
+        self, ids: Tensor, positions: Tensor, attention: AttentionBatch, selection: Selection
+    ) -> Tensor:
+        return self.model.forward_selected(ids, positions, attention, selection)
 
 
 class DecoderForCausalLM(HeadlessDecoder):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from jackfield.compute import ops
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope
-from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer, Selection
 from jackfield.contracts.model import BuildContext
 
 
@@ -43,8 +43,15 @@ class Attention(nn.Module):
         """The pages of this layer."""
         self._kv = kv
 
-    def forward(self, qkv: Tensor, positions: Tensor, batch: AttentionBatch) -> Tensor:
-        """[T, (H + 2 K) * D], int64 [T] -> [T, H * D]."""
+    def forward(
+        self,
+        qkv: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        selection: Selection | None = None,
+    ) -> Tensor:
+        """[T, (H + 2 K) * D], int64 [T] -> [T, H * D]; with a selection of N tokens, theirs only:
+        [N, H * D]."""
         spec, kv = self.spec, self._kv
         assert kv is not None, "bind_kv comes before forward"
         q_norm, k_norm = self._norms
@@ -61,5 +68,10 @@ class Attention(nn.Module):
         else:
             q, k, v = ops.qk_norm_rope(*turn, spec.num_heads, spec.num_kv_heads, spec.head_dim)
             self.backend.write(k, v, kv, batch)
-        attended = self.backend.attend(q, k, v, kv, spec, batch)
-        return attended.reshape(-1, spec.num_heads * spec.head_dim)
+        width = spec.num_heads * spec.head_dim
+        if selection is not None:
+            if len(selection.index) == 0:
+                return qkv.new_empty((0, width))
+            batch = selection.attention
+            q, k, v = (x.index_select(0, selection.index) for x in (q, k, v))
+        return self.backend.attend(q, k, v, kv, spec, batch).reshape(-1, width)
