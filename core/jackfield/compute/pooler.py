@@ -1,4 +1,5 @@
-"""Hidden states to one vector a prompt: of its last token, its first, or the mean of all."""
+"""Hidden states to one vector a prompt, of its last token, its first, or the mean of all; or to
+one a token."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ class Pooler:
         """[num_rows, hidden] float32: the first token's state, or the sum of all so far."""
 
     def pool(self, batch: ScheduledBatch, hidden: Tensor) -> Tensor:
-        """Vectors float32 [N, D] of the N sequences that ``batch`` completes; ``hidden`` [T, H]
-        is the step's, or more. Enqueues only."""
-        if self._plan.kind == "last":
+        """Vectors float32 [N, D] of the N sequences that ``batch`` completes, or [T, D] of all its
+        tokens; ``hidden`` [T, H] is the step's, or more. Enqueues only."""
+        if self._plan.kind == "all":
+            pooled = hidden[: batch.total_tokens]
+        elif self._plan.kind == "last":
             last = np.cumsum(batch.num_tokens)[batch.samples] - 1
             pooled = hidden.index_select(0, self._upload(last))
         else:
@@ -42,6 +45,12 @@ class Pooler:
         if self._plan.scores and len(pooled):
             return self._scored(pooled, hidden.dtype)
         return pooled.float()
+
+    def spans(self, batch: ScheduledBatch) -> Int32Array | None:
+        """``StepOutput.pooled_spans`` of the batch."""
+        if self._plan.kind != "all":
+            return None
+        return np.stack([batch.first_positions, batch.num_tokens], axis=1)
 
     def _scored(self, pooled: Tensor, dtype: torch.dtype) -> Tensor:
         scores = self._model.compute_logits(pooled.to(dtype)).float()
@@ -76,9 +85,13 @@ class PooledStep:
     """A ``PendingStep`` of vectors; made right after the step was enqueued."""
 
     def __init__(
-        self, batch: ScheduledBatch, pooled: Tensor, failed: tuple[tuple[int, str], ...]
+        self,
+        batch: ScheduledBatch,
+        pooled: Tensor,
+        failed: tuple[tuple[int, str], ...],
+        spans: Int32Array | None = None,
     ) -> None:
-        self._batch, self._failed = batch, failed
+        self._batch, self._failed, self._spans = batch, failed, spans
         self._pooled = to_host(pooled)
         self._computed: torch.cuda.Event | None = None
         if pooled.is_cuda:
@@ -94,10 +107,12 @@ class PooledStep:
         if self._computed is not None:
             self._computed.synchronize()
         pooled: Float32Array = self._pooled.numpy()
-        failed, batch = self._failed, self._batch
+        failed, batch, spans = self._failed, self._batch, self._spans
         finite = np.isfinite(pooled).all(axis=1)
         if not finite.all():
             known = {row for row, _ in failed}
-            bad = batch.rows[batch.samples][~finite].tolist()
-            failed += tuple((row, NOT_FINITE) for row in bad if row not in known)
-        return StepOutput(np.zeros(len(batch.rows), np.int32), failed=failed, pooled=pooled)
+            rows = batch.rows[batch.samples] if spans is None else batch.rows.repeat(spans[:, 1])
+            bad = sorted(set(rows[~finite].tolist()) - known)
+            failed += tuple((row, NOT_FINITE) for row in bad)
+        nothing = np.zeros(len(batch.rows), np.int32)
+        return StepOutput(nothing, failed=failed, pooled=pooled, pooled_spans=spans)

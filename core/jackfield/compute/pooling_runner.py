@@ -41,7 +41,7 @@ class PoolingRunner(ModelRunner):
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU it is computed when this returns."""
         failed = self._admit(batch.admitted)
-        return PooledStep(batch, self._vectors(batch), failed)
+        return PooledStep(batch, self._vectors(batch), failed, self._pooler.spans(batch))
 
     def _vectors(self, batch: ScheduledBatch) -> torch.Tensor:
         if len(batch.rows) == 0:

@@ -28,7 +28,7 @@ class PluginSetup(msgspec.Struct, frozen=True, kw_only=True):
 
 class PoolerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """How the hidden states of a prompt become one vector: those of the ``last`` token, of the
-    first one (``cls``), or the ``mean`` of all.
+    first one (``cls``), or the ``mean`` of all; or one vector for each token (``all``).
 
     With ``scores`` the vector is what the model's head makes of that; with ``token_ids`` too, of
     a language model's head, the logits of these tokens.

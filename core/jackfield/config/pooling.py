@@ -23,6 +23,6 @@ class PoolingOptions(OptionGroup):
     )
     override_pooler_config: Annotated[JsonObject, Spelling("--pooler-config")] = Field(
         default_factory=dict,
-        description="JSON object: pooling_type (LAST, MEAN, CLS), normalize, use_activation, "
+        description="JSON object: pooling_type (LAST, MEAN, CLS, ALL), normalize, use_activation, "
         "dimensions",
     )

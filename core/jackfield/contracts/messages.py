@@ -131,10 +131,13 @@ class RequestLogprobs(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RequestPooled(msgspec.Struct, frozen=True, array_like=True):
-    """The vector that a prompt has ended in: little-endian float32 as bytes."""
+    """The vector that a prompt has ended in, little-endian float32 as bytes; or, where every token
+    has one, those of the tokens that a step computed, from number ``first`` on. A prompt that is
+    computed anew begins at 0 again."""
 
     key: int
     vector: bytes
+    first: int = 0
 
 
 class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
@@ -169,7 +172,7 @@ class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
     ``finish`` int8[n] (``FinishReason``), ``num_cached`` int32[n]: prompt tokens found in the
     prefix cache, set with a request's first token, else 0. ``scheduled`` float64[n]:
     monotonic time at which the request was first scheduled, set likewise. ``pooled``: the vectors
-    of requests that ended with one.
+    of requests that ended with one, or go on (token -1, ``finish`` 0) and have more to come.
     """
 
     keys: bytes = b""

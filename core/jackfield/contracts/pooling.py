@@ -24,7 +24,8 @@ class PoolingRequest:
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """What the model made of a prompt: float32 [D], as it is: not normalized, no activation."""
+    """What the model made of a prompt: float32 [D], or [T, D] where each of its T tokens has a
+    vector; as it is: not normalized, no activation."""
 
     vector: Vector
     num_cached_tokens: int = 0

@@ -114,12 +114,15 @@ class StepOutput:
     aligned with ``ScheduledBatch.rows``; logprobs of the rows that asked; rows that failed
     alone, with a message. A worker whose plan has a ``pooler`` samples nothing: ``pooled``
     (float32, [N, D]) has a vector for each of the N sequences where ``samples`` is true, in the
-    batch's order."""
+    batch's order. Where the plan wants one of every token, ``pooled`` (float32, [T, D]) has those
+    of all T tokens of the step, and ``pooled_spans`` (int32, [S, 2]) says for each sequence the
+    position of its first one and how many there are."""
 
     token_ids: Int32Array
     logprobs: tuple[RowLogprobs, ...] = ()
     failed: tuple[tuple[int, str], ...] = ()
     pooled: Float32Array | None = None
+    pooled_spans: Int32Array | None = None
 
 
 class PendingStep(Protocol):

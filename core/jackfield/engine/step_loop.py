@@ -38,7 +38,6 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.scheduling import Scheduler
 from jackfield.contracts.work import (
     Executor,
-    Float32Array,
     PendingStep,
     RowLogprobs,
     StepOutput,
@@ -48,6 +47,7 @@ from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.constrained import ConstrainedRequests
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.outbox import NO_TOKEN, Outbox
+from jackfield.engine.pooled_step import pooled_parts
 from jackfield.engine.request import Request
 from jackfield.engine.step_builder import BuiltStep, Entries, StepBuilder
 from jackfield.errors import RAISED, EngineError, RequestError
@@ -274,7 +274,7 @@ class EngineCore:
         if output.failed or output.logprobs:
             self._note_rows(step, output)
         if output.pooled is not None:
-            self._collect_pooled(step, output.pooled)
+            self._collect_pooled(step, output)
         else:
             self._collect_tokens(step, output)
 
@@ -312,14 +312,16 @@ class EngineCore:
                 self._fail(request, error)
         self._num_generation_tokens += len(outbox.keys) - num_before
 
-    def _collect_pooled(self, step: StepUnderWay, pooled: Float32Array) -> None:
-        """Ends the requests whose prompt is computed, each with its vector."""
-        pairs = zip(step.requests, step.samples, strict=True)
-        computed = [request for request, is_complete in pairs if is_complete]
-        for request, vector in zip(computed, pooled.astype("<f4", copy=False), strict=True):
+    def _collect_pooled(self, step: StepUnderWay, output: StepOutput) -> None:
+        """Sends vectors, and ends the requests whose prompt is computed."""
+        for part in pooled_parts(output, step.samples):
+            request = step.requests[part.place]
             if request.ended:
                 continue
-            self._outbox.pooled.append(RequestPooled(request.key, vector.tobytes()))
+            self._outbox.pooled.append(RequestPooled(request.key, part.data, part.first))
+            if not part.is_last:
+                self._outbox.add(request.key, NO_TOKEN, FinishReason.RUNNING)
+                continue
             self._end(request, FinishReason.STOP)
             self._outbox.note_first(request)
             self._num_prompt_tokens += request.num_prompt_tokens

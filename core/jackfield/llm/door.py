@@ -36,7 +36,7 @@ from jackfield.errors import (
 )
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.parser_counts import ParserCounts
-from jackfield.llm.pooled import pooled_of, pooling_run
+from jackfield.llm.pooled import VectorRoom, pooled_of, pooling_run
 from jackfield.llm.run import Run
 from jackfield.llm.run_table import Observer, RunTable
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
@@ -96,6 +96,7 @@ class AsyncLLM:
         self._hand_out = runs.hand_out_tokens if plan.pooling is None else runs.hand_out_pooled
         self._keys = itertools.count(first_key)
         self._text = TextSide(plan, registry)
+        self._room = VectorRoom(0 if plan.pooling is None else plan.pooling.token_bytes)
 
     # --- life ------------------------------------------------------------------------
 
@@ -273,26 +274,28 @@ class AsyncLLM:
             self._end(run)
 
     async def pool(self, request: PoolingRequest) -> Pooled:
-        """The vector that a prompt ends in. Raises as ``stream`` does."""
-        self._check_serving(pooling=True)
-        run = pooling_run(request, next(self._keys), time.monotonic())
-        self._start(run)
-        try:
-            return pooled_of(run, await run.take())
-        finally:
-            self._end(run)
+        """The vectors that a prompt ends in. Raises as ``stream`` does."""
+        arrival = time.monotonic()
+        async with self._room.room_for(len(request.prompt_token_ids)):
+            self._check_serving()
+            if self.plan.pooling is None:
+                raise RequestError("this model generates text; for vectors give --task embed")
+            run = pooling_run(request, next(self._keys), arrival)
+            self._start(run)
+            try:
+                return pooled_of(run, await run.take(), by_token=self.plan.pooling.by_token)
+            finally:
+                self._end(run)
 
-    def _check_serving(self, *, pooling: bool) -> None:
+    def _check_serving(self) -> None:
         # An engine that is being replaced gets the request when it is there.
         if self.ready is None or self.is_asleep or self._engine.death is not None:
             raise EngineError("the engine sleeps" if self.is_asleep else "the engine is not ready")
-        if pooling and self.plan.pooling is None:
-            raise RequestError("this model generates text; for vectors give --task embed")
-        if not pooling and self.plan.pooling is not None:
-            raise RequestError("this model makes vectors and generates nothing")
 
     def _submit(self, request: GenerationRequest, wake_at_end: bool) -> Run:
-        self._check_serving(pooling=False)
+        self._check_serving()
+        if self.plan.pooling is not None:
+            raise RequestError("this model makes vectors and generates nothing")
         arrival = time.monotonic()
         context = self._text.context(request)
         reasoning = self._text.reasoning_ids(request, context)

@@ -22,7 +22,7 @@ from jackfield.llm.pooling_outputs import (
 )
 from jackfield.llm.scoring import make_pairs
 from jackfield.llm.vectors import check_params, finish_vector
-from jackfield.planning.pooling import PoolingPlan, Task
+from jackfield.planning.pooling import PoolingPlan
 
 Prompt = str | Sequence[int] | Mapping[str, object]
 T = TypeVar("T")
@@ -72,7 +72,8 @@ class OfflinePooling(ABC):
         *,
         use_tqdm: bool = True,
     ) -> list[PooledRequestOutput[PoolingOutput]]:
-        """The vector of every prompt, whatever the model makes."""
+        """The vector of every prompt, whatever the model makes; with ``pooling_type`` ``ALL``
+        ``outputs.data`` has one for each token."""
         return self._encode(self._pooling_plan(), PoolingOutput, prompts, pooling_params, use_tqdm)
 
     def reward(
@@ -83,7 +84,7 @@ class OfflinePooling(ABC):
         use_tqdm: bool = True,
     ) -> list[PooledRequestOutput[PoolingOutput]]:
         """The scores of a reward model (``task="reward"``) for every prompt."""
-        plan = self._pooling_plan("classify")
+        plan = self._pooling_plan("classify", "token_classify")
         return self._encode(plan, PoolingOutput, prompts, pooling_params, use_tqdm)
 
     def score(
@@ -117,12 +118,13 @@ class OfflinePooling(ABC):
 
     # --- inside ------------------------------------------------------------------------
 
-    def _pooling_plan(self, task: Task | None = None) -> PoolingPlan:
+    def _pooling_plan(self, *tasks: str) -> PoolingPlan:
+        """The plan; ``RequestError`` where it is for none of the tasks, if some are named."""
         plan = self._llm.plan.pooling
         if plan is None:
             raise RequestError('this model generates text; for vectors give task="embed"')
-        if task is not None and plan.task != task:
-            raise RequestError(f"this model is served for {plan.task}, not for {task}")
+        if tasks and plan.served_for not in tasks:
+            raise RequestError(f"this model is served for {plan.served_for}, not for {tasks[0]}")
         return plan
 
     def _encode(

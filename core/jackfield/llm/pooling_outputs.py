@@ -10,9 +10,9 @@ Output = TypeVar("Output")
 
 @dataclass(frozen=True, slots=True)
 class PoolingOutput:
-    """A vector: an embedding, or what a classifier says of each label."""
+    """A vector, or one for each token: an embedding, or what a classifier says of each label."""
 
-    data: list[float]
+    data: list[float] | list[list[float]]
 
 
 @dataclass(frozen=True, slots=True)

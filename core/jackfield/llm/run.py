@@ -45,7 +45,7 @@ class Run:
         "num_starts",
         "reason",
         "request",
-        "vector",
+        "vectors",
         "wake_at_end",
     )
 
@@ -89,8 +89,8 @@ class Run:
         # Last: a parser whose constructor fails leaves a run that can be told of.
         self.choices = self._make_choices()
         self.num_open = len(self.keys)
-        self.vector: bytes | None = None
-        """Float32; what a prompt that is pooled has ended in."""
+        self.vectors: list[bytes] = []
+        """Float32; what a prompt that is pooled has ended in, in parts."""
 
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""

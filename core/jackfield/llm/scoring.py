@@ -52,6 +52,8 @@ def make_pairs(
             "as many",
             param=params[0],
         )
+    if plan.by_token:
+        raise RequestError("this model has a vector for each token: it scores no pairs")
     if plan.task == "embed":
         both = [
             tuple(

@@ -48,24 +48,28 @@ def _check_dimensions(plan: PoolingPlan, dimensions: int) -> None:
 
 
 def finish_vector(vector: Vector, plan: PoolingPlan, params: PoolingParams) -> Vector:
-    """The vector as it is answered; ``params`` have been checked."""
+    """The vector as it is answered, or those of all tokens, [T, D]; ``params`` have been
+    checked."""
     if plan.task == "classify":
         wanted = plan.use_activation if params.use_activation is None else params.use_activation
         return _activated(vector, plan.activation, wanted)
     dimensions = params.dimensions or plan.dimensions
     if dimensions is not None:
-        if dimensions > len(vector):
+        size = vector.shape[-1]
+        if dimensions > size:
             raise RequestError(
-                f"dimensions is {dimensions}; this model has {len(vector)}", param="dimensions"
+                f"dimensions is {dimensions}; this model has {size}", param="dimensions"
             )
-        vector = vector[:dimensions]
+        vector = vector[..., :dimensions]
     normalize = plan.normalize if params.normalize is None else params.normalize
     return unit(vector) if normalize else vector
 
 
 def unit(vector: Vector) -> Vector:
-    """The vector with length 1."""
-    return vector / max(float(np.linalg.norm(vector)), _SMALLEST_NORM)
+    """The vector with length 1, or all of them."""
+    norm = np.linalg.norm(vector, axis=-1, keepdims=True)
+    scaled: Vector = vector / np.maximum(norm, np.float32(_SMALLEST_NORM))
+    return scaled
 
 
 def cosine(one: Vector, other: Vector) -> float:
@@ -83,6 +87,6 @@ def _activated(scores: Vector, activation: Activation, wanted: bool) -> Vector:
         # By tanh, which does not overflow.
         sigmoid: Vector = np.float32(0.5) * (1 + np.tanh(scores / 2))
         return sigmoid
-    powers = np.exp(scores - scores.max())
-    probabilities: Vector = powers / powers.sum()
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probabilities: Vector = powers / powers.sum(axis=-1, keepdims=True)
     return probabilities

@@ -71,11 +71,14 @@ def step_limits(
     max_model_len: int,
     *,
     whole_prompts: bool = False,
+    most_tokens: int | None = None,
 ) -> StepLimits:
     """The limits asked for; what was not asked for follows from what was. ``whole_prompts``: the
-    model can compute a prompt in one step only."""
+    model can compute a prompt in one step only; ``most_tokens``: a step can have no more."""
     whole_prompts = whole_prompts or not settings.enable_chunked_prefill
     tokens, seqs = settings.max_num_batched_tokens, settings.max_num_seqs
+    if most_tokens is not None:
+        tokens = _below(most_tokens, tokens, defaults, max_model_len if whole_prompts else 0)
     if tokens is None:
         tokens = max(defaults.max_num_batched_tokens, seqs or 0)
         if whole_prompts:
@@ -93,6 +96,17 @@ def step_limits(
             "step needs a token"
         )
     return StepLimits(seqs, tokens)
+
+
+def _below(most: int, asked: int | None, defaults: DeviceDefaults, longest: int) -> int:
+    """The tokens of a step where there can be at most so many, ``longest`` of them one prompt."""
+    if (asked or longest) > most:
+        flag = "--max-num-batched-tokens" if asked else "--max-model-len"
+        raise ConfigError(
+            f"{flag} {asked or longest} is above {most}: a step has no more tokens where each has "
+            "a vector of its own"
+        )
+    return asked or min(most, max(defaults.max_num_batched_tokens, longest))
 
 
 def block_size(settings: Settings, defaults: DeviceDefaults) -> int:

@@ -144,7 +144,13 @@ def _worker_plan(
     platform, defaults = device.choose_platform(settings.device, registry)
     max_model_len = model.context_length(settings, files.config)
     whole_prompts = pooling is not None and pooling.whole_prompts
-    limits = device.step_limits(settings, defaults, max_model_len, whole_prompts=whole_prompts)
+    limits = device.step_limits(
+        settings,
+        defaults,
+        max_model_len,
+        whole_prompts=whole_prompts,
+        most_tokens=None if pooling is None else pooling.max_step_tokens,
+    )
     block_size = device.block_size(settings, defaults)
     num_blocks = settings.num_gpu_blocks_override
     if whole_prompts:

@@ -32,7 +32,9 @@ _TASKS: Mapping[str, Task] = {
     "score": "classify",
     "reward": "classify",
 }
-_POOLING_TYPES = {"LAST": "last", "MEAN": "mean", "CLS": "cls"}
+_POOLING_TYPES = {"LAST": "last", "MEAN": "mean", "CLS": "cls", "ALL": "all"}
+_MAX_STEP_BYTES = 48 << 20
+"""Of the vectors of one step, which cross the border between two processes in one message."""
 _KEYS = ("pooling_type", "normalize", "use_activation", "dimensions")
 _OLDER_KEYS = {
     "activation": "use_activation",
@@ -61,6 +63,23 @@ class PoolingPlan:
     dimensions: int | None = None
     whole_prompts: bool = False
     """Whether tokens see what follows them: a prompt is computed in one step, or not at all."""
+    token_bytes: int = 0
+    """Where every token has a vector of its own: how long it is, in float32. 0: one a prompt."""
+
+    @property
+    def by_token(self) -> bool:
+        """Whether every token has a vector of its own."""
+        return self.token_bytes > 0
+
+    @property
+    def served_for(self) -> str:
+        """The task by the name that requests call it."""
+        return f"token_{self.task}" if self.by_token else self.task
+
+    @property
+    def max_step_tokens(self) -> int | None:
+        """The most tokens that a step may compute; None: as many as it likes."""
+        return _MAX_STEP_BYTES // self.token_bytes if self.by_token else None
 
     @property
     def keeps_prefixes(self) -> bool:
@@ -70,7 +89,7 @@ class PoolingPlan:
     @property
     def scores_pairs(self) -> bool:
         """Whether a pair of texts is one prompt, scored by the model itself."""
-        return self.task == "classify" and len(self.labels) == 1
+        return self.task == "classify" and len(self.labels) == 1 and not self.by_token
 
 
 def plan_pooling(
@@ -103,13 +122,19 @@ def plan_pooling(
             matryoshka=_matryoshka(files.config),
             dimensions=options.get("dimensions"),
             whole_prompts=is_encoder,
+            token_bytes=4 * _hidden_size(files.config) if kind == "all" else 0,
         )
         if settings.model_impl == ANY_MODEL:
             return embed, files
         return embed, _with_architectures(files, wanted)
     plan, wanted = _classifier(settings, files, names, kind, registry)
     use_activation = options.get("use_activation", settings.task != "reward")
-    plan = replace(plan, use_activation=use_activation, whole_prompts=is_encoder)
+    plan = replace(
+        plan,
+        use_activation=use_activation,
+        whole_prompts=is_encoder,
+        token_bytes=4 * len(plan.labels) if kind == "all" else 0,
+    )
     return plan, _with_architectures(files, wanted)
 
 
@@ -143,7 +168,8 @@ def _options(settings: Settings) -> dict[str, Any]:
     if kind is not None:
         options["pooling_type"] = str(kind).upper()
         if options["pooling_type"] not in _POOLING_TYPES:
-            raise ConfigError(f"{_FLAG}: pooling_type {kind!r} is not built; use LAST, MEAN or CLS")
+            known = ", ".join(_POOLING_TYPES)
+            raise ConfigError(f"{_FLAG}: pooling_type {kind!r} is not built; there are {known}")
     for name in ("normalize", "use_activation"):
         if not isinstance(options.get(name, True), bool):
             raise ConfigError(f"{_FLAG}: {name} must be true or false")
@@ -195,6 +221,8 @@ def _classifier(
             labels=labels,
         )
         return plan, list(names)
+    if kind == "all":
+        raise ConfigError(f"{_FLAG}: a reranker that answers with words has no pooling_type ALL")
     ids = _token_ids(tokens, settings, files, registry)
     by_two = config.get("is_original_qwen3_reranker") or config.get("method") == _TWO_WAY
     if by_two and len(ids) != 2:
@@ -215,6 +243,15 @@ def _default_kind(config: Mapping[str, object], task: Task, *, is_encoder: bool)
         return "last"
     by_mean = task == "classify" and config.get("classifier_pooling") == "mean"
     return "mean" if by_mean else "cls"
+
+
+def _hidden_size(config: Mapping[str, object]) -> int:
+    """Of ``config.json``, by the names that it has there."""
+    for name in ("hidden_size", "n_embd", "d_model", "dim"):
+        size = config.get(name)
+        if isinstance(size, int):
+            return size
+    raise ConfigError(f"{_FLAG}: pooling_type ALL needs a hidden_size in config.json")
 
 
 def _labels(config: Mapping[str, object]) -> tuple[str, ...]:

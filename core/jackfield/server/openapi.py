@@ -78,6 +78,7 @@ _RESPONSE = _object(id=_TEXT, object=_only("response"), created_at={"type": "num
                     status=_TEXT, output=_list(_ANY_OBJECT))  # fmt: skip
 _NUMBER: Schema = {"type": "number"}
 _VECTOR: Schema = {"anyOf": [_list(_NUMBER), _TEXT]}
+_POOLED: Schema = {"anyOf": [_list(_list(_NUMBER)), _list(_NUMBER), _TEXT]}
 _POOLED_USAGE = _object(prompt_tokens=_COUNT, total_tokens=_COUNT)
 _RANKING = _object(
     id=_TEXT, model=_TEXT, usage=_POOLED_USAGE,
@@ -127,7 +128,7 @@ ANSWERS: Mapping[tuple[str, str], Schema] = {
     ("get", "/v1/models"): _object(object=_only("list"), data=_list(_MODEL)),
     ("get", "/v1/models/{model}"): _MODEL,
     ("post", "/v1/embeddings"): _pooled_list(object=_only("embedding"), embedding=_VECTOR),
-    ("post", "/pooling"): _pooled_list(object=_only("pooling"), data=_VECTOR),
+    ("post", "/pooling"): _pooled_list(object=_only("pooling"), data=_POOLED),
     ("post", "/classify"): _pooled_list(label=_TEXT, probs=_list(_NUMBER), num_classes=_COUNT),
     **{("post", path): _SCORES for path in ("/score", "/v1/score")},
     **{("post", path): _RANKING for path in ("/rerank", "/v1/rerank", "/v2/rerank")},

@@ -87,3 +87,24 @@ def test_a_vector_that_is_not_finite_fails_its_row_alone() -> None:
     output = PooledStep(step, pooled, ((1, "known"),)).wait()
     assert output.failed == ((1, "known"), (0, NOT_FINITE))
     assert output.pooled is not None and output.pooled[0].tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_all_tokens_have_a_vector_and_the_step_says_whose(scores: bool) -> None:
+    made = pooler("all", scores=scores)
+    parts = batch((0, 0, 1, True), (2, 4, 3, False))
+    pooled = made.pool(parts, STATES[:6])
+    right = Head().compute_logits(STATES[:4]) if scores else STATES[:4]
+    assert torch.allclose(pooled, right)
+    output = PooledStep(parts, pooled, (), made.spans(parts)).wait()
+    assert output.pooled_spans is not None
+    assert output.pooled_spans.tolist() == [[0, 1], [4, 3]] and not output.failed
+
+
+def test_a_token_that_is_not_finite_fails_its_own_sequence() -> None:
+    made = pooler("all")
+    parts = batch((0, 0, 1, True), (2, 4, 3, False), (1, 0, 2, True))
+    states = STATES[:6].clone()
+    states[2] = torch.nan
+    output = PooledStep(parts, made.pool(parts, states), (), made.spans(parts)).wait()
+    assert output.failed == ((2, NOT_FINITE),)

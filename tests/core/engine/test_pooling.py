@@ -87,13 +87,31 @@ class SummingExecutor:
         pass
 
 
+class TokenExecutor(SummingExecutor):
+    """Makes a vector of each token: its id, and its position."""
+
+    def execute(self, batch: ScheduledBatch) -> PendingStep:
+        for new in batch.admitted:
+            self._ids[new.row] = new.token_ids
+        vectors: list[tuple[int, int]] = []
+        spans = np.stack([batch.first_positions, batch.num_tokens], axis=1)
+        for row, (first, count) in zip(batch.rows.tolist(), spans.tolist(), strict=True):
+            ids = self._ids[row][first : first + count].tolist()
+            vectors += zip(ids, range(first, first + count), strict=True)
+        pooled = np.array(vectors, dtype=np.float32).reshape(-1, 2)
+        nothing = np.zeros(len(batch.rows), np.int32)
+        return Done(StepOutput(nothing, pooled=pooled, pooled_spans=spans))
+
+
 class Outcomes:
     """An engine with no prefix cache, and what it has told."""
 
-    def __init__(self, num_blocks: int, steps_in_flight: int) -> None:
+    def __init__(
+        self, num_blocks: int, steps_in_flight: int, executor: SummingExecutor | None = None
+    ) -> None:
         self.blocks = BlockManager(num_blocks, BLOCK_SIZE, None)
         self.core = EngineCore(
-            SummingExecutor(),
+            executor or SummingExecutor(),
             FcfsScheduler(LIMITS),
             self.blocks,
             RequestBounds(
@@ -127,10 +145,12 @@ class Outcomes:
         assert set(np.frombuffer(step.token_ids, dtype="<i4").tolist()) <= {-1}
         for key, finish in zip(keys, np.frombuffer(step.finish, np.int8).tolist(), strict=True):
             assert key not in self.finishes, "ended twice"
-            self.finishes[key] = FinishReason(finish)
+            if finish != FinishReason.RUNNING:
+                self.finishes[key] = FinishReason(finish)
         for entry in step.pooled:
-            assert self.finishes[entry.key] == FinishReason.STOP
-            self.vectors[entry.key] = np.frombuffer(entry.vector, "<f4").tolist()
+            assert self.finishes.get(entry.key, FinishReason.STOP) == FinishReason.STOP
+            before = self.vectors[entry.key] if entry.first else []
+            self.vectors[entry.key] = [*before, *np.frombuffer(entry.vector, "<f4").tolist()]
         self.messages |= {entry.key: entry.message for entry in step.failed}
 
 
@@ -152,6 +172,25 @@ def test_every_prompt_ends_in_one_vector_of_all_its_tokens(
     engine.run()
     right = {key: [float(sum(prompt)), float(len(prompt))] for key, prompt in enumerate(prompts)}
     assert engine.vectors == right
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    prompts=prompts,
+    num_blocks=st.sampled_from([13, 20, 60]),
+    steps_in_flight=st.sampled_from([1, 2]),
+)
+def test_every_token_has_its_vector_whatever_the_chunks(
+    prompts: list[list[int]], num_blocks: int, steps_in_flight: int
+) -> None:
+    engine = Outcomes(num_blocks, steps_in_flight, TokenExecutor())
+    for key, prompt in enumerate(prompts):
+        engine.add(key, prompt)
+    engine.run()
+    assert set(engine.finishes.values()) == {FinishReason.STOP}
+    for key, prompt in enumerate(prompts):
+        pairs = [(float(token), float(position)) for position, token in enumerate(prompt)]
+        assert engine.vectors[key] == [number for pair in pairs for number in pair]
 
 
 def test_a_row_that_fails_fails_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from tests.sentence_models import encoder
@@ -22,7 +23,7 @@ def start(directory: Path, **options: object) -> LLM:
     return LLM(str(directory), **{**values, **options})
 
 
-def assert_close(found: list[float], right: torch.Tensor) -> None:
+def assert_close(found: npt.ArrayLike, right: torch.Tensor) -> None:
     values = right.double().numpy()
     assert np.abs(np.array(found) - values).max() <= 2e-5 * np.abs(values).max()
 

@@ -61,7 +61,7 @@ def first(states: Float64Array) -> Float64Array:
     return found
 
 
-def assert_close(found: Sequence[float], right: Float64Array) -> None:
+def assert_close(found: npt.ArrayLike, right: Float64Array) -> None:
     assert np.abs(np.array(found) - right).max() <= 2e-5 * np.abs(right).max()
 
 
@@ -189,3 +189,32 @@ def test_through_transformers_the_vectors_are_the_same() -> None:
 def test_a_model_without_a_score_head_cannot_classify() -> None:
     with pytest.raises(ConfigError, match="Qwen3ForCausalLM has no head for --task classify"):
         start(make("Qwen3ForCausalLM"), task="classify")
+
+
+def test_every_token_has_a_vector_whatever_the_chunks() -> None:
+    pooler_config = {"pooling_type": "ALL"}
+    with start(make("Qwen3ForCausalLM"), task="embed", override_pooler_config=pooler_config) as llm:
+        raw = PoolingParams(normalize=False)
+        found = llm.encode([*PROMPTS, *PROMPTS], raw, use_tqdm=False)
+        for ids, one in zip([*PROMPTS, *PROMPTS], found, strict=True):
+            vectors = np.array(one.outputs.data)
+            assert vectors.shape == (len(ids), 64) and not one.num_cached_tokens
+            assert_close(vectors.ravel().tolist(), hidden_states(ids).ravel())
+        unit_length = np.array(llm.encode(PROMPTS[1], use_tqdm=False)[0].outputs.data)
+        right = np.stack([unit(state) for state in hidden_states(PROMPTS[1])])
+        assert np.allclose(unit_length, right, atol=2e-5)
+        with pytest.raises(RequestError, match="served for token_embed, not for embed"):
+            llm.embed("a", use_tqdm=False)
+        with pytest.raises(RequestError, match="scores no pairs"):
+            llm.score("a", "b", use_tqdm=False)
+
+
+def test_a_reward_model_scores_every_token() -> None:
+    model = reference_classifier(classifier())
+    pooler_config = {"pooling_type": "ALL"}
+    with start(classifier(), task="reward", override_pooler_config=pooler_config) as llm:
+        (found,) = llm.reward(PROMPTS[2], use_tqdm=False)
+    with torch.no_grad():
+        states = model.model(torch.tensor([PROMPTS[2]])).last_hidden_state[0]
+        right = model.score(states).double().numpy()
+    assert_close(np.array(found.outputs.data).ravel().tolist(), right.ravel())

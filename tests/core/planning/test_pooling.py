@@ -66,7 +66,7 @@ def test_the_users_options_go_before_the_checkpoints(flag: str) -> None:
         (["--task", "embed", "--runner", "generate"], "contradict each other"),
         (["--pooler-config", '{"pooling_type": "LAST"}'], "is for pooling models"),
         (["--task", "embed", "--pooler-config", '{"pooling": "LAST"}'], "unknown key 'pooling'"),
-        (["--task", "embed", "--pooler-config", '{"pooling_type": "ALL"}'], "'ALL' is not built"),
+        (["--task", "embed", "--pooler-config", '{"pooling_type": "STEP"}'], "'STEP' is not built"),
         (["--task", "embed", "--pooler-config", '{"normalize": 1}'], "normalize must be true or"),
         (["--task", "embed", "--pooler-config", '{"dimensions": 0}'], "whole number above 0"),
         (["--task", "score"], "has no head for --task score"),
@@ -118,3 +118,16 @@ def test_steps_of_sentence_transformers_that_are_not_built_are_named(tmp_path: P
     (tmp_path / "A" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
     with pytest.raises(CheckpointError, match="pooling by max_tokens is not built yet"):
         plan(tmp_path)
+
+
+def test_vectors_of_all_tokens_bound_what_a_step_computes() -> None:
+    words = ("--task", "embed", "--pooler-config.pooling_type", "all", "--device", "cpu")
+    made = plan(make("Qwen3ForCausalLM"), *words)
+    assert made.pooling is not None
+    assert (made.pooling.served_for, made.pooling.token_bytes) == ("token_embed", 4 * 64)
+    assert not made.engine.enable_prefix_caching
+    wide = (*words, "--hf-overrides.hidden_size", str(1 << 14))
+    worker = plan(make("Qwen3ForCausalLM"), *wide).engine.worker
+    assert worker.max_num_batched_tokens == (48 << 20) // (4 << 14)
+    with pytest.raises(ConfigError, match="--max-num-batched-tokens 1024 is above 768: a step has"):
+        plan(make("Qwen3ForCausalLM"), *wide, "--max-num-batched-tokens", "1024")

@@ -242,9 +242,13 @@ class FakeLLM:
         return [delta async for deltas in self.stream(request) for delta in deltas]
 
     async def pool(self, request: PoolingRequest) -> Pooled:
-        """The first id, the last, how many there are, and 1; of a classifier, one a label."""
+        """The first id, the last, how many there are, and 1; of a classifier, one a label. Where
+        each token has a vector, the same for all."""
         self.pooled.append(request)
         ids = request.prompt_token_ids
         vector = np.array([ids[0], ids[-1], len(ids), 1], dtype=np.float32)
-        labels = () if self.plan.pooling is None else self.plan.pooling.labels
+        plan = self.plan.pooling
+        if plan is not None and plan.by_token:
+            return Pooled(np.tile(vector, (len(ids), 1)))
+        labels = () if plan is None else plan.labels
         return Pooled(vector[: len(labels) or None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.core.server.http_server import in_process
 from tests.core.server.sdk_models import check
 from tests.sentence_models import classifier, embedding
 
+from jackfield.config.plan import PoolerPlan
 from jackfield.config.settings import make_settings
 from jackfield.hooks import Hooks
 from jackfield.llm import AsyncLLM
@@ -211,3 +213,27 @@ async def test_no_request_is_taken_before_the_engine_is_there() -> None:
     llm.ready = None
     async with in_process(llm) as http:
         assert (await http.post("/v1/embeddings", json={"input": "a"})).status_code == 503
+
+
+BY_TOKEN = replace(EMBED, pooler=PoolerPlan(kind="all"), token_bytes=16)
+
+
+async def test_a_vector_for_each_token_is_a_list_of_lists() -> None:
+    async with in_process(fake(BY_TOKEN)) as http:
+        asked = {"input": ["hi", "there"], "task": "token_embed", "normalize": False}
+        answer = await http.post("/pooling", json=asked)
+        shapes = [np.shape(entry["data"]) for entry in answer.json()["data"]]
+        assert shapes == [(2, 4), (5, 4)]
+        packed = await http.post("/pooling", json={**asked, "encoding_format": "base64"})
+        first = base64.b64decode(packed.json()["data"][0]["data"])
+        found = np.frombuffer(first, "<f4").reshape(2, 4)
+        assert found.tolist() == answer.json()["data"][0]["data"]
+        assert (await http.post("/pooling", json={"input": "hi", "task": "encode"})).is_success
+        for body, path in (
+            ({"input": "hi", "task": "embed"}, "/pooling"),
+            ({"input": "hi"}, "/v1/embeddings"),
+            ({"text_1": "a", "text_2": "b"}, "/score"),
+        ):
+            refused = await http.post(path, json=body)
+            assert refused.status_code in (400, 404)
+            assert "served for token_embed" in refused.json()["error"]["message"]

@@ -35,7 +35,7 @@ class PreparedPooling:
 
     async def _body(self, llm: Door) -> bytes:
         pooled = await run_all(llm.pool, self.requests)
-        if sum(len(one.vector) for one in pooled) < LARGE_ANSWER_NUMBERS:
+        if sum(one.vector.size for one in pooled) < LARGE_ANSWER_NUMBERS:
             return self._written(pooled)
         return await asyncio.to_thread(self._written, pooled)
 

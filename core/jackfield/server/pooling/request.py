@@ -63,7 +63,7 @@ class EmbeddingRequest(InputFields):
 class PoolRequest(InputFields):
     """Whatever vectors the model makes."""
 
-    task: Literal["embed", "classify"] | None = None
+    task: Literal["embed", "classify", "token_embed", "token_classify", "encode"] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Dimensions | None = None
     normalize: bool | None = None

@@ -25,11 +25,11 @@ PATHS = ("/v1/embeddings", "/pooling", "/classify", *_SCORE, *_RERANK)
 def pooling_routes(frontend: Frontend, plan: PoolingPlan) -> dict[str, ASGIApp]:
     """The routes that the model can serve, of ``PATHS``."""
     found: dict[str, PoolingPreparer] = {"/pooling": Pooling(frontend, plan)}
-    if plan.task == "embed":
+    if plan.served_for == "embed":
         found["/v1/embeddings"] = Embeddings(frontend, plan)
-    else:
+    elif plan.served_for == "classify":
         found["/classify"] = Classification(frontend, plan)
-    if plan.task == "embed" or plan.scores_pairs:
+    if plan.served_for == "embed" or plan.scores_pairs:
         found |= dict.fromkeys(_SCORE, Score(frontend, plan))
         found |= dict.fromkeys(_RERANK, Rerank(frontend, plan))
     return {path: GenerationRoute(frontend, preparer) for path, preparer in found.items()}
@@ -53,6 +53,6 @@ def unserved_routes(
     if plan is None:
         does = "generates text: start the server with --task embed, or with another model"
     else:
-        does = f"is served for {plan.task} and has {', '.join(sorted(served))}"
+        does = f"is served for {plan.served_for} and has {', '.join(sorted(served))}"
     refused = Unserved(f"There is nothing at this path: the model {does}")
     return {path: refused for path in (*others, *PATHS) if path not in served}

@@ -163,10 +163,11 @@ class Pooling(VectorPreparer):
     ) -> PreparedPooling:
         """Checks and encodes."""
         request = validate(PoolRequest, data)
-        if request.task not in (None, self._plan.task):
+        served = self._plan.served_for
+        # ``encode`` is what vLLM calls whatever a model makes.
+        if request.task not in (None, "encode", served):
             raise RequestError(
-                f"'task' is {request.task}; this model is served for {self._plan.task}",
-                param="task",
+                f"'task' is {request.task}; this model is served for {served}", param="task"
             )
         params = PoolingParams(request.dimensions, request.normalize, request.use_activation)
         write = _writer(request.encoding_format)
