@@ -8,6 +8,8 @@ from typing import ClassVar
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import (
     CanSleep,
+    HasMaskRoom,
+    Int32Array,
     KVCapacity,
     PendingStep,
     ScheduledBatch,
