@@ -43,6 +43,13 @@ class Connection:
 
     async def post(self, path: str, body: bytes) -> tuple[int, AsyncIterator[bytes]]:
         """Sends a JSON body; returns the status and the pieces of the answer as they arrive."""
+        status, _, pieces = await self.post_for_headers(path, body)
+        return status, pieces
+
+    async def post_for_headers(
+        self, path: str, body: bytes
+    ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
+        """The same with the answer's headers, names in lower case."""
         address = self._address
         if self._writer is None or self._writer.is_closing():
             context = ssl.create_default_context() if address.tls else None
@@ -56,7 +63,7 @@ class Connection:
         )
         self._writer.write(head.encode("latin-1") + body)
         status, headers = await self._read_head(self._reader)
-        return status, self._read_body(self._reader, headers)
+        return status, headers, self._read_body(self._reader, headers)
 
     def close(self) -> None:
         """Closes the connection at once."""
