@@ -51,7 +51,7 @@ def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: i
     if "moe_intermediate_size" in text:
         per_token += experts * hidden
     logits = plan.max_num_seqs * vocabulary_size(config) * (itemsize + 8)
-    tokens = max(plan.max_num_batched_tokens, plan.max_num_seqs)
+    tokens = max(plan.most_step_tokens, plan.max_num_seqs)
     return tokens * per_token * itemsize + logits + 3 * LOGPROB_SLICE_BYTES
 
 

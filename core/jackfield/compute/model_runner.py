@@ -61,7 +61,7 @@ from jackfield.contracts.work import (
 Failures = tuple[tuple[int, str], ...]
 
 
-_DECODE_SIZES = (1, 2, 32, 96, 288)
+_DECODE_SIZES = (1, 2, 32, 64, 96, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
 _PREFIX = 8
 """Steps that between them launch every variant of the kernels: decodes, and prompts with and
@@ -192,6 +192,8 @@ class ModelRunner:
             assert self._store is not None, "start comes before a step"
             self._store.swap(batch.swaps)
         step = Step(batch, self._admit(batch.admitted), is_decode(batch))
+        if batch.given is not None:
+            self._state.write_given(batch.given)
         rows, positions = batch.rows, batch.first_positions + batch.num_tokens
         if not step.is_decode:
             rows, positions = rows[batch.samples], positions[batch.samples]
@@ -346,7 +348,7 @@ class ModelRunner:
         from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
 
         plan = self._plan
-        longest = min(plan.max_num_batched_tokens, plan.max_model_len - _PREFIX)
+        longest = min(plan.most_step_tokens, plan.max_model_len - _PREFIX)
         with compiling_only():
             self._warm_attention()
             warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)

@@ -55,6 +55,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_num_seqs: int
     max_num_batched_tokens: int
     block_size: int
+    max_num_lone_tokens: int = 0
+    """Of a step for a request that is alone, where that is more than ``max_num_batched_tokens``."""
     limit_context: bool = False
     """Whether the context may be cut to what the KV cache holds: nobody asked for a length."""
     num_blocks_override: int | None = None
@@ -62,7 +64,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int = 4 << 30
     kv_dtype: str | None = None
-    """``float8_e4m3fn`` or ``float8_e5m2``, what keys and values are kept as; None: as ``dtype``."""
+    """``float8_e4m3fn`` or ``float8_e5m2``: what keys and values are kept as; None: ``dtype``."""
     calculate_kv_scales: bool = False
     """Whether the scales of 8-bit keys and values are measured instead of read."""
     swap_bytes: int = 0
@@ -97,6 +99,11 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Weight files that may be read at once; None: as the load format likes."""
     tensor_parallel_size: int = 1
     plugins: PluginSetup = PluginSetup()
+
+    @property
+    def most_step_tokens(self) -> int:
+        """Tokens of the largest step."""
+        return max(self.max_num_batched_tokens, self.max_num_lone_tokens)
 
 
 class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):

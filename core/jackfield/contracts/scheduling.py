@@ -14,7 +14,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 class SchedulerLimits:
     """The options every scheduler gets.
 
-    ``max_num_batched_tokens`` is the one budget of a step for prefill and decode together;
+    ``max_num_batched_tokens`` is the one budget of a step for prefill and decode together; a
+    request that is alone may have ``max_num_lone_tokens`` where that is more;
     ``long_prefill_token_threshold`` caps the prompt tokens that one request may have
     computed in a step (0: no cap); with ``enable_chunked_prefill`` false a prompt is
     computed whole or not at all (the budget is then at least ``max_model_len``). With a
@@ -30,6 +31,7 @@ class SchedulerLimits:
     max_num_partial_prefills: int = 1
     max_long_partial_prefills: int = 1
     delay_factor: float = 0.0
+    max_num_lone_tokens: int = 0
 
 
 class SchedulerRequest(Protocol):

@@ -168,6 +168,7 @@ def make_core(
         SchedulerLimits(
             max_num_seqs=worker.max_num_seqs,
             max_num_batched_tokens=worker.max_num_batched_tokens,
+            max_num_lone_tokens=worker.max_num_lone_tokens,
             max_model_len=max_model_len,
             enable_chunked_prefill=plan.enable_chunked_prefill,
             long_prefill_token_threshold=plan.long_prefill_token_threshold,
@@ -187,7 +188,7 @@ def make_core(
             pooling=worker.pooler is not None,
         ),
         max_num_seqs=worker.max_num_seqs,
-        max_num_batched_tokens=worker.max_num_batched_tokens,
+        max_num_batched_tokens=worker.most_step_tokens,
         steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,
         grammars=_grammars(plan, capacity.logits_width),
         stream_interval=plan.stream_interval,

@@ -18,13 +18,19 @@ class DeviceDefaults:
     max_num_batched_tokens: int
     max_num_seqs: int
     dtype_for_float32: str
+    max_num_lone_tokens: int = 0
+    """Of a step for a prompt that is alone; 0: as with others."""
 
 
 HOST = DeviceDefaults(
     block_size=16, max_num_batched_tokens=1024, max_num_seqs=64, dtype_for_float32="float32"
 )
 ACCELERATOR = DeviceDefaults(
-    block_size=64, max_num_batched_tokens=4096, max_num_seqs=256, dtype_for_float32="bfloat16"
+    block_size=64,
+    max_num_batched_tokens=4096,
+    max_num_seqs=256,
+    dtype_for_float32="bfloat16",
+    max_num_lone_tokens=16384,
 )
 
 
@@ -63,6 +69,8 @@ class StepLimits:
 
     max_num_seqs: int
     max_num_batched_tokens: int
+    max_num_lone_tokens: int
+    """At least ``max_num_batched_tokens``."""
 
 
 def step_limits(
@@ -95,7 +103,11 @@ def step_limits(
             f"--max-num-batched-tokens {tokens} is below --max-num-seqs {seqs}: each sequence of a "
             "step needs a token"
         )
-    return StepLimits(seqs, tokens)
+    lone = tokens
+    if settings.max_num_batched_tokens is None and most_tokens is None and not whole_prompts:
+        # A few long steps are faster than many, and nobody waits for one.
+        lone = max(tokens, min(defaults.max_num_lone_tokens, max_model_len))
+    return StepLimits(seqs, tokens, lone)
 
 
 def _below(most: int, asked: int | None, defaults: DeviceDefaults, longest: int) -> int:

@@ -179,6 +179,7 @@ def _worker_plan(
         limit_context=settings.max_model_len is None,
         max_num_seqs=limits.max_num_seqs,
         max_num_batched_tokens=limits.max_num_batched_tokens,
+        max_num_lone_tokens=limits.max_num_lone_tokens,
         block_size=block_size,
         num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,

@@ -91,6 +91,8 @@ class TokenBudgetScheduler(ABC):
     def schedule(self, blocks: Blocks) -> Schedule:
         """Chooses the next step: first the running requests, then waiting ones."""
         step = _Step(self._limits, blocks, len(self._waiting))
+        if len(self) == 1:
+            step.budget = max(step.budget, self._limits.max_num_lone_tokens)
         self._serve_running(step)
         if self._waiting and not step.preempted and step.budget and not self._delays():
             self._admit_waiting(step)

@@ -20,7 +20,7 @@ from jackfield.compute.kv_scales import Scales, ScalesAside
 from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.pooling_runner import PoolingRunner
-from jackfield.compute.weights import read_weights
+from jackfield.compute.weights import move_weights, read_weights
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
@@ -147,7 +147,7 @@ class DeviceWorker:
             self._model.bind_kv(
                 tuple(KVLayer(nothing, nothing) for _ in self._model.attention_specs)
             )
-            _move(self._model, torch.device("cpu"))
+            move_weights(cast(nn.Module, self._model), torch.device("cpu"))
         else:
             self._model = self._make_runner = None
         # The engine has frozen what it was made of, and captured graphs hold each other.
@@ -163,20 +163,13 @@ class DeviceWorker:
         if self._model is None or self._make_runner is None:
             self.start(self._plan)
             return
-        _move(self._model, self._device)
+        move_weights(cast(nn.Module, self._model), self._device)
         self._runner = self._make_runner()
         self._runner.start()
 
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""
         self._runner = self._model = self._make_runner = None
-
-
-def _move(model: Model, device: torch.device) -> None:
-    """All weights to another device, in place: who refers to a parameter still does."""
-    module = cast(nn.Module, model)
-    for tensor in (*module.parameters(), *module.buffers()):
-        tensor.data = tensor.data.to(device)
 
 
 def _runner(
@@ -215,7 +208,7 @@ def _build_model(
         group=TensorParallelGroup(),
         attention_backend=backend,
         max_model_len=plan.max_model_len,
-        max_num_batched_tokens=plan.max_num_batched_tokens,
+        max_num_batched_tokens=plan.most_step_tokens,
         quantization=quantization,
         trust_remote_code=plan.trust_remote_code,
         code_revision=plan.code_revision,

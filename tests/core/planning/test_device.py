@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
+from jackfield.config.settings import make_settings
 from jackfield.errors import ConfigError
-from jackfield.planning.device import ACCELERATOR, HOST, DeviceDefaults, choose_platform
+from jackfield.planning.device import (
+    ACCELERATOR,
+    HOST,
+    DeviceDefaults,
+    StepLimits,
+    choose_platform,
+    step_limits,
+)
 from jackfield.registry import PluginEntry, Registry
 
 
@@ -51,3 +59,29 @@ def test_auto_is_the_accelerator_if_there_is_one(
 def test_a_machine_without_any_device_is_refused() -> None:
     with pytest.raises(ConfigError, match="--device"):
         choose_platform("auto", Installed(("plain", "jackfield", 1, False)))
+
+
+@pytest.mark.parametrize(
+    ("defaults", "options", "limits"),
+    [
+        (ACCELERATOR, {}, StepLimits(256, 4096, 16384)),
+        (ACCELERATOR, {"max_num_seqs": 8}, StepLimits(8, 4096, 16384)),
+        (ACCELERATOR, {"max_num_batched_tokens": 2048}, StepLimits(256, 2048, 2048)),
+        (ACCELERATOR, {"enable_chunked_prefill": False}, StepLimits(256, 32768, 32768)),
+        (HOST, {}, StepLimits(64, 1024, 1024)),
+    ],
+)
+def test_a_prompt_that_is_alone_has_long_steps_unless_their_size_was_asked_for(
+    defaults: DeviceDefaults, options: dict[str, Any], limits: StepLimits
+) -> None:
+    settings = make_settings({"model": "m", **options})
+    assert step_limits(settings, defaults, 32768) == limits
+
+
+def test_a_lone_step_has_no_more_tokens_than_the_context() -> None:
+    assert step_limits(make_settings({"model": "m"}), ACCELERATOR, 8000) == StepLimits(
+        256, 4096, 8000
+    )
+    assert step_limits(make_settings({"model": "m"}), ACCELERATOR, 2000) == StepLimits(
+        256, 4096, 4096
+    )

@@ -129,6 +129,28 @@ def test_whole_prompts_need_a_budget_of_the_context() -> None:
         FcfsScheduler(limits)
 
 
+def test_a_prompt_that_is_alone_may_have_a_longer_step() -> None:
+    scheduler = FcfsScheduler(replace(LIMITS, max_num_batched_tokens=8, max_num_lone_tokens=20))
+    blocks = BlockManager(40, 4, None)
+
+    def add(key: int, length: int) -> None:
+        prompt = np.ones(length, dtype="<i4").tobytes()
+        scheduler.add(Request(key, prompt, TokenSampling(), 8, arrival=float(key)))
+
+    def step() -> list[tuple[int, int]]:
+        entries = scheduler.schedule(blocks).entries
+        for request, num_tokens in entries:
+            assert isinstance(request, Request)
+            request.num_computed_tokens += num_tokens
+        return [(request.key, num_tokens) for request, num_tokens in entries]
+
+    add(1, 50)
+    assert step() == [(1, 20)]
+    add(2, 5)
+    assert step() == [(1, 8)], "others wait: no longer than usual"
+    assert step() == [(1, 8)]
+
+
 def test_with_a_delay_prompts_wait_for_company_unless_nobody_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
