@@ -1,0 +1,140 @@
+"""What a step has made: tokens appended, ends seen, logprobs and vectors passed on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jackfield.contracts.messages import FinishReason, RequestLogprobs, RequestPooled
+from jackfield.contracts.work import PendingStep, RowLogprobs, StepOutput
+from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.constrained import ConstrainedRequests
+from jackfield.engine.live_requests import LiveRequests
+from jackfield.engine.outbox import NO_TOKEN
+from jackfield.engine.pooled_step import pooled_parts
+from jackfield.engine.request import Request
+from jackfield.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class StepUnderWay:
+    """An enqueued step: whose tokens come out of it, in the order of the batch."""
+
+    pending: PendingStep
+    requests: list[Request]
+    rows: list[int]
+    samples: list[bool]
+
+
+class Outcomes:
+    """Takes in steps, in the order in which they were enqueued."""
+
+    def __init__(
+        self, live: LiveRequests, blocks: BlockManager, constrained: ConstrainedRequests
+    ) -> None:
+        self.num_prompt_tokens = 0
+        self.num_generation_tokens = 0
+        self._live = live
+        self._blocks = blocks
+        self._constrained = constrained
+
+    def collect(self, step: StepUnderWay) -> None:
+        """Takes in what a step made. Waits for the device."""
+        output = step.pending.wait()
+        if output.failed or output.logprobs:
+            self._note_rows(step, output)
+        if output.pooled is not None:
+            self._collect_pooled(step, output)
+        else:
+            self._collect_tokens(step, output)
+
+    def _collect_tokens(self, step: StepUnderWay, output: StepOutput) -> None:
+        """A step's tokens: appends, ends what has ended."""
+        outbox = self._live.outbox
+        add_key, add_token = outbox.keys.append, outbox.token_ids.append
+        add_finish = outbox.finish.append
+        num_before = len(outbox.keys)
+        for request, token, sampled in zip(
+            step.requests, output.token_ids.tolist(), step.samples, strict=True
+        ):
+            if not sampled or request.ended:
+                continue
+            try:
+                request.num_in_flight -= 1
+                request.token_ids.append(token)
+                num_known = len(request.token_ids)
+                if num_known >= request.next_full:
+                    self._blocks.register(request)
+                if num_known >= request.max_num_tokens or token in request.stop_token_ids:
+                    finish = _finish_reason(request, token, num_known)
+                    if finish:
+                        self._live.end(request, finish, token)
+                        self._note_if_first(request, num_known)
+                        continue
+                if request.constraint is not None:
+                    self._constrained.accept(request, token)
+                add_key(request.key)
+                add_token(token)
+                add_finish(0)
+                if num_known == request.num_prompt_tokens + 1:
+                    self._note_if_first(request, num_known)
+            except Exception as error:
+                self._live.fail(request, error)
+        self.num_generation_tokens += len(outbox.keys) - num_before
+
+    def _collect_pooled(self, step: StepUnderWay, output: StepOutput) -> None:
+        """Sends vectors, and ends the requests whose prompt is computed."""
+        for part in pooled_parts(output, step.samples):
+            request = step.requests[part.place]
+            if request.ended:
+                continue
+            self._live.outbox.pooled.append(RequestPooled(request.key, part.data, part.first))
+            if not part.is_last:
+                self._live.outbox.add(request.key, NO_TOKEN, FinishReason.RUNNING)
+                continue
+            self._live.end(request, FinishReason.STOP)
+            self._live.outbox.note_first(request)
+            self.num_prompt_tokens += request.num_prompt_tokens
+
+    def _note_if_first(self, request: Request, num_known: int) -> None:
+        if num_known == request.num_prompt_tokens + 1:
+            self._live.outbox.note_first(request)
+            self.num_prompt_tokens += request.num_prompt_tokens
+
+    def _note_rows(self, step: StepUnderWay, output: StepOutput) -> None:
+        """Failures and logprobs, which come by row, to their requests."""
+        by_row = dict(zip(step.rows, zip(step.requests, step.samples, strict=True), strict=True))
+        for row, message in output.failed:
+            request, _ = by_row[row]
+            if not request.ended:
+                self._blocks.forget(request)
+                self._live.fail(request, RequestError(message))
+        for entry in output.logprobs:
+            request, sampled = by_row[entry.row]
+            if request.ended:
+                continue
+            try:
+                self._note_logprobs(request, entry, sampled)
+            except Exception as error:
+                self._live.fail(request, error)
+
+    def _note_logprobs(self, request: Request, entry: RowLogprobs, sampled: bool) -> None:
+        # After a preemption the prompt is computed again; what was told once is left out.
+        num_known = max(0, request.next_prompt_logprob - entry.prompt_start)
+        prompt = list(entry.prompt[num_known:])
+        start = entry.prompt_start + num_known
+        if prompt:
+            request.next_prompt_logprob = start + len(prompt)
+        output = [entry.output] if sampled and entry.output is not None else []
+        if not prompt and not output:
+            return
+        self._live.outbox.logprobs.append(RequestLogprobs(request.key, output, prompt, start))
+        if not sampled:
+            self._live.outbox.add(request.key, NO_TOKEN, FinishReason.RUNNING)
+
+
+def _finish_reason(request: Request, token: int, num_known: int) -> FinishReason:
+    if token in request.stop_token_ids and num_known >= request.min_num_tokens:
+        return FinishReason.STOP
+    if num_known >= request.max_num_tokens:
+        return FinishReason.LENGTH
+    return FinishReason.RUNNING
