@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,29 @@ def translated(
     if isinstance(quantization, TranslatesTensors):
         return quantization.translate(weights)
     return weights
+
+
+def move_weights(model: nn.Module, device: torch.device) -> None:
+    """All weights to another device, in place: who refers to a parameter still does. What layers
+    keep as ``coded``, frozen dataclasses of tensors, is replaced; one tensor stays one."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.to(device)
+    for layer in model.modules():
+        if "coded" in layer.__dict__:
+            layer.__dict__["coded"] = _moved(layer.__dict__["coded"], device, {})
+
+
+def _moved(value: Any, device: torch.device, moved: dict[int, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        if id(value) not in moved:
+            moved[id(value)] = value.to(device)
+        return moved[id(value)]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(_moved(each, device, moved) for each in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    own = {field.name: getattr(value, field.name) for field in fields(value)}
+    return replace(value, **{name: _moved(each, device, moved) for name, each in own.items()})
 
 
 def check_complete(wanted: Iterable[str], placed: set[str]) -> None:

@@ -9,10 +9,12 @@ import torch
 from tests.paged_steps import context
 from torch import Tensor, nn
 
+from jackfield.compute.layers.coded_linear import Ordered
+from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.compute.layers.norm import RMSNorm
-from jackfield.compute.weights import load_weights, weight_shapes
+from jackfield.compute.weights import load_weights, move_weights, weight_shapes
 from jackfield.errors import CheckpointError
 
 
@@ -79,6 +81,17 @@ def test_on_the_cpu_a_whole_tensor_of_the_same_dtype_is_kept_and_not_copied() ->
     load_weights(other, weights.items())
     assert other.embed.weight.dtype == torch.bfloat16
     assert torch.equal(other.embed.weight, weights["embed.weight"].bfloat16())
+
+
+def test_codes_move_with_the_other_weights() -> None:
+    layer = nn.Module()
+    codes = CodedWeight.pack(torch.ones(10, 8, dtype=torch.int8), torch.ones(10, 1), bits=8)
+    layer.__dict__["coded"] = Ordered(codes, torch.arange(8))
+    move_weights(layer, torch.device("meta"))
+    moved = layer.__dict__["coded"]
+    places = (moved.order, moved.weight.packed, moved.weight.scales)
+    assert {tensor.device.type for tensor in places} == {"meta"}
+    assert (moved.weight.bits, moved.weight.shifts) == (8, None)
 
 
 def test_a_missing_tensor_is_named() -> None:
