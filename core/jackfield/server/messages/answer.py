@@ -32,7 +32,7 @@ class MessageShape:
     def message(
         self, content: list[dict[str, Any]], end: Mapping[str, Any], usage: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The message object."""
+        """The message object. What Anthropic's has and nothing here fills is null."""
         return {
             "id": self.id,
             "type": "message",
@@ -40,7 +40,14 @@ class MessageShape:
             "model": self.model,
             "content": content,
             **end,
-            "usage": usage,
+            "usage": {
+                **usage,
+                "cache_creation": None,
+                "inference_geo": None,
+                "service_tier": "standard",
+                "speed": None,
+            },
+            "diagnostics": None,
         }
 
     def usage(self, items: OutputItems) -> dict[str, Any]:
@@ -51,6 +58,8 @@ class MessageShape:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": num_cached,
             "output_tokens": items.num_output_tokens,
+            "output_tokens_details": {"thinking_tokens": items.num_reasoning_tokens},
+            "server_tool_use": None,
         }
 
     def end(self, items: OutputItems) -> dict[str, Any]:
@@ -66,10 +75,10 @@ class MessageShape:
             reason, sequence = "stop_sequence", finish.stop_reason
         else:
             reason = "end_turn"
-        return {"stop_reason": reason, "stop_sequence": sequence}
+        return {**_RUNNING, "stop_reason": reason, "stop_sequence": sequence}
 
 
-_RUNNING = {"stop_reason": None, "stop_sequence": None}
+_RUNNING = dict.fromkeys(("container", "stop_details", "stop_reason", "stop_sequence"))
 
 
 def whole_block(item: Item) -> dict[str, Any]:
@@ -78,8 +87,7 @@ def whole_block(item: Item) -> dict[str, Any]:
         return {"type": "text", "text": item.text, "citations": None}
     if item.kind == "thinking":
         return {"type": "thinking", "thinking": item.text, "signature": _signature()}
-    arguments = loads(item.text.encode()) if item.text else {}
-    return {"type": "tool_use", "id": new_id("toolu_"), "name": item.name, "input": arguments}
+    return _call(item, loads(item.text.encode()) if item.text else {})
 
 
 def begun_block(item: Item) -> dict[str, Any]:
@@ -88,7 +96,17 @@ def begun_block(item: Item) -> dict[str, Any]:
         return {"type": "text", "text": "", "citations": None}
     if item.kind == "thinking":
         return {"type": "thinking", "thinking": "", "signature": ""}
-    return {"type": "tool_use", "id": new_id("toolu_"), "name": item.name, "input": {}}
+    return _call(item, {})
+
+
+def _call(item: Item, arguments: Any) -> dict[str, Any]:
+    return {
+        "type": "tool_use",
+        "id": new_id("toolu_"),
+        "name": item.name,
+        "input": arguments,
+        "caller": {"type": "direct"},
+    }
 
 
 def _signature() -> str:
