@@ -7,7 +7,8 @@ the streams of sequences of like lengths are multiplied together, so that a step
 torch calls a layer. Keys and values of a prompt without a cached prefix are taken from the step
 itself instead of from the pages.
 
-Scores are in the model's dtype (products accumulate in float32); softmax computes in float32.
+Prompts are multiplied, and their scores kept, in the model's dtype if this CPU multiplies it
+(products accumulate in float32), and in float32 if not; softmax computes in float32.
 
 Pages of 8 bits are read by everyone, a prompt's own step too: what rounding made of its keys is
 only there.
@@ -24,6 +25,7 @@ from torch import Tensor
 from jackfield.compute import ops
 from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk
 from jackfield.compute.eight_bit_kv import KV_DTYPES, as_bytes, is_eight_bit, measure, rounded
+from jackfield.compute.layers.unquantized import packs
 from jackfield.compute.native import Turn, attends, kernels_for
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
@@ -38,6 +40,8 @@ class CpuAttention:
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
+        # What prompts are multiplied in.
+        self._wide = dtype if packs(dtype) else torch.float32
         self._block_size = block_size
         self._kernels = kernels_for(dtype)
         self._batch: AttentionBatch | None = None
@@ -112,7 +116,8 @@ class CpuAttention:
             spec = replace(spec, scale=spec.scale * key_scale)
         for group in plan.groups:
             keys, values = self._gather(group, k, v, kv)
-            self._attend_group(group, group.pack(q), keys, values, spec, value_scale, out)
+            packed = group.pack(q).to(self._wide)
+            self._attend_group(group, packed, keys, values, spec, value_scale, out)
         return out
 
     def _renew(self, batch: AttentionBatch) -> None:
@@ -132,14 +137,14 @@ class CpuAttention:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = Plan.of(
-                batch, spec, self._block_size, self._dtype, num_done, pages_only=pages_only
+                batch, spec, self._block_size, self._wide, num_done, pages_only=pages_only
             )
         return plan
 
     def _gather(self, group: Group, k: Tensor, v: Tensor, kv: KVLayer) -> tuple[Tensor, Tensor]:
         # -> keys and values of the group's streams, [N * K, L, D] each, contiguous.
         if group.blocks is None:
-            return group.pack_kv(k), group.pack_kv(v)
+            return group.pack_kv(k).to(self._wide), group.pack_kv(v).to(self._wide)
         return self._read("key", kv.key, group), self._read("value", kv.value, group)
 
     def _read(self, name: str, pages: Tensor, group: Group) -> Tensor:
@@ -150,8 +155,8 @@ class CpuAttention:
         rows = as_bytes(pages).view(num_kv_heads * num_blocks, width)
         buffer = self._buffer(f"{name} {rows.dtype}", (len(index), width), rows)
         torch.index_select(rows, 0, index, out=buffer)
-        if is_eight_bit(pages.dtype):
-            wide = self._buffer(name, buffer.shape, buffer, self._dtype)
+        if pages.dtype is not self._wide:
+            wide = self._buffer(name, buffer.shape, buffer, self._wide)
             buffer = wide.copy_(buffer.view(pages.dtype))
         return buffer.view(group.num_seqs * num_kv_heads, -1, head_dim)
 

@@ -105,7 +105,7 @@ class Group:
     def unpack(self, packed: Tensor, out: Tensor) -> None:
         """Puts what ``pack`` took apart into its place in out [T, H, D]."""
         by_head = packed.view(self.num_seqs, self.num_kv_heads, self.num_queries, -1)
-        rows = by_head.transpose(1, 2).reshape(-1, *out.shape[1:])
+        rows = by_head.transpose(1, 2).reshape(-1, *out.shape[1:]).to(out.dtype)
         if self.tokens is None:
             out[self.first_token : self.first_token + len(rows)] = rows
         elif self.places is None:

@@ -23,7 +23,6 @@ _DEFINITIONS = {
 _MOST_DIM, _MOST_GROUP = 256, 16
 _KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
 """Of pages; 0: what the kernels were compiled for."""
-_ROWS_AT_ONCE = 16
 _BLOCK = 16
 """Numbers that vectors are made of: ``linear`` takes whole ones."""
 WHOLE_ROW = 62
@@ -78,6 +77,8 @@ class Kernels:
         self._rotate_and_write = library.rotate_and_write
         self._linear = library.linear
         self._linear_codes = library.linear_codes
+        self._linear_codes_room = library.linear_codes_room
+        self._linear_codes_room.argtypes, self._linear_codes_room.restype = (_I, _I), _I
         self._decode_codes = library.decode_codes
         self._attend_decodes = library.attend_decodes
 
@@ -125,7 +126,7 @@ class Kernels:
         x = x.contiguous()
         num_tokens, (outputs, inputs) = len(x), weight.shape
         out = x.new_empty((num_tokens, outputs))
-        room = x.new_empty((torch.get_num_threads(), _ROWS_AT_ONCE, inputs))
+        room = torch.empty(self._linear_codes_room(num_tokens, inputs), dtype=torch.uint8)
         arrays = (x.data_ptr(), *weight.pointers, out.data_ptr(), room.data_ptr())
         self._linear_codes(*arrays, num_tokens, outputs, inputs, weight.log_group, weight.bits)
         return out

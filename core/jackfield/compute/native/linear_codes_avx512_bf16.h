@@ -2,7 +2,10 @@
 
 #include "reduce_avx512.h"
 
-enum { FEW = 4 /* tokens for which decoding into memory does not pay */ };
+enum {
+    FEW = 4,          /* tokens for which decoding into memory does not pay */
+    ROWS_AT_ONCE = 16 /* outputs whose weights are decoded together */
+};
 
 /* The table as bfloat16: one register of 32 entries serves 4 bits, eight of them 8 bits. */
 typedef struct {
@@ -149,8 +152,6 @@ static void multiply_rows(const stored *x, const stored *rows, int64_t num_token
             out[t * outputs + n] = narrow(multiply_one(x + t * inputs, rows + n * inputs, inputs));
 }
 
-static inline int is_few(int64_t num_tokens) { return num_tokens <= FEW; }
-
 static void sum_groups(const coded *w, const stored *x, float *sums) {
     memset(sums, 0, groups(w) * sizeof(float));
     for (int64_t k = 0; k < w->inputs; k += 16) {
@@ -208,6 +209,35 @@ static void multiply_few(const coded *w, const stored *x, int64_t num_tokens, in
             for (int64_t g = 0; g < per_row; g++)
                 sum += w->shifts[(first + n) * per_row + g] * of_groups[t * per_row + g];
             out[t * outputs + n] = narrow(sum);
+        }
+    }
+}
+
+/* Decoded rows of every thread. */
+static int64_t room_bytes(int64_t num_tokens, int64_t inputs) {
+    (void)num_tokens;
+    return omp_get_max_threads() * ROWS_AT_ONCE * inputs * (int64_t)sizeof(stored);
+}
+
+static void multiply_coded(const coded *w, const stored *x, int64_t num_tokens, stored *out, void *room) {
+    enum { TOKENS = 256 /* that stay in a core's cache while the weights pass by */ };
+    int64_t inputs = w->inputs, outputs = w->outputs;
+#pragma omp parallel
+    {
+        stored *rows = (stored *)room + omp_get_thread_num() * ROWS_AT_ONCE * inputs;
+        for (int64_t t = 0; t < num_tokens; t += TOKENS) {
+            int64_t here = num_tokens - t < TOKENS ? num_tokens - t : TOKENS;
+#pragma omp for schedule(static)
+            for (int64_t first = 0; first < outputs; first += ROWS_AT_ONCE) {
+                int64_t count = outputs - first < ROWS_AT_ONCE ? outputs - first : ROWS_AT_ONCE;
+                stored *to = out + t * outputs + first;
+                if (here <= FEW) {
+                    multiply_few(w, x + t * inputs, here, first, count, to, outputs);
+                    continue;
+                }
+                for (int64_t i = 0; i < count; i++) decode_row(w, first + i, rows + i * inputs);
+                multiply_rows(x + t * inputs, rows, here, count, inputs, to, outputs);
+            }
         }
     }
 }

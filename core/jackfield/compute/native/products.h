@@ -16,7 +16,9 @@ enum {
     FEW = 8,         /* tokens for which transposing the weights does not pay */
     AT_ONCE = 96,    /* tokens whose sums are kept while weights pass by */
     TILE_TOKENS = 6, /* with 2 vectors of sums each: 12 registers of 16 */
-    TILE_ROWS = 4
+    TILE_ROWS = 4,
+    TASK_ROWS = 64,              /* that a thread takes at a time */
+    SHARED_PRODUCTS = 1 << 17    /* from which threads are worth waking */
 };
 
 /* Inputs k .. k + 15 of row n; rows beyond the last may be asked for and may be anything finite.
@@ -136,5 +138,58 @@ INLINED void multiply_rows(reader read, fetcher fetch, const void *weights, cons
         int64_t size = inputs - begin < DEPTH ? inputs - begin : DEPTH;
         make_panel(read, fetch, weights, n, begin, size, inputs, panel);
         multiply_panel(panel, size, x + begin, stride, num_tokens, sums);
+    }
+}
+
+/* A product by weights [outputs, inputs], `inputs` whole blocks, plus `bias` (NULL: none). */
+typedef struct {
+    const void *weights;
+    const stored *bias;
+    int64_t outputs, inputs;
+} product;
+
+/* x [num_tokens, stride], AT_ONCE tokens or fewer, by rows first .. first + TASK_ROWS - 1. */
+INLINED void multiply_task(reader read, fetcher fetch, const product *p, const float *x,
+                           int64_t stride, int64_t num_tokens, int64_t first, stored *out) {
+    int64_t last = first + TASK_ROWS < p->outputs ? first + TASK_ROWS : p->outputs;
+    for (int64_t n = first; n < last; n += PANEL) {
+        float sums[AT_ONCE * PANEL], offset[PANEL] = {0};
+        int64_t count = last - n < PANEL ? last - n : PANEL;
+        for (int64_t i = 0; i < count && p->bias; i++) offset[i] = widen(p->bias[n + i]);
+        multiply_rows(read, fetch, p->weights, x, stride, p->inputs, num_tokens, n, sums);
+        for (int64_t t = 0; t < num_tokens; t++)
+            for (int64_t i = 0; i < count; i++)
+                out[t * p->outputs + n + i] = narrow(sums[t * PANEL + i] + offset[i]);
+    }
+}
+
+/* multiply_task for one kind of weights: in a parallel region only a function that is there already
+ * has its reader inside. */
+typedef void (*task)(const product *p, const float *x, int64_t stride, int64_t num_tokens,
+                     int64_t first, stored *out);
+#define TASK(name, read, fetch)                                                                   \
+    static void name(const product *p, const float *x, int64_t stride, int64_t num_tokens,        \
+                     int64_t first, stored *out) {                                                \
+        multiply_task(read, fetch, p, x, stride, num_tokens, first, out);                         \
+    }
+
+/* x [num_tokens, inputs] -> out [num_tokens, outputs]; room [num_tokens, inputs + BLOCK]; in_order:
+ * whether the reader gives a block so. */
+static void multiply_all(task run, const product *p, const stored *x, stored *out, float *room,
+                         int64_t num_tokens, int in_order) {
+    int64_t inputs = p->inputs, outputs = p->outputs;
+    int64_t stride = inputs + BLOCK; /* rows a power of 2 apart would share few places of a cache */
+    int64_t tasks = (outputs + TASK_ROWS - 1) / TASK_ROWS;
+    int64_t parts = (num_tokens + AT_ONCE - 1) / AT_ONCE;
+#pragma omp parallel if (num_tokens * outputs * inputs >= SHARED_PRODUCTS)
+    {
+#pragma omp for schedule(static)
+        for (int64_t t = 0; t < num_tokens; t++)
+            widen_row(x + t * inputs, inputs, in_order, room + t * stride);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < tasks * parts; i++) {
+            int64_t t = i / tasks * AT_ONCE, here = num_tokens - t < AT_ONCE ? num_tokens - t : AT_ONCE;
+            run(p, room + t * stride, stride, here, i % tasks * TASK_ROWS, out + t * outputs);
+        }
     }
 }
