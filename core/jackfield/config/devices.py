@@ -37,6 +37,12 @@ class DeviceOptions(OptionGroup):
     num_threads: int = Field(
         0, ge=0, le=1024, description="compute threads on the CPU; 0: the physical cores"
     )
+    cpu_offload_gb: float = Field(
+        0.0,
+        ge=0,
+        description="GiB of weights that stay in the host's memory, for each GPU; their layers are "
+        "copied ahead in every step",
+    )
     worker_cls: str = Field("auto", description="workers plugin, by name or module:Class")
     worker_extension_cls: str = Field(
         "",

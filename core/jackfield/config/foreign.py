@@ -132,7 +132,6 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_later(_SPECULATION, "num-lookahead-slots", harmless="0"),
         **_later(_MEDIA, "allowed-local-media-path limit-mm-per-prompt mm-processor-kwargs"),
         **_later(_MEDIA, "disable-mm-preprocessor-cache", is_switch=True),
-        **_later("weights in the host's memory", "cpu-offload-gb", harmless="0 0.0"),
         **_later("KV connectors", "kv-transfer-config kv-connector-plugin"),
         **_later(
             "the engine in the server's process", "disable-frontend-multiprocessing", is_switch=True

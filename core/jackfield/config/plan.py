@@ -63,6 +63,8 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: float = 0.9
     """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int = 4 << 30
+    cpu_offload_bytes: int = 0
+    """Weights that stay in the host's memory, for each device."""
     kv_dtype: str | None = None
     """``float8_e4m3fn`` or ``float8_e5m2``: what keys and values are kept as; None: ``dtype``."""
     calculate_kv_scales: bool = False

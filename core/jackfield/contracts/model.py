@@ -6,7 +6,8 @@ Kinds: ``jackfield.models`` (the checkpoint's ``architectures``, ``--model-impl`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -116,9 +117,18 @@ class QuantizesEmbeddings(Protocol):
         ...
 
 
+def _anywhere(layer: int) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True)
 class BuildContext:
-    """What a model is built with. ``attention`` receives one spec a layer and owns the KV."""
+    """What a model is built with. ``attention`` receives one spec a layer and owns the KV.
+
+    A model makes layer i inside ``with placing(i)``, the layers in order, if it wants to be served
+    where it does not fit on the device: tensors that ``torch.empty`` makes there may be in the
+    host's memory.
+    """
 
     dtype: torch.dtype
     device: torch.device
@@ -131,6 +141,7 @@ class BuildContext:
     directory: str = ""
     code_revision: str | None = None
     """Of the code that ``trust_remote_code`` allows, where it is in a repository of its own."""
+    placing: Callable[[int], AbstractContextManager[object]] = _anywhere
 
 
 class Model(Protocol):

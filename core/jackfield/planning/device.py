@@ -121,6 +121,17 @@ def _below(most: int, asked: int | None, defaults: DeviceDefaults, longest: int)
     return asked or min(most, max(defaults.max_num_batched_tokens, longest))
 
 
+def offload_bytes(settings: Settings, platform: str, defaults: DeviceDefaults) -> int:
+    """Weights that stay in the host's memory; a device that has no other refuses the option."""
+    size = int(settings.cpu_offload_gb * 2**30)
+    if size and defaults == HOST:
+        raise ConfigError(
+            f"--cpu-offload-gb {settings.cpu_offload_gb:g}: platform {platform!r} computes in the "
+            "host's memory, where the weights are anyway; leave it out"
+        )
+    return size
+
+
 def block_size(settings: Settings, defaults: DeviceDefaults) -> int:
     """Tokens in a KV block; kernels need a power of two."""
     size = settings.block_size or defaults.block_size

@@ -183,6 +183,7 @@ def _worker_plan(
         block_size=block_size,
         num_blocks_override=num_blocks,
         gpu_memory_utilization=settings.gpu_memory_utilization,
+        cpu_offload_bytes=device.offload_bytes(settings, platform, defaults),
         kv_dtype=kv_dtype.name,
         calculate_kv_scales=kv_dtype.measured,
         cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),

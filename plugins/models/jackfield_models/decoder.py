@@ -198,6 +198,11 @@ def _feed_forward(
     )
 
 
+def _layer(config: DecoderConfig, layer: int, rope: Rope, context: BuildContext) -> DecoderLayer:
+    with context.placing(layer):
+        return DecoderLayer(config, layer, rope, context, f"model.layers.{layer}")
+
+
 class Decoder(nn.Module):
     """Embedding, blocks, final norm."""
 
@@ -215,8 +220,7 @@ class Decoder(nn.Module):
             config.vocab_size, config.hidden, context=context, prefix="model.embed_tokens"
         )
         self.layers = nn.ModuleList(
-            DecoderLayer(config, layer, rope, context, f"model.layers.{layer}")
-            for layer in range(len(config.sliding_windows))
+            _layer(config, layer, rope, context) for layer in range(len(config.sliding_windows))
         )
         self.norm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
 

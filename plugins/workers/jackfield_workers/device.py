@@ -16,9 +16,11 @@ import torch
 from torch import nn
 
 from jackfield.checkpoint import architectures
+from jackfield.compute.kv_cache import text_config
 from jackfield.compute.kv_scales import Scales, ScalesAside
 from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
+from jackfield.compute.offload import CudaStreams, Offload
 from jackfield.compute.pooling_runner import PoolingRunner
 from jackfield.compute.weights import move_weights, read_weights
 from jackfield.config.plan import WorkerPlan
@@ -28,7 +30,7 @@ from jackfield.contracts.logits import LogitsContext, LogitsProcessor
 from jackfield.contracts.model import BuildContext, Model, QuantizationMethod, TensorParallelGroup
 from jackfield.contracts.platform import Platform
 from jackfield.contracts.work import Int32Array, KVCapacity, PendingStep, ScheduledBatch, TokenMasks
-from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
+from jackfield.errors import CheckpointError, ConfigError, RequestError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield_workers.threads import threads_for
 
@@ -70,7 +72,8 @@ class DeviceWorker:
             registry.factory("logits_processors", name)
         with story.phase("model built"):
             quantization = _quantization(plan, registry)
-            model = _build_model(plan, registry, backend, device, dtype, quantization)
+            offload = _offload(plan, device)
+            model = _build_model(plan, registry, backend, device, dtype, quantization, offload)
         if device.type == "cpu":
             torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
@@ -85,6 +88,7 @@ class DeviceWorker:
             read_weights(
                 model, reader, files, dtype=dtype, device=device, quantization=quantization
             )
+            offloaded = () if offload is None else (offload.install(cast(nn.Module, model)),)
         with story.phase("model ready"):
             make_runner = partial(
                 _runner,
@@ -105,7 +109,7 @@ class DeviceWorker:
             f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}, "
             f"quantization: {plan.quantization or 'none'}"
         )
-        return replace(capacity, notes=(what, story.told(), *capacity.notes))
+        return replace(capacity, notes=(what, story.told(), *offloaded, *capacity.notes))
 
     @property
     def model(self) -> Model | None:
@@ -140,7 +144,9 @@ class DeviceWorker:
     @torch.inference_mode()
     def sleep(self, level: int) -> None:
         """Frees the KV cache, and moves the weights to the host (1) or forgets them (2)."""
-        assert self._model is not None, "the worker was not started"
+        assert self._model is not None and self._plan is not None, "the worker was not started"
+        if level == 1 and self._plan.cpu_offload_bytes:
+            raise RequestError("with --cpu-offload-gb there is no sleep of level 1; take level 2")
         self._runner = None
         if level == 1:
             nothing = torch.empty(0)
@@ -194,6 +200,16 @@ def _runner(
     )
 
 
+def _offload(plan: WorkerPlan, device: torch.device) -> Offload | None:
+    if not plan.cpu_offload_bytes:
+        return None
+    if device.type != "cuda":
+        raise ConfigError(f"--cpu-offload-gb needs a CUDA device, not {device}")
+    layers = text_config(plan.config).get("num_hidden_layers")
+    num_layers = layers if isinstance(layers, int) else 0
+    return Offload(plan.cpu_offload_bytes, num_layers, CudaStreams(device), device)
+
+
 def _build_model(
     plan: WorkerPlan,
     registry: Registry,
@@ -201,6 +217,7 @@ def _build_model(
     device: torch.device,
     dtype: torch.dtype,
     quantization: QuantizationMethod | None,
+    offload: Offload | None,
 ) -> Model:
     context = BuildContext(
         dtype=dtype,
@@ -214,6 +231,8 @@ def _build_model(
         code_revision=plan.code_revision,
         directory=plan.model,
     )
+    if offload is not None:
+        context = replace(context, placing=offload.placing)
     model: Model = registry.make("models", _model_name(plan, registry), plan.config, context)
     return model
 

@@ -153,7 +153,9 @@ MEMORY: dict[str, Walked] = {
     ),
     "--use-v2-block-manager": Accepted("--use-v2-block-manager"),
     "--swap-space": Works("--swap-space 1", "worker.swap_bytes", 1 << 30, "--preemption-mode swap"),
-    "--cpu-offload-gb": Later("--cpu-offload-gb 2", "--cpu-offload-gb 0"),
+    "--cpu-offload-gb": Works(
+        "--cpu-offload-gb 2", "worker.cpu_offload_bytes", 2 << 30, "--device accelerator"
+    ),
     "--gpu-memory-utilization": Works(
         "--gpu-memory-utilization 0.5", "worker.gpu_memory_utilization", 0.5
     ),

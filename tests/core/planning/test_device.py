@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.core.planning.conftest import Plan
 
 from jackfield.config.settings import make_settings
 from jackfield.errors import ConfigError
@@ -85,3 +86,11 @@ def test_a_lone_step_has_no_more_tokens_than_the_context() -> None:
     assert step_limits(make_settings({"model": "m"}), ACCELERATOR, 2000) == StepLimits(
         256, 4096, 4096
     )
+
+
+def test_weights_stay_in_the_hosts_memory_only_where_the_device_has_its_own(plan: Plan) -> None:
+    worker = plan(cpu_offload_gb=1.5, device="accelerator").engine.worker
+    assert worker.cpu_offload_bytes == 3 << 29
+    assert plan(cpu_offload_gb=0).engine.worker.cpu_offload_bytes == 0
+    with pytest.raises(ConfigError, match=r"--cpu-offload-gb 1\.5: platform 'host' computes in the"):
+        plan(cpu_offload_gb=1.5)
