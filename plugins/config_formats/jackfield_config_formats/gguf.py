@@ -66,7 +66,7 @@ class GgufConfigFormat:
             **_rope(metadata),
             **_experts(metadata),
             **_tokens(gguf),
-            **_dtype(gguf),
+            "torch_dtype": _dtype(gguf),
         }
 
 
@@ -197,10 +197,10 @@ def _tokens(gguf: Gguf) -> dict[str, object]:
     return ids
 
 
-def _dtype(gguf: Gguf) -> dict[str, object]:
-    """Of a file whose matrices are plain numbers; codes have none."""
+def _dtype(gguf: Gguf) -> str:
+    """That of the largest matrix; beside codes, what these models were trained in."""
     matrices = [tensor for tensor in gguf.tensors.values() if len(tensor.shape) > 1]
     if any(tensor.type.is_quantized for tensor in matrices):
-        return {}
+        return "bfloat16"
     largest = max(matrices, key=lambda tensor: tensor.end - tensor.begin)
-    return {"torch_dtype": _DTYPES[largest.type.name]}
+    return _DTYPES[largest.type.name]

@@ -113,3 +113,9 @@ def test_what_is_not_served_is_named(more: dict[str, object], said: str, tmp_pat
     with pytest.raises(CheckpointError, match=said) as error:
         GgufConfigFormat().read(write_file(tmp_path / "model.gguf", more=more))
     assert "\n" not in str(error.value) and "model.gguf" in str(error.value)
+
+
+def test_codes_are_computed_with_in_bfloat16(tmp_path: Path) -> None:
+    metadata, tensors, _ = convert(make("Qwen3ForCausalLM"), lambda name: "Q8_0")
+    write(tmp_path / "model.gguf", metadata, tensors)
+    assert GgufConfigFormat().read(tmp_path)["torch_dtype"] == "bfloat16"
