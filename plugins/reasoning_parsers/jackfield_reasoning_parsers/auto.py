@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from jackfield.contracts.tables import Detection
 from jackfield.contracts.text import CheckpointText
 from jackfield_reasoning_parsers.bundled import FORMATS
 from jackfield_reasoning_parsers.response_template import has_thinking
-from jackfield_reasoning_parsers.table import Detection
 
 
 class AutoReasoningParser:

@@ -7,14 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from jackfield.contracts.tables import read_tables
+from jackfield.contracts.tables import Detection, Strings, from_table, read_tables
 from jackfield_reasoning_parsers.channels import ChannelReasoningParser, Channels
 from jackfield_reasoning_parsers.tag_pair import TagPair, TagPairReasoningParser
 
-Strings = tuple[str, ...]
-T = TypeVar("T")
 Parser = type[TagPairReasoningParser] | type[ChannelReasoningParser]
 SHAPES: Mapping[str, type[TagPair] | type[Channels]] = {"tags": TagPair, "channels": Channels}
 _NEEDED = {
@@ -22,16 +19,6 @@ _NEEDED = {
     "channels": ("opens", "marks", "ends", "thought_header", "start", "end"),
 }
 _PATTERNS = {"suffix_pattern", "thought_header", "answer_header"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detection:
-    """How ``auto`` knows the family. ``template``: what its chat template contains, all of it;
-    ``without``: what it does not contain; ``architectures``: class names of ``config.json``."""
-
-    template: Strings = ()
-    without: Strings = ()
-    architectures: Strings = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +72,13 @@ def _format(name: str, table: Mapping[str, object]) -> ReasoningFormat:
         raise ValueError(f"shape is {shape!r} and not one of {', '.join(SHAPES)}")
     known = {each.name for each in dataclasses.fields(ReasoningFormat)} - {"name", "form"}
     common = {key: rest.pop(key) for key in known & rest.keys()}
-    form = _made(SHAPES[shape], rest, f"keys of the shape {shape}")
+    form = from_table(SHAPES[shape], rest, f"keys of the shape {shape}")
     for key in _NEEDED[shape]:
         if not getattr(form, key):
             raise ValueError(f"the shape {shape} needs {key}")
     for key in _PATTERNS & {each.name for each in dataclasses.fields(form)}:
         _check_pattern(key, getattr(form, key))
-    detect = common.pop("detect", {})
-    if not isinstance(detect, dict):
-        raise ValueError("detect must be a table")
-    made = _made(ReasoningFormat, {**common, "name": name, "form": form}, "keys")
-    assert isinstance(made, ReasoningFormat)
-    return dataclasses.replace(made, detect=_made(Detection, detect, "keys of detect"))
+    return from_table(ReasoningFormat, {**common, "name": name, "form": form})
 
 
 def _check_pattern(key: str, pattern: str) -> None:
@@ -104,26 +86,3 @@ def _check_pattern(key: str, pattern: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{key} is no regular expression: {error}") from None
-
-
-def _made(cls: type[T], values: Mapping[str, object], what: str) -> T:
-    """The dataclass with these values, checked against its fields."""
-    known = {each.name: str(each.type) for each in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    checked = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(f"there is no key {key}; {what}: {', '.join(sorted(known))}")
-        checked[key] = _value(key, value, known[key])
-    return cls(**checked)
-
-
-def _value(key: str, value: object, wanted: str) -> object:
-    if wanted.startswith(("Strings", "tuple[str, ...]")):
-        parts = [value] if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(isinstance(each, str) and each for each in parts):
-            raise ValueError(f"{key} must be a string or a list of strings, none empty")
-        return tuple(parts)
-    if wanted in ("str", "bool"):
-        if not isinstance(value, bool if wanted == "bool" else str):
-            raise ValueError(f"{key} must be a {'boolean' if wanted == 'bool' else 'string'}")
-    return value

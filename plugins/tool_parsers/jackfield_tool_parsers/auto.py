@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from jackfield.contracts.tables import Detection
 from jackfield.contracts.text import CheckpointText
 from jackfield_tool_parsers.formats import all_formats
 from jackfield_tool_parsers.response_template import has_calls
-from jackfield_tool_parsers.table import Detection
 
 
 class AutoToolParser:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jackfield.contracts.tables import read_tables
+from jackfield.contracts.tables import Detection, Strings, from_table, read_tables
 from jackfield_tool_parsers.markers import SUFFIX
 
-Strings = tuple[str, ...]
 _TOKEN = re.compile(r"<[^<>\s]+>|\[[A-Z_]+\]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detection:
-    """How ``auto`` knows the family. ``template``: what its chat template contains, all of it;
-    ``without``: what it does not contain; ``architectures``: class names of ``config.json``."""
-
-    template: Strings = ()
-    without: Strings = ()
-    architectures: Strings = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +118,11 @@ def read_formats(path: Path) -> list[ToolFormat]:
 
 
 def _format(name: str, table: Mapping[str, object]) -> ToolFormat:
-    known = {each.name: each for each in dataclasses.fields(ToolFormat)}
-    values: dict[str, object] = {"name": name, "family": "", "sources": (), "example": ""}
-    for key, value in table.items():
-        if key not in known or key == "name":
-            raise ValueError(f"there is no key {key}; keys are {', '.join(sorted(known))}")
-        values[key] = _detection(value) if key == "detect" else _value(key, value, known[key])
-    made = ToolFormat(**values)  # type: ignore[arg-type]  # checked by _value
+    if "name" in table:
+        raise ValueError("the table's own name is the format's: leave the key name out")
+    _check_kinds(table.get("key_end", {}))
+    given: dict[str, object] = {"family": "", "sources": [], "example": "", **table, "name": name}
+    made = from_table(ToolFormat, given)
     if made.shape not in SHAPES:
         raise ValueError(f"shape is {made.shape!r} and not one of {', '.join(SHAPES)}")
     for key in _NEEDED[made.shape]:
@@ -147,28 +133,7 @@ def _format(name: str, table: Mapping[str, object]) -> ToolFormat:
     return made
 
 
-def _value(key: str, value: object, into: dataclasses.Field[object]) -> object:
-    wanted = str(into.type)
-    if wanted == "Strings":
-        parts = [value] if isinstance(value, str) else value
-        if not isinstance(parts, list) or not all(isinstance(each, str) and each for each in parts):
-            raise ValueError(f"{key} must be a string or a list of strings, none empty")
-        return tuple(parts)
-    if wanted.startswith("Mapping"):
-        kinds = ("schema", "string", "json")
-        if not isinstance(value, dict) or not set(value.values()) <= set(kinds):
-            raise ValueError(f"{key} must map markers to one of {', '.join(kinds)}")
-        return value
-    if not isinstance(value, bool if wanted == "bool" else str):
-        raise ValueError(f"{key} must be a {'boolean' if wanted == 'bool' else 'string'}")
-    return value
-
-
-def _detection(value: object) -> Detection:
-    if not isinstance(value, dict):
-        raise ValueError("detect must be a table")
-    known = {each.name: each for each in dataclasses.fields(Detection)}
-    for key in value:
-        if key not in known:
-            raise ValueError(f"there is no key detect.{key}; keys are {', '.join(known)}")
-    return Detection(**{key: _value(key, each, known[key]) for key, each in value.items()})  # type: ignore[arg-type]
+def _check_kinds(key_end: object) -> None:
+    kinds = {"schema", "string", "json"}
+    if not isinstance(key_end, dict) or not set(key_end.values()) <= kinds:
+        raise ValueError(f"key_end must map markers to one of {', '.join(sorted(kinds))}")
