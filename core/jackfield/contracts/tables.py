@@ -53,7 +53,7 @@ def read_tables(path: Path, what: str, make: Callable[[str, Mapping[str, object]
 def from_table(cls: type[T], values: Mapping[str, object], what: str = "keys") -> T:
     """The dataclass with these values. Its fields of ``str``, ``bool``, ``Strings`` and
     ``Detection`` are checked; ``ValueError`` names the key, ``what`` the table that it is in."""
-    known = _types(cls)
+    known = _types(cls)  # type: ignore[arg-type]  # classes are hashable
     checked = {}
     for key, value in values.items():
         if key not in known:

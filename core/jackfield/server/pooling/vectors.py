@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from jackfield.contracts.pooling import PoolingParams, PoolingRequest, Vector
 from jackfield.errors import RequestError
@@ -27,6 +28,7 @@ from jackfield.server.pooling.request import (
 from jackfield.server.spellings import Spelling
 from jackfield.server.validation import validate
 
+Request = TypeVar("Request", bound=InputFields)
 Encoded = tuple[str | None, tuple[int, ...]]
 
 
@@ -60,22 +62,29 @@ class PoolingPreparer(Preparer):
         return PreparedPooling(requests, answer, spelling, details)
 
 
-class VectorPreparer(PoolingPreparer):
+class VectorPreparer(PoolingPreparer, ABC, Generic[Request]):
     """Inputs to vectors, one each."""
 
+    body: type[Request]
+    """The request's model."""
     kind: ClassVar[str]
     """What its answers' ids begin with."""
 
-    def _vectors(
-        self,
-        request: InputFields,
-        params: PoolingParams,
-        header_id: str | None,
-        spelling: Spelling,
-        entry: Callable[[Vector], dict[str, object]],
+    @abstractmethod
+    def params(self, request: Request) -> PoolingParams:
+        """What is done to a vector; raises for what the model cannot do."""
+
+    @abstractmethod
+    def entry(self, request: Request) -> Callable[[Vector], dict[str, object]]:
+        """What the answer says of one vector, finished."""
+
+    def prepare(
+        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
     ) -> PreparedPooling:
-        """``entry`` is what the answer says of one vector, finished."""
+        """Checks and encodes."""
+        request = validate(self.body, data)
         model = self._frontend.check_model(request.model)
+        params, entry = self.params(request), self.entry(request)
         check_params(self._plan, params)
         encoded = self._encoded(request)
         own_id = answer_id(self.kind, request.request_id, header_id)
@@ -130,69 +139,54 @@ class VectorPreparer(PoolingPreparer):
         return None, prompts.from_ids(kept, param="input")
 
 
-class Embeddings(VectorPreparer):
+class Embeddings(VectorPreparer[EmbeddingRequest]):
     """As OpenAI has it."""
 
+    body = EmbeddingRequest
     fields = frozenset(EmbeddingRequest.model_fields)
     kind = "embd-"
 
-    def prepare(
-        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
-    ) -> PreparedPooling:
-        """Checks and encodes."""
-        request = validate(EmbeddingRequest, data)
-        params = PoolingParams(dimensions=request.dimensions, normalize=request.normalize)
+    def params(self, request: EmbeddingRequest) -> PoolingParams:
+        return PoolingParams(dimensions=request.dimensions, normalize=request.normalize)
+
+    def entry(self, request: EmbeddingRequest) -> Callable[[Vector], dict[str, object]]:
         write = _writer(request.encoding_format)
-        return self._vectors(
-            request,
-            params,
-            header_id,
-            spelling,
-            lambda vector: {"object": "embedding", "embedding": write(vector)},
-        )
+        return lambda vector: {"object": "embedding", "embedding": write(vector)}
 
 
-class Pooling(VectorPreparer):
+class Pooling(VectorPreparer[PoolRequest]):
     """As vLLM has it."""
 
+    body = PoolRequest
     fields = frozenset(PoolRequest.model_fields)
     kind = "pool-"
 
-    def prepare(
-        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
-    ) -> PreparedPooling:
-        """Checks and encodes."""
-        request = validate(PoolRequest, data)
+    def params(self, request: PoolRequest) -> PoolingParams:
         served = self._plan.served_for
         # ``encode`` is what vLLM calls whatever a model makes.
         if request.task not in (None, "encode", served):
             raise RequestError(
                 f"'task' is {request.task}; this model is served for {served}", param="task"
             )
-        params = PoolingParams(request.dimensions, request.normalize, request.use_activation)
+        return PoolingParams(request.dimensions, request.normalize, request.use_activation)
+
+    def entry(self, request: PoolRequest) -> Callable[[Vector], dict[str, object]]:
         write = _writer(request.encoding_format)
-        return self._vectors(
-            request,
-            params,
-            header_id,
-            spelling,
-            lambda vector: {"object": "pooling", "data": write(vector)},
-        )
+        return lambda vector: {"object": "pooling", "data": write(vector)}
 
 
-class Classification(VectorPreparer):
+class Classification(VectorPreparer[ClassifyRequest]):
     """As vLLM has it."""
 
+    body = ClassifyRequest
     fields = frozenset(ClassifyRequest.model_fields)
     kind = "classify-"
 
-    def prepare(
-        self, data: dict[str, Any], header_id: str | None, spelling: Spelling
-    ) -> PreparedPooling:
-        """Checks and encodes."""
-        request = validate(ClassifyRequest, data)
-        params = PoolingParams(use_activation=request.use_activation)
-        return self._vectors(request, params, header_id, spelling, self._label)
+    def params(self, request: ClassifyRequest) -> PoolingParams:
+        return PoolingParams(use_activation=request.use_activation)
+
+    def entry(self, request: ClassifyRequest) -> Callable[[Vector], dict[str, object]]:
+        return self._label
 
     def _label(self, probs: Vector) -> dict[str, object]:
         return {
