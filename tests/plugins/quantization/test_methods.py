@@ -13,7 +13,12 @@ from tests.plugins.quantization.bitsandbytes_packers import BITSANDBYTES
 from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
 from tests.plugins.quantization.marlin_packers import MARLIN
 from tests.plugins.quantization.packers import CASES, compressed
-from tests.plugins.quantization.tool_packers import TOOLS, quark_config
+from tests.plugins.quantization.tool_packers import (
+    TOOLS,
+    modelopt_blocks,
+    modelopt_config,
+    quark_config,
+)
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.config.settings import make_settings
@@ -24,6 +29,7 @@ from jackfield.planning import make_plan
 from jackfield.registry import Registry
 from jackfield_quantization.compressed_tensors import CompressedTensorsQuantization
 from jackfield_quantization.gptq import GptqQuantization
+from jackfield_quantization.modelopt import ModelOptQuantization
 from jackfield_workers.device import DeviceWorker
 
 ALL = {**CASES, **BITSANDBYTES, **TOOLS, **MARLIN}
@@ -68,6 +74,15 @@ def expected(model: torch.nn.Module) -> torch.Tensor:
 def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path: Path) -> None:
     config, pack = ALL[case]
     directory, model = quantized_copy(tmp_path / "model", config, pack)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
+
+
+def test_blocks_of_modelopt_are_served_where_each_fused_layer_is_of_whole_ones(
+    tmp_path: Path,
+) -> None:
+    source = make(ARCHITECTURE, intermediate_size=128, num_key_value_heads=4)
+    config = modelopt_config("FP8_PB_WO")
+    directory, model = quantized_copy(tmp_path / "model", config, modelopt_blocks, source)
     torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
 
 
@@ -129,6 +144,21 @@ def test_what_cannot_be_read_is_named(config: dict[str, object], said: str) -> N
 def test_what_only_reads_quantized_checkpoints_says_that_this_one_is_plain(method: str) -> None:
     with pytest.raises(CheckpointError, match=f"--quantization {method} .* this one is plain"):
         Registry.for_settings(make_settings({})).load("quantization", method)({})
+
+
+def test_layers_of_modelopt_may_have_algorithms_of_their_own() -> None:
+    names = {f"model.layers.0.self_attn.{name}_proj": "FP8" for name in "qkv"}
+    names |= {"model.layers.0.mlp.down_proj": "NVFP4", "model.layers.1.mlp.up_proj": "FP8"}
+    layers = {name: {"quant_algo": algorithm} for name, algorithm in names.items()}
+    method = ModelOptQuantization(
+        {"quant_algo": "MIXED_PRECISION", "quantized_layers": layers, "exclude_modules": []}
+    )
+    fused = method.linear_method("model.layers.0.self_attn.qkv_proj")
+    packed = method.linear_method("model.layers.0.mlp.down_proj")
+    assert fused is not None and packed is not None and type(fused) is not type(packed)
+    assert method.linear_method("model.layers.0.mlp.gate_up_proj") is None
+    with pytest.raises(CheckpointError, match=r"fused to model\.layers\.1\.mlp\.gate_up_proj"):
+        method.linear_method("model.layers.1.mlp.gate_up_proj")
 
 
 def test_exceptions_and_rules_leave_layers_plain() -> None:

@@ -112,6 +112,39 @@ def quark_config(dtype: str, scheme: str, **more: object) -> dict[str, object]:
     }
 
 
+def modelopt_blocks(weight: Tensor) -> Packed:
+    """Blocks of 128 by 128, the last ones smaller."""
+    outputs, inputs = weight.shape
+    padded = torch.nn.functional.pad(weight, (0, -inputs % 128, 0, -outputs % 128))
+    blocks = padded.view(len(padded) // 128, 128, -1, 128)
+    scales = blocks.abs().amax((1, 3), keepdim=True) / 448
+    codes = (blocks / scales).to(torch.float8_e4m3fn)
+    numbers = (codes.float() * scales).view_as(padded)[:outputs, :inputs]
+    own = codes.view_as(padded)[:outputs, :inputs]
+    return {"weight": own, "weight_scale": scales}, numbers
+
+
+def modelopt_channels(weight: Tensor) -> Packed:
+    tensors, numbers = fp8("channel")(weight)
+    return {**tensors, "weight_scale": tensors["weight_scale"][:, 0]}, numbers
+
+
+def mxfp8(weight: Tensor) -> Packed:
+    blocks = weight.view(len(weight), -1, 32)
+    exponents = (blocks.abs().amax(2) / 448).log2().ceil()
+    steps = torch.exp2(exponents)[..., None]
+    codes = (blocks / steps).to(torch.float8_e4m3fn)
+    tensors = {
+        "weight": codes.view_as(weight),
+        "weight_scale": (exponents + 127).to(torch.uint8),
+    }
+    return tensors, (codes.float() * steps).view_as(weight)
+
+
+def modelopt_config(algorithm: str, **more: object) -> dict[str, object]:
+    return {"quant_method": "modelopt", "quant_algo": algorithm, "ignore": ["lm_head"], **more}
+
+
 def without_order(pack: Packer) -> Packer:
     def packed(weight: Tensor) -> Packed:
         tensors, numbers = pack(weight)
@@ -144,6 +177,8 @@ TOOLS: dict[str, tuple[dict[str, object], Packer]] = {
         quark_config("fp4", "per_group", group_size=32, scale_format="e8m0"),
         quark_mxfp4,
     ),
+    "modelopt-channels": (modelopt_config("FP8_PER_CHANNEL_PER_TOKEN"), modelopt_channels),
+    "modelopt-mxfp8": (modelopt_config("MXFP8"), mxfp8),
     "fbgemm-fp8": ({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0}, fp8("channel")),
     "auto-round-gptq": (
         {**_ROUND, "packing_format": "auto_round:auto_gptq"},
