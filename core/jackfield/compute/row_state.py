@@ -234,6 +234,11 @@ class RowState:
         places = rows * self.token_ids.shape[1] + positions
         self.token_ids.view(-1).index_copy_(0, places, ids.to(torch.int32))
 
+    def write_given(self, given: Int32Array) -> None:
+        """Puts ids, int32 [G, 3] (row, position, id), where they belong. One upload."""
+        rows, positions, ids = self._uploads.upload(given.T.reshape(-1)).view(3, -1)
+        self.write_ids(rows.long(), positions.long(), ids)
+
     def flags_of_rows(self, rows: Int32Array, positions: Int32Array) -> int:
         """The union of the flags of rows that sample a token for ``positions``, [N] both."""
         if self._has_budgets:

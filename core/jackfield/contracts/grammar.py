@@ -10,7 +10,7 @@ the output may end here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -90,11 +90,13 @@ class Vocabulary:
 
     ``tokens[i]`` are the bytes of id i in the middle of a text, empty for ids without text and
     for special tokens, which no grammar allows. ``special`` has the texts of special tokens, by
-    which structural tags may name them.
+    which structural tags may name them. ``encode`` is how the model's tokenizer writes a text,
+    without special tokens before or behind it; None where nobody knows.
     """
 
     tokens: tuple[bytes, ...]
     special: Mapping[str, int]
+    encode: Callable[[str], Sequence[int]] | None = None
 
     @property
     def size(self) -> int:
@@ -124,8 +126,10 @@ class GrammarMatcher(Protocol):
         ...
 
     def jump(self) -> list[int]:
-        """The ids that the grammar forces from here: each the only one allowed in its place, and
-        the output may not end there. Changes nothing; may be empty, may say less."""
+        """The ids that a text is written with which the grammar forces from here: no other text
+        can follow, and the output may not end before. The engine then allows no other way to
+        write it, and need not sample. Changes nothing; may be empty, may say less. Asked after
+        every id."""
         ...
 
 

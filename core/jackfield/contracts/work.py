@@ -73,6 +73,9 @@ class ScheduledBatch:
     samples: BoolArray
     new_blocks: Int32Array
     """[C, 3]: row, index in the row's block table, block id."""
+    given: Int32Array | None = None
+    """[G, 3]: row, position, token id. Ids that no step samples, written to their rows behind
+    ``admitted`` and before the step is computed."""
     swaps: BlockSwaps | None = None
     """Copies to make before the step is computed; only with ``KVCapacity.num_host_blocks``."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import compress
+
 import numpy as np
 
 from jackfield.contracts.work import Executor, HasMaskRoom, TokenMasks
@@ -10,6 +12,9 @@ from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
 from jackfield.engine.request import Request
 from jackfield.engine.step_builder import BuiltStep
 from jackfield.errors import RAISED, RequestError
+
+MIN_JUMP = 2
+"""So many forced ids are worth a step with a prompt-like part."""
 
 Outcome = tuple[Request, BaseException | None]
 
@@ -24,6 +29,7 @@ class ConstrainedRequests:
         make_room = executor.mask_room if isinstance(executor, HasMaskRoom) else lambda: None
         self._filler = MaskFiller(logits_width, make_room)
         self._waiting: list[tuple[Request, Compilation]] = []
+        self._can_jump: dict[Request, None] = {}
 
     def __len__(self) -> int:
         """Requests that wait for their grammar."""
@@ -47,10 +53,14 @@ class ConstrainedRequests:
 
     def take_ready(self) -> list[Outcome]:
         """Requests whose grammar is compiled, now with their constraint, or whose fails."""
-        ready = [each for each in self._waiting if each[1].is_over]
-        if not ready:
+        # Asked once of each: the threads go on meanwhile.
+        over = [compilation.is_over for _, compilation in self._waiting]
+        if not any(over):
             return []
-        self._waiting = [each for each in self._waiting if not each[1].is_over]
+        ready = list(compress(self._waiting, over))
+        self._waiting = [
+            each for each, is_over in zip(self._waiting, over, strict=True) if not is_over
+        ]
         return [(request, self._settle(request, compiled)) for request, compiled in ready]
 
     def _settle(self, request: Request, compilation: Compilation) -> BaseException | None:
@@ -64,10 +74,28 @@ class ConstrainedRequests:
         return None
 
     def accept(self, request: Request, token: int) -> None:
-        """Tells a request's grammar the token that was sampled; raises if it is not allowed."""
-        assert request.constraint is not None
-        if not request.constraint.accept(token):
+        """Tells a request's grammar the next token; raises if it is not allowed."""
+        constraint = request.constraint
+        assert constraint is not None
+        if not constraint.accept(token):
             raise RequestError(f"the grammar does not allow token {token}, which was sampled")
+        if len(constraint.forced) >= MIN_JUMP and _needs_no_logits(request):
+            self._can_jump[request] = None
+
+    def take_jumps(self) -> list[tuple[Request, list[int]]]:
+        """Requests that run, and the forced ids that follow on those known and in flight: as many
+        as leave a token to sample, none of which ends the output."""
+        jumps = []
+        for request in self._can_jump:
+            assert request.constraint is not None
+            ids = request.constraint.forced[request.num_in_flight :]
+            ids = ids[: max(0, request.max_num_tokens - request.num_tokens - 1)]
+            ends = [place for place, each in enumerate(ids) if each in request.stop_token_ids]
+            ids = ids[: ends[0]] if ends else ids
+            if len(ids) >= MIN_JUMP and request.row >= 0 and not request.given:
+                jumps.append((request, ids))
+        self._can_jump.clear()
+        return jumps
 
     def masks(self, step: BuiltStep) -> tuple[TokenMasks, list[Outcome]]:
         """What the step's requests may sample, and those that end before this step's token:
@@ -94,3 +122,7 @@ class ConstrainedRequests:
             outcomes.append((requests[row.index], error))
         places = np.array([row.index for row in rows], dtype=np.int32)
         return TokenMasks(places, masks), outcomes
+
+
+def _needs_no_logits(request: Request) -> bool:
+    return request.sampling.logprobs is None and request.sampling.prompt_logprobs is None

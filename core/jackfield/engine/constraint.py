@@ -30,6 +30,9 @@ class Constraint:
         """How many ids of the start marker the output consists of; -1 if it is no marker."""
         self._num_accepted = 0
         self._tail: list[int] = []
+        self.forced: list[int] = []
+        """The ids that must follow, in their order, if the grammar forces a longer text."""
+        self._look_ahead()
 
     @property
     def opening_id(self) -> int | None:
@@ -45,9 +48,10 @@ class Constraint:
         """Takes the next id; False where it is not allowed."""
         if self.is_waiting:
             self._look_for_end(token_id)
+            self._look_ahead()
             return True
         if self._num_opened < 0:
-            return self.matcher.accept(token_id)
+            return self._follow(token_id)
         opens = token_id == self.opening_id
         if self.is_begun and self.matcher.accept(token_id):
             self._num_accepted += 1
@@ -55,6 +59,7 @@ class Constraint:
             return False
         if not opens:
             self._num_opened = -1
+            self._look_ahead()
             return self._num_accepted > 0
         self._num_opened += 1
         if self._num_opened == len(self._start):
@@ -62,6 +67,19 @@ class Constraint:
             self._num_opened = -1
             self.is_waiting = True
         return True
+
+    def _follow(self, token_id: int) -> bool:
+        if not self.matcher.accept(token_id):
+            return False
+        if self.forced:
+            del self.forced[0]
+        else:
+            self._look_ahead()
+        return True
+
+    def _look_ahead(self) -> None:
+        if not self.is_waiting and self._num_opened < 0:
+            self.forced = self.matcher.jump()
 
     def _look_for_end(self, token_id: int) -> None:
         self._tail.append(token_id)
@@ -120,6 +138,10 @@ class MaskFiller:
             constraint = row.constraint
             if constraint.is_waiting:
                 masks[index] = -1
+                continue
+            if constraint.forced:
+                masks[index] = 0
+                _allow(masks, [index], constraint.forced[:1])
                 continue
             if not constraint.is_begun:
                 masks[index] = 0

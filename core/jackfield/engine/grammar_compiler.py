@@ -172,4 +172,8 @@ def read_vocabulary(tokenizer: Tokenizer, logits_width: int) -> Vocabulary:
         tokens.append(exact)
     tokens += [b""] * (logits_width - count)
     named = {tokenizer.token_text(i): i for i in special if i < logits_width}
-    return Vocabulary(tuple(tokens), named)
+
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False)
+
+    return Vocabulary(tuple(tokens), named, encode)

@@ -77,6 +77,8 @@ class Outcomes:
                 add_finish(0)
                 if num_known == request.num_prompt_tokens + 1:
                     self._note_if_first(request, num_known)
+                if request.given:
+                    self._append_given(request)
             except Exception as error:
                 self._live.fail(request, error)
         self.num_generation_tokens += len(outbox.keys) - num_before
@@ -94,6 +96,24 @@ class Outcomes:
             self._live.end(request, FinishReason.STOP)
             self._live.outbox.note_first(request)
             self.num_prompt_tokens += request.num_prompt_tokens
+
+    def take_given(self, request: Request) -> None:
+        """What a grammar forces behind the known tokens of a request of which none is in flight."""
+        num_before = len(self._live.outbox.keys)
+        try:
+            self._append_given(request)
+        except Exception as error:
+            self._live.fail(request, error)
+        self.num_generation_tokens += len(self._live.outbox.keys) - num_before
+
+    def _append_given(self, request: Request) -> None:
+        given, request.given = request.given, []
+        for token in given:
+            request.token_ids.append(token)
+            self._constrained.accept(request, token)
+            self._live.outbox.add(request.key, token, FinishReason.RUNNING)
+        if len(request.token_ids) >= request.next_full:
+            self._blocks.register(request)
 
     def _note_if_first(self, request: Request, num_known: int) -> None:
         if num_known == request.num_prompt_tokens + 1:

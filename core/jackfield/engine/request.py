@@ -27,6 +27,7 @@ class Request:
         "constraint",
         "ended",
         "first_scheduled",
+        "given",
         "host_blocks",
         "in_scheduler",
         "key",
@@ -80,6 +81,9 @@ class Request:
         """A stop token counts from this many tokens on."""
         self.constraint: Constraint | None = None
         """What its grammar allows, once that is compiled."""
+        self.given: list[int] = []
+        """Ids behind those in flight, which no step samples: a grammar forces them. They count
+        in ``num_tokens``, and are among the known once those in flight have arrived."""
         self.row = NO_ROW
         self.in_scheduler = False
         self.ended = False

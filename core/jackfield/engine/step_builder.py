@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 
-from jackfield.contracts.work import AdmittedRow, ScheduledBatch
+from jackfield.contracts.work import AdmittedRow, Int32Array, ScheduledBatch
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.request import NO_ROW, Request
 from jackfield.errors import EngineError
@@ -43,6 +44,7 @@ class StepBuilder:
         self._blocks = blocks
         self._max_num_batched_tokens = max_num_batched_tokens
         self._free_rows = list(range(max_num_seqs - 1, -1, -1))
+        self._given: list[tuple[int, int, int]] = []
 
     @property
     def num_free_rows(self) -> int:
@@ -53,7 +55,16 @@ class StepBuilder:
         """Takes the request's row, if it has one."""
         if request.row >= 0:
             self._free_rows.append(request.row)
+            if self._given:
+                self._given = [each for each in self._given if each[0] != request.row]
             request.row = NO_ROW
+
+    def give(self, request: Request, token_ids: list[int]) -> None:
+        """Ids that the request goes on with, to be written to its row in the next step."""
+        positions = range(request.num_tokens, request.num_tokens + len(token_ids))
+        self._given += zip(repeat(request.row), positions, token_ids)
+        request.given = token_ids
+        request.num_tokens += len(token_ids)
 
     def build(self, entries: Entries) -> BuiltStep:
         """The batch for the entries, and each request moved on by what the step will compute."""
@@ -99,11 +110,19 @@ class StepBuilder:
             first_positions=np.array(firsts, dtype=np.int32),
             samples=np.array(samples, dtype=np.bool_),
             new_blocks=self._blocks.take_assignments(),
+            given=self._take_given(),
             swaps=self._blocks.take_swaps(),
         )
         for request, _ in chunks:
             self._blocks.register(request)
         return BuiltStep(batch, requests, rows, samples, constrained, last_sampled)
+
+    def _take_given(self) -> Int32Array | None:
+        if not self._given:
+            return None
+        given = np.array(self._given, dtype=np.int32)
+        self._given.clear()
+        return given
 
     def _check_total(self, num_tokens: int) -> None:
         if num_tokens > self._max_num_batched_tokens:

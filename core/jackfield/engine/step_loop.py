@@ -11,6 +11,8 @@ its input tokens are still on the device then. What follows from that:
 - A step in which a request samples under a grammar is enqueued up to its logits; then the steps
   before it are taken in, and their tokens say what the grammar allows. Its rest is enqueued right
   before the step that follows, so that the device always has a forward pass to do.
+- Tokens that a grammar forces are not sampled: the next step computes them together, as it would
+  a piece of a prompt.
 
 An exception that concerns one request ends that request with ``FinishReason.ERROR``; any other
 leaves ``step`` and ends the engine.
@@ -159,6 +161,7 @@ class EngineCore:
             self._take_in_constrained()
         if self._begun is not None:
             self._finish_begun()
+        self._jump()
         enqueued = bool(len(self._scheduler)) and self._enqueue()
         if self._begun is not None:
             self._collect_all()
@@ -224,6 +227,14 @@ class EngineCore:
 
     def _add_under_way(self, step: BuiltStep, pending: PendingStep) -> None:
         self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
+
+    def _jump(self) -> None:
+        """Lets requests go on with what their grammars force, without sampling it."""
+        for request, ids in self._constrained.take_jumps():
+            if not request.ended:
+                self._builder.give(request, ids)
+                if not request.num_in_flight:
+                    self._outcomes.take_given(request)
 
     def _finish_begun(self) -> None:
         """Fills the masks of the step that was begun, while the device computes it, and enqueues

@@ -44,9 +44,20 @@ WORDS = (
     b"[[",
     b"]]",
 )
-VOCABULARY = Vocabulary(
-    (*(bytes((byte,)) for byte in range(256)), *WORDS, b"", b""), {"<|end|>": 256 + len(WORDS)}
-)
+_TOKENS = (*(bytes((byte,)) for byte in range(256)), *WORDS)
+
+
+def encode(text: str) -> list[int]:
+    """The longest token that fits, again and again."""
+    rest, ids = text.encode(), []
+    while rest:
+        fitting = [index for index, token in enumerate(_TOKENS) if rest.startswith(token)]
+        ids.append(max(fitting, key=lambda index: len(_TOKENS[index])))
+        rest = rest[len(_TOKENS[ids[-1]]) :]
+    return ids
+
+
+VOCABULARY = Vocabulary((*_TOKENS, b"", b""), {"<|end|>": 256 + len(WORDS)}, encode)
 """Every byte, some longer tokens that cross the borders of JSON's own, and two special ones."""
 
 MAX_IDS = 400
@@ -147,11 +158,23 @@ class GrammarContract:
             assert np.array_equal(row, mask_of(matcher))
 
     @pytest.mark.parametrize("seed", range(4))
-    def test_forced_ids_are_the_only_ones(self, seed: int) -> None:
+    def test_forced_ids_write_the_only_text_there_is(self, seed: int) -> None:
         for _, matcher, _ in self.walks(seed):
-            for token_id in matcher.jump():
-                assert allowed_ids(matcher) == [token_id] and not may_end(matcher)
-                assert matcher.accept(token_id)
+            forced = matcher.jump()
+            for place, token_id in enumerate(forced):
+                rest = b"".join(VOCABULARY.tokens[each] for each in forced[place:])
+                ways = [VOCABULARY.tokens[each] for each in allowed_ids(matcher)]
+                assert all(rest.startswith(way) or way.startswith(rest) for way in ways)
+                assert not may_end(matcher) and matcher.accept(token_id)
+
+    def test_a_long_text_that_is_forced_is_written_as_the_tokenizer_does(self) -> None:
+        spec = GrammarSpec(kind="choice", text='["true, false", "true, null"]')
+        try:
+            matcher = self.made().compile(spec).matcher()
+        except RequestError:
+            pytest.skip("no choices here")
+        forced = matcher.jump()
+        assert forced in ([], encode("true, ")[: len(forced)])
 
     def test_matchers_do_not_share_their_place(self) -> None:
         compiled = self.compiled("regex")

@@ -127,6 +127,10 @@ class SimulatedWorker:
             self._table[row] = 0
             self._logprobs[row] = admitted.sampling.logprobs is not None
             self._prompt_logprobs[row] = admitted.sampling.prompt_logprobs is not None
+        for row, position, token in [] if batch.given is None else batch.given.tolist():
+            assert position >= self._num_tokens[row], f"row {row}: a token is given twice"
+            self._token_ids[row, position] = token
+            self._num_tokens[row] = position + 1
         for row, index, block in batch.new_blocks.tolist():
             assert 0 < block < self._num_blocks, f"block {block} does not exist or is reserved"
             self._table[row, index] = block

@@ -1,31 +1,56 @@
-"""Which ids a grammar forces, found from its masks."""
+"""With which ids a text is written that a grammar forces."""
 
 from __future__ import annotations
 
-import numpy as np
+from bisect import bisect_right
+from collections.abc import Sequence
 
-from jackfield.contracts.grammar import GrammarMatcher
+from jackfield.contracts.grammar import GrammarMatcher, Vocabulary
 
-MAX_FORCED = 64
-
-
-def forced_ids(matcher: GrammarMatcher, vocabulary_size: int) -> list[int]:
-    """Ids that are, each in its turn, the only thing allowed; the matcher is left as it was."""
-    masks = np.empty((1, vocabulary_size // 32 + 1), dtype=np.int32)
-    forced: list[int] = []
-    while len(forced) < MAX_FORCED:
-        matcher.fill_bitmask(masks, 0)
-        only = _only_bit(masks[0].view(np.uint32))
-        if only is None or only >= vocabulary_size or not matcher.accept(only):
-            break
-        forced.append(only)
-    matcher.rollback(len(forced))
-    return forced
+_MIN_CHARACTERS = 6
+"""A shorter text is a token or two, which need no help."""
+_MIN_IDS = 2
 
 
-def _only_bit(words: np.ndarray[tuple[int], np.dtype[np.uint32]]) -> int | None:
-    places = np.flatnonzero(words)
-    if len(places) != 1:
-        return None
-    word = int(words[places[0]])
-    return None if word & (word - 1) else int(places[0]) * 32 + word.bit_length() - 1
+class ForcedTexts:
+    """Writes texts as the model's tokenizer does.
+
+    The end of a text is left to the model where a longer token might begin: what follows then
+    decides how it is written.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._encode = vocabulary.encode
+        self._tokens: Sequence[bytes] = vocabulary.tokens
+        self._special = {token_id: text.encode() for text, token_id in vocabulary.special.items()}
+        self._sorted: list[bytes] = []
+
+    def ids(self, text: str, matcher: GrammarMatcher) -> list[int]:
+        """The ids, all of which the matcher takes one after the other; none for a short text."""
+        if self._encode is None or len(text) < _MIN_CHARACTERS:
+            return []
+        ids = self._settled(list(self._encode(text)), text.encode())
+        taken = 0
+        while taken < len(ids) and matcher.accept(ids[taken]):
+            taken += 1
+        matcher.rollback(taken)
+        return ids[:taken] if taken >= _MIN_IDS else []
+
+    def _settled(self, ids: list[int], text: bytes) -> list[int]:
+        """The ids whose tokens stay the same whatever follows."""
+        pieces = [self._tokens[each] or self._special.get(each, b"") for each in ids]
+        if b"".join(pieces) != text:
+            # A tokenizer that adds or changes characters: nobody can say how this text goes on.
+            return []
+        tail, count = b"", len(ids)
+        for place in range(len(ids) - 1, -1, -1):
+            tail = pieces[place] + tail
+            if self._begins_a_longer_token(tail):
+                count = place
+        return ids[:count]
+
+    def _begins_a_longer_token(self, text: bytes) -> bool:
+        if not self._sorted:
+            self._sorted = sorted(token for token in self._tokens if token)
+        place = bisect_right(self._sorted, text)
+        return place < len(self._sorted) and self._sorted[place].startswith(text)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield.errors import PluginError, RequestError
-from jackfield_grammars.forced import forced_ids
+from jackfield_grammars.forced import ForcedTexts
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.texts import refuse
 
@@ -22,11 +22,11 @@ _END = b"<|end of output|>"
 class GuidanceMatcher:
     """One output. The library keeps an error in the matcher; here it becomes an exception."""
 
-    __slots__ = ("_size", "matcher")
+    __slots__ = ("_forced", "matcher")
 
-    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
+    def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
         self.matcher = matcher
-        self._size = vocabulary_size
+        self._forced = forced
 
     def fill_bitmask(self, masks: Masks, index: int) -> None:
         """Writes the mask to ``masks[index]``."""
@@ -44,8 +44,12 @@ class GuidanceMatcher:
             self.matcher.rollback(num_tokens)
 
     def jump(self) -> list[int]:
-        """The ids that are forced."""
-        return forced_ids(self, self._size)
+        """As the library finds the text."""
+        try:
+            text = self.matcher.compute_ff_bytes().decode()
+        except UnicodeDecodeError:  # it ends within a character
+            return []
+        return self._forced.ids(text, self)
 
     def check(self) -> None:
         """Raises where the library has given up on this output."""
@@ -56,14 +60,14 @@ class GuidanceMatcher:
 class GuidanceCompiled:
     """A compiled grammar: a matcher at the beginning, to be copied."""
 
-    def __init__(self, matcher: Any, num_bytes: int, vocabulary_size: int) -> None:
+    def __init__(self, matcher: Any, num_bytes: int, forced: ForcedTexts) -> None:
         self._matcher = matcher
         self.num_bytes = num_bytes
-        self._size = vocabulary_size
+        self._forced = forced
 
     def matcher(self) -> GuidanceMatcher:
         """A matcher at the beginning."""
-        return GuidanceMatcher(self._matcher.deep_copy(), self._size)
+        return GuidanceMatcher(self._matcher.deep_copy(), self._forced)
 
 
 class GuidanceBackend:
@@ -80,7 +84,7 @@ class GuidanceBackend:
                 "the grammars plugin 'guidance' needs llguidance: pip install 'jackfield[guidance]'"
             ) from None
         self._library: Any = llguidance
-        self._vocabulary = vocabulary
+        self._forced = ForcedTexts(vocabulary)
         self._tokenizer: Any = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(_Tokens(vocabulary)), n_vocab=vocabulary.size + 1
         )
@@ -98,7 +102,7 @@ class GuidanceBackend:
         if matcher.is_error():
             lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]
             raise refuse(f"guidance: {lines[0][:300]}")
-        return GuidanceCompiled(matcher, 64 * len(grammar), self._vocabulary.size)
+        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]

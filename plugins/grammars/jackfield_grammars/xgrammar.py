@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
-from jackfield_grammars.forced import forced_ids
+from jackfield_grammars.forced import ForcedTexts
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 from jackfield_grammars.xgrammar_ebnf import schema_ebnf
 from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
@@ -30,11 +30,11 @@ _WHERE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
 class XGrammarMatcher:
     """One output."""
 
-    __slots__ = ("_size", "matcher")
+    __slots__ = ("_forced", "matcher")
 
-    def __init__(self, matcher: Any, vocabulary_size: int) -> None:
+    def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
         self.matcher = matcher
-        self._size = vocabulary_size
+        self._forced = forced
 
     def fill_bitmask(self, masks: Masks, index: int) -> None:
         """Writes the mask to ``masks[index]``."""
@@ -50,17 +50,21 @@ class XGrammarMatcher:
             self.matcher.rollback(num_tokens)
 
     def jump(self) -> list[int]:
-        """The ids that are forced."""
-        return forced_ids(self, self._size)
+        """As the library finds the text."""
+        try:
+            text = self.matcher.find_jump_forward_string()
+        except UnicodeDecodeError:  # it ends within a character
+            return []
+        return self._forced.ids(text, self)
 
 
 class XGrammarCompiled:
     """A compiled grammar."""
 
-    def __init__(self, make_matcher: Any, compiled: Any, vocabulary_size: int) -> None:
+    def __init__(self, make_matcher: Any, compiled: Any, forced: ForcedTexts) -> None:
         self._make_matcher = make_matcher
         self._compiled = compiled
-        self._size = vocabulary_size
+        self._forced = forced
 
     @property
     def num_bytes(self) -> int:
@@ -69,7 +73,7 @@ class XGrammarCompiled:
 
     def matcher(self) -> XGrammarMatcher:
         """A matcher at the beginning."""
-        return XGrammarMatcher(self._make_matcher(self._compiled), self._size)
+        return XGrammarMatcher(self._make_matcher(self._compiled), self._forced)
 
 
 class XGrammarBackend:
@@ -83,6 +87,7 @@ class XGrammarBackend:
 
         self._library: Any = xgrammar
         self._vocabulary = vocabulary
+        self._forced = ForcedTexts(vocabulary)
         self._num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
         self._batch = xgrammar.BatchGrammarMatcher(max_threads=self._num_threads)
         self._lock = threading.Lock()
@@ -96,7 +101,7 @@ class XGrammarBackend:
             lines = str(error).strip().splitlines() or ["it is not accepted"]
             raise refuse(f"xgrammar: {_WHERE.sub('', lines[0])[:300]}") from error
         make_matcher = self._library.GrammarMatcher
-        return XGrammarCompiled(make_matcher, compiled, self._vocabulary.size)
+        return XGrammarCompiled(make_matcher, compiled, self._forced)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]

@@ -355,3 +355,23 @@ def test_masks_of_many_rows_are_one_array() -> None:
     assert not failed and not filler.settle_ends(rows, masks)
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
+
+
+def test_a_grammar_that_is_ready_a_moment_after_another_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = engine()
+    keys = [made.add(PROMPT, 20, sampling=held(pattern)) for pattern in ("[ab]{3}", "[cd]{3}")]
+    asked: list[grammar_compiler.Compilation] = []
+
+    def is_over(compilation: grammar_compiler.Compilation) -> bool:
+        assert compilation.future is not None
+        compilation.future.result()
+        is_new = compilation not in asked
+        asked.append(compilation)
+        return compilation is asked[0] or not is_new
+
+    monkeypatch.setattr(grammar_compiler.Compilation, "is_over", property(is_over))
+    made.run()
+    assert [text_of(made, key)[0] in "ab" for key in keys] == [True, False]
+    made.check_empty()
