@@ -118,7 +118,8 @@ class Service:
             await self._llm.stop()
             raise
         dying = asyncio.create_task(self._llm.wait_dead())
-        telling = asyncio.create_task(self._tell_statistics())
+        log_stats = self._frontend.options.log_stats
+        telling = asyncio.create_task(tell_statistics(self._llm, self._on_statistics, log_stats))
         await asyncio.wait({stopped, dying}, return_when=asyncio.FIRST_COMPLETED)
         telling.cancel()
         if dying.done():
@@ -127,22 +128,6 @@ class Service:
             raise dying.result()
         dying.cancel()
         return await self._drain()
-
-    async def _tell_statistics(self) -> None:
-        """The engine's numbers to whoever listens, and a log line every ``LINE_SECONDS``, unless
-        nothing happened."""
-        told = reported = self._llm.stats
-        for second in itertools.count(1):
-            await asyncio.sleep(1.0)
-            stats = self._llm.stats
-            if stats is not told and stats is not None:
-                told = stats
-                self._on_statistics(stats)
-            if second % LINE_SECONDS or not self._frontend.options.log_stats:
-                continue
-            if stats and reported and stats.num_steps != reported.num_steps:
-                log.info("%s", throughput_line(reported, stats, LINE_SECONDS))
-            reported = stats
 
     async def _give_up_start(self, starting: asyncio.Task[EngineReady]) -> int:
         log.info("stopped while the model was loading")
@@ -168,6 +153,25 @@ class Service:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._llm.stop(), timeout=1.0)
         return 128 + again.result()
+
+
+async def tell_statistics(
+    llm: Door, on_statistics: Callable[[EngineStats], None], log_stats: bool
+) -> None:
+    """The engine's numbers to whoever listens, and a log line every ``LINE_SECONDS`` if these are
+    wanted, unless nothing happened. Until it is cancelled."""
+    told = reported = llm.stats
+    for second in itertools.count(1):
+        await asyncio.sleep(1.0)
+        stats = llm.stats
+        if stats is not told and stats is not None:
+            told = stats
+            on_statistics(stats)
+        if second % LINE_SECONDS or not log_stats:
+            continue
+        if stats and reported and stats.num_steps != reported.num_steps:
+            log.info("%s", throughput_line(reported, stats, LINE_SECONDS))
+        reported = stats
 
 
 def throughput_line(last: EngineStats, now: EngineStats, seconds: float) -> str:

@@ -25,6 +25,7 @@ from jackfield.llm import AsyncLLM
 from jackfield.llm.supervisor import restart_policy
 from jackfield.server.app import build_app
 from jackfield.server.asgi import ASGIApp, Receive, Scope, Send, route_path, send_error
+from jackfield.server.assembly import event_loop
 from jackfield.server.batch.files import (
     count_lines,
     lines_of,
@@ -35,7 +36,7 @@ from jackfield.server.batch.files import (
 from jackfield.server.batch.requests import Batch, Tally
 from jackfield.server.door import Frontend
 from jackfield.server.hooked import hooked_door
-from jackfield.server.lifecycle import QuietServer, uvicorn_config
+from jackfield.server.lifecycle import QuietServer, tell_statistics, uvicorn_config
 from jackfield.server.listening import bind, url
 from jackfield.server.middleware import LIVENESS_PATHS
 from jackfield.server.options import ServerOptions, options_from_settings
@@ -110,7 +111,8 @@ def run_batch(
             source = stack.enter_context(open_input(files.given))
             target = stack.enter_context(open_output(files.wanted, files.folder))
             hooks.startup(settings)
-            tally = asyncio.run(_run(llm, options, hooks, listener, (source, target)))
+            with event_loop(options) as runner:
+                tally = runner.run(_run(llm, options, hooks, listener, (source, target)))
             hooks.shutdown()
     except asyncio.CancelledError:
         log.warning("stopped by a signal")
@@ -132,18 +134,20 @@ async def _run(
     plugins = active_plugins(llm.plan, llm.registry)
     frontend = Frontend(hooked_door(llm, hooks), options, open_store(options, llm.registry))
     app = build_app(frontend, hooks, llm.registry, plugins)
-    death: asyncio.Task[Any] | None = None
+    living: list[asyncio.Task[Any]] = []
     try:
         async with _observed(app, options, listener):
             ready = await llm.start()
             for line in report(llm.plan, ready, plugins_line(plugins)):
                 log.info("%s", line)
             death = asyncio.create_task(llm.wait_dead())
+            telling = tell_statistics(llm, hooks.step_statistics, options.log_stats)
+            living += [death, asyncio.create_task(telling)]
             window = max(MIN_WINDOW, WINDOW_FACTOR * llm.plan.engine.worker.max_num_seqs)
             return await _answer_all(Batch(app, frontend, window), options, files, death)
     finally:
-        if death is not None:
-            death.cancel()
+        for each in living:
+            each.cancel()
         await llm.stop()
 
 
@@ -154,7 +158,6 @@ async def _answer_all(
     death: asyncio.Task[Any],
 ) -> Tally:
     source, target = files
-
     lines = lines_of(source, options.max_body_bytes)
     # None: a bar on terminals alone.
     with tqdm(total=count_lines(source), desc="batch", unit="req", disable=None) as bar:
