@@ -132,6 +132,16 @@ class FilteredDoor:
         """The door's."""
         await self._llm.sleep(level)
 
+    async def collective_rpc(
+        self,
+        method: str,
+        timeout: float | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> list[object]:
+        """The door's."""
+        return await self._llm.collective_rpc(method, timeout, args, kwargs)
+
     async def wake_up(self) -> None:
         """The door's."""
         await self._llm.wake_up()
