@@ -4,8 +4,9 @@
 
 Every request makes the same number of tokens, greedily. ``free``: no grammar. ``any``: a regex
 that allows every text, so that the tokens are the same and only masks are added. ``json``: a
-schema whose answer is long. ``mixed``: half of the requests free, half JSON. A ratio is the least
-time of a step over that of ``free``.
+schema whose answer is long. ``mixed``: half of the requests free, half JSON. ``keys``: properties
+with long names, whose tokens need not be sampled. A ratio is the least time of a token over that
+of ``free``.
 """
 
 from __future__ import annotations
@@ -33,6 +34,21 @@ SCHEMA = {
 }
 
 
+_PLACES = ("shipping_department", "returns_department", "accounting_office")
+KEYS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            f"identification_number_of_the_{place}_in_charge": {"type": "integer"}
+            for place in _PLACES
+        },
+        "required": [f"identification_number_of_the_{place}_in_charge" for place in _PLACES],
+    },
+    "minItems": 1000,
+}
+
+
 def kinds(batch: int, tokens: int) -> dict[str, list[SamplingParams]]:
     """The parameters of each request of a batch, by what is measured."""
     plain = SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
@@ -45,16 +61,22 @@ def kinds(batch: int, tokens: int) -> dict[str, list[SamplingParams]]:
     held = SamplingParams(
         max_tokens=tokens, temperature=0, structured_outputs=StructuredOutputs(json=SCHEMA)
     )
+    keys = SamplingParams(
+        max_tokens=tokens,
+        temperature=0,
+        structured_outputs=StructuredOutputs(json=KEYS, disable_any_whitespace=True),
+    )
     return {
         "free": [plain] * batch,
         "any": [anything] * batch,
         "json": [held] * batch,
         "mixed": [held if i % 2 else plain for i in range(batch)],
+        "keys": [keys] * batch,
     }
 
 
-def seconds_per_step(llm: LLM, params: list[SamplingParams], tokens: int) -> float:
-    """Of decoding; all sequences run side by side."""
+def seconds_per_token(llm: LLM, params: list[SamplingParams], tokens: int) -> float:
+    """Of a sequence; all run side by side."""
     prompts = [[1000 + i, 11, 12, 13] for i in range(len(params))]
     began = time.perf_counter()
     results = llm.generate(prompts, params, use_tqdm=False)
@@ -73,11 +95,11 @@ def main() -> None:
         for batch in options.batches:
             by_kind = kinds(batch, options.tokens)
             for params in by_kind.values():  # compiles grammars, captures graphs
-                seconds_per_step(llm, params, options.tokens)
+                seconds_per_token(llm, params, options.tokens)
             best = dict.fromkeys(by_kind, float("inf"))
             for _ in range(options.rounds):
                 for kind, params in by_kind.items():
-                    best[kind] = min(best[kind], seconds_per_step(llm, params, options.tokens))
+                    best[kind] = min(best[kind], seconds_per_token(llm, params, options.tokens))
             print(
                 json.dumps(
                     {
