@@ -53,6 +53,8 @@ class KVStore:
         reserve = activation_bytes(plan.config, plan, itemsize)
         if device.type == "cuda" and not plan.enforce_eager:
             reserve += graph_bytes(plan, itemsize)
+        if is_eight_bit(self._dtype):
+            reserve += getattr(backend, "kv_workspace_bytes", 0)
         memory = platform.memory(device)
         on_cpu = device.type == "cpu"
         self.num_blocks = num_kv_blocks(plan, self._block_bytes, reserve, memory, on_cpu=on_cpu)

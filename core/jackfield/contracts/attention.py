@@ -101,7 +101,8 @@ class AttentionBackend(Protocol):
     ``kv_dtypes``, a tuple of 8-bit dtypes of torch that pages may have beside the model's: a number
     is divided by its scale and rounded to the nearest; what is too large becomes the largest, a
     NaN too. A query sees all keys and values so rounded, those of its own step like those before:
-    how a prompt was cut or cached may not be seen in the result.
+    how a prompt was cut or cached may not be seen in the result. ``kv_workspace_bytes``: memory
+    of the device that such pages take beside themselves.
     """
 
     name: ClassVar[str]

@@ -12,30 +12,36 @@ from torch import Tensor
 
 from jackfield.compute.eight_bit_kv import KV_DTYPES, measure
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
+from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.compute.kernels.kv_write import kv_write
 from jackfield.compute.kernels.prefill_attention import prefill_attention
 from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
+
+_LEAST_WIDENED = 256
+"""Queries of the longest prompt for which pages of 8 bits are widened: each key serves them all."""
 
 
 class TritonAttention:
     """The backend of CUDA devices, an ``AttentionBackend``.
 
     The leading decodes of a batch go through the split-KV kernel, the other sequences through
-    the variable-length one: on Hopper one that is made for it, over the pages; elsewhere, and over
-    pages of 8 bits, one that reads the step's own k and v where no prefix is cached and the pages
-    have all their bits.
+    the variable-length one: on Hopper one that is made for it, over the pages; elsewhere one that
+    reads the step's own k and v where no prefix is cached and the pages have all their bits.
+    Hopper's takes no pages of 8 bits: those of few long prompts are widened for it.
     """
 
     name: ClassVar[str] = "triton"
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = True
     kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
+    kv_workspace_bytes: ClassVar[int] = 128 << 20
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
         self._block_size = block_size
         self._workspace = DecodeWorkspace(device)
+        self._places: tuple[AttentionBatch, Tensor, Tensor] | None = None
         self._hopper = _hopper_kernels() if device.type == "cuda" else None
 
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
@@ -145,15 +151,21 @@ class TritonAttention:
         out: Tensor,
     ) -> None:
         hopper = self._hopper
+        pages: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         if hopper and hopper.supports(q, kv.key, spec.sliding_window, spec.soft_cap):
+            pages = (kv.key, kv.value, batch.rows, batch.block_table)
+            if kv.scales is not None:
+                pages = self._widened(kv, kv.scales, batch)
+        if hopper and pages is not None:
+            key, value, rows, table = pages
             hopper.hopper_attention(
                 q,
-                kv.key,
-                kv.value,
-                batch.rows,
+                key,
+                value,
+                rows,
                 batch.query_starts,
                 batch.seq_lens,
-                batch.block_table,
+                table,
                 out,
                 first_seq=batch.num_decodes,
                 num_seqs=batch.num_seqs,
@@ -183,6 +195,40 @@ class TritonAttention:
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )
+
+    def _widened(
+        self, kv: KVLayer, scales: Tensor, batch: AttentionBatch
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Keys, values, rows and block table of the prompts' pages in the model's dtype; None
+        where there is no room for them, or they are too short to be worth it."""
+        first, num_seqs = batch.num_decodes, batch.num_seqs
+        longest = batch.max_query_len if batch.fresh else batch.max_seq_len
+        max_blocks = triton.cdiv(longest, self._block_size)
+        count = (num_seqs - first) * max_blocks
+        size = 2 * count * kv.key[0].numel() * self._dtype.itemsize
+        if self._dtype is not torch.bfloat16 or size > self.kv_workspace_bytes:
+            return None
+        if batch.max_query_len < _LEAST_WIDENED:
+            return None
+        # Made once a step, for all layers.
+        if self._places is None or self._places[0] is not batch:
+            device = kv.key.device
+            rows = torch.arange(-first, num_seqs - first, dtype=torch.int32, device=device)
+            table = torch.arange(count, dtype=torch.int32, device=device).view(-1, max_blocks)
+            self._places = (batch, rows, table)
+        key, value = widen_pages(
+            kv.key,
+            kv.value,
+            scales,
+            batch.rows,
+            batch.seq_lens,
+            batch.block_table,
+            first_seq=first,
+            num_seqs=num_seqs,
+            max_blocks=max_blocks,
+            dtype=self._dtype,
+        )
+        return key, value, *self._places[1:]
 
 
 def _hopper_kernels() -> ModuleType | None:

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.kv_write import load_scales
+from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
 from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
 
@@ -244,7 +244,6 @@ def _decode_kernel(
             )
             tl.extra.cuda.gdc_wait()
         query = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
-        k_scale, v_scale = load_scales(scales, key)
         m, denom, acc = _attend(
             as_factor(query, key),
             key,
@@ -254,7 +253,7 @@ def _decode_kernel(
             seq_len,
             first_tile * TILE,
             (first_tile + count) * TILE,
-            scale * k_scale,
+            scale * load_scale(scales, key),
             NUM_KV_HEADS,
             HEAD_DIM,
             BLOCK_SIZE,
@@ -268,7 +267,8 @@ def _decode_kernel(
         target = out + seq.to(tl.int64) * heads_dim + places
         first, last = pair_start // share, (pair_start + head_tiles - 1) // share
         if first == last:
-            tl.store(target, (acc * v_scale / denom[:, None]).to(out.dtype.element_ty), mask=mask)
+            acc *= load_scale(scales + 1, key)
+            tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
         else:
             slot = (2 * program + (skipped == 0).to(tl.int32)) * GROUP + g
             _leave(partial, stats, slot, m, denom, acc, g < GROUP, mask, HEAD_DIM, BLOCK_D)
@@ -278,7 +278,7 @@ def _decode_kernel(
             if arrived == last - first:
                 tl.debug_barrier()
                 denom, acc = _merge(partial, stats, first, last, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D)
-                acc *= v_scale
+                acc *= load_scale(scales + 1, key)
                 tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
                 tl.store(arrivals + first, 0)
         here += count
@@ -309,7 +309,7 @@ def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
     if itemsize == 1:
         if num_seqs >= 96:
             return DecodeConfig(64, 5, 2, 4)
-        return DecodeConfig(64, 5, 4, 3 if num_seqs >= 16 else 4)
+        return DecodeConfig(64, 4, 4, 3 if num_seqs >= 16 else 4)
     if row_bytes > 256:
         return DecodeConfig(32, 5 if row_bytes <= 512 else 3, 4, 3 if num_seqs >= 32 else 2)
     return DecodeConfig(64, 3, 2, 4) if num_seqs >= 96 else DecodeConfig(64, 5, 4, 2)

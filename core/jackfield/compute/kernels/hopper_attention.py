@@ -309,14 +309,13 @@ def _is_hopper(device: torch.device) -> bool:
 
 
 def supports(q: Tensor, key_pages: Tensor, sliding_window: int | None, cap: float | None) -> bool:
-    """Whether ``hopper_attention`` can do it: on what it is made for."""
+    """Whether ``hopper_attention`` can do it: on what it is made for, over pages of q's dtype."""
     return (
         _is_hopper(q.device)
         and sliding_window is None
         and cap is None
         and q.shape[2] == _HEAD_DIM
         and q.dtype in (torch.bfloat16, torch.float16)
-        and key_pages.dtype == q.dtype
         and key_pages.shape[2] % BOX == 0
         and q.shape[1] // key_pages.shape[1] <= 64
     )

@@ -33,12 +33,9 @@ def as_stored(x, scale, pages):
 
 
 @triton.jit
-def load_scales(scales, pages):
-    """Those of a layer's keys and values; 1 where they are in the model's dtype."""
-    if pages.dtype.element_ty.is_fp8():
-        return tl.load(scales), tl.load(scales + 1)
-    else:
-        return 1.0, 1.0
+def load_scale(scales, pages):
+    """Of a layer's keys, or of its values (``scales`` + 1); 1 for pages with all their bits."""
+    return tl.load(scales) if pages.dtype.element_ty.is_fp8() else 1.0
 
 
 @quick
@@ -72,7 +69,7 @@ def _kv_write_kernel(
     source = heads * HEAD_DIM + dims
     new_k = tl.load(k + token * k_stride + source, mask=mask, other=0.0)
     new_v = tl.load(v + token * v_stride + source, mask=mask, other=0.0)
-    k_scale, v_scale = load_scales(scales, key_pages)
+    k_scale, v_scale = load_scale(scales, key_pages), load_scale(scales + 1, value_pages)
     place = place * HEAD_DIM + dims
     tl.store(key_pages + place, as_stored(new_k, k_scale, key_pages), mask=mask)
     tl.store(value_pages + place, as_stored(new_v, v_scale, value_pages), mask=mask)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.kv_write import load_scales
+from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import power_of_2, quick
 from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
 
@@ -160,8 +160,7 @@ def _prefill_kernel(
     where = (head * GROUP + row % GROUP)[:, None] * HEAD_DIM + dims
     flat = (query_start + token).to(tl.int64)[:, None]
     queries = as_factor(tl.load(q + flat * q_stride + where, mask=mask, other=0.0), key)
-    k_scale, v_scale = load_scales(scales, key)
-    scale *= k_scale
+    scale *= load_scale(scales, key)
     m = tl.full((BLOCK_M,), MASKED, tl.float32)
     denom = tl.zeros((BLOCK_M,), tl.float32)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
@@ -223,7 +222,8 @@ def _prefill_kernel(
         STAGES if WINDOW > 0 else 1,
         True,
     )
-    result = (acc * v_scale / denom[:, None]).to(out.dtype.element_ty)
+    acc *= load_scale(scales + 1, key)
+    result = (acc / denom[:, None]).to(out.dtype.element_ty)
     tl.store(out + flat * (NUM_KV_HEADS * GROUP * HEAD_DIM) + where, result, mask=mask)
 
 
@@ -240,8 +240,8 @@ class PrefillConfig:
 def prefill_config(
     head_dim: int, itemsize: int, max_query_len: int, *, eight_bit: bool = False
 ) -> PrefillConfig:
-    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles, keys
-    of 8 bits large ones, so that each is converted less often."""
+    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles,
+    keys of 8 bits large ones, so that each is converted less often."""
     row_bytes = power_of_2(head_dim) * itemsize
     if itemsize > 2:
         return PrefillConfig(32, 32, 4, 2) if row_bytes > 512 else PrefillConfig(64, 32, 4, 2)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.kv_write import as_stored, load_scales
+from jackfield.compute.kernels.kv_write import as_stored, load_scale
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
 _HEADS_A_PROGRAM = 8
@@ -53,7 +53,7 @@ def _store(
     if WRITE:
         page = slot // BLOCK_SIZE * NUM_KV_HEADS
         place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
-        k_scale, v_scale = load_scales(scales, key_pages)
+        k_scale, v_scale = load_scale(scales, key_pages), load_scale(scales + 1, value_pages)
         tl.store(key_pages + place, as_stored(y, k_scale, key_pages), mask=live & is_k)
         place -= NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM
         is_v = (heads >= NUM_HEADS + NUM_KV_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)

@@ -10,7 +10,8 @@ from tests.interpreter import DEVICE, MATRIX_DTYPES
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels.decode_attention import DecodeConfig, decode_attention
-from jackfield.contracts.attention import AttentionSpec
+from jackfield.compute.kernels.kv_widen import widen_pages
+from jackfield.contracts.attention import AttentionSpec, KVLayer
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -124,6 +125,37 @@ def test_what_is_written_is_rounded_to_the_nearest_and_saturates(
         exact = torch.where(x.isnan(), largest, exact)
         assert torch.equal(stored, exact.to(kv_dtype).float())
         assert stored.abs().max() == largest
+
+
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
+def test_widened_pages_hold_the_same_numbers(kv_dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    spec, block_size = AttentionSpec(0, 4, 2, 64, 0.125), 16
+    lens = [(1, 40), (20, 20), (9, 33), (3, 3)]
+    backend = backend_for(block_size, torch.float32)
+    case = make_case(backend, lens, spec, block_size, torch.float32, DEVICE, kv_dtype)
+    batch, first, max_blocks = case.batch, case.batch.num_decodes, 3
+    assert case.kv.scales is not None
+    key, value = widen_pages(
+        case.kv.key,
+        case.kv.value,
+        case.kv.scales,
+        batch.rows,
+        batch.seq_lens,
+        batch.block_table,
+        first_seq=first,
+        num_seqs=batch.num_seqs,
+        max_blocks=max_blocks,
+        dtype=torch.float32,
+    )
+    count = (batch.num_seqs - first) * max_blocks
+    table = torch.arange(count, dtype=torch.int32, device=DEVICE).view(-1, max_blocks)
+    rows = torch.arange(-first, batch.num_seqs - first, dtype=torch.int32, device=DEVICE)
+    moved = replace(batch, rows=rows, block_table=table, fresh=False)
+    out = backend.attend(case.q, case.k, case.v, case.kv, spec, batch)
+    wide = KVLayer(key.nan_to_num(), value.nan_to_num())
+    backend._prefill(case.q, case.k, case.v, wide, spec, moved, out)
+    assert case.error(out) < 1e-5
 
 
 def _decode_case(lens: list[int]) -> tuple[Case, TritonAttention]:

@@ -22,6 +22,7 @@ from jackfield.compute.kernels import (
     greedy,
     hopper_attention,
     hopper_linear,
+    kv_widen,
     kv_write,
     norm,
     sampling,
@@ -129,6 +130,17 @@ def served_by_mixtures_and_samplers() -> None:
         num_seqs=4,
         num_tokens=300,
         scale=0.1,
+    )
+    eight = pages.to(KV_DTYPES[0])
+    places = {"first_seq": 1, "num_seqs": 4, "max_blocks": 2, "dtype": bf16}
+    kv_widen.widen_pages(
+        eight,
+        eight,
+        torch.ones(2),
+        numbers,
+        numbers,
+        numbers.view(20, 20),
+        **places,  # type: ignore[arg-type]
     )
     gate_up, down = (
         torch.empty(128, 1536, 2048, dtype=bf16),
