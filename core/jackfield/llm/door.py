@@ -136,7 +136,7 @@ class AsyncLLM:
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """Lets running requests finish for at most ``drain_seconds``, then ends the engine."""
         deadline = time.monotonic() + drain_seconds
-        while self._runs and self._engine.death is None and time.monotonic() < deadline:
+        while self._has_work() and self._engine.death is None and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         self.ready = None
         await self._engine.stop()
@@ -202,7 +202,7 @@ class AsyncLLM:
         if level not in (1, 2):
             raise RequestError("the level of sleep is 1 or 2", param="level")
         self.is_asleep = True
-        while self._runs:
+        while self._has_work():
             await asyncio.sleep(0.01)
         await self._change_sleep(Sleep(level))
 
@@ -286,6 +286,9 @@ class AsyncLLM:
                 return pooled_of(run, await run.take(), by_token=self.plan.pooling.by_token)
             finally:
                 self._end(run)
+
+    def _has_work(self) -> bool:
+        return bool(self._runs or self._room.num_waiting)
 
     def _check_serving(self) -> None:
         # An engine that is being replaced gets the request when it is there.

@@ -90,6 +90,8 @@ class VectorRoom:
         self._token_bytes = token_bytes
         self._max_bytes = max_bytes
         self._num_bytes = 0
+        self.num_waiting = 0
+        """Prompts that have no room yet."""
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
@@ -97,11 +99,15 @@ class VectorRoom:
     async def room_for(self, num_tokens: int) -> AsyncIterator[None]:
         """Waits until the vectors of a prompt fit; they are under way inside the block."""
         size = num_tokens * self._token_bytes
-        async with self._turn:
-            while self._num_bytes and self._num_bytes + size > self._max_bytes:
-                self._freed.clear()
-                await self._freed.wait()
-            self._num_bytes += size
+        self.num_waiting += 1
+        try:
+            async with self._turn:
+                while self._num_bytes and self._num_bytes + size > self._max_bytes:
+                    self._freed.clear()
+                    await self._freed.wait()
+                self._num_bytes += size
+        finally:
+            self.num_waiting -= 1
         try:
             yield
         finally:

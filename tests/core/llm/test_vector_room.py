@@ -43,8 +43,9 @@ async def test_whoever_leaves_makes_room() -> None:
     first = asyncio.create_task(waits())
     second = asyncio.create_task(waits())
     await asyncio.sleep(0.001)
+    assert room.num_waiting == 1
     second.cancel()
     first.cancel()
     await asyncio.wait({first, second})
     async with asyncio.timeout(1), room.room_for(10):
-        pass
+        assert room.num_waiting == 0
