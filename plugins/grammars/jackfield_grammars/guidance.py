@@ -17,6 +17,9 @@ from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.texts import refuse
 
 _END = b"<|end of output|>"
+_MAX_SERIAL = 64
+"""To wake threads costs more than so many masks of some 10 us each, above all where a model computes
+on the same cores."""
 
 
 class GuidanceMatcher:
@@ -107,10 +110,11 @@ class GuidanceBackend:
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
-        """In the library's threads."""
+        """One after the other, or where there are many in the library's threads."""
         own = [cast(GuidanceMatcher, matcher) for matcher in matchers]
-        if len(own) == 1:
-            own[0].fill_bitmask(masks, indices[0])
+        if len(own) <= _MAX_SERIAL:
+            for each, index in zip(own, indices, strict=True):
+                each.fill_bitmask(masks, index)
             return
         pairs = [(each.matcher, index) for each, index in zip(own, indices, strict=True)]
         self._executor.unsafe_compute_mask_ptr(
