@@ -22,7 +22,9 @@ from jackfield.errors import CheckpointError
 from jackfield_quantization.fp8 import E4M3, by_blocks, from_floats
 from jackfield_quantization.integer_weight import integer_weight
 from jackfield_quantization.layer_names import is_listed
-from jackfield_quantization.number_formats import e2m1, unpack, unpack_halves
+from jackfield_quantization.marlin import Marlin24Linear
+from jackfield_quantization.mxfp8 import MxFp8Linear
+from jackfield_quantization.number_formats import e2m1, powers_of_2, unpack, unpack_halves
 from jackfield_quantization.options import Config, flag, integer, names, pair, require, section
 
 _NVFP4_GROUP, _MXFP4_GROUP = 16, 32
@@ -66,15 +68,21 @@ def _method(form: str, group: Config) -> LinearMethod:
 
 def _group_size(weights: Config, inputs: int) -> int:
     return integer(weights, "group_size") if weights.get("strategy") == "group" else inputs
+    if form == "marlin-24":
+        size = integer(weights, "group_size") if weights.get("strategy") == "group" else -1
+        names = ("weight_packed", "meta", "scale_packed")
+        return Marlin24Linear(integer(weights, "num_bits"), size, names)
+    if form == "mxfp8-quantized":
+        return MxFp8Linear()
 
 
 class PackedIntegers(CodedLinear):
-    """Integers of 2, 4 or 8 bits, several in an int32."""
+    """Integers of 1 to 8 bits, several in an int32."""
 
     def __init__(self, weights: Config) -> None:
         self._weights = weights
         self._bits = integer(weights, "num_bits")
-        if weights.get("type") != "int" or self._bits not in (2, 4, 8):
+        if weights.get("type") != "int" or not 1 <= self._bits <= 8:
             raise CheckpointError(
                 f"quantization_config: packed {weights.get('type')} of {self._bits} bits is unknown"
             )
@@ -184,11 +192,6 @@ class PackedFloats(CodedLinear):
         else:
             scales = powers_of_2(scales)
         return fp4_weight(tensors["weight_packed"], scales)
-
-
-def powers_of_2(exponents: Tensor) -> Tensor:
-    """E8M0 bytes -> float32: 2 ** (byte - 127)."""
-    return torch.exp2(exponents.float() - 127)
 
 
 def fp4_weight(packed: Tensor, scales: Tensor) -> CodedWeight:

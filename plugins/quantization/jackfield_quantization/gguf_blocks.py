@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from jackfield.compute.layers.coded_weight import CodedWeight
-from jackfield_quantization.compressed_tensors import powers_of_2
-from jackfield_quantization.number_formats import e2m1, signed_integers
+from jackfield_quantization.number_formats import e2m1, powers_of_2, signed_integers
 
 _NUMBERS_AT_ONCE = 1 << 22
 _IQ4 = (

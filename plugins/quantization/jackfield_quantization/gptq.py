@@ -91,7 +91,7 @@ def _method(config: Config) -> LinearMethod:
     if version == "marlin" or flag(config, "is_marlin_format", False):
         return MarlinLinear(config)
     if version == "marlin_24":
-        return Marlin24Linear(config)
+        return Marlin24Linear(integer(config, "bits", 4), integer(config, "group_size", -1))
     return GptqLinear(config)
 
 

@@ -102,31 +102,35 @@ def scales_stored(group: int, outputs: int, inputs: int) -> StoredTensor:
 class Marlin24Linear(CodedLinear):
     """4 or 8 bits of every second weight; the others are 0."""
 
-    def __init__(self, config: Config) -> None:
-        self._group = integer(config, "group_size", -1)
-        self._bits = integer(config, "bits", 4)
-        if self._bits not in (4, 8):
-            raise CheckpointError(f"quantization_config: sparse Marlin with {self._bits} bits")
+    def __init__(
+        self, bits: int, group: int, names: tuple[str, str, str] = ("B_24", "B_meta", "s")
+    ) -> None:
+        self._bits, self._group = bits, group
+        self._codes, self._places, self._scales = names
+        if bits not in (4, 8):
+            raise CheckpointError(f"quantization_config: sparse Marlin with {bits} bits")
 
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         packed = (inputs // 2 // _TILE, outputs * self._bits // 2)
         return {
-            "B_24": StoredTensor(packed, torch.int32, 1, 0),
-            "B_meta": StoredTensor((inputs // 32, outputs * 2), torch.int16, 1, 0),
-            "s": scales_stored(self._group, outputs, inputs),
+            self._codes: StoredTensor(packed, torch.int32, 1, 0),
+            self._places: StoredTensor((inputs // 32, outputs * 2), torch.int16, 1, 0),
+            self._scales: scales_stored(self._group, outputs, inputs),
         }
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         within = _INTERLEAVED if self._bits == 4 else (0, 2, 1, 3)
         kept = codes_in_order(
-            tensors["B_24"], order((0, 1, 8, 9), 2, within, sparse=True), self._bits
+            tensors[self._codes], order((0, 1, 8, 9), 2, within, sparse=True), self._bits
         )
         codes = torch.full(
             (len(kept), 2 * kept.shape[1]), 2 ** (self._bits - 1), dtype=torch.uint8
         ).to(kept.device)
-        codes.scatter_(1, _kept_places(tensors["B_meta"]), kept)
-        by_group = len(tensors["s"]) > 1
-        scales = scales_in_order(tensors["s"], _SPARSE_SCALES_BY_GROUP if by_group else range(64))
+        codes.scatter_(1, _kept_places(tensors[self._places]), kept)
+        by_group = len(tensors[self._scales]) > 1
+        scales = scales_in_order(
+            tensors[self._scales], _SPARSE_SCALES_BY_GROUP if by_group else range(64)
+        )
         return integer_weight(codes, scales, None, self._bits)
 
 

@@ -19,13 +19,14 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Stor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.compressed_tensors import fp4_weight, powers_of_2
-from jackfield_quantization.fp8 import E4M3, BlockFp8, TensorFp8, from_floats
+from jackfield_quantization.compressed_tensors import fp4_weight
+from jackfield_quantization.fp8 import E4M3, BlockFp8, TensorFp8
 from jackfield_quantization.layer_names import checkpoint_names, is_listed
 from jackfield_quantization.layer_tensors import Named
+from jackfield_quantization.mxfp8 import MxFp8Linear
 from jackfield_quantization.options import Config, names, require, section
 
-_GROUP, _MX_GROUP, _BLOCK = 16, 32, 128
+_GROUP, _BLOCK = 16, 128
 _MIXED = "MIXED_PRECISION"
 
 
@@ -77,7 +78,7 @@ def _method(config: Config) -> LinearMethod:
         "FP8": lambda: TensorFp8(static=True),
         "FP8_PER_CHANNEL_PER_TOKEN": lambda: TensorFp8(static=False, by_channel=True),
         "FP8_PB_WO": lambda: BlockFp8(_BLOCK, _BLOCK),
-        "MXFP8": _MxFp8,
+        "MXFP8": MxFp8Linear,
         "NVFP4": lambda: _NvFp4(with_input=True),
         "W4A16_NVFP4": lambda: _NvFp4(with_input=False),
     }
@@ -88,17 +89,6 @@ def _method(config: Config) -> LinearMethod:
             f"{', '.join(methods)} are served"
         )
     return methods[algorithm]()
-
-
-class _MxFp8(CodedLinear):
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {
-            "weight": StoredTensor((outputs, inputs), E4M3),
-            "weight_scale": StoredTensor((outputs, inputs // _MX_GROUP), torch.uint8),
-        }
-
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
-        return from_floats(tensors["weight"], powers_of_2(tensors["weight_scale"]))
 
 
 class _NvFp4(CodedLinear):

@@ -28,31 +28,36 @@ def small_floats(*, exponent_bits: int, mantissa_bits: int) -> Tensor:
     return numbers
 
 
+def powers_of_2(exponents: Tensor) -> Tensor:
+    """E8M0 bytes -> float32: 2 ** (byte - 127)."""
+    return torch.exp2(exponents.float() - 127)
+
+
 def signed_integers() -> Tensor:
     """float32 [16]: 4-bit codes that stand for -8 .. 7, offset binary."""
     return torch.arange(16.0) - 8
 
 
 def unpack(packed: Tensor, bits: int, dim: int) -> Tensor:
-    """int32 -> uint8: 32 / ``bits`` numbers from each, the lowest bits first, along ``dim``."""
-    if 32 % bits:
-        return _unpack_3_bits(packed, dim)
-    shifts = torch.arange(0, 32, bits, device=packed.device, dtype=torch.int32)
+    """int32 -> uint8: 32 / ``bits`` numbers from each, the lowest bits first, along ``dim``.
+    Where that is no whole number, 32 of them are one string of ``bits`` integers."""
     moved = packed.movedim(dim, -1)
+    if 32 % bits:
+        return _unpack_string(moved, bits).movedim(-1, dim)
+    shifts = torch.arange(0, 32, bits, device=packed.device, dtype=torch.int32)
     numbers: Tensor = ((moved[..., None] >> shifts) & (2**bits - 1)).to(torch.uint8)
     return numbers.flatten(-2).movedim(-1, dim)
 
 
-def _unpack_3_bits(packed: Tensor, dim: int) -> Tensor:
-    # 32 numbers in three integers, as one string of 96 bits (GPTQ's layout).
-    moved = packed.movedim(dim, -1)
-    words = moved.reshape(*moved.shape[:-1], -1, 3).to(torch.int64) & 0xFFFFFFFF
-    places = torch.arange(32, device=packed.device) * 3
+def _unpack_string(packed: Tensor, bits: int) -> Tensor:
+    words = packed.reshape(*packed.shape[:-1], -1, bits).to(torch.int64) & 0xFFFFFFFF
+    places = torch.arange(32, device=packed.device) * bits
     first, offset = places // 32, places % 32
     low = words[..., first] >> offset
-    following = words[..., (first + 1).clamp_max(2)] << (32 - offset)
-    numbers = (torch.where(offset > 29, low | following, low) & 7).to(torch.uint8)
-    return numbers.flatten(-2).movedim(-1, dim)
+    following = words[..., (first + 1).clamp_max(bits - 1)] << (32 - offset)
+    whole = torch.where(offset > 32 - bits, low | following, low)
+    numbers: Tensor = (whole & (2**bits - 1)).to(torch.uint8)
+    return numbers.flatten(-2)
 
 
 def unpack_halves(packed: Tensor, *, low_first: bool) -> Tensor:

@@ -20,10 +20,11 @@ from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Stor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.compressed_tensors import fp4_weight, powers_of_2
+from jackfield_quantization.compressed_tensors import fp4_weight
 from jackfield_quantization.fp8 import E4M3, from_floats
 from jackfield_quantization.layer_names import checkpoint_names, is_listed
 from jackfield_quantization.layer_tensors import Named
+from jackfield_quantization.number_formats import powers_of_2
 from jackfield_quantization.options import Config, names, require, section
 
 _UNUSED = (".input_scale", ".input_zero_point", ".output_scale", ".output_zero_point")

@@ -5,9 +5,11 @@ The orders are told code by code, as the kernels' papers do: thread after thread
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
-from tests.plugins.quantization.packers import GROUP, Packed, Packer, bit_string
+from tests.plugins.quantization.packers import GROUP, Packed, Packer, bit_string, compressed
 from torch import Tensor
 
 
@@ -126,6 +128,14 @@ def marlin_24(group: int, bits: int) -> Packer:
     return pack
 
 
+def renamed(pack: Packer, names: Mapping[str, str]) -> Packer:
+    def packed(weight: Tensor) -> Packed:
+        tensors, numbers = pack(weight)
+        return {names[name]: tensor for name, tensor in tensors.items()}, numbers
+
+    return packed
+
+
 def qqq(group: int) -> Packer:
     def pack(weight: Tensor) -> Packed:
         size = group if group > 0 else weight.shape[1]
@@ -163,6 +173,15 @@ MARLIN: dict[str, tuple[dict[str, object], Packer]] = {
     "marlin-24-8-bits-one-group": (
         {**_MARLIN, "bits": 8, "group_size": -1, "checkpoint_format": "marlin_24"},
         marlin_24(-1, 8),
+    ),
+    "compressed-tensors-marlin-24": (
+        compressed(
+            "marlin-24",
+            {"type": "int", "num_bits": 4, "strategy": "group", "group_size": GROUP},
+        ),
+        renamed(
+            marlin_24(GROUP, 4), {"B_24": "weight_packed", "B_meta": "meta", "s": "scale_packed"}
+        ),
     ),
     "qqq": ({"quant_method": "qqq", "wbits": 4, "group_size": GROUP}, qqq(GROUP)),
     "qqq-one-group": ({"quant_method": "qqq", "wbits": 4, "group_size": -1}, qqq(-1)),

@@ -117,7 +117,7 @@ def test_a_method_that_is_not_the_checkpoints_is_refused_in_one_line(tmp_path: P
         ({"quant_method": "gptq"}, "bits must be a whole number"),
         ({"quant_method": "awq", "bits": 4, "version": "gemv", "group_size": 32}, "'gemv'"),
         ({"quant_method": "modelopt", "quant_algo": "W4A8"}, "'W4A8'"),
-        (compressed("marlin-24", {}), "'marlin-24'"),
+        (compressed("sparse-24-bitmask", {}), "'sparse-24-bitmask'"),
         ({"quant_method": "fp8", "weight_block_size": 128}, "weight_block_size"),
         ({"quant_method": "hqq"}, "quant_config"),
         ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 9}}}, "9"),

@@ -8,10 +8,12 @@ from tests.plugins.quantization.packers import (
     Packed,
     Packer,
     awq,
+    compressed,
     fp8,
     gptq,
     int8_channels,
     mxfp4,
+    packed_integers,
 )
 from torch import Tensor
 
@@ -179,6 +181,26 @@ TOOLS: dict[str, tuple[dict[str, object], Packer]] = {
     ),
     "modelopt-channels": (modelopt_config("FP8_PER_CHANNEL_PER_TOKEN"), modelopt_channels),
     "modelopt-mxfp8": (modelopt_config("MXFP8"), mxfp8),
+    "compressed-tensors-mxfp8": (
+        compressed(
+            "mxfp8-quantized",
+            {"type": "float", "num_bits": 8, "strategy": "group", "group_size": 32},
+        ),
+        mxfp8,
+    ),
+    **{
+        f"packed-{bits}": (
+            compressed(
+                "pack-quantized",
+                {
+                    **{"type": "int", "num_bits": bits, "strategy": "group"},
+                    **{"group_size": GROUP, "symmetric": False},
+                },
+            ),
+            packed_integers(bits, symmetric=False),
+        )
+        for bits in (3, 6)
+    },
     "fbgemm-fp8": ({"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0}, fp8("channel")),
     "auto-round-gptq": (
         {**_ROUND, "packing_format": "auto_round:auto_gptq"},
