@@ -76,6 +76,9 @@ class Round:
             self.ends["told"] += 1
         elif status == 200 and data.endswith(DONE) and b'"completion_tokens":%d' % tokens in data:
             self.ends["before the kill" if has_begun else "run again"] += 1
+        elif status == 503 and b'"service_unavailable"' in data:
+            # It came when there was no engine.
+            self.ends["refused"] += 1
         else:
             self.ends[f"lost: {status} {data[-100:]!r}"] += 1
 
@@ -159,11 +162,12 @@ def held(server: Server) -> dict[str, float]:
     for pid in (*server.api_processes(), *server.engines()):
         threads += len(list(Path(f"/proc/{pid}/task").iterdir()))
     return {
+        # First: each of the questions below opens a connection.
+        "files": server.num_files(),
+        "threads": threads,
         "running": server.metric("num_requests_running"),
         "waiting": server.metric("num_requests_waiting"),
         "KV blocks": server.metric("kv_cache_usage_perc"),
-        "files": server.num_files(),
-        "threads": threads,
     }
 
 
