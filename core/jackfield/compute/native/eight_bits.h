@@ -22,17 +22,30 @@ static inline uint32_t to_bits(float value) {
     return u.bits;
 }
 
-/* Exact: what is stored has more bits. */
-static void widen_eight(const uint8_t *from, int64_t count, int kind, stored *to) {
-    int shift = shift_of(kind);
-    uint32_t bias = bias_of(kind);
+/* What is stored has more bits than these: no number is rounded. */
+static inline stored cut(float x) {
+#ifdef STORED_BF16
+    return (stored)(to_bits(x) >> 16);
+#else
+    return narrow(x);
+#endif
+}
+
+static inline void widen_run(const uint8_t *from, int64_t count, int shift, uint32_t bias, stored *to) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t magnitude = (uint32_t)(from[i] & 0x7f) << shift;
         float value = from_bits(magnitude + bias);
         /* Exponent 0 is a subnormal number: no leading 1, and the exponent counts as 1. */
         value = magnitude < 1u << 23 ? 2.0f * (value - from_bits(bias)) : value;
-        to[i] = narrow(from_bits(to_bits(value) | (uint32_t)(from[i] & 0x80) << 24));
+        to[i] = cut(from_bits(to_bits(value) | (uint32_t)(from[i] & 0x80) << 24));
     }
+}
+
+static void widen_eight(const uint8_t *from, int64_t count, int kind, stored *to) {
+    if (kind == E4M3)
+        widen_run(from, count, shift_of(E4M3), bias_of(E4M3), to);
+    else
+        widen_run(from, count, shift_of(E5M2), bias_of(E5M2), to);
 }
 
 /* row / scale, to the nearest; too large numbers and NaN become the largest one. */
