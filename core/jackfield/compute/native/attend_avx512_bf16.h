@@ -2,7 +2,10 @@
 
 #include "reduce_avx512.h"
 
-enum { AT_ONCE = 16 /* keys whose products are reduced together */ };
+enum {
+    AT_ONCE = 16, /* keys whose products are reduced together */
+    SLICE = 32    /* dimensions of a value that are summed at once */
+};
 
 static inline __m512 dot(const stored *q, const stored *key, int64_t dim) {
     __m512 sum = _mm512_setzero_ps();

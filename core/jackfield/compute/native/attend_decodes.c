@@ -7,10 +7,7 @@
 
 #include "eight_bits.h"
 
-enum {
-    CHUNK = 128, /* keys between two corrections of the running maximum */
-    SLICE = 32   /* dimensions of a value that are summed at once */
-};
+enum { CHUNK = 128 /* keys between two corrections of the running maximum */ };
 
 /* What differs by processor, for keys and values of one block, num_keys rows each:
  * score_keys: scores[g * CHUNK + t] = q[g] . keys[t]
@@ -20,41 +17,7 @@ enum {
 #if defined(STORED_BF16) && defined(__AVX512BF16__) && defined(__AVX512BW__)
 #include "attend_avx512_bf16.h"
 #else
-
-static void score_keys(const stored *q, const stored *keys, int64_t num_keys, int64_t group,
-                       int64_t dim, float *scores) {
-    for (int64_t t = 0; t < num_keys; t++) {
-        const stored *key = keys + t * dim;
-        for (int64_t g = 0; g < group; g++) {
-            float sum = 0.0f;
-            for (int64_t i = 0; i < dim; i++) sum += widen(q[g * dim + i]) * widen(key[i]);
-            scores[g * CHUNK + t] = sum;
-        }
-    }
-}
-
-static void add_values(const float *weights, const stored *values, int64_t num_keys, int64_t group,
-                       int64_t dim, float *sums) {
-    for (int64_t g = 0; g < group; g++)
-        for (int64_t begin = 0; begin < dim; begin += SLICE) {
-            int64_t size = dim - begin < SLICE ? dim - begin : SLICE;
-            const stored *value = values + begin;
-            float *to = sums + g * dim + begin, sum[SLICE];
-            memcpy(sum, to, size * sizeof(float));
-            for (int64_t t = 0; t < num_keys; t++, value += dim) {
-                float weight = weights[g * CHUNK + t];
-                if (size == SLICE)
-                    for (int i = 0; i < SLICE; i++) sum[i] += weight * widen(value[i]);
-                else
-                    for (int64_t i = 0; i < size; i++) sum[i] += weight * widen(value[i]);
-            }
-            memcpy(to, sum, size * sizeof(float));
-        }
-}
-
-static void store_row(const float *sums, float scale, int64_t dim, stored *out) {
-    for (int64_t i = 0; i < dim; i++) out[i] = narrow(sums[i] * scale);
-}
+#include "attend_vectors.h"
 #endif
 
 /* scores -> their exponentials over the running maximum; what was summed before is corrected. */

@@ -80,6 +80,15 @@ INLINED void widen_in_order(const stored *from, floats out[2]) {
 #endif
 }
 
+/* Where the number is in a block that comes out as the i-th in the quick order. */
+static inline int64_t place_in_block(int64_t i) {
+#ifdef STORED_BF16
+    return i < LANES ? 2 * i : 2 * (i - LANES) + 1;
+#else
+    return i;
+#endif
+}
+
 /* n stored numbers, whole blocks, in one of the two orders. */
 INLINED void widen_row(const stored *from, int64_t n, int in_order, float *out) {
     for (int64_t i = 0; i < n; i += BLOCK) {
