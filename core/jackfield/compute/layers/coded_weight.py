@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -24,7 +25,7 @@ _BLOCK = 64
 _BY_ROW = ("packed", "scales", "shifts")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CodedWeight:
     """[N, K] numbers as packed codes.
 
@@ -155,7 +156,7 @@ class CodedWeight:
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
         kernels = None if x.is_cuda else kernels_for(x.dtype)
-        codes = self._for_kernels()
+        codes = self._codes
         if kernels is None or codes is None:
             return F.linear(x, self.decode(x.dtype), bias)
         if codes.shape[1] != self.inputs:
@@ -163,7 +164,8 @@ class CodedWeight:
         out = kernels.linear_codes(x, codes)
         return out if bias is None else out.add_(bias)
 
-    def _for_kernels(self) -> Codes | None:
+    @cached_property
+    def _codes(self) -> Codes | None:
         # Groups that are no power of 2 would cost the kernels a division for every number.
         padded = self.packed.shape[1] * 8 // self.bits
         if self.group_size == padded:
