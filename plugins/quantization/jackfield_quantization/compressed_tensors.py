@@ -61,6 +61,12 @@ def _method(form: str, group: Config) -> LinearMethod:
         return PackedIntegers(weights)
     if form in ("nvfp4-pack-quantized", "mxfp4-pack-quantized"):
         return PackedFloats(nvidia=form.startswith("nvfp4"), static=bool(inputs))
+    if form == "marlin-24":
+        size = integer(weights, "group_size") if weights.get("strategy") == "group" else -1
+        names = ("weight_packed", "meta", "scale_packed")
+        return Marlin24Linear(integer(weights, "num_bits"), size, names)
+    if form == "mxfp8-quantized":
+        return MxFp8Linear()
     if form in ("int-quantized", "float-quantized", "naive-quantized"):
         return PlainCodes(weights, static=static, symmetric=flag(inputs, "symmetric", True))
     raise CheckpointError(f"quantization_config: the compressed-tensors format {form!r} is unknown")
@@ -68,12 +74,6 @@ def _method(form: str, group: Config) -> LinearMethod:
 
 def _group_size(weights: Config, inputs: int) -> int:
     return integer(weights, "group_size") if weights.get("strategy") == "group" else inputs
-    if form == "marlin-24":
-        size = integer(weights, "group_size") if weights.get("strategy") == "group" else -1
-        names = ("weight_packed", "meta", "scale_packed")
-        return Marlin24Linear(integer(weights, "num_bits"), size, names)
-    if form == "mxfp8-quantized":
-        return MxFp8Linear()
 
 
 class PackedIntegers(CodedLinear):
