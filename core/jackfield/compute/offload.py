@@ -106,13 +106,13 @@ class Offload:
         num_layers: int,
         streams: Streams,
         device: torch.device,
-        least_bytes: int = _LEAST_BYTES,
+        least_bytes: int | None = None,
     ) -> None:
         self._budget_bytes = budget_bytes
         self._num_layers = num_layers
         self._streams = streams
         self._device = device
-        self._least_bytes = least_bytes
+        self._least_bytes = _LEAST_BYTES if least_bytes is None else least_bytes
         self._chosen: tuple[int, ...] | None = None
         self._hosts: dict[int, Tensor] = {}
 

@@ -8,6 +8,7 @@ import torch
 from tests.checkpoints import VOCAB_SIZE, make
 from tests.plugins.workers.test_device import plan
 
+from jackfield.compute import offload
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, PendingStep, ScheduledBatch
 from jackfield_workers.device import DeviceWorker
@@ -33,11 +34,11 @@ SAMPLINGS = {
 
 
 def generate(
-    samplings: list[TokenSampling], *, device: str, steps_ahead: int, eager: bool
+    samplings: list[TokenSampling], *, device: str, steps_ahead: int, eager: bool, **more: object
 ) -> list[list[int]]:
     """Token ids [NUM_ROWS][NUM_TOKENS]; step n is enqueued before step n - steps_ahead is read."""
     worker = DeviceWorker()
-    changes = {"device": device, "enforce_eager": eager, "max_num_seqs": 8}
+    changes = {"device": device, "enforce_eager": eager, "max_num_seqs": 8, **more}
     worker.start(plan(make("Qwen3ForCausalLM"), gpu_memory_utilization=0.5, **changes))
     rng = np.random.default_rng(0)
     rows = np.arange(NUM_ROWS, dtype=np.int32)
@@ -80,6 +81,26 @@ def test_graphs_eager_steps_and_the_host_agree(name: str) -> None:
     graphs = generate(samplings, device="cuda", steps_ahead=1, eager=False)
     assert graphs == generate(samplings, device="cuda", steps_ahead=0, eager=True)
     assert graphs == generate(samplings, device="cpu", steps_ahead=0, eager=True)
+
+
+@pytest.mark.parametrize("kv_dtype", ["float8_e4m3fn", "float8_e5m2"])
+def test_graphs_and_eager_steps_agree_over_keys_of_8_bits(kv_dtype: str) -> None:
+    more = {"kv_dtype": kv_dtype, "calculate_kv_scales": True, "device": "cuda"}
+    graphs = generate([TokenSampling()], steps_ahead=1, eager=False, **more)  # type: ignore[arg-type]
+    assert graphs == generate([TokenSampling()], steps_ahead=0, eager=True, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("eager", [True, False])
+def test_layers_that_come_from_the_hosts_memory_give_the_same(
+    eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offload, "_LEAST_BYTES", 1024)
+    monkeypatch.setattr(offload, "_SLOTS", 1)
+    there = generate([TokenSampling()], device="cuda", steps_ahead=1, eager=eager)
+    away = generate(
+        [TokenSampling()], device="cuda", steps_ahead=1, eager=eager, cpu_offload_bytes=1
+    )
+    assert there == away
 
 
 def test_no_step_waits_for_the_device() -> None:
