@@ -19,6 +19,7 @@ COMMANDS = {
     "chat": ("jackfield.cli.chat", "a conversation with a running server, in the terminal"),
     "complete": ("jackfield.cli.complete", "texts that a running server goes on with"),
     "run-batch": ("jackfield.cli.run_batch", "answers the requests of a file in OpenAI's format"),
+    "quantize": ("jackfield.cli.quantize", "a copy of a checkpoint with weights of fewer bits"),
     "bench": ("jackfield.cli.bench", "measures latency, throughput, and a running server"),
     "plugins": ("jackfield.cli.plugins", "what is installed: `jackfield plugins list`"),
 }

@@ -1,0 +1,163 @@
+"""Checkpoints that ``jackfield quantize`` writes, read by other code than its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tests.checkpoints import make, reference
+from tests.plugins.quantization.test_methods import IDS, logprobs, worker_plan
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from jackfield.cli.main import main
+from jackfield.errors import ConfigError
+from jackfield.quantizer import QuantizeJob, Recipe, quantize
+
+ARCHITECTURE = "Qwen3ForCausalLM"
+SAMPLES = np.random.default_rng(1).integers(3, 400, (12, 64)).tolist()
+RECIPES = {
+    "fp8": Recipe("fp8"),
+    "int8": Recipe("int8"),
+    "int8-gptq": Recipe("int8", "gptq"),
+    "w4a16": Recipe("w4a16", group_size=32),
+    "w4a16-asymmetric": Recipe("w4a16", group_size=32, symmetric=False),
+    "w4a16-gptq": Recipe("w4a16", "gptq", 32),
+    "w4a16-gptq-asymmetric": Recipe("w4a16", "gptq", 32, symmetric=False),
+    "w4a16-awq": Recipe("w4a16", "awq", 32),
+}
+
+
+def source() -> Path:
+    return make(ARCHITECTURE, intermediate_size=128)
+
+
+def quantized(target: Path, recipe: Recipe) -> Path:
+    quantize(QuantizeJob(source(), target, recipe, samples=SAMPLES if recipe.calibrated else ()))
+    return target
+
+
+def nibbles(words: Tensor) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    """int32 [N, W] -> 0 .. 15 [N, 8 W], by the documented order: the lowest bits first."""
+    raw = words.numpy().astype("<i4").view(np.uint8).astype(np.int64)
+    return np.stack([raw & 15, raw >> 4], axis=-1).reshape(len(words), -1)
+
+
+def numbers(stored: dict[str, Tensor], prefix: str) -> Tensor:
+    """What the layout says that a layer's tensors stand for."""
+    scale = stored[f"{prefix}.weight_scale"].double()
+    if f"{prefix}.weight" in stored:
+        return (stored[f"{prefix}.weight"].double() * scale).float()
+    rows, columns = stored[f"{prefix}.weight_shape"].tolist()
+    codes = nibbles(stored[f"{prefix}.weight_packed"])[:rows, :columns] - 8.0
+    zeros = np.zeros(scale.shape)
+    if f"{prefix}.weight_zero_point" in stored:
+        zeros = nibbles(stored[f"{prefix}.weight_zero_point"].T.contiguous()).T[:rows] - 8.0
+    grouped = torch.from_numpy(codes.reshape(rows, scale.shape[1], -1) - zeros[..., None])
+    return (grouped * scale[..., None]).reshape(rows, columns).float()
+
+
+def dequantized(directory: Path, target: Path) -> Path:
+    """A plain checkpoint with the same numbers."""
+    stored = load_file(directory / "model.safetensors")
+    config = json.loads((directory / "config.json").read_text())
+    described = config.pop("quantization_config")
+    layers = {name.rpartition(".")[0] for name in stored if name.endswith(".weight_scale")}
+    assert described["ignore"] == ["lm_head"] and len(layers) == 3 * 7
+    plain = {n: t for n, t in stored.items() if n.rpartition(".")[0] not in layers}
+    plain |= {f"{layer}.weight": numbers(stored, layer) for layer in layers}
+    target.mkdir()
+    save_file(plain, target / "model.safetensors", metadata={"format": "pt"})
+    (target / "config.json").write_text(json.dumps(config))
+    return target
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_is_served_as_what_its_numbers_say(name: str, tmp_path: Path) -> None:
+    directory = quantized(tmp_path / "quantized", RECIPES[name])
+    model = reference(dequantized(directory, tmp_path / "plain"))
+    with torch.inference_mode():
+        logits = model(torch.from_numpy(IDS).long()[None]).logits[0].log_softmax(-1)
+    expected = logits[:-1].gather(1, torch.from_numpy(IDS[1:]).long()[:, None])[:, 0]
+    assert (logprobs(worker_plan(directory)) - expected).abs().max() < 1e-4
+    assert (directory / "tokenizer.json").read_bytes() == (source() / "tokenizer.json").read_bytes()
+
+
+def output_error(directory: Path, tmp_path: Path) -> float:
+    """How far the logits are from the plain model's, on the calibration's text."""
+    ids = torch.tensor(SAMPLES)
+    with torch.inference_mode():
+        plain = reference(source())(ids).logits
+        other = reference(dequantized(directory, tmp_path))(ids).logits
+    return float((other - plain).pow(2).mean())
+
+
+def test_gptq_and_awq_lose_less_than_rounding_to_nearest(tmp_path: Path) -> None:
+    errors = {
+        name: output_error(quantized(tmp_path / name, RECIPES[name]), tmp_path / f"{name}-plain")
+        for name in ("w4a16", "w4a16-gptq", "w4a16-awq")
+    }
+    assert errors["w4a16-gptq"] < 0.8 * errors["w4a16"]
+    assert errors["w4a16-awq"] < errors["w4a16"]
+
+
+def test_scaling_by_awq_leaves_the_model_what_it_was(tmp_path: Path) -> None:
+    from jackfield.quantizer.awq import scale_inputs, scaled_groups
+
+    model = AutoModelForCausalLM.from_pretrained(source(), dtype=torch.float32).eval()
+    ids = torch.tensor(SAMPLES[:2])
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        before = model(ids).logits
+        names = dict(model.named_modules())
+        for group in scaled_groups(names, "model.layers.1"):
+            width = names[group.layers[0]].in_features
+            scale_inputs(group, names, 0.5 + torch.rand(width, generator=generator))
+        after = model(ids).logits
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--method", "w3"], "--method w3: there are fp8, int8, w4a16"),
+        (["--method", "fp8", "--algorithm", "gptq"], "is for integers"),
+        (["--method", "int8", "--algorithm", "awq"], "awq is for --method w4a16"),
+        (["--method", "w4a16", "--algorithm", "gptq"], "needs a text: --calibration"),
+        (["--method", "w4a16"], "--group-size 128 does not divide 64 inputs"),
+        (["--method", "int8", "--calibration", "no-such-file"], "no-such-file cannot be read"),
+        ([], "--method"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["quantize", str(source()), str(tmp_path / "out"), *words]) == 2
+    assert message in capsys.readouterr().err.strip().splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_neither_what_is_quantized_nor_what_is_there_is_touched(tmp_path: Path) -> None:
+    directory = quantized(tmp_path / "quantized", RECIPES["fp8"])
+    with pytest.raises(ConfigError, match="is quantized already"):
+        quantize(QuantizeJob(directory, tmp_path / "again", RECIPES["int8"]))
+    with pytest.raises(ConfigError, match="is not an empty directory"):
+        quantize(QuantizeJob(source(), directory, RECIPES["int8"]))
+
+
+def test_the_command_says_what_became_of_a_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 40)
+    words = ["quantize", str(source()), str(tmp_path / "out"), "--method", "int8"]
+    words += ["--calibration", str(text), "--sequence-length", "32"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[-1].startswith("perplexity of ")
+    before, after = (float(part.split()[-1]) for part in lines[-1].split(","))
+    assert before > 1 and abs(after / before - 1) < 0.05
