@@ -40,6 +40,11 @@ class ConstrainedRequests:
         """Whether ``take_ready`` would return something."""
         return any(compilation.is_over for _, compilation in self._waiting)
 
+    def warm_up(self) -> None:
+        """Loads what the first grammar needs."""
+        if self._compiler is not None:
+            self._compiler.warm_up()
+
     def add(self, request: Request) -> None:
         """A new request with a grammar."""
         grammar = request.sampling.grammar

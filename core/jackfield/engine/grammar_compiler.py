@@ -27,6 +27,8 @@ QUEUE_SECONDS = 20.0
 """How long a grammar may wait for a thread, the loading of the vocabulary included."""
 MAX_CACHE_BYTES = 256 << 20
 _PARAM = "structured_outputs"
+_FIRST = GrammarSpec(kind="json_schema", text='{"type": "boolean"}')
+"""Any grammar: it takes the vocabulary and the default backend to compile it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,11 @@ class GrammarCompiler:
         self._cache[spec] = compilation
         self._evict()
         return compilation
+
+    def warm_up(self) -> None:
+        """Loads, in a thread of the pool, what the first grammars need: seconds for a large
+        vocabulary. What cannot be loaded is told to the first request that needs it."""
+        self.compile(_FIRST)
 
     def forget(self, spec: GrammarSpec) -> None:
         """Drops a grammar that failed, so that the next request tries again."""

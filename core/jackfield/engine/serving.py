@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 2.0
 GRAMMAR_POLL_SECONDS = 0.002
+WARM_UP_SECONDS = 5.0
+"""An engine that has had nothing to do for so long loads what requests may need later."""
 # Steps allocate few cycles; a collection costs milliseconds once a model is loaded.
 GC_THRESHOLDS = (50_000, 20, 50)
 
@@ -205,7 +207,7 @@ def make_core(
 
 
 def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
-    """Loads nothing yet: the first grammar does."""
+    """Loads nothing yet: the first grammar does, or an engine that has nothing to do."""
     if plan.tokenizer_mode == "none":
         return None
     registry = Registry.for_plan(plan.worker)
@@ -225,7 +227,7 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
 def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> None:
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
-    pulse.is_idle = False
+    pulse.is_idle = is_warm = False
     while not clients.closed:
         for client, message in clients.poll():
             if isinstance(message, StopEngine):
@@ -245,7 +247,11 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
             pulse.turns += 1
         else:
             pulse.is_idle = True
-            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else None)
+            began, patience = time.monotonic(), None if is_warm else WARM_UP_SECONDS
+            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else patience)
+            if not is_warm and time.monotonic() - began >= WARM_UP_SECONDS:
+                core.warm_up()
+                is_warm = True
             pulse.is_idle = False
 
 

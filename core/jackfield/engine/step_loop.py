@@ -103,6 +103,11 @@ class EngineCore:
         """Rows of the batch state that no request has."""
         return self._builder.num_free_rows
 
+    def warm_up(self) -> None:
+        """Loads in the background what requests may need that have not come yet. For an engine that
+        has nothing to do."""
+        self._constrained.warm_up()
+
     # --- messages ------------------------------------------------------------------------
 
     def take_in(self, message: AddRequest | AbortRequests | ResetPrefixCache) -> None:

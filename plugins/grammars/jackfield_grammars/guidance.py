@@ -18,8 +18,8 @@ from jackfield_grammars.texts import refuse
 
 _END = b"<|end of output|>"
 _MAX_SERIAL = 64
-"""To wake threads costs more than so many masks of some 10 us each, above all where a model computes
-on the same cores."""
+"""To wake threads costs more than so many masks of some 10 us each, above all where a model
+computes on the same cores."""
 
 
 class GuidanceMatcher:

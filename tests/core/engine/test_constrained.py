@@ -375,3 +375,19 @@ def test_a_grammar_that_is_ready_a_moment_after_another_is_not_lost(
     made.run()
     assert [text_of(made, key)[0] in "ab" for key in keys] == [True, False]
     made.check_empty()
+
+
+def test_an_idle_engine_loads_once_what_grammars_need() -> None:
+    loaded: list[GrammarBackend] = []
+
+    def make() -> GrammarBackend:
+        loaded.append(_BACKEND)
+        return _BACKEND
+
+    made = engine(grammars=compiler(make))
+    made.core.warm_up()
+    assert not made.core.has_work and not made.core.is_compiling
+    key = made.add(PROMPT, 20, sampling=held("[ab]{3}"))
+    made.run()
+    assert re.fullmatch("[ab]{3}", text_of(made, key))
+    assert len(loaded) == 1
