@@ -75,6 +75,11 @@ class EmbeddingMethod(LinearMethod, Protocol):
         """int64 [T] -> [T, in_features]."""
         ...
 
+    def tie(self, head: nn.Module, layer: nn.Module) -> None:
+        """Gives a head what ``apply`` multiplies by; called once, after the embedding's
+        ``process_weights_after_loading``."""
+        ...
+
 
 class QuantizationMethod(Protocol):
     """A quantization method; made once per worker as ``cls(config)`` from the checkpoint's

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from jackfield.checkpoint import TENSOR_TYPES
-from jackfield.compute.layers.coded_linear import LinearParts, Multiplies, Plain, Stacked
+from jackfield.compute.layers.coded_linear import (
+    CodedLinear,
+    LinearParts,
+    Multiplies,
+    Plain,
+    Stacked,
+    StoredTensor,
+)
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import EmbeddingMethod, LinearMethod
 from jackfield.errors import CheckpointError
@@ -35,79 +42,84 @@ class GgufQuantization:
         self._types = section(config, "tensor_types")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        return self._method(checkpoint_names(prefix))
+        types = self.types_of(checkpoint_names(prefix))
+        return GgufLinear(types) if any(types) else None
 
     def embedding_method(self, prefix: str) -> EmbeddingMethod | None:
         """Of the vectors too: they are the largest tensor of a small model."""
-        return self._method((prefix,))
+        types = self.types_of((prefix,))
+        return GgufEmbedding(types) if any(types) else None
 
-    def _method(self, layers: Sequence[str]) -> GgufLinear | None:
-        types = tuple(self._types.get(layer) for layer in layers)
-        if not any(types):
-            return None
-        return GgufLinear(tuple(None if kind is None else str(kind) for kind in types))
+    def types_of(self, layers: Sequence[str]) -> tuple[str | None, ...]:
+        """The type of each of these layers of the checkpoint; None for plain ones."""
+        types = (self._types.get(layer) for layer in layers)
+        return tuple(None if kind is None else str(kind) for kind in types)
 
 
-class GgufLinear:
-    """Implements ``EmbeddingMethod`` for a layer of one or several parts; None is a plain part.
-    One type is that of all parts."""
+class GgufLinear(CodedLinear):
+    """A layer of one or several parts; None is a plain part. One type is that of all parts."""
 
     def __init__(self, types: tuple[str | None, ...]) -> None:
         self._types = types
 
+    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
+        """Of a layer that is not fused."""
+        return {_parameter(0): _stored(self._types[0], outputs, inputs, dtype)}
+
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
         """Registers each part's rows of blocks, as the file has them."""
         parts = LinearParts.of(layer)
-        types = self._of_parts(len(parts.outputs))
+        types = self._of_parts(parts)
         for number, (kind, outputs) in enumerate(zip(types, parts.outputs, strict=True)):
-            shape, stored = (outputs, parts.num_inputs), dtype
-            if kind is not None:
-                shape, stored = (outputs, _row_bytes(kind, parts.num_inputs)), torch.uint8
-            empty = torch.empty(shape, dtype=stored, device=device)
+            stored = _stored(kind, outputs, parts.num_inputs, dtype)
+            empty = torch.empty(stored.shape, dtype=stored.dtype, device=device)
             parameter = nn.Parameter(empty, requires_grad=False)
             if len(types) > 1:
                 parameter.part = number  # type: ignore[attr-defined]
-                parameter.stored_name = "weight"  # type: ignore[attr-defined]
+                parameter.stored_name = _parameter(0)  # type: ignore[attr-defined]
             layer.register_parameter(_parameter(number), parameter)
 
-    def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """Turns blocks into codes, and lets go of them part by part."""
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Multiplies:
+        types = self._of_parts(layer)
         weights: list[Multiplies] = []
-        types = self._of_parts(len(LinearParts.of(layer).outputs))
         for kind, numbers in groupby(range(len(types)), types.__getitem__):
+            parts = [tensors[_parameter(number)] for number in numbers]
             if kind is None:
-                weights += [Plain(_take(layer, number)) for number in numbers]
+                weights += map(Plain, parts)
                 continue
-            block_bytes = _TYPES[kind].block_bytes
-            pieces = [encode(kind, _take(layer, number), block_bytes) for number in numbers]
-            weights.append(CodedWeight.join(pieces, sum(piece.shape[0] for piece in pieces)))
-        # Not a tensor, not a module: torch's own setter has no part in it.
-        layer.__dict__["coded"] = weights[0] if len(weights) == 1 else Stacked(tuple(weights))
+            pieces = [encode(kind, part, _TYPES[kind].block_bytes) for part in parts]
+            weights.append(CodedWeight.join(pieces, sum(map(len, parts))))
+        return weights[0] if len(weights) == 1 else Stacked(tuple(weights))
 
-    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
-        """[T, in_features] -> [T, out_features], in x's dtype."""
-        return cast(Multiplies, layer.__dict__["coded"]).multiply(x, bias)
+    def _of_parts(self, layer: LinearParts) -> tuple[str | None, ...]:
+        return self._types * len(layer.outputs) if len(self._types) == 1 else self._types
+
+
+class GgufEmbedding(GgufLinear):
+    """Implements ``EmbeddingMethod``: codes of which a few rows are looked up."""
+
+    def process_weights_after_loading(self, layer: nn.Module) -> None:
+        """As they are on every device: kernels have other orders, without rows."""
+        tensors = {_parameter(0): layer.get_parameter(_parameter(0)).data}
+        layer.__dict__["coded"] = self.encode(LinearParts.of(layer), tensors)
+        delattr(layer, _parameter(0))
 
     def embed(self, layer: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """int64 [T] -> [T, in_features]."""
         return cast(CodedWeight, layer.__dict__["coded"]).select(ids).decode(dtype)
 
-    def _of_parts(self, count: int) -> tuple[str | None, ...]:
-        return self._types * count if len(self._types) == 1 else self._types
+    def tie(self, head: nn.Module, layer: nn.Module) -> None:
+        """The head has the same codes."""
+        head.__dict__["coded"] = layer.__dict__["coded"]
 
 
 def _parameter(number: int) -> str:
     return "weight" if number == 0 else f"weight_{number}"
 
 
-def _take(layer: nn.Module, number: int) -> Tensor:
-    name = _parameter(number)
-    weight = layer.get_parameter(name).data
-    delattr(layer, name)
-    return weight
-
-
-def _row_bytes(kind: str, inputs: int) -> int:
+def _stored(kind: str | None, outputs: int, inputs: int, dtype: torch.dtype) -> StoredTensor:
+    if kind is None:
+        return StoredTensor((outputs, inputs), dtype)
     if kind not in _TYPES:
         raise CheckpointError(f"quantization_config: the tensor type {kind!r} is unknown")
     known = _TYPES[kind]
@@ -116,4 +128,5 @@ def _row_bytes(kind: str, inputs: int) -> int:
             f"{inputs} inputs of a layer are no whole blocks of {known.block_size}, which {kind} "
             "has; choose a smaller --tensor-parallel-size"
         )
-    return inputs // known.block_size * known.block_bytes
+    row_bytes = inputs // known.block_size * known.block_bytes
+    return StoredTensor((outputs, row_bytes), torch.uint8)

@@ -27,7 +27,7 @@ from jackfield.compute.weights import load_weights
 from jackfield.contracts.model import BuildContext, QuantizationMethod, TensorParallelGroup
 from jackfield.errors import CheckpointError, ConfigError
 from jackfield.testing import QuantizationContract
-from jackfield_quantization.gguf import GgufQuantization
+from jackfield_quantization.gguf import GgufLinear, GgufQuantization
 from jackfield_quantization.gguf_blocks import encode
 
 CPU = torch.device("cpu")
@@ -192,7 +192,8 @@ def test_a_tied_head_shares_the_codes_of_the_embedding() -> None:
         assert torch.equal(embedding(torch.tensor([3, 3, 10])), numbers[[3, 3, 10]])
         x = torch.randn(2, 256)
         torch.testing.assert_close(head(x), x @ numbers.T, atol=1e-4, rtol=1e-4)
-    assert not list(model.parameters()) and "coded" not in head.__dict__
+    assert not list(model.parameters())
+    assert head.__dict__["coded"] is embedding.__dict__["coded"]
 
 
 def test_a_shard_is_whole_blocks_or_refused() -> None:
@@ -236,4 +237,4 @@ class _Named(GgufQuantization):
 
     def linear_method(self, prefix: str) -> Any:
         beside = prefix.rpartition(".")[0]
-        return self._method([f"{beside}.{part}" for part in self._parts])
+        return GgufLinear(self.types_of([f"{beside}.{part}" for part in self._parts]))

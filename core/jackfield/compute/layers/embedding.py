@@ -142,14 +142,14 @@ class LMHead(LoadableLayer):
     def finish_loading(self) -> None:
         for embedding in self._tied:
             if embedding.method is not None:
+                embedding.method.tie(self, embedding)
                 return
             self.weight = embedding.weight
         self.method.process_weights_after_loading(self)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """[N, hidden] -> [N, vocabulary]."""
-        layer = self._tied[0] if self._tied and self._tied[0].method is not None else self
-        logits = self.group.all_gather_last(self.method.apply(layer, hidden, self.bias))
+        logits = self.group.all_gather_last(self.method.apply(self, hidden, self.bias))
         return logits[:, : self.vocab_size] if self.group.size > 1 else logits
 
 
