@@ -77,7 +77,7 @@ def test_every_route_has_a_documented_answer() -> None:
 
 
 HELLO = [{"role": "user", "content": "hello"}]
-STREAMED = {
+STREAMED: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": HELLO},
     "/v1/completions": {"prompt": "hello"},
     "/v1/messages": {"messages": HELLO, "max_tokens": 3},
