@@ -20,7 +20,7 @@ from jackfield.contracts.work import AdmittedRow, ScheduledBatch
 from jackfield_bundled_models.jackfield_mini import JackfieldMini
 from jackfield_workers.device import DeviceWorker
 
-NUM_TOKENS = 24
+NUM_TOKENS = 16
 
 
 def greedy(plan: WorkerPlan, prompt: list[int]) -> list[int]:

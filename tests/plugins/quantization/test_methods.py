@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from jackfield.contracts.work import AdmittedRow, ScheduledBatch
 from jackfield.errors import CheckpointError, ConfigError
 from jackfield.planning import make_plan
 from jackfield.registry import Registry
+from jackfield_quantization.bitsandbytes import BitsAndBytesQuantization
 from jackfield_quantization.compressed_tensors import CompressedTensorsQuantization
 from jackfield_quantization.gptq import GptqQuantization
 from jackfield_quantization.modelopt import ModelOptQuantization
@@ -159,6 +161,29 @@ def test_layers_of_modelopt_may_have_algorithms_of_their_own() -> None:
     assert method.linear_method("model.layers.0.mlp.gate_up_proj") is None
     with pytest.raises(CheckpointError, match=r"fused to model\.layers\.1\.mlp\.gate_up_proj"):
         method.linear_method("model.layers.1.mlp.gate_up_proj")
+
+
+@pytest.mark.parametrize("case", ["bitsandbytes-nf4", "bitsandbytes-int8", "hqq-4-axis-0"])
+def test_a_packed_layer_that_is_kept_plain_here_is_decoded(case: str) -> None:
+    config, pack = ALL[case]
+    method: Any = Registry.for_settings(make_settings({})).load(
+        "quantization", str(config["quant_method"])
+    )(config)
+    packed, numbers = pack(torch.randn(64, 128, generator=torch.Generator().manual_seed(0)))
+    stored = {f"lm_head.{name}": tensor for name, tensor in packed.items()}
+    found = dict(method.translate(stored.items()))
+    assert list(found) == ["lm_head.weight"]
+    torch.testing.assert_close(found["lm_head.weight"], numbers)
+
+
+def test_a_part_of_a_packed_layer_is_not_enough() -> None:
+    config, pack = ALL["bitsandbytes-nf4"]
+    packed, _ = pack(torch.randn(64, 128))
+    del packed["weight.absmax"]
+    stored = {f"layer.{name}": tensor for name, tensor in packed.items()}
+    method = BitsAndBytesQuantization(config)
+    with pytest.raises(CheckpointError, match=r"has only .* of the quantized layer layer"):
+        list(method.translate(stored.items()))
 
 
 def test_exceptions_and_rules_leave_layers_plain() -> None:

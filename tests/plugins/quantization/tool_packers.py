@@ -165,7 +165,7 @@ _ROUND: dict[str, object] = {
 TOOLS: dict[str, tuple[dict[str, object], Packer]] = {
     **{
         f"hqq-{bits}-axis-{axis}": (_hqq_config(bits, axis), hqq(bits, axis))
-        for bits, axis in ((8, 1), (4, 1), (3, 1), (2, 1), (1, 1), (8, 0), (4, 0), (3, 0))
+        for bits, axis in ((8, 1), (4, 1), (3, 1), (2, 1), (4, 0), (3, 0))
     },
     "hqq-4-as-floats": (_hqq_config(4, 1), hqq(4, 1, as_floats=True)),
     "aqlm-1x16": (_aqlm_config(1, 16), aqlm(1, 16)),
