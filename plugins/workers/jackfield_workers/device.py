@@ -18,6 +18,7 @@ from torch import nn
 from jackfield.checkpoint import architectures
 from jackfield.compute.kv_cache import text_config
 from jackfield.compute.kv_scales import Scales, ScalesAside
+from jackfield.compute.layers.unquantized import products_of
 from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.offload import CudaStreams, Offload
@@ -109,6 +110,8 @@ class DeviceWorker:
             f"{type(model).__name__}, {plan.dtype} on {device}, attention: {backend_name}, "
             f"quantization: {plan.quantization or 'none'}"
         )
+        if device.type == "cpu":
+            what += f", matrix products: {products_of(dtype)}"
         return replace(capacity, notes=(what, story.told(), *offloaded, *capacity.notes))
 
     @property

@@ -41,7 +41,7 @@ def test_a_start_tells_its_plan_in_at_most_15_lines() -> None:
     text = "\n".join(told)
     for part in (
         f"model {directory}",
-        "Qwen3ForCausalLM, float32 on cpu, attention: cpu, quantization: none",
+        "Qwen3ForCausalLM, float32 on cpu, attention: cpu, quantization: none, matrix products: ",
         "--use-v2-block-manager has no effect: there is one block manager; leave it out",
         f"(jackfield {version('jackfield')})",
         "reasoning_parsers qwen3",

@@ -102,3 +102,10 @@ def packs(dtype: torch.dtype) -> bool:
     if dtype is torch.float32:
         return True
     return dtype is torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def products_of(dtype: torch.dtype) -> str:
+    """Whose matrix products multiply plain weights of ``dtype`` on this CPU, in a word."""
+    if packs(dtype):
+        return "oneDNN"
+    return "torch" if kernels_for(dtype) is None else "compiled C"

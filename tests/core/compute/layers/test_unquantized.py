@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jackfield.compute.layers.unquantized import UnquantizedLinear, packs
+from jackfield.compute.layers.unquantized import UnquantizedLinear, packs, products_of
+from jackfield.compute.native import kernels_for
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-7, torch.float16: 2**-9}
 
@@ -41,6 +42,20 @@ def test_product_equals_float64(rows: int, bias: bool, dtype: torch.dtype) -> No
     assert product.shape == (rows, 272)
     tolerance = TOLERANCE[dtype]
     torch.testing.assert_close(product.double(), exact, rtol=tolerance, atol=tolerance * 8)
+
+
+@pytest.mark.skipif(
+    packs(torch.bfloat16) or kernels_for(torch.bfloat16) is None,
+    reason="oneDNN multiplies bfloat16 here, or there is no C compiler",
+)
+def test_a_weight_that_c_multiplies_stays_where_it_lies() -> None:
+    layer, method = Layer(64, 48), UnquantizedLinear()
+    mapped = torch.randn(48, 64).bfloat16()
+    method.create_weights(layer, torch.bfloat16, torch.device("cpu"))
+    layer.get_parameter("weight").data = mapped
+    method.process_weights_after_loading(layer)
+    assert products_of(torch.bfloat16) == "compiled C"
+    assert layer.get_parameter("weight").data_ptr() == mapped.data_ptr()
 
 
 def test_rows_of_a_view_are_multiplied_as_they_are() -> None:
