@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from coded_checks import coded_checks
 from gpu_timing import Launch, Report, precompile
 from tests.core.compute.attention.reference import make_case
 from torch import Tensor
@@ -217,7 +218,7 @@ def check_greedy(report: Report) -> None:
 
 
 def section_check(report: Report) -> None:
-    attention, linear = attention_checks(), [*linear_checks(), *expert_checks()]
+    attention, linear = attention_checks(), [*linear_checks(), *expert_checks(), *coded_checks()]
     precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
     for name, tolerance, attend in attention:
         try:

@@ -4,7 +4,7 @@ Facts: https://github.com/vllm-project/compressed-tensors. ``config_groups`` nam
 ``targets`` (the class "Linear", layer names, ``re:`` patterns), ``ignore`` names exceptions. Packed
 integers are offset binary, along the inputs from the lowest bits on; zero points are packed along
 the outputs in the same way. A global scale of NVFP4 is a divisor. Activations stay in the model's
-dtype: their scales are read and not needed.
+dtype, but for E4M3 on a GPU; other scales of theirs are read and not needed.
 """
 
 from __future__ import annotations
@@ -15,11 +15,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, Ordered, StoredTensor
+from jackfield.compute.layers.coded_linear import (
+    CodedLinear,
+    Float8Inputs,
+    LinearParts,
+    Multiplies,
+    Ordered,
+    StoredTensor,
+)
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.fp8 import E4M3, by_blocks, from_floats
+from jackfield_quantization.fp8 import E4M3, by_blocks, from_floats, input_scale
 from jackfield_quantization.integer_weight import integer_weight
 from jackfield_quantization.layer_names import is_listed
 from jackfield_quantization.marlin import Marlin24Linear
@@ -68,7 +75,12 @@ def _method(form: str, group: Config) -> LinearMethod:
     if form == "mxfp8-quantized":
         return MxFp8Linear()
     if form in ("int-quantized", "float-quantized", "naive-quantized"):
-        return PlainCodes(weights, static=static, symmetric=flag(inputs, "symmetric", True))
+        return PlainCodes(
+            weights,
+            rounds_inputs=bool(inputs),
+            static=static,
+            symmetric=flag(inputs, "symmetric", True),
+        )
     raise CheckpointError(f"quantization_config: the compressed-tensors format {form!r} is unknown")
 
 
@@ -121,8 +133,11 @@ class PackedIntegers(CodedLinear):
 class PlainCodes(CodedLinear):
     """int8 or E4M3, a byte each; scales by tensor, channel, group or block."""
 
-    def __init__(self, weights: Config, *, static: bool, symmetric: bool) -> None:
+    def __init__(
+        self, weights: Config, *, rounds_inputs: bool, static: bool, symmetric: bool
+    ) -> None:
         self._weights = weights
+        self._rounds_inputs = rounds_inputs
         self._static = static
         self._symmetric = symmetric
         self._floats = weights.get("type") == "float"
@@ -152,14 +167,15 @@ class PlainCodes(CodedLinear):
         groups = inputs // _group_size(self._weights, inputs)
         return StoredTensor((outputs, groups), torch.float32, 0, 1 if groups > 1 else None)
 
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Multiplies:
         weight, scales = tensors["weight"], tensors["weight_scale"]
         if self._strategy == "tensor":
             scales = layer.spread(scales)
         elif self._strategy == "block":
             scales = by_blocks(scales, weight.shape, self._block)
         if self._floats:
-            return from_floats(weight, scales)
+            codes = from_floats(weight, scales)
+            return Float8Inputs(codes, input_scale(tensors)) if self._rounds_inputs else codes
         return CodedWeight.pack(weight, scales, bits=8)
 
 

@@ -2,7 +2,8 @@
 
 Facts: the ``quantization_config`` of DeepSeek-V3 and Qwen3-FP8 (blocks: ``weight_scale_inv``,
 which is multiplied), of llm-compressor's and AutoFP8's checkpoints (tensors: ``weight_scale``).
-Activations stay in the model's dtype: ``input_scale`` is read and not needed.
+A GPU rounds the inputs of large products too, by ``input_scale`` where there is one; elsewhere
+activations stay in the model's dtype.
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import (
+    CodedLinear,
+    Float8Inputs,
+    LinearParts,
+    StoredTensor,
+)
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.layer_names import is_listed, is_router
@@ -71,13 +77,13 @@ class OnlineFp8(CodedLinear):
         """The scales of a weight float32 [N, K], [N, groups]."""
         return weight.abs().amax(1, keepdim=True) / LARGEST
 
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Float8Inputs:
         weight = tensors["weight"].float()
         scales = self.steps(layer, weight).clamp_min(1e-12)
         groups = weight.view(*scales.shape, -1) / scales[..., None]
         # MXFP8's scales leave a number above the largest one.
         codes = groups.clamp_(-LARGEST, LARGEST).to(E4M3)
-        return from_floats(codes.view(weight.shape), scales)
+        return Float8Inputs(from_floats(codes.view(weight.shape), scales), None)
 
 
 class TensorFp8(CodedLinear):
@@ -96,9 +102,10 @@ class TensorFp8(CodedLinear):
             tensors["input_scale"] = StoredTensor((), torch.float32, None, None, per_part=True)
         return tensors
 
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Float8Inputs:
         scale = tensors["weight_scale"]
-        return from_floats(tensors["weight"], scale if self._by_channel else layer.spread(scale))
+        scales = scale if self._by_channel else layer.spread(scale)
+        return Float8Inputs(from_floats(tensors["weight"], scales), input_scale(tensors))
 
 
 class BlockFp8(CodedLinear):
@@ -114,9 +121,16 @@ class BlockFp8(CodedLinear):
             "weight_scale_inv": StoredTensor(blocks, torch.float32),
         }
 
-    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
+    def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> Float8Inputs:
         scales = by_blocks(tensors["weight_scale_inv"], tensors["weight"].shape, self._block)
-        return from_floats(tensors["weight"], scales)
+        return Float8Inputs(from_floats(tensors["weight"], scales), None)
+
+
+def input_scale(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    """float32 [1], the static scale of a layer's inputs: the largest of its parts', which have the
+    same inputs; None where each token gets its own."""
+    scales = tensors.get("input_scale")
+    return None if scales is None else scales.float().max().reshape(1)
 
 
 def by_blocks(scales: Tensor, shape: tuple[int, ...], block: tuple[int, int]) -> Tensor:

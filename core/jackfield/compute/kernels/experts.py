@@ -1,17 +1,14 @@
-"""A mixture of experts: choosing experts, and multiplying each token by those it has.
+"""A mixture of experts: each token times the experts that it has.
 
-Four launches. ``route`` chooses and lists the *picks* (a token and one of its experts) of each
-expert. A program of the two products takes a block of one expert's picks and some of its outputs;
-it finds its expert from the lists' lengths in device memory, so that the grid depends on the number
-of tokens only and a captured graph serves any choice. At last the picks of a token are added in
-their order. Where experts have few picks the weights are the wide side of the product.
+Four launches: between ``route`` and ``add_picks`` the two products, in which a program takes a
+block of one expert's picks and some of its outputs. Where experts have few picks the weights are
+the wide side of the product.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import triton
@@ -19,69 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from jackfield.compute.kernels.expert_routing import add_picks, find_block, num_blocks, route
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
-
-
-@quick
-@triton.jit(do_not_specialize=["num_tokens"])
-def _route_kernel(
-    logits,
-    weights,
-    counts,
-    picks,
-    num_tokens,
-    stride,
-    EXPERTS: tl.constexpr,
-    TOP: tl.constexpr,
-    BLOCK_E: tl.constexpr,
-    BLOCK_TOP: tl.constexpr,
-    RENORMALIZE: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    token = tl.program_id(0)
-    experts = tl.arange(0, BLOCK_E)
-    place = tl.arange(0, BLOCK_TOP)
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    row = logits + token.to(tl.int64) * stride + experts
-    x = tl.load(row, mask=experts < EXPERTS, other=float("-inf")).to(tl.float32)
-    p = tl.exp(x - tl.max(x, 0))
-    p = p / tl.sum(p, 0)
-    # A NaN would be chosen twice; its row is spoilt, but the lists must hold.
-    p = tl.where(experts < EXPERTS, tl.where(p == p, p, 0.0), -1.0)
-    chosen = tl.zeros((BLOCK_TOP,), tl.int32)
-    share = tl.zeros((BLOCK_TOP,), tl.float32)
-    for i in tl.static_range(TOP):
-        best = tl.argmax(p, 0)
-        chosen = tl.where(place == i, best, chosen)
-        share = tl.where(place == i, tl.max(p, 0), share)
-        p = tl.where(experts == best, -1.0, p)
-    if RENORMALIZE:
-        share = share / tl.sum(share, 0)
-    live = place < TOP
-    tl.store(weights + token * TOP + place, share, mask=live)
-    # Which place a pick gets in its expert's list is open; what it is multiplied by is not.
-    rank = tl.atomic_add(counts + chosen, 1, mask=live)
-    tl.store(picks + chosen.to(tl.int64) * num_tokens + rank, token * TOP + place, mask=live)
-
-
-@triton.jit
-def _find_block(
-    counts, picks, num_tokens, block, EXPERTS: tl.constexpr, BLOCK_E: tl.constexpr, M: tl.constexpr
-):
-    # The block's expert (EXPERTS behind the last) and its picks, with those that are there.
-    experts = tl.arange(0, BLOCK_E)
-    lengths = tl.load(counts + experts, mask=experts < EXPERTS, other=0)
-    blocks = tl.cdiv(lengths, M)
-    expert = tl.sum((tl.cumsum(blocks, 0) <= block).to(tl.int32), 0)
-    expert = tl.minimum(expert, EXPERTS)
-    first = (block - tl.sum(tl.where(experts < expert, blocks, 0), 0)) * M
-    length = tl.sum(tl.where(experts == expert, lengths, 0), 0)
-    place = first + tl.arange(0, M)
-    live = place < length
-    mine = tl.load(picks + expert.to(tl.int64) * num_tokens + place, mask=live, other=0)
-    return expert, mine, live
 
 
 @triton.jit
@@ -121,7 +57,7 @@ def _gate_up_kernel(
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     block = tl.program_id(0) // num_parts
-    expert, mine, live = _find_block(counts, picks, num_tokens, block, EXPERTS, BLOCK_E, M)
+    expert, mine, live = find_block(counts, picks, num_tokens, block, EXPERTS, BLOCK_E, M)
     if expert >= EXPERTS:
         return
     n = tl.program_id(0) % num_parts * N
@@ -176,7 +112,7 @@ def _down_kernel(
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
     block = tl.program_id(0) // num_parts
-    expert, mine, live = _find_block(counts, picks, num_tokens, block, EXPERTS, BLOCK_E, M)
+    expert, mine, live = find_block(counts, picks, num_tokens, block, EXPERTS, BLOCK_E, M)
     if expert >= EXPERTS:
         return
     n = tl.program_id(0) % num_parts * N
@@ -200,35 +136,6 @@ def _down_kernel(
         mask = live[:, None] & (ns < HIDDEN)[None, :]
         acc *= share[:, None]
     tl.store(out + place, acc.to(out.dtype.element_ty), mask=mask)
-
-
-@quick
-@triton.jit
-def _add_picks_kernel(
-    picked,
-    out,
-    counts,
-    EXPERTS: tl.constexpr,
-    TOP: tl.constexpr,
-    HIDDEN: tl.constexpr,
-    BLOCK: tl.constexpr,
-    BLOCK_E: tl.constexpr,
-    PDL: tl.constexpr,
-):
-    token = tl.program_id(0).to(tl.int64)
-    cols = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
-        tl.extra.cuda.gdc_wait()
-    acc = tl.zeros((BLOCK,), tl.float32)
-    for i in tl.static_range(TOP):
-        row = picked + (token * TOP + i) * HIDDEN
-        acc += tl.load(row + cols, mask=cols < HIDDEN, other=0.0).to(tl.float32)
-    tl.store(out + token * HIDDEN + cols, acc.to(out.dtype.element_ty), mask=cols < HIDDEN)
-    # Everybody who reads the lengths is done: the next layer starts from empty lists.
-    if (tl.program_id(0) == 0) & (tl.program_id(1) == 0):
-        experts = tl.arange(0, BLOCK_E)
-        tl.store(counts + experts, tl.zeros((BLOCK_E,), tl.int32), mask=experts < EXPERTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,14 +188,6 @@ def experts_config(num_picks: int, num_experts: int, itemsize: int) -> ExpertsCo
     return next(config for most, config in _MEASURED if mean <= most)
 
 
-@cache
-def _counts(device: torch.device, num_experts: int) -> Tensor:
-    # Lengths of the lists, shared by all layers of a device; every call leaves them 0.
-    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    assert not capturing, "run experts once before capturing it"
-    return torch.zeros(num_experts, dtype=torch.int32, device=device)
-
-
 def _rows(weight: Tensor, config: ProductConfig) -> TensorDescriptor:
     rows = weight.view(-1, weight.shape[-1])
     return TensorDescriptor.from_tensor(rows, [config.n, config.k])
@@ -317,34 +216,16 @@ def experts(
     num_picks = num_tokens * top_k
     if config is None:
         config = experts_config(num_picks, num_experts, x.element_size())
-    counts = _counts(x.device, num_experts)
-    picks = torch.empty(num_experts * num_tokens, dtype=torch.int32, device=x.device)
-    weights = torch.empty(num_picks, dtype=torch.float32, device=x.device)
     pdl = overlaps(x)
+    routed = route(logits, top_k=top_k, renormalize=renormalize)
     block_e = power_of_2(num_experts)
-    _route_kernel[(num_tokens,)](
-        logits,
-        weights,
-        counts,
-        picks,
-        num_tokens,
-        logits.stride(0),
-        EXPERTS=num_experts,
-        TOP=top_k,
-        BLOCK_E=block_e,
-        BLOCK_TOP=power_of_2(top_k),
-        RENORMALIZE=renormalize,
-        PDL=pdl,
-        num_warps=1,
-        launch_pdl=pdl,
-    )
     first, second = config.gate_up, config.down
     activated = torch.empty((num_picks, inner), dtype=x.dtype, device=x.device)
-    _gate_up_kernel[(_num_blocks(num_picks, num_experts, first) * triton.cdiv(inner, first.n),)](
+    _gate_up_kernel[(num_blocks(num_picks, num_experts, first.m) * triton.cdiv(inner, first.n),)](
         x,
         _rows(gate_up, first),
-        counts,
-        picks,
+        routed.counts,
+        routed.picks,
         activated,
         num_tokens,
         x.stride(0),
@@ -363,12 +244,12 @@ def experts(
         launch_pdl=pdl,
     )
     picked = torch.empty((num_picks, hidden), dtype=x.dtype, device=x.device)
-    _down_kernel[(_num_blocks(num_picks, num_experts, second) * triton.cdiv(hidden, second.n),)](
+    _down_kernel[(num_blocks(num_picks, num_experts, second.m) * triton.cdiv(hidden, second.n),)](
         activated,
         _rows(down, second),
-        counts,
-        picks,
-        weights,
+        routed.counts,
+        routed.picks,
+        routed.shares,
         picked,
         num_tokens,
         EXPERTS=num_experts,
@@ -384,23 +265,5 @@ def experts(
         num_warps=second.warps,
         launch_pdl=pdl,
     )
-    block = min(1024, power_of_2(hidden))
-    _add_picks_kernel[(num_tokens, triton.cdiv(hidden, block))](
-        picked,
-        out,
-        counts,
-        EXPERTS=num_experts,
-        TOP=top_k,
-        HIDDEN=hidden,
-        BLOCK=block,
-        BLOCK_E=block_e,
-        PDL=pdl,
-        num_warps=4,
-        launch_pdl=pdl,
-    )
+    add_picks(picked, routed, out)
     return out
-
-
-def _num_blocks(num_picks: int, num_experts: int, config: ProductConfig) -> int:
-    """At most so many blocks of picks of one expert each."""
-    return min(num_picks, num_experts + num_picks // config.m)

@@ -30,6 +30,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from jackfield.compute.kernels.launch import power_of_2, quick
 
 MAX_ROWS = 64
+MAX_FLOAT8_ROWS = 128
 _BLOCK_N = 64
 _MAX_SPLIT_OUTPUTS = 8192
 """Outputs times parts, where the inner dimension is split."""
@@ -41,7 +42,7 @@ def _multiply(x, weight, first, steps, row, STAGES: gl.constexpr, ACC: gl.conste
     BLOCK_M: gl.constexpr = x.block_type.shape[0]
     BLOCK_N: gl.constexpr = weight.block_type.shape[0]
     BLOCK_K: gl.constexpr = weight.block_type.shape[1]
-    BYTES: gl.constexpr = (BLOCK_M + BLOCK_N) * BLOCK_K * 2
+    BYTES: gl.constexpr = (BLOCK_M + BLOCK_N) * BLOCK_K * (x.dtype.primitive_bitwidth // 8)
     w_tiles = gl.allocate_shared_memory(x.dtype, [STAGES, BLOCK_N, BLOCK_K], weight.layout)
     x_tiles = gl.allocate_shared_memory(x.dtype, [STAGES, BLOCK_M, BLOCK_K], x.layout)
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
@@ -97,6 +98,8 @@ def _add_parts(acc, place, mask, arrivals, part, part_size, SPLIT: gl.constexpr,
 def _linear_kernel(
     x,
     weight,
+    x_scales,
+    weight_scales,
     bias,
     out,
     parts,
@@ -107,13 +110,17 @@ def _linear_kernel(
     k_per_part,
     SPLIT: gl.constexpr,
     STAGES: gl.constexpr,
+    SCALED: gl.constexpr,
     HAS_BIAS: gl.constexpr,
 ):
     # x [M, K] and weight [N, K] are tensor descriptors; what lies outside of them reads as 0.
+    # SCALED: each of their rows has a factor.
     BLOCK_M: gl.constexpr = x.block_type.shape[0]
     BLOCK_N: gl.constexpr = weight.block_type.shape[0]
     BLOCK_K: gl.constexpr = weight.block_type.shape[1]
-    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_M, 16])
+    ACC: gl.constexpr = gl.NVMMADistributedLayout(
+        [3, 0], [4, 1], [16, BLOCK_M, 256 // x.dtype.primitive_bitwidth]
+    )
     tile = gl.program_id(0)
     part = gl.program_id(1)
     gdc_launch_dependents()
@@ -130,9 +137,19 @@ def _linear_kernel(
         parts_size = num_rows * N
         acc, last = _add_parts(acc, place, mask, arrivals + tile, part, parts_size, SPLIT, ACC)
     if last:
+        if SCALED:
+            acc *= gl.load(weight_scales + n, mask=n < N, other=0.0)
+            acc *= gl.load(x_scales + m, mask=m < num_rows, other=0.0)
         if HAS_BIAS:
             acc += gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32)
         gl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
+
+
+_ELEMENTS = {
+    torch.bfloat16: gl.bfloat16,
+    torch.float16: gl.float16,
+    torch.float8_e4m3fn: gl.float8e4nv,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +165,7 @@ def _block_rows(m: int) -> int:
     return max(16, power_of_2(m))
 
 
-def linear_config(m: int, n: int, k: int) -> LinearConfig:
+def linear_config(m: int, n: int, k: int, itemsize: int = 2) -> LinearConfig:
     """What measured best on an H200: as many bytes on their way to a processor as it can hold."""
     tiles = triton.cdiv(n, _BLOCK_N)
     split = 4 if tiles <= 16 and k >= 1024 else 2 if tiles <= 64 and k >= 8192 and m > 32 else 1
@@ -158,7 +175,7 @@ def linear_config(m: int, n: int, k: int) -> LinearConfig:
     else:
         block_k, room = (128 if m > 32 or (m > 16 and k <= 1024) else 256), 200 << 10
     steps = triton.cdiv(k, split * block_k)
-    stage_bytes = (_BLOCK_N + _block_rows(m)) * block_k * 2
+    stage_bytes = (_BLOCK_N + _block_rows(m)) * block_k * itemsize
     return LinearConfig(block_k, max(1, min(room // stage_bytes, steps)), split)
 
 
@@ -172,8 +189,7 @@ def supports(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
 
 @cache
 def _layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
-    element = gl.bfloat16 if dtype is torch.bfloat16 else gl.float16
-    return gl.NVMMASharedLayout.get_default_for([rows, columns], element)
+    return gl.NVMMASharedLayout.get_default_for([rows, columns], _ELEMENTS[dtype])
 
 
 def _described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
@@ -187,7 +203,7 @@ def _split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
     # Parts and arrival counts, shared by all layers of a device; each launch leaves the counts 0.
     capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
     assert not capturing, "run hopper_linear once before capturing it"
-    parts = torch.empty(_MAX_SPLIT_OUTPUTS * MAX_ROWS, device=device)
+    parts = torch.empty(_MAX_SPLIT_OUTPUTS * MAX_FLOAT8_ROWS, device=device)
     arrivals = torch.zeros(_MAX_SPLIT_OUTPUTS // _BLOCK_N, dtype=torch.int32, device=device)
     return parts, arrivals
 
@@ -201,15 +217,46 @@ def hopper_linear(
     The weight is read before the launch before this one has ended: nothing that is still running
     may write it.
     """
+    out = torch.empty((len(x), len(w)), dtype=x.dtype, device=x.device)
+    n, k = w.shape
+    _launch(x, w, None, bias, out, config or linear_config(len(x), n, k))
+    return out
+
+
+def hopper_linear_float8(
+    x: Tensor,
+    x_scales: Tensor,
+    w: Tensor,
+    w_scales: Tensor,
+    bias: Tensor | None,
+    dtype: torch.dtype,
+    config: LinearConfig | None = None,
+) -> Tensor:
+    """As ``hopper_linear``, x and w in E4M3, up to ``MAX_FLOAT8_ROWS`` rows; ``x_scales`` [M] and
+    ``w_scales`` [N], float32, multiply their rows; the result is in ``dtype``."""
+    out = torch.empty((len(x), len(w)), dtype=dtype, device=x.device)
+    n, k = w.shape
+    _launch(x, w, (x_scales, w_scales), bias, out, config or linear_config(len(x), n, k, 1))
+    return out
+
+
+def _launch(
+    x: Tensor,
+    w: Tensor,
+    scales: tuple[Tensor, Tensor] | None,
+    bias: Tensor | None,
+    out: Tensor,
+    config: LinearConfig,
+) -> None:
     (m, k), n = x.shape, w.shape[0]
-    out = torch.empty((m, n), dtype=x.dtype, device=x.device)
-    if config is None:
-        config = linear_config(m, n, k)
+    x_scales, w_scales = scales or (out, out)
     parts, arrivals = _split_workspace(x.device) if config.split > 1 else (out, out)
     k_per_part = triton.cdiv(triton.cdiv(k, config.split), config.block_k) * config.block_k
     _linear_kernel[(triton.cdiv(n, _BLOCK_N), config.split)](
         _described(x, _block_rows(m), config.block_k),
         _described(w, _BLOCK_N, config.block_k),
+        x_scales,
+        w_scales,
         bias if bias is not None else out,
         out,
         parts,
@@ -220,8 +267,8 @@ def hopper_linear(
         k_per_part,
         SPLIT=config.split,
         STAGES=config.stages,
+        SCALED=scales is not None,
         HAS_BIAS=bias is not None,
         num_warps=4,
         launch_pdl=True,
     )
-    return out

@@ -42,16 +42,37 @@ class Multiplies(Protocol):
         ...
 
 
+class Stack(Protocol):
+    """What collects the weights of several layers, as the attribute ``stack`` of each."""
+
+    def take(self, layer: nn.Module, weight: Multiplies) -> bool:
+        """Whether the layer may let go of it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """A weight whose columns were sorted: column k belongs to input ``order[k]``, int64 [K]."""
 
-    weight: CodedWeight
+    weight: Multiplies
     order: Tensor
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """As ``CodedWeight`` does."""
         return self.weight.multiply(x.index_select(-1, self.order), bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Float8Inputs:
+    """An E4M3 weight whose inputs are meant to be rounded to E4M3 too: by ``scale``, float32 of
+    one element, or by one for each token. It is done where that is faster."""
+
+    weight: CodedWeight
+    scale: Tensor | None
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """As ``CodedWeight`` does."""
+        return self.weight.multiply(x, bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +130,10 @@ class CodedLinear(ABC):
         }
         encoded = self.encode(LinearParts.of(layer), tensors)
         # Not a tensor, not a module: torch's own setter has no part in it.
-        layer.__dict__["coded"] = encoded
+        coded = _for_device(encoded)
+        stack = cast("Stack | None", layer.__dict__.get("stack"))
+        if stack is None or not stack.take(layer, coded):
+            layer.__dict__["coded"] = coded
         for name in tensors:
             delattr(layer, name)
 
@@ -143,3 +167,19 @@ class LinearParts:
         """[parts] or [parts, 1] -> [N, 1] float32: each part's number for all its outputs."""
         counts = torch.tensor(self.outputs, device=per_part.device)
         return per_part.float().reshape(-1).repeat_interleave(counts)[:, None]
+
+
+def _for_device(weight: Multiplies) -> Multiplies:
+    """What a GPU multiplies by, where kernels have a way with it; on the CPU the same."""
+    if isinstance(weight, Ordered):
+        return Ordered(_for_device(weight.weight), weight.order)
+    if isinstance(weight, Stacked):
+        return Stacked(tuple(_for_device(part) for part in weight.weights))
+    codes = weight.weight if isinstance(weight, Float8Inputs) else weight
+    if not isinstance(codes, CodedWeight) or not codes.packed.is_cuda:
+        return weight
+    from jackfield.compute.layers.device_weight import DeviceWeight  # Triton: GPUs only
+
+    if isinstance(weight, Float8Inputs):
+        return DeviceWeight.rounding_inputs(codes, weight.scale) or weight
+    return DeviceWeight.of(codes) or weight

@@ -66,7 +66,11 @@ def _experts_kind(context: BuildContext, prefix: str) -> type[ExpertList | Fused
         return ExpertList
     quantization = context.quantization
     is_coded = quantization is not None and quantization.linear_method(f"{prefix}.0.gate_up_proj")
-    return EveryExpert if is_coded else FusedExperts
+    if not is_coded:
+        return FusedExperts
+    from jackfield.compute.layers.coded_experts import CodedExperts  # Triton: GPUs only
+
+    return CodedExperts
 
 
 class Router(ShardedLinear):

@@ -11,12 +11,17 @@ import sys
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
+from tests.core.compute.kernels.coded_cases import Format, make_codes
 from tests.core.compute.kernels.hopper import Compiled, compiling
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels import (
     activation,
+    coded,
+    coded_decode,
+    coded_experts,
+    coded_wide,
     experts,
     gemv,
     greedy,
@@ -25,6 +30,7 @@ from jackfield.compute.kernels import (
     kv_widen,
     kv_write,
     norm,
+    quantize_rows,
     sampling,
     step_inputs,
 )
@@ -161,6 +167,28 @@ def served_by_mixtures_and_samplers() -> None:
         gemv.gemv_gated(torch.empty((1, k), dtype=bf16), w, None)
 
 
+def served_by_codes() -> None:
+    """Weights of 4 and 8 bits; outputs and inputs do not matter to a variant."""
+    bf16, device = torch.bfloat16, torch.device("cpu")
+    few, many = coded.linear_codes, coded_wide.linear_wide
+    for kind, groups, rows, multiply in (
+        ("int4", 4, 1, few),
+        ("fp4", 32, 16, few),
+        ("int4", 4, 64, many),
+        ("e4m3", 1, 200, many),
+    ):
+        codes, _ = make_codes(Format(kind, 128, 512, groups, False), device)
+        multiply(torch.empty((rows, 512), dtype=bf16), codes, None)
+    coded_decode.decoded(codes, bf16)
+    gate_up, _ = make_codes(Format("int4", 8 * 128, 128, 1, False), device)
+    down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
+    x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)
+    coded_experts.coded_experts(x, logits, gate_up, down, top_k=2, renormalize=True)
+    rounded, scales = quantize_rows.quantize_rows(torch.empty((20, 4096), dtype=bf16))
+    w = torch.empty((4096, 4096), dtype=rounded.dtype)
+    hopper_linear.hopper_linear_float8(rounded, scales, w, torch.empty(4096), None, bf16)
+
+
 def every_shape() -> None:
     """Head sizes, dtypes, block sizes, windows and soft caps beside those."""
     dtypes = (torch.bfloat16, torch.float16, torch.float32)
@@ -198,6 +226,7 @@ def main() -> None:
         ahead = len(compiled)
         served()
         served_by_mixtures_and_samplers()
+        served_by_codes()
         if "--all" in sys.argv:
             every_shape()
     for i, row in enumerate(compiled):

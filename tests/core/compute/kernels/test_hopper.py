@@ -42,7 +42,10 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows:
     for kernel in ("_hopper_kernel", "_gate_up_kernel", "_down_kernel"):
         assert all((row["wgmma"] or row["mma"]) and row["pipelined"] for row in rows[kernel])
     assert all(row["wgmma"] for row in rows["_linear_kernel"])
-    assert len(rows) == 23
+    for kernel in ("_coded_kernel", "_coded_expert_kernel"):
+        assert all(row["mma"] for row in rows[kernel])
+    assert all(row["wgmma"] and row["pipelined"] for row in rows["_coded_wide_kernel"])
+    assert len(rows) == 28
 
 
 def test_no_step_launches_an_attention_variant_that_warm_up_did_not_compile(rows: Rows) -> None:

@@ -1,0 +1,256 @@
+"""A weight of 4-bit or 8-bit codes times up to 64 rows: read once, as small as it is stored.
+
+The tensor cores take a weight as fragments: lane l of 32 has, of 16 rows and 16 inputs, rows l / 4
+and l / 4 + 8. The codes are stored in the order of these fragments (``coded_layout``), so that a
+lane loads 16 bytes, turns them into numbers in its registers, and multiplies; nothing goes through
+shared memory. Rows of x are loaded as fragments too. A warp has STRIPS strips of 16 outputs; WN
+warps of a program share out its outputs, WK and SPLIT programs the inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from jackfield.compute.kernels.coded_layout import DeviceCodes
+from jackfield.compute.kernels.coded_tiles import multiply_codes, sum_of_parts
+from jackfield.compute.kernels.launch import overlaps, quick
+
+
+@triton.jit
+def _finished(y, up, row_scales, bias, n, N, mask, HAS_BIAS: tl.constexpr, GATED: tl.constexpr):
+    y *= tl.load(row_scales + n, mask=mask, other=0.0)
+    if HAS_BIAS:
+        y += tl.load(bias + n, mask=mask, other=0.0).to(tl.float32)
+    if GATED:
+        up *= tl.load(row_scales + N + n, mask=mask, other=0.0)
+        if HAS_BIAS:
+            up += tl.load(bias + N + n, mask=mask, other=0.0).to(tl.float32)
+        y = y * tl.sigmoid(y) * up
+    return y
+
+
+@quick
+@triton.jit(do_not_specialize=["num_rows", "steps"])
+def _coded_kernel(
+    x,
+    words,
+    scales,
+    shifts,
+    row_scales,
+    bias,
+    table,
+    out,
+    parts,
+    arrivals,
+    num_rows,
+    steps,
+    N,
+    K,
+    num_strips,
+    num_blocks,
+    num_groups,
+    ASM: tl.constexpr,
+    BITS: tl.constexpr,
+    GROUP: tl.constexpr,
+    SCALING: tl.constexpr,
+    HAS_SHIFTS: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    GATED: tl.constexpr,
+    EVEN: tl.constexpr,
+    STRIPS: tl.constexpr,
+    UNROLL: tl.constexpr,
+    DEPTH: tl.constexpr,
+    WN: tl.constexpr,
+    WK: tl.constexpr,
+    EIGHTS: tl.constexpr,
+    SPLIT: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    # GATED: of N outputs; the weight has as many more behind them, and a warp's strips are half of
+    # these and half of those.
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+    tile = tl.program_id(0)
+    part = tl.program_id(1)
+    warp = tl.arange(0, WN * WK)
+    OWN: tl.constexpr = STRIPS // 2 if GATED else STRIPS
+    strip = tl.arange(0, STRIPS)
+    strip = (tile * WN + warp % WN)[:, None] * OWN + (strip % OWN)[None, :]
+    strip = tl.minimum(strip, num_strips - 1)
+    if GATED:
+        strip += (tl.arange(0, STRIPS) // OWN * num_strips)[None, :]
+    eight = tl.program_id(2) * EIGHTS + tl.arange(0, EIGHTS)
+    row = eight[None, :] * 8 + tl.arange(0, 8)[:, None]
+    acc = multiply_codes(
+        x,
+        row,
+        row < num_rows,
+        words,
+        scales,
+        shifts,
+        table,
+        strip,
+        (part * WK + warp // WN) * steps * UNROLL,
+        steps,
+        K,
+        num_blocks,
+        num_groups,
+        ASM,
+        BITS,
+        GROUP,
+        SCALING,
+        HAS_SHIFTS,
+        EVEN,
+        UNROLL,
+        DEPTH,
+        PDL,
+    )
+    y = tl.sum(acc.reshape(WK, WN, STRIPS * 16, EIGHTS * 8), 0)
+    up = y
+    if GATED:
+        halves = y.reshape(WN, 2, OWN * 16, EIGHTS * 8).permute(0, 2, 3, 1)
+        y, up = halves.reshape(WN * OWN * 16, EIGHTS * 8, 2).split()
+    else:
+        y = y.reshape(WN * OWN * 16, EIGHTS * 8)
+    n = tile * (WN * OWN * 16) + tl.arange(0, WN * OWN * 16)[:, None]
+    m = tl.program_id(2) * (EIGHTS * 8) + tl.arange(0, EIGHTS * 8)[None, :]
+    mask = (n < N) & (m < num_rows)
+    last = True
+    if SPLIT > 1:
+        arrival = arrivals + tile * tl.num_programs(2) + tl.program_id(2)
+        y, last = sum_of_parts(y, parts, arrival, part, m, n, num_rows, N, mask, SPLIT)
+    if last:
+        y = _finished(y, up, row_scales, bias, n, N, n < N, HAS_BIAS, GATED)
+        tl.store(out + m.to(tl.int64) * N + n, y.to(out.dtype.element_ty), mask=mask)
+
+
+@dataclass(frozen=True, slots=True)
+class CodedConfig:
+    """Strips a warp, blocks a step; warps of a program beside each other along the outputs (``wn``)
+    and the inputs (``wk``), programs along the inputs; tiles of so many times 8 rows of x."""
+
+    strips: int
+    unroll: int
+    wn: int
+    wk: int
+    split: int
+    eights: int
+    depth: int = 1
+
+
+MAX_ROWS = 16
+DTYPES = (torch.float16, torch.bfloat16)
+MAX_PARTS = 4 << 20
+
+
+@cache
+def split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Parts and arrival counts, shared by all layers of a device; each launch leaves the counts
+    0."""
+    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    assert not capturing, "multiply once before capturing it"
+    parts = torch.empty(MAX_PARTS, device=device)
+    return parts, torch.zeros(1 << 14, dtype=torch.int32, device=device)
+
+
+def coded_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
+    """What measured best on an H200, within what the groups allow."""
+    eights = 1 if num_rows <= 8 else 2
+    for config in (CodedConfig(1, 2, 1, 8, 1, eights), CodedConfig(1, 1, 1, 8, 1, eights, 2)):
+        if fits(config, codes):
+            break
+    return config
+
+
+def gated_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
+    """As ``coded_config``, for gated products."""
+    return coded_config(num_rows, codes)
+
+
+def fits(config: CodedConfig, codes: DeviceCodes) -> bool:
+    """Whether a step of the configuration stays within a group."""
+    late = codes.group and not codes.scaling
+    return not late or codes.group % (64 * config.unroll) == 0
+
+
+def linear_codes(
+    x: Tensor, codes: DeviceCodes, bias: Tensor | None, config: CodedConfig | None = None
+) -> Tensor:
+    """x [M, K], contiguous, float16 or bfloat16, times the weight [N, K] transposed, plus bias [N]
+    -> [M, N].
+
+    The weight is read before the launch before this one has ended: nothing that is still running
+    may write it.
+    """
+    out = torch.empty((len(x), codes.outputs), dtype=x.dtype, device=x.device)
+    _multiply(x, codes, bias, out, config or coded_config(len(x), codes), gated=False)
+    return out
+
+
+def gated_codes(
+    x: Tensor, codes: DeviceCodes, bias: Tensor | None, config: CodedConfig | None = None
+) -> Tensor:
+    """As ``linear_codes``, of a weight of 2 N outputs, N whole strips; SiLU of the first N times
+    the others -> [M, N]. ``config``: an even number of strips, no split."""
+    out = torch.empty((len(x), codes.outputs // 2), dtype=x.dtype, device=x.device)
+    _multiply(x, codes, bias, out, config or gated_config(len(x), codes), gated=True)
+    return out
+
+
+def _multiply(
+    x: Tensor, codes: DeviceCodes, bias: Tensor | None, out: Tensor, c: CodedConfig, *, gated: bool
+) -> None:
+    num_rows, inputs = x.shape
+    num_strips, num_blocks = codes.num_strips, codes.num_blocks
+    strips = c.strips
+    if gated:
+        num_strips, strips = num_strips // 2, strips // 2
+    shares = c.wk * c.split * c.unroll
+    steps = triton.cdiv(num_blocks, shares)
+    parts, arrivals = split_workspace(x.device) if c.split > 1 else (out, out)
+    pdl = overlaps(x)
+    grid = (triton.cdiv(num_strips, c.wn * strips), c.split, triton.cdiv(num_rows, 8 * c.eights))
+    _coded_kernel[grid](
+        x,
+        codes.words,
+        codes.scales,
+        codes.scales if codes.shifts is None else codes.shifts,
+        codes.row_scales,
+        bias if bias is not None else out,
+        codes.table,
+        out,
+        parts,
+        arrivals,
+        num_rows,
+        steps,
+        out.shape[1],
+        inputs,
+        num_strips,
+        num_blocks,
+        codes.num_groups,
+        ASM="" if triton.knobs.runtime.interpret else codes.asm(x.dtype, codes.scaling),
+        BITS=codes.bits,
+        GROUP=codes.group,
+        SCALING=codes.scaling,
+        HAS_SHIFTS=codes.shifts is not None,
+        HAS_BIAS=bias is not None,
+        GATED=gated,
+        EVEN=num_blocks == shares * steps and inputs == num_blocks * 64,
+        STRIPS=c.strips,
+        UNROLL=c.unroll,
+        DEPTH=c.depth,
+        WN=c.wn,
+        WK=c.wk,
+        EIGHTS=c.eights,
+        SPLIT=c.split,
+        PDL=pdl,
+        num_warps=c.wn * c.wk,
+        num_stages=1,
+        launch_pdl=pdl,
+    )

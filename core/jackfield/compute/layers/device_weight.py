@@ -1,0 +1,84 @@
+"""A coded weight on a GPU: a kernel for few rows, tensor cores of 8 or 16 bits for many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from jackfield.compute.kernels import coded, coded_decode, coded_wide
+from jackfield.compute.kernels.coded_layout import DeviceCodes, device_codes
+from jackfield.compute.kernels.float8 import BLOCK, multiply_float8, takes
+from jackfield.compute.layers.coded_weight import CodedWeight
+
+_DECODED_NUMBERS = 64 << 20
+"""At most so many numbers of a layer are there at once in the model's dtype."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceWeight:
+    """[N, K] numbers for the kernels of a GPU.
+
+    ``rounds_inputs``: products of many rows round their inputs to E4M3, by the scale
+    ``input_scale`` (float32 of one element) or one for each row. ``block_scales``: as
+    ``multiply_float8`` takes them.
+    """
+
+    codes: DeviceCodes
+    rounds_inputs: bool = False
+    input_scale: Tensor | None = None
+    block_scales: Tensor | None = None
+
+    @classmethod
+    def of(cls, weight: CodedWeight) -> DeviceWeight | None:
+        """None where the kernels have no way with the weight."""
+        codes = device_codes(weight)
+        return None if codes is None else cls(codes)
+
+    @classmethod
+    def rounding_inputs(cls, weight: CodedWeight, scale: Tensor | None) -> DeviceWeight | None:
+        """``of``, with inputs that are meant to be rounded."""
+        codes = device_codes(weight)
+        if codes is None:
+            return None
+        # A scale that all rows of a block share is the block's.
+        blocks = None if scale is not None else _block_scales(weight)
+        return cls(codes, True, scale, blocks)
+
+    def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
+        x = x.contiguous()
+        num_rows = len(x)
+        if self.rounds_inputs and takes(self.codes, x, self.block_scales):
+            return multiply_float8(
+                x, self.codes, bias, static=self.input_scale, block_scales=self.block_scales
+            )
+        if x.dtype in coded.DTYPES and 0 < num_rows <= coded_wide.MAX_ROWS:
+            few = num_rows <= coded.MAX_ROWS
+            multiply = coded.linear_codes if few else coded_wide.linear_wide
+            return multiply(x, self.codes, bias)
+        if self.codes.outputs * self.codes.inputs <= _DECODED_NUMBERS:
+            return F.linear(x, coded_decode.decoded(self.codes, x.dtype), bias)
+        out = torch.empty((num_rows, self.codes.outputs), dtype=x.dtype, device=x.device)
+        for rows in self._stretches():
+            part = coded_decode.decoded(self.codes.rows(rows), x.dtype)
+            torch.mm(x, part.T, out=out[:, rows])
+        return out if bias is None else out.add_(bias)
+
+    def _stretches(self) -> Iterator[slice]:
+        codes = self.codes
+        # Strips have 16 rows; matrix products like multiples of 256.
+        step = max(256, _DECODED_NUMBERS // codes.inputs // 256 * 256)
+        for begin in range(0, codes.outputs, step):
+            yield slice(begin, min(begin + step, codes.outputs))
+
+
+def _block_scales(weight: CodedWeight) -> Tensor | None:
+    outputs, groups = weight.scales.shape
+    if weight.group_size != BLOCK or outputs % BLOCK:
+        return None
+    blocks = weight.scales.view(-1, BLOCK, groups)
+    return blocks[:, 0].contiguous() if bool((blocks == blocks[:, :1]).all()) else None
