@@ -57,7 +57,7 @@ class Clients:
         self._traffic = traffic
         self._selector = selectors.EpollSelector()
         self._answers: dict[socket.socket, bytearray] = {}
-        self.num_answered = 0
+        self.num_tokens = 0
         for _ in range(count):
             connection = socket.create_connection(("127.0.0.1", port))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,13 +82,16 @@ class Clients:
         if not data:
             raise ConnectionError("the server closed a connection")
         answer += data
+        if self._traffic.stream:
+            self.num_tokens += data.count(b"data: {")
         if self._traffic.is_over(answer):
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise ValueError(f"not answered: {bytes(answer[:300])!r}")
             if self._traffic.stream and STREAM_END not in answer[-40:]:
                 raise ValueError(f"a stream without its end: {bytes(answer[-300:])!r}")
             answer.clear()
-            self.num_answered += 1
+            if not self._traffic.stream:
+                self.num_tokens += self._traffic.tokens
             connection.send(self._traffic.body)
 
     def close(self) -> None:
@@ -110,14 +113,14 @@ def measure(server: Server, port: int, clients: int, traffic: Traffic, seconds: 
     crowd.run(0.5)
     processes = {"API": server.api_processes(), "engine": server.engines()}
     before = {name: sum(map(cpu_seconds, pids)) for name, pids in processes.items()}
-    own, count = time.process_time(), crowd.num_answered
+    own, count = time.process_time(), crowd.num_tokens
     took = crowd.run(seconds)
     own = time.process_time() - own
-    count = (crowd.num_answered - count) * traffic.tokens
+    count = crowd.num_tokens - count
     spent = {name: sum(map(cpu_seconds, pids)) - before[name] for name, pids in processes.items()}
     crowd.close()
     if not count:
-        raise ValueError(f"{traffic.name}: no request was answered in {took:.1f} s")
+        raise ValueError(f"{traffic.name}: no token came in {took:.1f} s")
     costs = ", ".join(f"{name} {1e6 * value / count:.1f}" for name, value in spent.items())
     print(
         f"{traffic.name:<24} {count / took:8.0f} /s   CPU us each: {costs}, "
