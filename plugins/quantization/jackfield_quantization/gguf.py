@@ -21,6 +21,7 @@ from jackfield.compute.layers.coded_linear import (
     Plain,
     Stacked,
     StoredTensor,
+    for_device,
 )
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import EmbeddingMethod, LinearMethod
@@ -109,8 +110,8 @@ class GgufEmbedding(GgufLinear):
         return cast(CodedWeight, layer.__dict__["coded"]).select(ids).decode(dtype)
 
     def tie(self, head: nn.Module, layer: nn.Module) -> None:
-        """The head has the same codes."""
-        head.__dict__["coded"] = layer.__dict__["coded"]
+        """The head has the same codes, in the order of the device's kernels."""
+        head.__dict__["coded"] = for_device(layer.__dict__["coded"])
 
 
 def _parameter(number: int) -> str:

@@ -130,7 +130,7 @@ class CodedLinear(ABC):
         }
         encoded = self.encode(LinearParts.of(layer), tensors)
         # Not a tensor, not a module: torch's own setter has no part in it.
-        coded = _for_device(encoded)
+        coded = for_device(encoded)
         stack = cast("Stack | None", layer.__dict__.get("stack"))
         if stack is None or not stack.take(layer, coded):
             layer.__dict__["coded"] = coded
@@ -169,12 +169,12 @@ class LinearParts:
         return per_part.float().reshape(-1).repeat_interleave(counts)[:, None]
 
 
-def _for_device(weight: Multiplies) -> Multiplies:
+def for_device(weight: Multiplies) -> Multiplies:
     """What a GPU multiplies by, where kernels have a way with it; on the CPU the same."""
     if isinstance(weight, Ordered):
-        return Ordered(_for_device(weight.weight), weight.order)
+        return Ordered(for_device(weight.weight), weight.order)
     if isinstance(weight, Stacked):
-        return Stacked(tuple(_for_device(part) for part in weight.weights))
+        return Stacked(tuple(for_device(part) for part in weight.weights))
     codes = weight.weight if isinstance(weight, Float8Inputs) else weight
     if not isinstance(codes, CodedWeight) or not codes.packed.is_cuda:
         return weight
