@@ -25,11 +25,8 @@ from gpu_timing import Launch, Report, microseconds, precompile
 from kernel_checks import section_check
 
 from jackfield.compute.kernels import activation, gemv, hopper_linear, norm, rotary
-from jackfield.compute.kernels.decode_attention import (
-    DecodeConfig,
-    DecodeWorkspace,
-    decode_attention,
-)
+from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
+from jackfield.compute.kernels.decode_config import DecodeConfig
 from jackfield.compute.kernels.prefill_attention import PrefillConfig, prefill_attention
 
 COPY_BYTES_PER_SECOND = 4.3e12

@@ -86,7 +86,7 @@ class KVStore:
             self._model,
             self.layers,
             run,
-            num_tokens=min(plan.max_num_batched_tokens, plan.max_model_len - 1, room),
+            num_tokens=max(1, min(plan.max_num_batched_tokens, plan.max_model_len - 1, room)),
             block_size=plan.block_size,
             vocabulary=vocabulary_size(plan.config),
         )

@@ -8,13 +8,12 @@ to arrive merges them (split-KV: FlashDecoding, crfm.stanford.edu, 2023-10-12). 
 of a group are the rows of one tensor-core tile.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from jackfield.compute.kernels.decode_config import DecodeConfig, decode_config
 from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
 from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
@@ -288,31 +287,6 @@ def _decode_kernel(
 
 
 MAX_PROGRAMS_PER_PROCESSOR = 4
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeConfig:
-    """``tile`` tokens a step of the loop, ``stages`` of its pipeline (Triton gives the loads behind
-    a block table half of them), ``warps`` a program, programs a processor."""
-
-    tile: int
-    stages: int
-    warps: int
-    programs_per_processor: int
-
-
-def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
-    """What measured best on an H200 for keys of this size; wide heads and float32 take fewer tokens
-    a tile. Many short sequences want many small programs, one of which loads while another
-    computes; so do 8 bits, whose conversion takes time."""
-    row_bytes = power_of_2(head_dim) * itemsize
-    if itemsize == 1:
-        if num_seqs >= 96:
-            return DecodeConfig(64, 5, 2, 4)
-        return DecodeConfig(64, 4, 4, 3 if num_seqs >= 16 else 4)
-    if row_bytes > 256:
-        return DecodeConfig(32, 5 if row_bytes <= 512 else 3, 4, 3 if num_seqs >= 32 else 2)
-    return DecodeConfig(64, 3, 2, 4) if num_seqs >= 96 else DecodeConfig(64, 5, 4, 2)
 
 
 class DecodeWorkspace:

@@ -9,7 +9,8 @@ from tests.interpreter import DEVICE, MATRIX_DTYPES
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
-from jackfield.compute.kernels.decode_attention import DecodeConfig, decode_attention
+from jackfield.compute.kernels.decode_attention import decode_attention
+from jackfield.compute.kernels.decode_config import DecodeConfig
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.contracts.attention import AttentionSpec, KVLayer
 
