@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jackfield.contracts.grammar import GrammarMatcher, Vocabulary
 
-_MIN_CHARACTERS = 6
+MIN_BYTES = 6
 """A shorter text is a token or two, which need no help."""
 _MIN_IDS = 2
 
@@ -27,9 +27,10 @@ class ForcedTexts:
 
     def ids(self, text: str, matcher: GrammarMatcher) -> list[int]:
         """The ids, all of which the matcher takes one after the other; none for a short text."""
-        if self._encode is None or len(text) < _MIN_CHARACTERS:
+        data = text.encode()
+        if self._encode is None or len(data) < MIN_BYTES:
             return []
-        ids = self._settled(list(self._encode(text)), text.encode())
+        ids = self._settled(list(self._encode(text)), data)
         taken = 0
         while taken < len(ids) and matcher.accept(ids[taken]):
             taken += 1

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield.errors import PluginError, RequestError
-from jackfield_grammars.forced import ForcedTexts
+from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.texts import refuse
 
@@ -48,8 +48,11 @@ class GuidanceMatcher:
 
     def jump(self) -> list[int]:
         """As the library finds the text."""
+        data = self.matcher.compute_ff_bytes()
+        if len(data) < MIN_BYTES:
+            return []
         try:
-            text = self.matcher.compute_ff_bytes().decode()
+            text = data.decode()
         except UnicodeDecodeError:  # it ends within a character
             return []
         return self._forced.ids(text, self)
@@ -111,15 +114,14 @@ class GuidanceBackend:
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """One after the other, or where there are many in the library's threads."""
-        own = [cast(GuidanceMatcher, matcher) for matcher in matchers]
+        own = cast(Sequence[GuidanceMatcher], matchers)
+        start, row_bytes = masks.ctypes.data, masks.strides[0]
         if len(own) <= _MAX_SERIAL:
             for each, index in zip(own, indices, strict=True):
-                each.fill_bitmask(masks, index)
-            return
-        pairs = [(each.matcher, index) for each, index in zip(own, indices, strict=True)]
-        self._executor.unsafe_compute_mask_ptr(
-            pairs, masks.ctypes.data, masks.strides[0], len(masks)
-        )
+                each.matcher.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
+        else:
+            pairs = [(each.matcher, index) for each, index in zip(own, indices, strict=True)]
+            self._executor.unsafe_compute_mask_ptr(pairs, start, row_bytes, len(masks))
         for each in own:
             each.check()
 

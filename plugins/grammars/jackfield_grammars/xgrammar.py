@@ -55,7 +55,7 @@ class XGrammarMatcher:
             text = self.matcher.find_jump_forward_string()
         except UnicodeDecodeError:  # it ends within a character
             return []
-        return self._forced.ids(text, self)
+        return self._forced.ids(text, self) if text else []
 
 
 class XGrammarCompiled:
