@@ -212,23 +212,15 @@ def _numbers(
 
 @triton.jit
 def _load_codes(
-    at,
-    block_of,
-    scales,
-    shifts,
-    strip,
-    first,
-    block,
+    weight,
     step,
-    steps,
-    num_blocks,
-    num_groups,
     BITS: tl.constexpr,
     GROUP: tl.constexpr,
     SCALING: tl.constexpr,
     HAS_SHIFTS: tl.constexpr,
     EVEN: tl.constexpr,
 ):
+    at, block_of, scales, shifts, strip, first, block, steps, num_blocks, num_groups = weight
     # A step's words, if there is such a step, and what they are multiplied by.
     U: tl.constexpr = block.shape[1]
     inside = step < steps
@@ -329,49 +321,16 @@ def multiply_codes(
     S: tl.constexpr = strip.shape[1]
     block = first[:, None] + tl.arange(0, UNROLL)[None, :]
     at, block_of = _words_at(words, strip, block, num_blocks, BITS)
+    weight = (at, block_of, scales, shifts, strip, first, block, steps, num_blocks, num_groups)
     k = _inputs(block, BITS)
     x_at = x + (rows.to(tl.int64) * K)[None, :, None, None, :, None, None] + k
     live = live[None, :, None, None, :, None, None]
     acc = tl.zeros((W, S * 16, rows.shape[1] * 8), tl.float32)
     like = tl.zeros((1,), x.dtype.element_ty)
-    a = _load_codes(
-        at,
-        block_of,
-        scales,
-        shifts,
-        strip,
-        first,
-        block,
-        0,
-        steps,
-        num_blocks,
-        num_groups,
-        BITS,
-        GROUP,
-        SCALING,
-        HAS_SHIFTS,
-        EVEN,
-    )
+    a = _load_codes(weight, 0, BITS, GROUP, SCALING, HAS_SHIFTS, EVEN)
     b = a
     if DEPTH == 2:
-        b = _load_codes(
-            at,
-            block_of,
-            scales,
-            shifts,
-            strip,
-            first,
-            block,
-            1,
-            steps,
-            num_blocks,
-            num_groups,
-            BITS,
-            GROUP,
-            SCALING,
-            HAS_SHIFTS,
-            EVEN,
-        )
+        b = _load_codes(weight, 1, BITS, GROUP, SCALING, HAS_SHIFTS, EVEN)
     if WAIT:
         tl.extra.cuda.gdc_wait()
     a_x = _load_rows(x_at, k, live, 0, steps, K, UNROLL, EVEN)
@@ -380,46 +339,12 @@ def multiply_codes(
         b_x = _load_rows(x_at, k, live, 1, steps, K, UNROLL, EVEN)
     for body in range(tl.cdiv(steps, DEPTH)):
         step = body * DEPTH + DEPTH
-        next_a = _load_codes(
-            at,
-            block_of,
-            scales,
-            shifts,
-            strip,
-            first,
-            block,
-            step,
-            steps,
-            num_blocks,
-            num_groups,
-            BITS,
-            GROUP,
-            SCALING,
-            HAS_SHIFTS,
-            EVEN,
-        )
+        next_a = _load_codes(weight, step, BITS, GROUP, SCALING, HAS_SHIFTS, EVEN)
         next_a_x = _load_rows(x_at, k, live, step, steps, K, UNROLL, EVEN)
         next_b = next_a
         next_b_x = next_a_x
         if DEPTH == 2:
-            next_b = _load_codes(
-                at,
-                block_of,
-                scales,
-                shifts,
-                strip,
-                first,
-                block,
-                step + 1,
-                steps,
-                num_blocks,
-                num_groups,
-                BITS,
-                GROUP,
-                SCALING,
-                HAS_SHIFTS,
-                EVEN,
-            )
+            next_b = _load_codes(weight, step + 1, BITS, GROUP, SCALING, HAS_SHIFTS, EVEN)
             next_b_x = _load_rows(x_at, k, live, step + 1, steps, K, UNROLL, EVEN)
         acc = _add_products(
             acc, a, a_x, like, table, ASM, BITS, GROUP, SCALING, HAS_SHIFTS, S, UNROLL
