@@ -51,12 +51,12 @@ class Connection:
     ) -> tuple[int, dict[str, str], AsyncIterator[bytes]]:
         """The same with the answer's headers, names in lower case."""
         address = self._address
-        if self._writer is None or self._writer.is_closing():
+        if self._writer is None or self._reader is None or self._has_ended(self._reader):
+            self.close()
             context = ssl.create_default_context() if address.tls else None
             self._reader, self._writer = await asyncio.open_connection(
                 address.host, address.port, ssl=context
             )
-        assert self._reader is not None
         head = (
             f"POST {address.prefix}{path} HTTP/1.1\r\nHost: {address.host}:{address.port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{self._headers}\r\n"
@@ -64,6 +64,10 @@ class Connection:
         self._writer.write(head.encode("latin-1") + body)
         status, headers = await self._read_head(self._reader)
         return status, headers, self._read_body(self._reader, headers)
+
+    def _has_ended(self, reader: asyncio.StreamReader) -> bool:
+        """Whether the server, or this end, has closed it meanwhile."""
+        return reader.at_eof() or (self._writer is not None and self._writer.is_closing())
 
     def close(self) -> None:
         """Closes the connection at once."""
