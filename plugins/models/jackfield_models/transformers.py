@@ -44,6 +44,11 @@ class TransformersForCausalLM(nn.Module):
         super().__init__()
         if context.group.size > 1:
             raise ConfigError("--model-impl transformers runs on one device; tensor parallel is 1")
+        if context.quantization is not None:
+            raise ConfigError(
+                f"quantization {context.quantization.name!r} needs a model class of Jackfield's "
+                "own; this architecture is run by transformers, and not quantized"
+            )
         register()
         self._context = context
         self._config = read_config(config, context)

@@ -18,6 +18,7 @@ from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.auto import AutoLoadFormat
 from jackfield_load_formats.dummy import DummyLoadFormat
 from jackfield_models.transformers import TransformersForCausalLM
+from jackfield_quantization.int8 import Int8Quantization
 
 SERVED = (
     "Gemma2ForCausalLM",  # windows, soft caps, a scale of its own, a final soft cap
@@ -55,6 +56,12 @@ def test_logits_equal_transformers_own_attention_and_cache(architecture: str) ->
     torch.testing.assert_close(torch.cat(pieces), expected[1], atol=1e-4, rtol=1e-4)
     single = [paged.step({2: [token]})[2] for token in prompts[2]]
     torch.testing.assert_close(torch.cat(single), expected[2], atol=1e-4, rtol=1e-4)
+
+
+def test_no_model_of_transformers_is_quantized_without_a_word() -> None:
+    quantized = replace(context(), quantization=Int8Quantization({}))
+    with pytest.raises(ConfigError, match="quantization 'int8' needs a model class"):
+        TransformersForCausalLM(read_config(make("Gemma2ForCausalLM")), quantized)
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])
