@@ -30,6 +30,7 @@ class Constraint:
         """How many ids of the start marker the output consists of; -1 if it is no marker."""
         self._num_accepted = 0
         self._tail: list[int] = []
+        self._may_force = not _forbids_ids(sampling)
         self.forced: list[int] = []
         """The ids that must follow, in their order, if the grammar forces a longer text."""
         self._look_ahead()
@@ -78,7 +79,7 @@ class Constraint:
         return True
 
     def _look_ahead(self) -> None:
-        if not self.is_waiting and self._num_opened < 0:
+        if self._may_force and not self.is_waiting and self._num_opened < 0:
             self.forced = self.matcher.jump()
 
     def _look_for_end(self, token_id: int) -> None:
@@ -86,6 +87,17 @@ class Constraint:
         del self._tail[: -len(self._end)]
         if tuple(self._tail) == self._end:
             self.is_waiting = False
+
+
+def _forbids_ids(sampling: TokenSampling) -> bool:
+    """Whether the request may forbid an id with which a forced text would be written."""
+    return bool(
+        sampling.allowed_token_ids is not None
+        or sampling.bad_words
+        or sampling.logit_bias
+        or sampling.logits_processors
+        or sampling.extra_args
+    )
 
 
 class MaskedRow:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,8 @@ from jackfield.contracts.grammar import GrammarSpec, Vocabulary
 from jackfield.contracts.messages import FinishReason
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
-from jackfield.engine.grammar_compiler import GrammarCompiler
+from jackfield.engine.constraint import Constraint
+from jackfield.engine.grammar_compiler import GrammarCompiler, ReadyGrammar
 from jackfield.testing.simulated_engine import Answer, SimulatedEngine
 from jackfield_grammars.auto import AutoBackend
 from jackfield_schedulers.fcfs import FcfsScheduler
@@ -152,3 +154,12 @@ def test_a_forced_token_that_ends_the_output_is_sampled() -> None:
     made.run()
     assert bytes(made.answers[key].token_ids) == b'{"customer_'
     assert made.answers[key].finish == FinishReason.STOP
+
+
+@pytest.mark.parametrize(
+    "rules", [{"bad_words": ((7,),)}, {"allowed_token_ids": (1, 2)}, {"logit_bias": ((3, -100.0),)}]
+)
+def test_nothing_is_forced_on_a_request_that_may_forbid_it(rules: dict[str, Any]) -> None:
+    ready = ReadyGrammar(BACKEND.compile(SPEC), BACKEND)
+    assert bytes(Constraint(ready, TokenSampling()).forced) == b'{"customer_identification":'
+    assert not Constraint(ready, TokenSampling(**rules)).forced
