@@ -104,18 +104,17 @@ def _refuse_others(metadata: _Metadata) -> None:
 
 def _shape(metadata: _Metadata) -> dict[str, object]:
     gguf = metadata.gguf
-    embedding = gguf.tensors.get(_EMBEDDING)
-    if embedding is None:
-        raise CheckpointError(f"{gguf.path} has no tensor {_EMBEDDING}")
     hidden, heads = metadata.integer("embedding_length"), metadata.integer("attention.head_count")
-    head_dim = metadata.integer("attention.key_length", hidden // heads)
+    head_dim, num_layers = _head_dim(metadata), metadata.integer("block_count")
     if metadata.integer("attention.value_length", head_dim) != head_dim:
         raise CheckpointError(f"{gguf.path}: heads whose values have another size are not served")
+    _check_shape(gguf, _EMBEDDING, (None, hidden))
+    _check_shape(gguf, f"blk.{num_layers - 1}.attn_q.weight", (heads * head_dim, hidden))
     return {
-        "vocab_size": embedding.shape[0],
+        "vocab_size": gguf.tensors[_EMBEDDING].shape[0],
         "hidden_size": hidden,
         "intermediate_size": metadata.integer("feed_forward_length"),
-        "num_hidden_layers": metadata.integer("block_count"),
+        "num_hidden_layers": num_layers,
         "num_attention_heads": heads,
         "num_key_value_heads": metadata.integer("attention.head_count_kv", heads),
         "head_dim": head_dim,
@@ -129,13 +128,30 @@ def _shape(metadata: _Metadata) -> dict[str, object]:
     }
 
 
+def _head_dim(metadata: _Metadata) -> int:
+    heads = metadata.integer("attention.head_count")
+    if heads < 1:
+        raise CheckpointError(f"{metadata.gguf.path} is damaged: it has {heads} attention heads")
+    return metadata.integer("attention.key_length", metadata.integer("embedding_length") // heads)
+
+
+def _check_shape(gguf: Gguf, name: str, wanted: tuple[int | None, int]) -> None:
+    """Sizes that no tensor has would be found after room was made for them."""
+    tensor = gguf.tensors.get(name)
+    if tensor is None:
+        raise CheckpointError(f"{gguf.path} has no tensor {name}")
+    pairs = zip(tensor.shape, wanted, strict=False)
+    if len(tensor.shape) != 2 or any(size not in (None, own) for own, size in pairs):
+        raise CheckpointError(
+            f"{gguf.path}: tensor {name} has the shape {list(tensor.shape)}, which is not that of "
+            "the metadata"
+        )
+
+
 def _rope(metadata: _Metadata) -> dict[str, object]:
     """The rotary embedding; factors of their own for each frequency are a tensor of the file."""
     theta = metadata.number("rope.freq_base", 10_000.0)
-    head_dim = metadata.integer(
-        "attention.key_length",
-        metadata.integer("embedding_length") // metadata.integer("attention.head_count"),
-    )
+    head_dim = _head_dim(metadata)
     rotated = metadata.integer("rope.dimension_count", head_dim)
     config: dict[str, object] = {"rope_theta": theta}
     if rotated != head_dim:

@@ -107,6 +107,10 @@ def test_yarn_is_read(tmp_path: Path) -> None:
         ({"llama.rope.scaling.type": "longrope"}, "RoPE scaling 'longrope'"),
         ({"llama.logit_scale": 0.25}, r"llama\.logit_scale is not served"),
         ({"llama.attention.head_count": "many"}, "must be a whole number"),
+        ({"llama.attention.head_count": 0}, "it has 0 attention heads"),
+        ({"llama.block_count": 1 << 30}, r"has no tensor blk\.1073741823\.attn_q\.weight"),
+        ({"llama.embedding_length": 1 << 30}, "token_embd.weight has the shape .512, 64., which"),
+        ({"llama.attention.key_length": 1 << 20}, "not served|attn_q.weight has the shape"),
     ],
 )
 def test_what_is_not_served_is_named(more: dict[str, object], said: str, tmp_path: Path) -> None:

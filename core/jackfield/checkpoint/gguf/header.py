@@ -253,6 +253,8 @@ class _Described(NamedTuple):
 
 def _describe(path: Path, cursor: _Cursor) -> _Described:
     name = cursor.text()
+    if not name.isprintable():
+        raise CheckpointError(f"{path} is damaged: a tensor is called {name[:80]!r}")
     fault = f"{path} is damaged: tensor {name[:80]}"
     num_dims = cursor.count("<I")
     if num_dims > _MOST_DIMS:
