@@ -14,7 +14,6 @@ from jackfield.server.errors import error_object
 from jackfield.server.json_bytes import dumps
 from jackfield.server.plain_http import PlainCycle, PlainRequest, make_scope, parse
 
-GRACE_SECONDS = 0.05
 LINGER_SECONDS = 1.0
 """How long a connection stays open behind an answer to what was no HTTP."""
 
@@ -56,12 +55,6 @@ class DeadlineProtocol(H11Protocol):
         self._cancel_deadline()
         self._cancel_read_deadline()
         super().connection_lost(exc)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Closes an idle connection, but not at once: a loop that was held up hears of the timer
-        before it reads the request that has come meanwhile, and reading cancels this."""
-        close = super().timeout_keep_alive_handler
-        self.timeout_keep_alive_task = self.loop.call_later(GRACE_SECONDS, close)
 
     def pause_writing(self) -> None:
         super().pause_writing()
