@@ -155,11 +155,13 @@ def read_header(path: Path) -> Gguf:
     Raises ``CheckpointError`` that names the file, and the tensor if it is about one, for what is
     damaged, cut off, or stored in a way that cannot be loaded.
     """
-    with path.open("rb") as stream:
-        size = path.stat().st_size
-        if size < len(_MAGIC) or stream.read(len(_MAGIC)) != _MAGIC:
-            raise CheckpointError(f"{path} is no GGUF file: it does not begin with {_MAGIC!r}")
-        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_MAGIC)) != _MAGIC:
+                raise CheckpointError(f"{path} is no GGUF file: it does not begin with {_MAGIC!r}")
+            data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from None
     cursor = _Cursor(data, len(_MAGIC))
     try:
         return _read(path, cursor)

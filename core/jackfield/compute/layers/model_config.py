@@ -66,10 +66,11 @@ class ModelConfig:
     def numbers(self, key: str, count: int) -> tuple[float, ...]:
         """A list of ``count`` numbers."""
         value = self._get(key, None)
-        fine = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
-        if not fine or len(value) != count:
+        listed = value if isinstance(value, list | tuple) else ()
+        numbers = tuple(float(each) for each in listed if type(each) in (int, float))
+        if len(listed) != count or len(numbers) != count:
             raise self._fault(key, value, f"a list of {count} numbers")
-        return tuple(map(float, value))
+        return numbers
 
     def mapping(self, key: str) -> Mapping[str, object]:
         """An object; empty where there is none."""
