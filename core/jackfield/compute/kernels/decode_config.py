@@ -19,12 +19,11 @@ class DecodeConfig:
 def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
     """What measured best on an H200 for keys of this size; wide heads and float32 take fewer tokens
     a tile. Many short sequences want many small programs, one of which loads while another
-    computes; so do 8 bits, whose conversion takes time."""
+    computes. A tile of 8 bits is as long as its bytes allow, so that fewer parts are merged."""
     row_bytes = power_of_2(head_dim) * itemsize
     if itemsize == 1:
-        if num_seqs >= 96:
-            return DecodeConfig(64, 5, 2, 4)
-        return DecodeConfig(64, 4, 4, 3 if num_seqs >= 16 else 4)
+        tile = 128 if row_bytes <= 128 else 64
+        return DecodeConfig(64, 5, 2, 4) if num_seqs >= 96 else DecodeConfig(tile, 3, 4, 2)
     if row_bytes > 256:
         return DecodeConfig(32, 5 if row_bytes <= 512 else 3, 4, 3 if num_seqs >= 32 else 2)
     return DecodeConfig(64, 3, 2, 4) if num_seqs >= 96 else DecodeConfig(64, 5, 4, 2)
