@@ -371,7 +371,7 @@ def sum_of_parts(y, parts, arrival, part, m, n, num_rows, N, mask, SPLIT: tl.con
     if last:
         tl.debug_barrier()
         y = tl.zeros_like(y)
-        for s in tl.static_range(SPLIT):
+        for s in range(SPLIT):
             y += tl.load(there + s * num_rows * N, mask=mask, other=0.0, cache_modifier=".cg")
         tl.store(arrival, 0)
     return y, last
