@@ -29,9 +29,10 @@ class FinishReason(IntEnum):
 class AddRequest(msgspec.Struct, frozen=True, tag="add", omit_defaults=True):
     """One sequence to continue; ``n`` choices are ``n`` of these.
 
-    ``key`` is unique in the life of the engine, whichever client sends it. ``prompt`` is int32 ids as bytes, at least
-    one. ``max_tokens`` is resolved: prompt plus output fits the context. ``arrival`` is
-    ``time.monotonic()`` of the API process (one clock for all processes of a machine).
+    ``key`` is unique in the life of the engine, whichever client sends it. ``prompt`` is int32 ids
+    as bytes, at least one. ``max_tokens`` is resolved: prompt plus output fits the context.
+    ``arrival`` is ``time.monotonic()`` of the API process (one clock for all processes of a
+    machine).
     With ``pooling`` nothing is sampled: the prompt ends in a vector; ``max_tokens`` is 0.
     """
 

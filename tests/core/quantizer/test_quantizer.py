@@ -54,9 +54,11 @@ def numbers(stored: dict[str, Tensor], prefix: str) -> Tensor:
         return (stored[f"{prefix}.weight"].double() * scale).float()
     rows, columns = stored[f"{prefix}.weight_shape"].tolist()
     codes = nibbles(stored[f"{prefix}.weight_packed"])[:rows, :columns] - 8.0
-    zeros = np.zeros(scale.shape)
-    if f"{prefix}.weight_zero_point" in stored:
-        zeros = nibbles(stored[f"{prefix}.weight_zero_point"].T.contiguous()).T[:rows] - 8.0
+    packed_zeros = stored.get(f"{prefix}.weight_zero_point")
+    if packed_zeros is None:
+        zeros = np.zeros_like(scale.numpy())
+    else:
+        zeros = nibbles(packed_zeros.T.contiguous()).T[:rows] - 8.0
     grouped = torch.from_numpy(codes.reshape(rows, scale.shape[1], -1) - zeros[..., None])
     return (grouped * scale[..., None]).reshape(rows, columns).float()
 
