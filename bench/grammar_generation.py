@@ -81,9 +81,16 @@ def main() -> None:
                 judged = verdict(schema, text, finish)
                 counts[judged] += 1
                 if judged == "invalid":
-                    print(f"invalid: {name}: {json.dumps(schema)[:300]}: {text[:200]}")
+                    print(f"invalid: {name}: {json.dumps(schema)[:300]}: {text[:200]}", flush=True)
+            if counts["schemas"] % 20 == 0:
+                tell(counts)
+    tell(counts)
+
+
+def tell(counts: Counter[str]) -> None:
+    """So far."""
     told = ("schemas", "refused", "valid", "cut", "invalid", "hangs")
-    print(", ".join(f"{each} {counts[each]}" for each in told))
+    print(", ".join(f"{each} {counts[each]}" for each in told), flush=True)
 
 
 if __name__ == "__main__":
