@@ -162,7 +162,13 @@ def split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
 def coded_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
     """What measured best on an H200, within what the groups allow."""
     eights = 1 if num_rows <= 8 else 2
-    for config in (CodedConfig(1, 2, 1, 8, 1, eights), CodedConfig(1, 1, 1, 8, 1, eights, 2)):
+    many = codes.outputs >= 16384
+    for unroll in (4, 2, 1) if codes.bits == 8 else (2, 1):
+        strips = 2 if eights == 2 or (many and codes.bits == 4) else 1
+        wn, wk = (2, 4) if eights == 2 or (many and codes.bits == 4) else (1, 4)
+        if codes.bits == 4 and not many:
+            wk = 8
+        config = CodedConfig(strips, min(unroll, 4 // strips), wn, wk, 1, eights)
         if fits(config, codes):
             break
     return config
