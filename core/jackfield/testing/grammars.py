@@ -125,6 +125,19 @@ class GrammarContract:
     def test_some_kind_is_taken(self) -> None:
         assert list(self.walks(0))
 
+    def test_a_valid_text_may_be_written_as_the_tokenizer_writes_it(self) -> None:
+        """Also where a grammar forces the text: else a model writes it as it never learned to."""
+        schema: dict[str, object] = {"type": "object", "required": ["null"]}
+        schema |= {"properties": {"null": {"const": "truefalse"}}, "additionalProperties": False}
+        spec = GrammarSpec(kind="json_schema", text=json.dumps(schema))
+        try:
+            matcher = self.made().compile(spec).matcher()
+        except RequestError:
+            pytest.skip(f"{self.backend.name} takes no such schema")
+        for token_id in encode('{"null":"truefalse"}'):
+            assert token_id in allowed_ids(matcher), VOCABULARY.tokens[token_id]
+            assert matcher.accept(token_id)
+
     @pytest.mark.parametrize("seed", range(8))
     def test_what_a_mask_allows_is_accepted_and_nothing_else(self, seed: int) -> None:
         for kind, matcher, chance in self.walks(seed):

@@ -137,9 +137,32 @@ class _Tokens:
         for token_id, text in names.items():
             self.tokens[token_id] = text.encode()
         self.special_token_ids = [*names, vocabulary.size]
+        self._encode = vocabulary.encode
         self._ids = {token: index for index, token in enumerate(vocabulary.tokens) if token}
+        self._longest = max(map(len, self._ids), default=0)
 
     def __call__(self, text: bytes | str) -> list[int]:
-        """Only asked for tokens that are bytes, to see whether this vocabulary has them."""
+        """The ids with which the model would write a text: where the grammar forces one, the
+        library allows no others."""
         data = text.encode() if isinstance(text, str) else text
-        return [self._ids[bytes((byte,))] for byte in data if bytes((byte,)) in self._ids]
+        if self._encode is not None:
+            try:
+                ids = list(self._encode(data.decode()))
+            except UnicodeDecodeError:  # a part of a character
+                return self._greedily(data)
+            if b"".join(self.tokens[each] for each in ids) == data:
+                return ids
+        return self._greedily(data)
+
+    def _greedily(self, data: bytes) -> list[int]:
+        """The longest token, again and again; a byte that no token has is left out."""
+        ids = []
+        place = 0
+        while place < len(data):
+            for size in range(min(self._longest, len(data) - place), 0, -1):
+                found = self._ids.get(data[place : place + size])
+                if found is not None:
+                    ids.append(found)
+                    break
+            place += size
+        return ids
