@@ -14,8 +14,8 @@ from jackfield.compute.kernels.quantize_rows import E4M3, quantize_rows
 BLOCK = 128
 """Outputs and inputs of a block that has a scale."""
 
-_LEAST_ROWS = 16
-"""With fewer the product is bound by reading the weight, whatever the inputs are."""
+_LEAST_ROWS = 2
+"""One row is bound by reading the weight, whatever the inputs are."""
 
 _MAX_FEW_ROWS = 128
 """Up to here cuBLAS leaves processors without work where the weight has few rows."""
