@@ -22,19 +22,6 @@ from jackfield.compute.kernels.coded_tiles import multiply_codes, sum_of_parts
 from jackfield.compute.kernels.launch import overlaps, quick
 
 
-@triton.jit
-def _finished(y, up, row_scales, bias, n, N, mask, HAS_BIAS: tl.constexpr, GATED: tl.constexpr):
-    y *= tl.load(row_scales + n, mask=mask, other=0.0)
-    if HAS_BIAS:
-        y += tl.load(bias + n, mask=mask, other=0.0).to(tl.float32)
-    if GATED:
-        up *= tl.load(row_scales + N + n, mask=mask, other=0.0)
-        if HAS_BIAS:
-            up += tl.load(bias + N + n, mask=mask, other=0.0).to(tl.float32)
-        y = y * tl.sigmoid(y) * up
-    return y
-
-
 @quick
 @triton.jit(do_not_specialize=["num_rows", "steps"])
 def _coded_kernel(
@@ -61,7 +48,6 @@ def _coded_kernel(
     SCALING: tl.constexpr,
     HAS_SHIFTS: tl.constexpr,
     HAS_BIAS: tl.constexpr,
-    GATED: tl.constexpr,
     EVEN: tl.constexpr,
     STRIPS: tl.constexpr,
     UNROLL: tl.constexpr,
@@ -72,19 +58,13 @@ def _coded_kernel(
     SPLIT: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    # GATED: of N outputs; the weight has as many more behind them, and a warp's strips are half of
-    # these and half of those.
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     tile = tl.program_id(0)
     part = tl.program_id(1)
     warp = tl.arange(0, WN * WK)
-    OWN: tl.constexpr = STRIPS // 2 if GATED else STRIPS
-    strip = tl.arange(0, STRIPS)
-    strip = (tile * WN + warp % WN)[:, None] * OWN + (strip % OWN)[None, :]
+    strip = (tile * WN + warp % WN)[:, None] * STRIPS + tl.arange(0, STRIPS)[None, :]
     strip = tl.minimum(strip, num_strips - 1)
-    if GATED:
-        strip += (tl.arange(0, STRIPS) // OWN * num_strips)[None, :]
     eight = tl.program_id(2) * EIGHTS + tl.arange(0, EIGHTS)
     row = eight[None, :] * 8 + tl.arange(0, 8)[:, None]
     acc = multiply_codes(
@@ -112,13 +92,8 @@ def _coded_kernel(
         PDL,
     )
     y = tl.sum(acc.reshape(WK, WN, STRIPS * 16, EIGHTS * 8), 0)
-    up = y
-    if GATED:
-        halves = y.reshape(WN, 2, OWN * 16, EIGHTS * 8).permute(0, 2, 3, 1)
-        y, up = halves.reshape(WN * OWN * 16, EIGHTS * 8, 2).split()
-    else:
-        y = y.reshape(WN * OWN * 16, EIGHTS * 8)
-    n = tile * (WN * OWN * 16) + tl.arange(0, WN * OWN * 16)[:, None]
+    y = y.reshape(WN * STRIPS * 16, EIGHTS * 8)
+    n = tile * (WN * STRIPS * 16) + tl.arange(0, WN * STRIPS * 16)[:, None]
     m = tl.program_id(2) * (EIGHTS * 8) + tl.arange(0, EIGHTS * 8)[None, :]
     mask = (n < N) & (m < num_rows)
     last = True
@@ -126,7 +101,9 @@ def _coded_kernel(
         arrival = arrivals + tile * tl.num_programs(2) + tl.program_id(2)
         y, last = sum_of_parts(y, parts, arrival, part, m, n, num_rows, N, mask, SPLIT)
     if last:
-        y = _finished(y, up, row_scales, bias, n, N, n < N, HAS_BIAS, GATED)
+        y *= tl.load(row_scales + n, mask=n < N, other=0.0)
+        if HAS_BIAS:
+            y += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
         tl.store(out + m.to(tl.int64) * N + n, y.to(out.dtype.element_ty), mask=mask)
 
 
@@ -174,11 +151,6 @@ def coded_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
     return config
 
 
-def gated_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
-    """As ``coded_config``, for gated products."""
-    return coded_config(num_rows, codes)
-
-
 def fits(config: CodedConfig, codes: DeviceCodes) -> bool:
     """Whether a step of the configuration stays within a group."""
     late = codes.group and not codes.scaling
@@ -194,34 +166,15 @@ def linear_codes(
     The weight is read before the launch before this one has ended: nothing that is still running
     may write it.
     """
-    out = torch.empty((len(x), codes.outputs), dtype=x.dtype, device=x.device)
-    _multiply(x, codes, bias, out, config or coded_config(len(x), codes), gated=False)
-    return out
-
-
-def gated_codes(
-    x: Tensor, codes: DeviceCodes, bias: Tensor | None, config: CodedConfig | None = None
-) -> Tensor:
-    """As ``linear_codes``, of a weight of 2 N outputs, N whole strips; SiLU of the first N times
-    the others -> [M, N]. ``config``: an even number of strips, no split."""
-    out = torch.empty((len(x), codes.outputs // 2), dtype=x.dtype, device=x.device)
-    _multiply(x, codes, bias, out, config or gated_config(len(x), codes), gated=True)
-    return out
-
-
-def _multiply(
-    x: Tensor, codes: DeviceCodes, bias: Tensor | None, out: Tensor, c: CodedConfig, *, gated: bool
-) -> None:
     num_rows, inputs = x.shape
+    out = torch.empty((num_rows, codes.outputs), dtype=x.dtype, device=x.device)
+    c = config or coded_config(num_rows, codes)
     num_strips, num_blocks = codes.num_strips, codes.num_blocks
-    strips = c.strips
-    if gated:
-        num_strips, strips = num_strips // 2, strips // 2
     shares = c.wk * c.split * c.unroll
     steps = triton.cdiv(num_blocks, shares)
     parts, arrivals = split_workspace(x.device) if c.split > 1 else (out, out)
     pdl = overlaps(x)
-    grid = (triton.cdiv(num_strips, c.wn * strips), c.split, triton.cdiv(num_rows, 8 * c.eights))
+    grid = (triton.cdiv(num_strips, c.wn * c.strips), c.split, triton.cdiv(num_rows, 8 * c.eights))
     _coded_kernel[grid](
         x,
         codes.words,
@@ -235,7 +188,7 @@ def _multiply(
         arrivals,
         num_rows,
         steps,
-        out.shape[1],
+        codes.outputs,
         inputs,
         num_strips,
         num_blocks,
@@ -246,7 +199,6 @@ def _multiply(
         SCALING=codes.scaling,
         HAS_SHIFTS=codes.shifts is not None,
         HAS_BIAS=bias is not None,
-        GATED=gated,
         EVEN=num_blocks == shares * steps and inputs == num_blocks * 64,
         STRIPS=c.strips,
         UNROLL=c.unroll,
@@ -260,3 +212,4 @@ def _multiply(
         num_stages=1,
         launch_pdl=pdl,
     )
+    return out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import tests.interpreter
 import torch
-import torch.nn.functional as F
 from tests.core.compute.kernels.coded_cases import Format, make, make_codes
 from torch import Tensor
 
@@ -13,7 +12,6 @@ from jackfield.compute.kernels.coded import (
     CodedConfig,
     coded_config,
     fits,
-    gated_codes,
     linear_codes,
 )
 from jackfield.compute.kernels.coded_decode import decoded
@@ -84,25 +82,6 @@ def test_decoded_numbers_are_the_coded_ones(form: Format) -> None:
     if codes.outputs > 16:
         some = codes.rows(slice(16, codes.outputs))
         assert error(decoded(some, torch.float32), exact[16:]) < 6e-4
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        Format("int4", 96, 128, 2, False),
-        Format("int4", 32, 64, 1, True),
-        Format("e4m3", 64, 128, 1, False),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("config", [CONFIGS[1], CodedConfig(4, 1, 2, 1, 1, 2)])
-def test_gated_products_agree_with_float64(form: Format, config: CodedConfig) -> None:
-    torch.manual_seed(0)
-    codes, exact = make_codes(form, DEVICE)
-    x, bias = torch.randn(9, form.inputs).to(DEVICE).half() / 8, torch.randn(form.outputs).half()
-    gate, up = (x.double() @ exact.T + bias.to(DEVICE).double()).chunk(2, -1)
-    out = gated_codes(x, codes, bias.to(DEVICE), config)
-    assert error(out, F.silu(gate) * up) < 1e-3
 
 
 def test_the_chosen_configuration_stays_within_a_group() -> None:
