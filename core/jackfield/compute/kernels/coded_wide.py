@@ -174,7 +174,7 @@ def _coded_wide_kernel(
 
 
 MAX_ROWS = 512
-"""With more, decoding the weight for cuBLAS costs less than what cuBLAS gains."""
+"""With more, what decoding the weight for cuBLAS costs is small beside the product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class WideConfig:
 
 
 def wide_config(num_rows: int, codes: DeviceCodes) -> WideConfig:
-    """What measured best on an H200: as many programs as there are processors, or parts of them."""
+    """As many programs as an H200 has processors, or parts of them. Not timed yet."""
     rows = 32 if num_rows <= 32 else 64 if num_rows <= 64 else 128
     tiles = triton.cdiv(codes.num_strips, 8) * triton.cdiv(num_rows, rows)
     split = 1 if tiles > 66 else 2 if tiles > 33 else 4
