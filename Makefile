@@ -14,7 +14,7 @@ serve: $(VENV)/installed
 	$(BIN)/jackfield serve $(MODEL) $(ARGS)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
