@@ -143,7 +143,7 @@ def coded_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
     for unroll in (4, 2, 1) if codes.bits == 8 else (2, 1):
         strips = 2 if eights == 2 or (many and codes.bits == 4) else 1
         wn, wk = (2, 4) if eights == 2 or (many and codes.bits == 4) else (1, 4)
-        if codes.bits == 4 and not many:
+        if codes.bits == 4 and not many and eights == 1:
             wk = 8
         config = CodedConfig(strips, min(unroll, 4 // strips), wn, wk, 1, eights)
         if fits(config, codes):
