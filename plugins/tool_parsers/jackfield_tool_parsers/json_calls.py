@@ -38,6 +38,10 @@ class JsonCalls(CallScanner):
         else:
             yield from self._read_object()
 
+    def know(self, name: str) -> None:
+        super().know(name)
+        self._written, self._taken = None, False
+
     def closing(self) -> str:
         if self._written is None or not self._taken:
             return "" if self._taken else "{}"
@@ -77,7 +81,6 @@ class JsonCalls(CallScanner):
             if not name:
                 raise Broken
             self.know(name)
-            self._written, self._taken = None, False
             arguments = yield from self._read_arguments(stream=True)
             if not self.calls.is_open:
                 self.start()

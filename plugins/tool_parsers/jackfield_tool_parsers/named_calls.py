@@ -34,7 +34,6 @@ class NamedCalls(JsonCalls):
         self.know(cleaned_name(text, self.format))
         if end == "{":
             self.source.at -= 1
-        self._written, self._taken = None, False
         character = yield from self.source.skip_space()
         if character != "{":
             if end in self.closers:
