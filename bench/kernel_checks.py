@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -91,25 +92,16 @@ def relative(actual: Tensor, expected: Tensor) -> float:
 def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
     made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
     shapes = [(1024, 2048), (4096, 1024), (1024, 3072), (4096, 4096), (4096, 12288), (1000, 1544)]
-    for (n, k), m in ((shape, m) for shape in shapes for m in (1, 2, 7, 16)):
+    few = [("linear", gemv.linear_small, m) for m in (1, 2, 7, 16)]
+    few += [("Hopper's linear", hopper_linear.hopper_linear, m) for m in (2, 8, 17, 32, 33, 64)]
+    for (n, k), (name, linear, m) in itertools.product(shapes, few):
         x = torch.randn(m, k, device=CUDA, dtype=BF16)
         w = torch.randn(n, k, device=CUDA, dtype=BF16)
         b = torch.randn(n, device=CUDA, dtype=BF16)
         made.append(
             (
-                f"linear {m} x {n} x {k}",
-                lambda x=x, w=w, b=b: gemv.linear_small(x, w, b),
-                lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
-            )
-        )
-    for (n, k), m in ((shape, m) for shape in shapes for m in (2, 8, 17, 32, 33, 64)):
-        x = torch.randn(m, k, device=CUDA, dtype=BF16)
-        w = torch.randn(n, k, device=CUDA, dtype=BF16)
-        b = torch.randn(n, device=CUDA, dtype=BF16)
-        made.append(
-            (
-                f"Hopper's linear {m} x {n} x {k}",
-                lambda x=x, w=w, b=b: hopper_linear.hopper_linear(x, w, b),
+                f"{name} {m} x {n} x {k}",
+                lambda linear=linear, x=x, w=w, b=b: linear(x, w, b),
                 lambda x=x, w=w, b=b: x.double() @ w.double().T + b.double(),
             )
         )

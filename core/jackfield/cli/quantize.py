@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
 
+from jackfield.config.command_line import LineParser
 from jackfield.errors import ConfigError
 
 _HELD_BACK = 10
@@ -70,13 +70,8 @@ def _size(directory: Path) -> int:
     return round(sum(path.stat().st_size for path in directory.glob("*.safetensors")) / 1e6)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="jackfield quantize", description=__doc__, allow_abbrev=False)
+    parser = LineParser(prog="jackfield quantize", description=__doc__, allow_abbrev=False)
     parser.add_argument("model", help="a directory in Hugging Face's layout, or a name on the hub")
     parser.add_argument("output", help="the new directory")
     add = parser.add_argument

@@ -6,10 +6,9 @@ The exit status is 0 once every line of the input has its answer, or its error, 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from jackfield.config.command_line import parse_arguments
-from jackfield.errors import ConfigError
+from jackfield.config.command_line import LineParser, parse_arguments
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -45,13 +44,8 @@ def _run(args: argparse.Namespace, settings: Settings) -> int:
     )
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = LineParser(
         prog="jackfield run-batch",
         usage="jackfield run-batch -i IN.jsonl -o OUT.jsonl [MODEL] [options]",
         description="Answers the requests of a file in OpenAI's batch format. Other options are "

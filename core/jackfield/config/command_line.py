@@ -54,7 +54,7 @@ def parse_arguments(
 
 def make_parser(prog: str) -> argparse.ArgumentParser:
     """The parser that ``--help`` describes: a group of options for each class in ``GROUPS``."""
-    parser = _Parser(
+    parser = LineParser(
         prog=prog,
         usage=f"{prog} MODEL [options]",
         description="Dashes and underscores are the same; a switch is turned off by --no-NAME. "
@@ -75,7 +75,9 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class LineParser(argparse.ArgumentParser):
+    """What is wrong is a ``ConfigError``: one line, without the usage."""
+
     def error(self, message: str) -> NoReturn:
         raise ConfigError(message[:1].lower() + message[1:].replace("\n", " "))
 

@@ -41,7 +41,7 @@ def gptq(
                 scale[:, group] = renewed.scale[:, 0]
                 if zero is not None and renewed.zero is not None:
                     zero[:, group] = renewed.zero[:, 0]
-            here = scales.columns(group)
+            here = scales.of_group(group)
             rounded = here.codes(weight[:, column : column + 1])
             codes[:, column : column + 1] = rounded
             missed = weight[:, column] - here.numbers(rounded)[:, 0]

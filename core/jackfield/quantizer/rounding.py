@@ -24,11 +24,10 @@ class Scales:
     low: int
     high: int
 
-    def columns(self, groups: slice | int) -> Scales:
-        """Those of some groups."""
-        index = slice(groups, groups + 1) if isinstance(groups, int) else groups
-        zero = None if self.zero is None else self.zero[:, index]
-        return Scales(self.scale[:, index], zero, self.low, self.high)
+    def of_group(self, group: int) -> Scales:
+        """Those of one group."""
+        zero = None if self.zero is None else self.zero[:, group, None]
+        return Scales(self.scale[:, group, None], zero, self.low, self.high)
 
     def codes(self, weight: Tensor) -> Tensor:
         """float32 [N, K] -> the nearest codes, as float32 [N, K]; K a multiple of G."""

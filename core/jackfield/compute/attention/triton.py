@@ -14,6 +14,7 @@ from jackfield.compute.eight_bit_kv import KV_DTYPES, measure
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.compute.kernels.kv_write import kv_write
+from jackfield.compute.kernels.launch import runs_hopper_kernels
 from jackfield.compute.kernels.prefill_attention import prefill_attention
 from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
@@ -42,7 +43,7 @@ class TritonAttention:
         self._block_size = block_size
         self._workspace = DecodeWorkspace(device)
         self._places: tuple[AttentionBatch, Tensor, Tensor] | None = None
-        self._hopper = _hopper_kernels() if device.type == "cuda" else None
+        self._hopper = _hopper_kernels(device)
 
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
         """[N, K, block_size, D]: one head's tokens of a block are contiguous."""
@@ -231,11 +232,10 @@ class TritonAttention:
         return key, value, *self._places[1:]
 
 
-def _hopper_kernels() -> ModuleType | None:
-    """The module written in Gluon, an experimental language: of one version of Triton's."""
-    if not triton.__version__.startswith("3.6."):
+def _hopper_kernels(device: torch.device) -> ModuleType | None:
+    if not runs_hopper_kernels(device):
         return None
-    from jackfield.compute.kernels import hopper_attention
+    from jackfield.compute.kernels import hopper_attention  # needs Gluon
 
     return hopper_attention
 

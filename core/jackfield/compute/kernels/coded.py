@@ -10,7 +10,6 @@ warps of a program share out its outputs, WK and SPLIT programs the inputs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import triton
@@ -18,8 +17,9 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.coded_layout import DeviceCodes
-from jackfield.compute.kernels.coded_tiles import multiply_codes, sum_of_parts
+from jackfield.compute.kernels.coded_tiles import multiply_codes
 from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 
 @quick
@@ -123,17 +123,8 @@ class CodedConfig:
 
 MAX_ROWS = 16
 DTYPES = (torch.float16, torch.bfloat16)
-MAX_PARTS = 4 << 20
-
-
-@cache
-def split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Parts and arrival counts, shared by all layers of a device; each launch leaves the counts
-    0."""
-    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    assert not capturing, "multiply once before capturing it"
-    parts = torch.empty(MAX_PARTS, device=device)
-    return parts, torch.zeros(1 << 14, dtype=torch.int32, device=device)
+MAX_PARTS, MAX_TILES = 4 << 20, 1 << 14
+"""Where the inputs are split: numbers of all parts, tiles of the result."""
 
 
 def coded_config(num_rows: int, codes: DeviceCodes) -> CodedConfig:
@@ -172,7 +163,7 @@ def linear_codes(
     num_strips, num_blocks = codes.num_strips, codes.num_blocks
     shares = c.wk * c.split * c.unroll
     steps = triton.cdiv(num_blocks, shares)
-    parts, arrivals = split_workspace(x.device) if c.split > 1 else (out, out)
+    parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if c.split > 1 else (out, out)
     pdl = overlaps(x)
     grid = (triton.cdiv(num_strips, c.wn * c.strips), c.split, triton.cdiv(num_rows, 8 * c.eights))
     _coded_kernel[grid](

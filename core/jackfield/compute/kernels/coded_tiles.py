@@ -358,20 +358,3 @@ def multiply_codes(
         a = next_a
         a_x = next_a_x
     return acc
-
-
-@triton.jit
-def sum_of_parts(y, parts, arrival, part, m, n, num_rows, N, mask, SPLIT: tl.constexpr):
-    """The sum of what SPLIT programs have, and True, in the last one to arrive."""
-    there = parts + m * N + n
-    tl.store(there + part * num_rows * N, y, mask=mask)
-    # The barrier orders this program's stores before its one releasing increment.
-    tl.debug_barrier()
-    last = tl.atomic_add(arrival, 1, sem="acq_rel") == SPLIT - 1
-    if last:
-        tl.debug_barrier()
-        y = tl.zeros_like(y)
-        for s in range(SPLIT):
-            y += tl.load(there + s * num_rows * N, mask=mask, other=0.0, cache_modifier=".cg")
-        tl.store(arrival, 0)
-    return y, last

@@ -14,10 +14,10 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
-from jackfield.compute.kernels.coded import MAX_PARTS, split_workspace
+from jackfield.compute.kernels.coded import MAX_PARTS, MAX_TILES
 from jackfield.compute.kernels.coded_layout import BLOCK, DeviceCodes
-from jackfield.compute.kernels.coded_tiles import sum_of_parts
 from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 
 @triton.jit
@@ -209,7 +209,7 @@ def linear_wide(
     if codes.group:
         scaling = Scaling.SCALE if codes.shifts is None else Scaling.SHIFT
     pdl = overlaps(x)
-    parts, arrivals = split_workspace(x.device) if c.split > 1 else (out, out)
+    parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if c.split > 1 else (out, out)
     grid = (triton.cdiv(num_rows, c.rows), triton.cdiv(codes.num_strips, c.strips), c.split)
     _coded_wide_kernel[grid](
         x,

@@ -6,7 +6,6 @@ is split, and the last program to arrive adds the parts.
 """
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 import triton
@@ -15,10 +14,12 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 MAX_ROWS = 16
 _MAX_SPLIT_OUTPUTS = 4096
 _MAX_SPLIT = 4
+_MAX_PARTS, _MAX_TILES = _MAX_SPLIT_OUTPUTS * _MAX_SPLIT * MAX_ROWS, _MAX_SPLIT_OUTPUTS // 16
 
 
 @triton.jit
@@ -117,18 +118,7 @@ def _wide_kernel(
     mask = (n < N) & (m < num_rows)
     last = True
     if SPLIT > 1:
-        place = parts + m * N + n
-        tl.store(place + part * num_rows * N, acc, mask=mask)
-        # The barrier orders this program's stores before its one releasing increment.
-        tl.debug_barrier()
-        last = tl.atomic_add(arrivals + tile, 1, sem="acq_rel") == SPLIT - 1
-        if last:
-            tl.debug_barrier()
-            acc = tl.zeros((BLOCK_N, BLOCK_M), tl.float32)
-            for s in tl.static_range(SPLIT):
-                there = place + s * num_rows * N
-                acc += tl.load(there, mask=mask, other=0.0, cache_modifier=".cg")
-            tl.store(arrivals + tile, 0)
+        acc, last = sum_of_parts(acc, parts, arrivals + tile, part, m, n, num_rows, N, mask, SPLIT)
     if last:
         acc = _finished(acc, acc, bias, n, N, n < N, HAS_BIAS, False)
         tl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
@@ -202,16 +192,6 @@ def supports(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
     return 2 <= m <= MAX_ROWS and pays and dtype in (torch.bfloat16, torch.float16)
 
 
-@cache
-def _split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
-    # Parts and arrival counts, shared by all layers of a device; each launch leaves the counts 0.
-    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    assert not capturing, "run linear_small once before capturing it"
-    parts = torch.empty(_MAX_SPLIT_OUTPUTS * _MAX_SPLIT * MAX_ROWS, device=device)
-    arrivals = torch.zeros(_MAX_SPLIT_OUTPUTS // 16, dtype=torch.int32, device=device)
-    return parts, arrivals
-
-
 def _gemv(
     x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: GemvConfig, gated: bool
 ) -> None:
@@ -236,7 +216,9 @@ def _gemv(
 
 def _wide(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideConfig) -> None:
     (m, k), n = x.shape, out.shape[1]
-    parts, arrivals = _split_workspace(x.device) if config.split > 1 else (out, out)
+    parts, arrivals = (
+        split_workspace(x.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
+    )
     pdl = overlaps(x)
     _wide_kernel[(triton.cdiv(n, config.block_n), config.split)](
         TensorDescriptor.from_tensor(x, [MAX_ROWS, config.block_k]),

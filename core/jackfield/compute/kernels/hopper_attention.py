@@ -9,9 +9,6 @@ interpreter does not run it, so that it is checked on a GPU only.
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any
-
 import torch
 import triton
 from torch import Tensor
@@ -23,9 +20,9 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.hopper_tiles import described, shared_layout
+from jackfield.compute.kernels.launch import power_of_2, quick, runs_hopper_kernels
 
 MASKED = gl.constexpr(-1.0e30)
 
@@ -303,15 +300,10 @@ def _hopper_kernel(
     )
 
 
-@cache
-def _is_hopper(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] == 9
-
-
 def supports(q: Tensor, key_pages: Tensor, sliding_window: int | None, cap: float | None) -> bool:
     """Whether ``hopper_attention`` can do it: on what it is made for, over pages of q's dtype."""
     return (
-        _is_hopper(q.device)
+        runs_hopper_kernels(q.device)
         and sliding_window is None
         and cap is None
         and q.shape[2] == _HEAD_DIM
@@ -319,18 +311,6 @@ def supports(q: Tensor, key_pages: Tensor, sliding_window: int | None, cap: floa
         and key_pages.shape[2] % BOX == 0
         and q.shape[1] // key_pages.shape[1] <= 64
     )
-
-
-@cache
-def _layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
-    element = gl.bfloat16 if dtype is torch.bfloat16 else gl.float16
-    return gl.NVMMASharedLayout.get_default_for([rows, columns], element)
-
-
-def _described(pages: Tensor) -> TensorDescriptor:
-    num_rows = pages.numel() // _HEAD_DIM
-    layout = _layout(BOX, BOX, pages.dtype)
-    return TensorDescriptor(pages, [num_rows, _HEAD_DIM], [_HEAD_DIM, 1], [BOX, BOX], layout)
 
 
 def hopper_attention(
@@ -358,8 +338,8 @@ def hopper_attention(
     head_step, block_step = (1, num_kv_heads) if num_tokens <= 2048 else (blocks, 1)
     _hopper_kernel[(blocks * num_kv_heads,)](
         q,
-        _described(key_pages),
-        _described(value_pages),
+        described(key_pages.view(-1, _HEAD_DIM), BOX, BOX),
+        described(value_pages.view(-1, _HEAD_DIM), BOX, BOX),
         rows,
         query_starts,
         seq_lens,
@@ -380,7 +360,7 @@ def hopper_attention(
         SEQS=128 if num_prefills <= 128 else power_of_2(num_prefills),
         STAGES=_STAGES,
         TILE=_TILE,
-        TILE_LAYOUT=_layout(_TILE, _HEAD_DIM, q.dtype),
+        TILE_LAYOUT=shared_layout(_TILE, _HEAD_DIM, q.dtype),
         GROUP_REGISTERS=_GROUP_REGISTERS,
         LOADER_REGISTERS=_LOADER_REGISTERS,
         num_warps=4,

@@ -10,8 +10,6 @@ interpreter does not run it, so that it is checked on a GPU only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 import torch
 import triton
@@ -24,16 +22,18 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     warpgroup_mma,
     warpgroup_mma_wait,
 )
-from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from jackfield.compute.kernels.hopper_tiles import described
 from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.split_inputs import split_workspace
 
 MAX_ROWS = 64
 MAX_FLOAT8_ROWS = 128
 _BLOCK_N = 64
 _MAX_SPLIT_OUTPUTS = 8192
 """Outputs times parts, where the inner dimension is split."""
+_MAX_PARTS, _MAX_TILES = _MAX_SPLIT_OUTPUTS * MAX_FLOAT8_ROWS, _MAX_SPLIT_OUTPUTS // _BLOCK_N
 
 
 @gluon.jit
@@ -145,13 +145,6 @@ def _linear_kernel(
         gl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
 
 
-_ELEMENTS = {
-    torch.bfloat16: gl.bfloat16,
-    torch.float16: gl.float16,
-    torch.float8_e4m3fn: gl.float8e4nv,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class LinearConfig:
     """Inner elements of a tile, tiles in shared memory, parts of the inner dimension."""
@@ -185,27 +178,6 @@ def supports(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
         return False
     # From 33 rows on cuBLAS is as fast where the weight has few rows and little to read in each.
     return 2 <= m <= MAX_ROWS and (m <= 32 or n > k or k >= 8192)
-
-
-@cache
-def _layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
-    return gl.NVMMASharedLayout.get_default_for([rows, columns], _ELEMENTS[dtype])
-
-
-def _described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
-    layout = _layout(rows, columns, matrix.dtype)
-    shape = list(matrix.shape)
-    return TensorDescriptor(matrix, shape, [shape[1], 1], [rows, columns], layout)
-
-
-@cache
-def _split_workspace(device: torch.device) -> tuple[Tensor, Tensor]:
-    # Parts and arrival counts, shared by all layers of a device; each launch leaves the counts 0.
-    capturing = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    assert not capturing, "run hopper_linear once before capturing it"
-    parts = torch.empty(_MAX_SPLIT_OUTPUTS * MAX_FLOAT8_ROWS, device=device)
-    arrivals = torch.zeros(_MAX_SPLIT_OUTPUTS // _BLOCK_N, dtype=torch.int32, device=device)
-    return parts, arrivals
 
 
 def hopper_linear(
@@ -250,11 +222,13 @@ def _launch(
 ) -> None:
     (m, k), n = x.shape, w.shape[0]
     x_scales, w_scales = scales or (out, out)
-    parts, arrivals = _split_workspace(x.device) if config.split > 1 else (out, out)
+    parts, arrivals = (
+        split_workspace(x.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
+    )
     k_per_part = triton.cdiv(triton.cdiv(k, config.split), config.block_k) * config.block_k
     _linear_kernel[(triton.cdiv(n, _BLOCK_N), config.split)](
-        _described(x, _block_rows(m), config.block_k),
-        _described(w, _BLOCK_N, config.block_k),
+        described(x, _block_rows(m), config.block_k),
+        described(w, _BLOCK_N, config.block_k),
         x_scales,
         w_scales,
         bias if bias is not None else out,

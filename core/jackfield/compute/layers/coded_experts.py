@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
+from jackfield.compute.kernels.coded import DTYPES
 from jackfield.compute.kernels.coded_experts import coded_experts
 from jackfield.compute.kernels.coded_layout import STRIP, DeviceCodes
 from jackfield.compute.layers.coded_linear import Multiplies
@@ -12,8 +12,6 @@ from jackfield.compute.layers.device_weight import DeviceWeight
 from jackfield.compute.layers.mlp import GatedMLP
 from jackfield.compute.layers.moe import EveryExpert, ExpertsConfig
 from jackfield.contracts.model import BuildContext
-
-_DTYPES = (torch.float16, torch.bfloat16)
 
 
 class CodedExperts(EveryExpert):
@@ -40,7 +38,7 @@ class CodedExperts(EveryExpert):
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """[T, hidden], [T, experts] -> [T, hidden]."""
         gate_up, down = (stack.whole() for stack in self._stacks)
-        if gate_up is None or down is None or x.dtype not in _DTYPES:
+        if gate_up is None or down is None or x.dtype not in DTYPES:
             for stack in self._stacks:
                 stack.give_back()
             return super().forward(x, logits)
