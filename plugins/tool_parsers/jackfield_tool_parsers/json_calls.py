@@ -32,7 +32,6 @@ class JsonCalls(CallScanner):
         return attributes | with_brackets(attributes)
 
     def read_call(self, opener: str) -> Wait[None]:
-        self._written, self._taken = None, False
         if self.format.name_is_key:
             yield from self._read_keyed()
         else:
@@ -147,7 +146,7 @@ class JsonCalls(CallScanner):
 
     def stream_object(self) -> Wait[None]:
         """Reads the object that stands next as the open call's arguments."""
-        self._written, self._taken = JsonScanner(), False
+        self._written = JsonScanner()
         yield from self._scan_value(self._written)
 
     def _scan_value(self, scanner: JsonScanner) -> Wait[None]:

@@ -60,7 +60,6 @@ class ParameterCalls(NamedCalls):
 
     def read_call(self, opener: str) -> Wait[None]:
         source, self._writer = self.source, JsonWriter()
-        self._written = None
         if (yield from self.read_json_call(opener)):
             return
         text, end = yield from source.all_before(self.name_ends, MAX_NAME)
