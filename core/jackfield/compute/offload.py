@@ -146,7 +146,7 @@ class Offload:
 
         Raises ``ConfigError`` for a model without a list of layers.
         """
-        layers = _layers(model)
+        layers = layers_of(model)
         sizes = [sum(t.nbytes for t in self._large(layer)) for layer in layers]
         if self._chosen is None or max(self._chosen, default=0) >= len(layers):
             self._chosen = spread(self._budget_bytes, max(sizes), len(layers))
@@ -302,8 +302,8 @@ def _within(value: object) -> Iterator[Tensor]:
             yield from _within(getattr(value, field.name, None))
 
 
-def _layers(model: nn.Module) -> nn.ModuleList:
-    """The longest list of modules that is in no other one."""
+def layers_of(model: nn.Module) -> nn.ModuleList:
+    """The longest list of modules that is in no other one. Raises ``ConfigError`` without any."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     if not lists:
         raise ConfigError(f"--cpu-offload-gb: {type(model).__name__} has no list of layers")

@@ -197,5 +197,6 @@ class SelectsTokens(Protocol):
         self, ids: Tensor, positions: Tensor, attention: AttentionBatch, selection: Selection
     ) -> Tensor:
         """ids, positions int64 [T] -> the rows ``selection.index`` of what ``forward`` gives,
-        [N, hidden]. Keys and values of all T tokens are written."""
+        [N, hidden]. Keys and values of all T tokens are written, and every layer is called as a
+        module, so that its hooks run."""
         ...

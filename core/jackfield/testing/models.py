@@ -15,9 +15,10 @@ from typing import ClassVar
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jackfield.compute.attention.cpu import CpuAttention
+from jackfield.compute.offload import layers_of
 from jackfield.contracts.model import (
     BuildContext,
     Model,
@@ -124,6 +125,18 @@ class ModelContract:
             # Keys and values of all tokens are there.
             for row, logits in paged.step(following).items():
                 torch.testing.assert_close(logits, after[row], rtol=1e-3, atol=1e-3)
+
+    def test_hooks_of_every_layer_are_called_for_selected_tokens_too(self) -> None:
+        """``--cpu-offload-gb`` fetches a layer's weights in such a hook."""
+        model = self.loaded()
+        if not isinstance(model, SelectsTokens):
+            pytest.skip("it computes all tokens")
+        assert isinstance(model, nn.Module)
+        called: list[int] = []
+        for place, layer in enumerate(layers_of(model)):
+            layer.register_forward_pre_hook(lambda *_, place=place: called.append(place))
+        PagedModel(model).step_selected({0: PROMPTS[0]}, {0})
+        assert called == list(range(len(layers_of(model))))
 
     @pytest.fixture(autouse=True)
     def _inference(self) -> Iterator[None]:

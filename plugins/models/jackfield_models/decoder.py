@@ -145,34 +145,24 @@ class DecoderLayer(nn.Module):
         self.mlp = _feed_forward(config, layer, context, f"{prefix}.mlp")
 
     def forward(
-        self, x: Tensor, residual: Tensor | None, positions: Tensor, batch: AttentionBatch
-    ) -> tuple[Tensor, Tensor]:
-        """What the block adds, and the sum of all before, both [T, hidden]."""
-        normed, residual = self._enter(x, residual)
-        attended = self.self_attn(normed, positions, batch)
-        normed, residual = self.post_attention_layernorm(attended, residual)
-        return self.mlp(normed), residual
-
-    def _enter(self, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor]:
-        if residual is None:
-            return self.input_layernorm(x), x
-        normed, residual = self.input_layernorm(x, residual)
-        return normed, residual
-
-    def forward_selected(
         self,
         x: Tensor,
         residual: Tensor | None,
         positions: Tensor,
         batch: AttentionBatch,
-        selection: Selection,
+        selection: Selection | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """``forward`` of the selected tokens, both [N, hidden]; keys and values of all are kept."""
-        normed, residual = self._enter(x, residual)
+        """What the block adds, and the sum of all before, both [T, hidden]; of the selected tokens
+        [N, hidden], while keys and values of all are kept."""
+        if residual is None:
+            normed, residual = self.input_layernorm(x), x
+        else:
+            normed, residual = self.input_layernorm(x, residual)
         attended = self.self_attn(normed, positions, batch, selection)
-        residual = residual.index_select(0, selection.index)
-        if len(residual) == 0:
-            return residual, residual
+        if selection is not None:
+            residual = residual.index_select(0, selection.index)
+            if len(residual) == 0:
+                return residual, residual
         normed, residual = self.post_attention_layernorm(attended, residual)
         return self.mlp(normed), residual
 
@@ -224,27 +214,20 @@ class Decoder(nn.Module):
         )
         self.norm = RMSNorm(config.hidden, eps=config.norm_eps, context=context)
 
-    def forward(self, ids: Tensor, positions: Tensor, batch: AttentionBatch) -> Tensor:
-        """int64 [T] -> [T, hidden]."""
-        x, residual = self.embed_tokens(ids), None
-        for layer in self.layers:
-            x, residual = layer(x, residual, positions, batch)
-        normed: Tensor = self.norm(x, residual)[0]
-        return normed
-
-    def forward_selected(
-        self, ids: Tensor, positions: Tensor, batch: AttentionBatch, selection: Selection
+    def forward(
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        batch: AttentionBatch,
+        selection: Selection | None = None,
     ) -> Tensor:
-        """int64 [T] -> [N, hidden]."""
+        """int64 [T] -> [T, hidden], or [N, hidden] of the selected tokens."""
         x, residual = self.embed_tokens(ids), None
         *before, last = self.layers
         for layer in before:
             x, residual = layer(x, residual, positions, batch)
-        assert isinstance(last, DecoderLayer)
-        x, residual = last.forward_selected(x, residual, positions, batch, selection)
-        if len(x) == 0:
-            return x
-        normed: Tensor = self.norm(x, residual)[0]
+        x, residual = last(x, residual, positions, batch, selection)
+        normed: Tensor = x if len(x) == 0 else self.norm(x, residual)[0]
         return normed
 
 
@@ -285,7 +268,8 @@ class HeadlessDecoder(nn.Module, ABC):
     def forward_selected(
         self, ids: Tensor, positions: Tensor, attention: AttentionBatch, selection: Selection
     ) -> Tensor:
-        return self.model.forward_selected(ids, positions, attention, selection)
+        hidden: Tensor = self.model(ids, positions, attention, selection)
+        return hidden
 
 
 class DecoderForCausalLM(HeadlessDecoder):
