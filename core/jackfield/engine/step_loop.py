@@ -10,7 +10,8 @@ its input tokens are still on the device then. What follows from that:
 - A preempted request may have a token in flight; it is appended when it arrives.
 - A step in which a request samples under a grammar is enqueued up to its logits; then the steps
   before it are taken in, and their tokens say what the grammar allows. Its rest is enqueued right
-  before the step that follows, so that the device always has a forward pass to do.
+  before the step that follows, which has been built by then, so that the device always has a
+  forward pass to do.
 - Tokens that a grammar forces are not sampled: the next step computes them together, as it would
   a piece of a prompt.
 
@@ -164,10 +165,13 @@ class EngineCore:
         """
         if len(self._constrained):
             self._take_in_constrained()
+        self._jump()
+        built = self._build() if len(self._scheduler) else None
         if self._begun is not None:
             self._finish_begun()
-        self._jump()
-        enqueued = bool(len(self._scheduler)) and self._enqueue()
+        enqueued = built is not None
+        if built is not None:
+            self._enqueue(built)
         if self._begun is not None:
             self._collect_all()
         elif self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
@@ -206,29 +210,32 @@ class EngineCore:
         self._next_stats = now + STATS_INTERVAL_SECONDS
         return outbox.message(self._stats())
 
-    def _enqueue(self) -> bool:
-        """Schedules and enqueues a step; False if nothing can run now."""
+    def _build(self) -> BuiltStep | None:
+        """Schedules a step, while the device computes the one that was begun; None if nothing can
+        run now."""
         schedule = self._scheduler.schedule(self._blocks)
         for preempted in schedule.preempted:
             self._builder.free_row(cast(Request, preempted))
         self._num_preemptions += len(schedule.preempted)
         if not schedule.entries:
-            if not self._under_way and not schedule.preempted:
+            if not self._under_way and self._begun is None and not schedule.preempted:
                 raise EngineError(
                     f"scheduler {self._scheduler.name!r} lets {len(self._scheduler)} requests wait "
                     "though no step is under way"
                 )
-            return False
+            return None
         # Requests are made in this room only, so a scheduler's are ours.
         step = self._builder.build(cast(Entries, schedule.entries))
         for request in step.last_sampled:
             self._live.retire(request)
+        return step
+
+    def _enqueue(self, step: BuiltStep) -> None:
         if step.constrained:
             self._executor.begin(step.batch)
             self._begun = step
         else:
             self._add_under_way(step, self._executor.execute(step.batch))
-        return True
 
     def _add_under_way(self, step: BuiltStep, pending: PendingStep) -> None:
         self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
