@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jackfield.compute.native import WHOLE_ROW, Codes, kernels_for
+from jackfield.compute.native import WHOLE_ROW, Codes, code_kernels_for
 
 _BLOCK = 64
 """Inputs whose 4-bit codes are interleaved: the first 32 in the low halves of 32 bytes."""
@@ -155,13 +155,13 @@ class CodedWeight:
 
     def multiply(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
         """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
-        kernels = None if x.is_cuda else kernels_for(x.dtype)
+        kernels = None if x.is_cuda else code_kernels_for(x.dtype)
         codes = self._codes
         if kernels is None or codes is None:
             return F.linear(x, self.decode(x.dtype), bias)
         if codes.shape[1] != self.inputs:
             x = F.pad(x, (0, codes.shape[1] - self.inputs))
-        out = kernels.linear_codes(x, codes)
+        out = kernels.multiply(x, codes)
         return out if bias is None else out.add_(bias)
 
     @cached_property

@@ -62,12 +62,15 @@ static inline void fetch(rows from, int64_t place, int64_t count) {
 static void attend_stream(const stored *q, rows keys, rows values, const int32_t *blocks,
                           int64_t block_size, int64_t first, int64_t end, int64_t group,
                           int64_t dim, float scale, float value_scale, float soft_cap,
-                          stored *out) {
+                          const float *sinks, stored *out) {
     stored room[CHUNK * MOST_DIM];
     float scores[MOST_GROUP * CHUNK], sums[MOST_GROUP * MOST_DIM];
     float maximum[MOST_GROUP], total[MOST_GROUP];
     memset(sums, 0, group * dim * sizeof(float));
-    for (int64_t g = 0; g < group; g++) maximum[g] = -3.0e38f, total[g] = 0.0f;
+    for (int64_t g = 0; g < group; g++) {
+        maximum[g] = sinks ? sinks[g] : -3.0e38f;
+        total[g] = sinks ? 1.0f : 0.0f;
+    }
     for (int64_t begin = first; begin < end;) {
         int64_t stop = (begin / CHUNK + 1) * CHUNK;
         if (stop > end) stop = end;
@@ -99,12 +102,14 @@ static void attend_stream(const stored *q, rows keys, rows values, const int32_t
 
 /* q, out [seqs, heads, dim], one query a sequence, over its last `window` keys (0: all). The block
  * table is [*, most_blocks]; sequence s has row table_rows[s] of it and lengths[s] keys. The scores
- * are multiplied by `scale`, that of the keys included, the result by `value_scale`. */
+ * are multiplied by `scale`, that of the keys included, the result by `value_scale`. `sinks` [heads] or null: a score of each head
+ * beside those of keys, whose value is zero. */
 void attend_decodes(const stored *q, const char *key_pages, const char *value_pages,
                     const int32_t *block_table, const int32_t *table_rows, const int32_t *lengths,
                     stored *out, int64_t seqs, int64_t heads, int64_t kv_heads, int64_t dim,
                     int64_t num_blocks, int64_t block_size, int64_t most_blocks, int64_t window,
-                    int64_t kind, float scale, float value_scale, float soft_cap) {
+                    int64_t kind, float scale, float value_scale, float soft_cap,
+                    const float *sinks) {
     int64_t group = heads / kv_heads, total = 0;
     for (int64_t s = 0; s < seqs; s++) total += lengths[s];
 #pragma omp parallel for schedule(dynamic) if (total * kv_heads * dim >= SHARED_FROM)
@@ -116,6 +121,6 @@ void attend_decodes(const stored *q, const char *key_pages, const char *value_pa
         rows keys = {key_pages + head, kind}, values = {value_pages + head, kind};
         attend_stream(q + place, keys, values, block_table + table_rows[s] * most_blocks,
                       block_size, first, end, group, dim, scale, value_scale, soft_cap,
-                      out + place);
+                      sinks ? sinks + h * group : NULL, out + place);
     }
 }

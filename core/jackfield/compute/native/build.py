@@ -17,6 +17,8 @@ from jackfield.config.environment import cache_directory
 log = logging.getLogger(__name__)
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
+_CODES = "linear_codes"
+"""A library of its own: it takes longer to compile than all others, and few models need it."""
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp"),
@@ -33,8 +35,9 @@ class CannotBuild(Exception):
     """There is no native library on this machine; the message says why, in a few words."""
 
 
-def load_library(definitions: Sequence[str]) -> ctypes.CDLL:
-    """The library, compiled with ``definitions`` (``-D`` names) if it is not in the cache yet.
+def load_library(definitions: Sequence[str], *, codes: bool = False) -> ctypes.CDLL:
+    """The library, compiled with ``definitions`` (``-D`` names) if it is not in the cache yet;
+    ``codes``: that of products by codes, otherwise that of everything else.
 
     The threads are those of torch's own OpenMP, whose symbols the library takes: with another
     runtime beside it two pools of threads would wait for each other's cores.
@@ -44,9 +47,12 @@ def load_library(definitions: Sequence[str]) -> ctypes.CDLL:
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise CannotBuild("there is no C compiler (cc, gcc or clang)")
-    path = cache_directory() / "native" / f"{_key(compiler, definitions)}.so"
+    sources = [
+        source for source in _SOURCES if source.suffix == ".c" and (source.stem == _CODES) is codes
+    ]
+    path = cache_directory() / "native" / f"{_key(compiler, definitions, sources)}.so"
     if not path.exists():
-        _compile(compiler, definitions, path)
+        _compile(compiler, definitions, sources, path)
     try:
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -62,10 +68,10 @@ def _openmp_runtime() -> str:
     raise CannotBuild("torch has no OpenMP runtime in this process")
 
 
-def _key(compiler: str, definitions: Sequence[str]) -> str:
+def _key(compiler: str, definitions: Sequence[str], sources: Sequence[Path]) -> str:
     # ``-march=native`` means another processor on another machine with the same home directory.
     version = subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout
-    flags = " ".join((*_FLAGS, *definitions)).encode()
+    flags = " ".join((*_FLAGS, *definitions, *(source.name for source in sources))).encode()
     parts = (*(source.read_bytes() for source in _SOURCES), version, flags, _cpu())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
 
@@ -78,13 +84,15 @@ def _cpu() -> bytes:
     return b"\n".join(line for line in lines[:40] if line.startswith((b"model", b"flags", b"Feat")))
 
 
-def _compile(compiler: str, definitions: Sequence[str], path: Path) -> None:
+def _compile(
+    compiler: str, definitions: Sequence[str], sources: Sequence[Path], path: Path
+) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-            sources = [str(source) for source in _SOURCES if source.suffix == ".c"]
-            _run(compiler, *_FLAGS, *definitions, "-c", *sources, directory=directory)
-            objects = [f"{Path(source).stem}.o" for source in sources]
+            files = [str(source) for source in sources]
+            _run(compiler, *_FLAGS, *definitions, "-c", *files, directory=directory)
+            objects = [f"{source.stem}.o" for source in sources]
             # Without -fopenmp here: the runtime is the one that is in the process already.
             _run(compiler, "-shared", *objects, "-o", "library.so", "-lm", directory=directory)
             # Another process may be building the same: whoever comes last replaces an equal file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,9 +36,11 @@ _SIGNATURES = {
     "silu_and_mul": (_P, _P, _I, _I),
     "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 8, _F, _F),
     "linear": (*(_P,) * 5, *(_I,) * 3),
+    "attend_decodes": (*(_P,) * 7, *(_I,) * 9, _F, _F, _F, _P),
+}
+_CODES_SIGNATURES = {
     "linear_codes": (*(_P,) * 7, *(_I,) * 5),
     "decode_codes": (*(_P,) * 5, *(_I,) * 4),
-    "attend_decodes": (*(_P,) * 7, *(_I,) * 9, _F, _F, _F),
 }
 
 
@@ -45,10 +48,22 @@ _SIGNATURES = {
 def kernels_for(dtype: torch.dtype) -> Kernels | None:
     """The kernels for tensors of ``dtype``; None where they cannot be had. The first call of a
     process loads them, and compiles them if nobody has on this machine."""
+    library = _library(dtype, codes=False)
+    return None if library is None else Kernels(library)
+
+
+@functools.cache
+def code_kernels_for(dtype: torch.dtype) -> CodeKernels | None:
+    """As ``kernels_for``, those that multiply by ``Codes``."""
+    library = _library(dtype, codes=True)
+    return None if library is None else CodeKernels(library)
+
+
+def _library(dtype: torch.dtype, *, codes: bool) -> ctypes.CDLL | None:
     if dtype not in _DEFINITIONS:
         return None
     try:
-        return Kernels(load_library(_DEFINITIONS[dtype]))
+        return load_library(_DEFINITIONS[dtype], codes=codes)
     except CannotBuild as error:
         log.warning("no compiled CPU kernels, torch operations instead: %s", error)
         return None
@@ -68,18 +83,12 @@ class Kernels:
     """Contiguous CPU tensors of one dtype in and out; a call costs 2 to 4 microseconds."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        for name, types in _SIGNATURES.items():
-            function = getattr(library, name)
-            function.argtypes, function.restype = types, None
+        _declare(library, _SIGNATURES)
         self._rms_norm = library.rms_norm
         self._add_rms_norm = library.add_rms_norm
         self._silu_and_mul = library.silu_and_mul
         self._rotate_and_write = library.rotate_and_write
         self._linear = library.linear
-        self._linear_codes = library.linear_codes
-        self._linear_codes_room = library.linear_codes_room
-        self._linear_codes_room.argtypes, self._linear_codes_room.restype = (_I, _I), _I
-        self._decode_codes = library.decode_codes
         self._attend_decodes = library.attend_decodes
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -121,24 +130,6 @@ class Kernels:
         self._linear(*map(_pointer, arrays), num_tokens, outputs, inputs)
         return out
 
-    def linear_codes(self, x: Tensor, weight: Codes) -> Tensor:
-        """x [T, K] -> x @ weight.T, [T, N]."""
-        x = x.contiguous()
-        num_tokens, (outputs, inputs) = len(x), weight.shape
-        out = x.new_empty((num_tokens, outputs))
-        room = torch.empty(self._linear_codes_room(num_tokens, inputs), dtype=torch.uint8)
-        arrays = (x.data_ptr(), *weight.pointers, out.data_ptr(), room.data_ptr())
-        self._linear_codes(*arrays, num_tokens, outputs, inputs, weight.log_group, weight.bits)
-        return out
-
-    def decode_codes(self, weight: Codes, dtype: torch.dtype) -> Tensor:
-        """The weight as numbers, [N, K]."""
-        out = torch.empty(weight.shape, dtype=dtype)
-        self._decode_codes(
-            *weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits
-        )
-        return out
-
     def rotate_and_write(
         self, turn: Turn, kv: KVLayer, spec: AttentionSpec, slots: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
@@ -175,7 +166,13 @@ class Kernels:
         return q, k, v
 
     def attend_decodes(
-        self, q: Tensor, kv: KVLayer, spec: AttentionSpec, batch: AttentionBatch, out: Tensor
+        self,
+        q: Tensor,
+        kv: KVLayer,
+        spec: AttentionSpec,
+        batch: AttentionBatch,
+        sinks: Tensor | None,
+        out: Tensor,
     ) -> None:
         """The leading ``batch.num_decodes`` queries of q, each over all its sequence has in the
         pages, into the same places of out; [T, H, D] both."""
@@ -200,6 +197,7 @@ class Kernels:
             spec.scale * key_scale,
             value_scale,
             spec.soft_cap or 0.0,
+            _pointer(sinks),
         )
 
 
@@ -223,6 +221,35 @@ class Codes:
         return tuple(_pointer(array) for array in arrays)
 
 
+class CodeKernels:
+    """Products by weights that are stored as codes; contiguous CPU tensors in and out."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        _declare(library, _CODES_SIGNATURES)
+        self._multiply = library.linear_codes
+        self._decode = library.decode_codes
+        self._room = library.linear_codes_room
+        self._room.argtypes, self._room.restype = (_I, _I), _I
+
+    def multiply(self, x: Tensor, weight: Codes) -> Tensor:
+        """x [T, K] -> x @ weight.T, [T, N]."""
+        x = x.contiguous()
+        num_tokens, (outputs, inputs) = len(x), weight.shape
+        out = x.new_empty((num_tokens, outputs))
+        room = torch.empty(self._room(num_tokens, inputs), dtype=torch.uint8)
+        arrays = (x.data_ptr(), *weight.pointers, out.data_ptr(), room.data_ptr())
+        self._multiply(*arrays, num_tokens, outputs, inputs, weight.log_group, weight.bits)
+        return out
+
+    def decode(self, weight: Codes, dtype: torch.dtype) -> Tensor:
+        """The weight as numbers, [N, K]."""
+        out = torch.empty(weight.shape, dtype=dtype)
+        self._decode(
+            *weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits
+        )
+        return out
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """The packed projection of a step, [T, (H + 2 K) * D], and how its heads are turned: as
@@ -234,6 +261,12 @@ class Turn:
     q_weight: Tensor | None
     k_weight: Tensor | None
     eps: float
+
+
+def _declare(library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]) -> None:
+    for name, types in signatures.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = types, None
 
 
 def _scales(kv: KVLayer) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jackfield.compute.layers import coded_weight
 from jackfield.compute.layers.coded_weight import CodedWeight
-from jackfield.compute.native import kernels_for
+from jackfield.compute.native import code_kernels_for
 
 E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 TABLES = {
@@ -23,8 +23,8 @@ TABLES = {
 def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every law holds with the compiled kernels and where there is no compiler."""
     if request.param == "torch":
-        monkeypatch.setattr(coded_weight, "kernels_for", lambda dtype: None)
-    elif kernels_for(torch.float32) is None:
+        monkeypatch.setattr(coded_weight, "code_kernels_for", lambda dtype: None)
+    elif code_kernels_for(torch.float32) is None:
         pytest.skip("no C compiler on this machine")
     return str(request.param)
 

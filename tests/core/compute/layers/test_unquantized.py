@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from jackfield.compute.layers import unquantized
 from jackfield.compute.layers.unquantized import UnquantizedLinear, packs, products_of
 from jackfield.compute.native import kernels_for
 
@@ -56,6 +59,25 @@ def test_a_weight_that_c_multiplies_stays_where_it_lies() -> None:
     method.process_weights_after_loading(layer)
     assert products_of(torch.bfloat16) == "compiled C"
     assert layer.get_parameter("weight").data_ptr() == mapped.data_ptr()
+
+
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported() or kernels_for(torch.bfloat16) is None,
+    reason="oneDNN takes no bfloat16 here, or there is no C compiler",
+)
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("compiler", [True, False])
+def test_bfloat16_is_packed_for_a_processor_that_multiplies_it_or_without_a_compiler(
+    native: bool, compiler: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    if not compiler:
+        monkeypatch.setattr(unquantized, "kernels_for", lambda dtype: None)
+    assert packs.__wrapped__(torch.bfloat16) is (native or not compiler)
+    assert packs.__wrapped__(torch.float32)
+    assert not packs.__wrapped__(torch.float16)
 
 
 def test_rows_of_a_view_are_multiplied_as_they_are() -> None:

@@ -43,6 +43,15 @@ def test_element_types_have_libraries_of_their_own(cache: Path) -> None:
     assert len(list(cache.iterdir())) == 2
 
 
+@needs_compiler
+def test_products_by_codes_are_compiled_for_who_has_codes(cache: Path) -> None:
+    everything, codes = load_library(()), load_library((), codes=True)
+    assert len(list(cache.iterdir())) == 2
+    assert hasattr(everything, "linear")
+    assert not hasattr(everything, "linear_codes")
+    assert hasattr(codes, "linear_codes")
+
+
 def test_without_a_compiler_there_are_no_kernels(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -67,7 +76,7 @@ def test_a_compiler_that_fails_is_quoted_in_one_line(
 
 @needs_compiler
 def test_a_damaged_library_is_no_library(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def damaged(compiler: str, definitions: object, path: Path) -> None:
+    def damaged(compiler: str, definitions: object, sources: object, path: Path) -> None:
         path.parent.mkdir(parents=True)
         path.write_bytes(b"not a library")
 
