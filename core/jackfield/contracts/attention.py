@@ -19,7 +19,8 @@ from torch import Tensor
 @dataclass(frozen=True, slots=True)
 class AttentionSpec:
     """What is fixed for one layer. ``scale`` multiplies q.k; ``sliding_window`` w lets position
-    p see positions p - w + 1 .. p; ``soft_cap`` c maps scores s to c * tanh(s / c)."""
+    p see positions p - w + 1 .. p; ``soft_cap`` c maps scores s to c * tanh(s / c). ``sinks``: each
+    query head has a score of its own beside those of the keys, whose value is zero."""
 
     layer: int
     num_heads: int
@@ -28,6 +29,7 @@ class AttentionSpec:
     scale: float
     sliding_window: int | None = None
     soft_cap: float | None = None
+    sinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class AttentionBackend(Protocol):
     is divided by its scale and rounded to the nearest; what is too large becomes the largest, a
     NaN too. A query sees all keys and values so rounded, those of its own step like those before:
     how a prompt was cut or cached may not be seen in the result. ``kv_workspace_bytes``: memory
-    of the device that such pages take beside themselves.
+    of the device that such pages take beside themselves. ``supports_sinks``: a model whose layers
+    have ``sinks`` may be served.
     """
 
     name: ClassVar[str]
@@ -127,8 +130,9 @@ class AttentionBackend(Protocol):
         kv: KVLayer,
         spec: AttentionSpec,
         batch: AttentionBatch,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """[T, H, D] -> [T, H, D]: causal attention of q over everything written for its row up to
         its own position. k and v are the step's own, [T, K, D], written already; a backend may
-        read them instead of the pages."""
+        read them instead of the pages. ``sinks`` float32 [H] is given where ``spec.sinks``."""
         ...

@@ -29,8 +29,11 @@ BLOCK_SIZE = 8
 _SCALES = (0.03, 0.6)
 
 
-def attention_reference(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) -> Tensor:
-    """q [Q, H, D], k and v [L, K, D] -> float64 [Q, H, D]; the queries are the last Q positions."""
+def attention_reference(
+    q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec, sinks: Tensor | None = None
+) -> Tensor:
+    """q [Q, H, D], k and v [L, K, D], sinks [H] -> float64 [Q, H, D]; the queries are the last Q
+    positions."""
     num_queries, length = q.shape[0], k.shape[0]
     group = spec.num_heads // spec.num_kv_heads
     keys = k.double().repeat_interleave(group, 1)
@@ -43,7 +46,11 @@ def attention_reference(q: Tensor, k: Tensor, v: Tensor, spec: AttentionSpec) ->
     visible = places <= positions
     if spec.sliding_window is not None:
         visible &= places > positions - spec.sliding_window
-    weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
+    scores = scores.masked_fill(~visible, float("-inf"))
+    if sinks is not None:
+        column = sinks.double()[:, None, None].expand(-1, num_queries, 1)
+        scores = torch.cat([scores, column], -1)
+    weights = scores.softmax(-1)[..., :length]
     return torch.einsum("hqk,khd->qhd", weights, values)
 
 
@@ -76,6 +83,8 @@ class AttentionBackendContract:
         scales = None if kv_dtype is None else torch.tensor(_SCALES, device=device)
         kv = KVLayer(*(torch.zeros(shape, device=device).to(kept) for _ in range(2)), scales=scales)
         seen = [self._tokens(0, spec) for _ in range(num_rows)]
+        sinks = torch.randn(spec.num_heads, device=device) * 2 if spec.sinks else None
+        given = {} if sinks is None else {"sinks": sinks}
         for step in steps:
             rows = sorted((r for r in range(num_rows) if step[r]), key=lambda r: step[r] > 1)
             new = [self._tokens(step[row], spec) for row in rows]
@@ -83,13 +92,14 @@ class AttentionBackendContract:
             batch = _batch(rows, [step[row] for row in rows], starts, table, device)
             q, k, v = (torch.cat([part[i] for part in new]) for i in range(3))
             backend.write(k, v, kv, batch)
-            attended = backend.attend(q, k, v, kv, spec, batch)
+            attended = backend.attend(q, k, v, kv, spec, batch, **given)
             assert attended.shape == q.shape and attended.dtype == q.dtype
             expected = []
             for row, part in zip(rows, new, strict=True):
                 part = part[:1] + [_as_kept(x, kv, i) for i, x in enumerate(part[1:])]
                 seen[row] = [torch.cat(pair) for pair in zip(seen[row], part, strict=True)]
-                expected.append(attention_reference(part[0], seen[row][1], seen[row][2], spec))
+                _, keys, values = seen[row]
+                expected.append(attention_reference(part[0], keys, values, spec, sinks))
             torch.testing.assert_close(
                 attended.double(), torch.cat(expected), rtol=0, atol=self.tolerance
             )
@@ -129,6 +139,13 @@ class AttentionBackendContract:
     def test_a_soft_cap(self) -> None:
         for spec in self.specs(soft_cap=2.0):
             self.run(spec, [[9, 2, 17], [1, 3, 1]])
+
+    def test_sinks(self) -> None:
+        if not getattr(type(self).backend, "supports_sinks", False):
+            pytest.skip("the backend has no sinks")
+        for window in (None, 4):
+            for spec in self.specs(sinks=True, sliding_window=window):
+                self.run(spec, [[9, 2, 17], [1, 3, 1], [1, 1, 1]])
 
     def test_keys_and_values_of_8_bits(self) -> None:
         kv_dtypes = getattr(type(self).backend, "kv_dtypes", ())

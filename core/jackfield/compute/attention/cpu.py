@@ -36,6 +36,7 @@ class CpuAttention:
     name: ClassVar[str] = "cpu"
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = False
+    supports_sinks: ClassVar[bool] = True
     kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
@@ -98,13 +99,14 @@ class CpuAttention:
         kv: KVLayer,
         spec: AttentionSpec,
         batch: AttentionBatch,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """[T, H, D] -> [T, H, D]: causal attention over all that is written for each row."""
         compiled = 0
         out = torch.empty_like(q)
         if self._kernels is not None and attends(spec):
             compiled = batch.num_decodes
-            self._kernels.attend_decodes(q, kv, spec, batch, out)
+            self._kernels.attend_decodes(q, kv, spec, batch, sinks, out)
             if compiled == batch.num_seqs:
                 return out
         plan = self._plan(spec, batch, compiled, is_eight_bit(kv.key.dtype))
@@ -117,7 +119,7 @@ class CpuAttention:
         for group in plan.groups:
             keys, values = self._gather(group, k, v, kv)
             packed = group.pack(q).to(self._wide)
-            self._attend_group(group, packed, keys, values, spec, value_scale, out)
+            self._attend_group(group, packed, keys, values, spec, value_scale, sinks, out)
         return out
 
     def _renew(self, batch: AttentionBatch) -> None:
@@ -168,6 +170,7 @@ class CpuAttention:
         values: Tensor,
         spec: AttentionSpec,
         value_scale: float,
+        sinks: Tensor | None,
         out: Tensor,
     ) -> None:
         # packed [N * K, rows, D], rows = queries * (H / K); the result replaces it.
@@ -180,7 +183,10 @@ class CpuAttention:
                 # A copy here is much cheaper than the one inside bmm.
                 here = here.contiguous()
             scores = self._scores(packed[:, rows], here, chunk, group.num_seqs, spec)
+            shares = None if sinks is None else _shares_beside_sinks(scores, sinks, spec)
             torch.softmax(scores, -1, out=scores)
+            if shares is not None:
+                scores.mul_(shares)
             visible = values[:, chunk.first_key : chunk.end_key]
             to = attended[:, rows]
             torch.baddbmm(to, scores, visible, beta=0, alpha=value_scale, out=to)
@@ -211,6 +217,14 @@ class CpuAttention:
         if held is None or held.numel() < size:
             held = self._buffers[name] = torch.empty(size, dtype=dtype or like.dtype)
         return held[:size].view(shape)
+
+
+def _shares_beside_sinks(scores: Tensor, sinks: Tensor, spec: AttentionSpec) -> Tensor:
+    # scores [N * K, queries * H / K, L] -> [N * K, queries * H / K, 1]: what the keys have of the
+    # sum of all exponentials, the sink's among them.
+    group = spec.num_heads // spec.num_kv_heads
+    sums = scores.float().logsumexp(-1).view(-1, spec.num_kv_heads, scores.shape[1] // group, group)
+    return torch.sigmoid(sums - sinks.view(-1, 1, group)).view(*scores.shape[:2], 1)
 
 
 def _begun_blocks(slots: Tensor, block_size: int) -> Tensor | None:

@@ -29,12 +29,13 @@ class TritonAttention:
     The leading decodes of a batch go through the split-KV kernel, the other sequences through
     the variable-length one: on Hopper one that is made for it, over the pages; elsewhere one that
     reads the step's own k and v where no prefix is cached and the pages have all their bits.
-    Hopper's takes no pages of 8 bits: those of few long prompts are widened for it.
+    Hopper's takes no sinks and no pages of 8 bits: those of few long prompts are widened for it.
     """
 
     name: ClassVar[str] = "triton"
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = True
+    supports_sinks: ClassVar[bool] = True
     kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
     kv_workspace_bytes: ClassVar[int] = 128 << 20
 
@@ -84,15 +85,16 @@ class TritonAttention:
         kv: KVLayer,
         spec: AttentionSpec,
         batch: AttentionBatch,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """One kernel for the decodes, one for the rest; in that order, because the first writes
         zeros for decodes that are not there, where the second may have tokens."""
         q = _packed(q)
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         if batch.num_decodes:
-            self._decode(q, kv, spec, batch, out)
+            self._decode(q, kv, spec, batch, sinks, out)
         if batch.num_seqs > batch.num_decodes:
-            self._prefill(q, k, v, kv, spec, batch, out)
+            self._prefill(q, k, v, kv, spec, batch, sinks, out)
         return out
 
     def warm_up(self, kv: KVLayer, spec: AttentionSpec, max_num_seqs: int) -> None:
@@ -104,6 +106,7 @@ class TritonAttention:
         packed_heads = spec.num_heads + 2 * spec.num_kv_heads
         qkv = torch.zeros((max_num_seqs, packed_heads, spec.head_dim), dtype=dtype, device=device)
         q, k, v = torch.split(qkv, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], 1)
+        sinks = torch.zeros(spec.num_heads, device=device) if spec.sinks else None
         # The numbers of sequences at which a kernel's own bound on them doubles.
         for num_seqs in {min(n, max_num_seqs) for n in (1, 17, 65, 257, 513, max_num_seqs)}:
             for fresh, long, decodes in itertools.product((True, False), repeat=3):
@@ -121,10 +124,16 @@ class TritonAttention:
                     max_seq_len=1,
                     fresh=fresh,
                 )
-                self.attend(q.contiguous(), k.contiguous(), v, kv, spec, batch)
+                self.attend(q.contiguous(), k.contiguous(), v, kv, spec, batch, sinks)
 
     def _decode(
-        self, q: Tensor, kv: KVLayer, spec: AttentionSpec, batch: AttentionBatch, out: Tensor
+        self,
+        q: Tensor,
+        kv: KVLayer,
+        spec: AttentionSpec,
+        batch: AttentionBatch,
+        sinks: Tensor | None,
+        out: Tensor,
     ) -> None:
         decode_attention(
             q[: batch.num_decodes],
@@ -137,6 +146,7 @@ class TritonAttention:
             self._workspace,
             scale=spec.scale,
             scales=kv.scales,
+            sinks=sinks,
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )
@@ -149,9 +159,10 @@ class TritonAttention:
         kv: KVLayer,
         spec: AttentionSpec,
         batch: AttentionBatch,
+        sinks: Tensor | None,
         out: Tensor,
     ) -> None:
-        hopper = self._hopper
+        hopper = self._hopper if sinks is None else None
         pages: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         if hopper and hopper.supports(q, kv.key, spec.sliding_window, spec.soft_cap):
             pages = (kv.key, kv.value, batch.rows, batch.block_table)
@@ -193,6 +204,7 @@ class TritonAttention:
             paged=paged,
             scale=spec.scale,
             scales=kv.scales,
+            sinks=sinks,
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
         )

@@ -16,7 +16,13 @@ from torch import Tensor
 from jackfield.compute.kernels.decode_config import DecodeConfig, decode_config
 from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
-from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
+from jackfield.compute.kernels.softmax import (
+    MASKED,
+    add_tile,
+    as_factor,
+    before_any_key,
+    page_places,
+)
 
 
 @triton.jit
@@ -69,6 +75,8 @@ def _attend(
     seq_len,
     start,
     stop,
+    m,
+    denom,
     scale,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -81,8 +89,6 @@ def _attend(
     STAGES: tl.constexpr,
 ):
     dims = tl.arange(0, BLOCK_D)[None, :]
-    m = tl.full((BLOCK_G,), MASKED, tl.float32)
-    denom = tl.zeros((BLOCK_G,), tl.float32)
     acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
     for t in tl.range(start, stop, TILE, num_stages=STAGES):
         tokens = t + tl.arange(0, TILE)
@@ -188,6 +194,7 @@ def _decode_kernel(
     key,
     value,
     scales,
+    sinks,
     rows,
     seq_lens,
     block_table,
@@ -205,6 +212,7 @@ def _decode_kernel(
     BLOCK_SIZE: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
     BLOCK_SEQS: tl.constexpr,
     BLOCK_G: tl.constexpr,
     BLOCK_D: tl.constexpr,
@@ -236,6 +244,8 @@ def _decode_kernel(
         table = block_table + tl.load(rows + seq).to(tl.int64) * table_stride
         first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
         places = (head * GROUP + g)[:, None] * HEAD_DIM + dims
+        # A sink is in the pair's first part only.
+        m, denom = before_any_key(sinks, head * GROUP + g, (g < GROUP) & (skipped == 0), HAS_SINKS)
         if PDL:
             start = first_tile * TILE
             _prefetch(
@@ -252,6 +262,8 @@ def _decode_kernel(
             seq_len,
             first_tile * TILE,
             (first_tile + count) * TILE,
+            m,
+            denom,
             scale * load_scale(scales, key),
             NUM_KV_HEADS,
             HEAD_DIM,
@@ -273,8 +285,7 @@ def _decode_kernel(
             _leave(partial, stats, slot, m, denom, acc, g < GROUP, mask, HEAD_DIM, BLOCK_D)
             # The barrier orders this program's stores before its one releasing increment.
             tl.debug_barrier()
-            arrived = tl.atomic_add(arrivals + first, 1, sem="acq_rel")
-            if arrived == last - first:
+            if tl.atomic_add(arrivals + first, 1, sem="acq_rel") == last - first:
                 tl.debug_barrier()
                 denom, acc = _merge(partial, stats, first, last, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D)
                 acc *= load_scale(scales + 1, key)
@@ -329,12 +340,14 @@ def decode_attention(
     *,
     scale: float,
     scales: Tensor | None = None,
+    sinks: Tensor | None = None,
     sliding_window: int | None = None,
     soft_cap: float | None = None,
     config: DecodeConfig | None = None,
 ) -> None:
     """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
     ``scales`` float32 [2]: of 8-bit pages, read when the launch before this one has ended.
+    ``sinks`` float32 [H]: a score each head has beside those of keys; its value is zero.
 
     ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
     ``rows``. No host value but the shapes enters the launch. ``seq_lens`` is read before the launch
@@ -356,6 +369,7 @@ def decode_attention(
         key_pages,
         value_pages,
         q if scales is None else scales,
+        q if sinks is None else sinks,
         rows,
         seq_lens,
         block_table,
@@ -373,6 +387,7 @@ def decode_attention(
         BLOCK_SIZE=block_size,
         WINDOW=sliding_window or 0,
         SOFT_CAP=soft_cap or 0.0,
+        HAS_SINKS=sinks is not None,
         BLOCK_SEQS=64 if num_seqs <= 64 else max(512, power_of_2(num_seqs)),
         BLOCK_G=max(16, power_of_2(group)),
         BLOCK_D=power_of_2(head_dim),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import power_of_2, quick
-from jackfield.compute.kernels.softmax import MASKED, add_tile, as_factor, page_places
+from jackfield.compute.kernels.softmax import add_tile, as_factor, before_any_key, page_places
 
 
 @triton.jit
@@ -113,6 +113,7 @@ def _prefill_kernel(
     key,
     value,
     scales,
+    sinks,
     rows,
     query_starts,
     seq_lens,
@@ -134,6 +135,7 @@ def _prefill_kernel(
     BLOCK_SIZE: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
     BLOCK_SEQS: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -157,12 +159,12 @@ def _prefill_kernel(
     dims = tl.arange(0, BLOCK_D)[None, :]
     live = (token < query_len) & (row < TOKENS * GROUP)
     mask = live[:, None] & (dims < HEAD_DIM)
-    where = (head * GROUP + row % GROUP)[:, None] * HEAD_DIM + dims
+    query_head = head * GROUP + row % GROUP
+    where = query_head[:, None] * HEAD_DIM + dims
     flat = (query_start + token).to(tl.int64)[:, None]
     queries = as_factor(tl.load(q + flat * q_stride + where, mask=mask, other=0.0), key)
     scale *= load_scale(scales, key)
-    m = tl.full((BLOCK_M,), MASKED, tl.float32)
-    denom = tl.zeros((BLOCK_M,), tl.float32)
+    m, denom = before_any_key(sinks, query_head, live, HAS_SINKS)
     acc = tl.zeros((BLOCK_M, BLOCK_D), tl.float32)
     stop = prefix + tl.minimum(first_token + TOKENS, query_len)
     if WINDOW > 0:
@@ -270,6 +272,7 @@ def prefill_attention(
     paged: bool,
     scale: float,
     scales: Tensor | None = None,
+    sinks: Tensor | None = None,
     sliding_window: int | None = None,
     soft_cap: float | None = None,
     config: PrefillConfig | None = None,
@@ -279,7 +282,7 @@ def prefill_attention(
 
     Where ``paged``, key and value are pages [N, K, block_size, D]; else the step's own k and v
     [T, K, D] (rows may be strided), and no sequence has a prefix. ``scales`` float32 [2]: of 8-bit
-    pages.
+    pages. ``sinks`` float32 [H]: a score each head has beside those of keys; its value is zero.
     """
     _, num_heads, head_dim = q.shape
     group = num_heads // num_kv_heads
@@ -296,6 +299,7 @@ def prefill_attention(
         key,
         value,
         q if scales is None else scales,
+        q if sinks is None else sinks,
         rows,
         query_starts,
         seq_lens,
@@ -317,6 +321,7 @@ def prefill_attention(
         BLOCK_SIZE=key.shape[2] if paged else 0,
         WINDOW=sliding_window or 0,
         SOFT_CAP=soft_cap or 0.0,
+        HAS_SINKS=sinks is not None,
         BLOCK_SEQS=16 if num_prefills <= 16 else max(256, power_of_2(num_prefills)),
         BLOCK_M=block_m,
         BLOCK_N=config.block_n,

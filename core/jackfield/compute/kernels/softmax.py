@@ -31,6 +31,19 @@ def soft_capped(scores, scale, SOFT_CAP: tl.constexpr):
 
 
 @triton.jit
+def before_any_key(sinks, heads, has_sink, HAS_SINKS: tl.constexpr):
+    """The running m and denom [M] to begin with: nothing, or of rows with ``has_sink`` the sink of
+    their head, a score whose value is zero. ``sinks`` float32 [H], ``heads`` [M]."""
+    if HAS_SINKS:
+        LOG2E: tl.constexpr = 1.4426950408889634
+        sink = tl.load(sinks + heads, mask=has_sink, other=MASKED)
+        return sink * LOG2E, has_sink.to(tl.float32)
+    else:
+        nothing = tl.zeros(heads.shape, tl.float32)
+        return nothing + MASKED, nothing
+
+
+@triton.jit
 def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MASK: tl.constexpr):
     """Takes keys k and values v [N, D] into the running m [M], denom [M] and acc [M, D].
 

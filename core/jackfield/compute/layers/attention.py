@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor, nn
 
 from jackfield.compute import ops
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope
+from jackfield.compute.layers.sharding import even_shard
+from jackfield.compute.weights import LoadableLayer, Slot
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer, Selection
 from jackfield.contracts.model import BuildContext
+from jackfield.errors import ConfigError
+
+
+class Sinks(LoadableLayer):
+    """A score for each query head beside those of the keys, whose value is zero (arXiv
+    2309.17453): ``score`` float32 [H], this worker's."""
+
+    def __init__(self, num_heads: int, context: BuildContext) -> None:
+        super().__init__()
+        self._heads = even_shard(num_heads, context.group, "the number of attention heads")
+        empty = torch.empty(self._heads.length, dtype=torch.float32, device=context.device)
+        self.score = nn.Parameter(empty, requires_grad=False)
+
+    def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
+        def place(tensor: Tensor) -> None:
+            self.score.data.copy_(self._heads.of(tensor, 0))
+
+        yield prefix, Slot(self, (self._heads.full,), place)
 
 
 class Attention(nn.Module):
     """What lies between the fused QKV projection and the output projection.
 
-    ``q_norm`` and ``k_norm`` normalize each query and key head before the rotation; they
-    belong to the module that made them. The counts in ``spec`` are this worker's.
+    ``q_norm`` and ``k_norm`` normalize each query and key head before the rotation; they and
+    ``sinks`` belong to the module that made them. The counts in ``spec`` are this worker's.
     """
 
     def __init__(
@@ -27,13 +48,21 @@ class Attention(nn.Module):
         rope: Rope,
         q_norm: RMSNorm | None = None,
         k_norm: RMSNorm | None = None,
+        sinks: Sinks | None = None,
     ) -> None:
         super().__init__()
+        if spec.sinks and not getattr(context.attention_backend, "supports_sinks", False):
+            raise ConfigError(
+                f"the model's attention has sinks, which the attention backend "
+                f"{context.attention_backend.name!r} does not have; choose another "
+                f"--attention-backend"
+            )
         self.spec = spec
         self.backend = context.attention_backend
         self.rope = rope
-        # In a tuple, so that the norms do not become children of two modules.
+        # In tuples, so that they do not become children of two modules.
         self._norms = (q_norm, k_norm)
+        self._sinks = (sinks,) if sinks is not None else ()
         self._eps = 0.0 if q_norm is None else q_norm.eps
         self._kv: KVLayer | None = None
         self._rotate_and_write: Callable[..., tuple[Tensor, Tensor, Tensor]] | None
@@ -74,4 +103,5 @@ class Attention(nn.Module):
                 return qkv.new_empty((0, width))
             batch = selection.attention
             q, k, v = (x.index_select(0, selection.index) for x in (q, k, v))
-        return self.backend.attend(q, k, v, kv, spec, batch).reshape(-1, width)
+        sinks = [layer.score for layer in self._sinks]
+        return self.backend.attend(q, k, v, kv, spec, batch, *sinks).reshape(-1, width)
