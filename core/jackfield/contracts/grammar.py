@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import msgspec
 import numpy as np
@@ -169,6 +169,19 @@ class GrammarBackend(Protocol):
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """``fill_bitmask`` of many matchers of this backend, in parallel where it helps."""
+        ...
+
+
+@runtime_checkable
+class AcceptsTogether(Protocol):
+    """A ``GrammarBackend`` that can tell many of its matchers their next ids at once. Optional;
+    others are told one after the other."""
+
+    def accept_tokens(
+        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
+    ) -> Sequence[bool]:
+        """``accept`` of each matcher, in parallel where it helps. A matcher whose id is not
+        allowed is not used any more."""
         ...
 
 

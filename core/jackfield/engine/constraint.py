@@ -45,6 +45,11 @@ class Constraint:
         """Whether the grammar itself allows what was output so far."""
         return self._num_opened <= self._num_accepted
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the grammar alone says what comes next: no reasoning goes on or may begin."""
+        return self._num_opened < 0 and not self.is_waiting
+
     def accept(self, token_id: int) -> bool:
         """Takes the next id; False where it is not allowed."""
         if self.is_waiting:
@@ -72,11 +77,15 @@ class Constraint:
     def _follow(self, token_id: int) -> bool:
         if not self.matcher.accept(token_id):
             return False
+        self.go_on()
+        return True
+
+    def go_on(self) -> None:
+        """What follows an id that the matcher has taken; only where ``is_under_way``."""
         if self.forced:
             del self.forced[0]
-        else:
-            self._look_ahead()
-        return True
+        elif self._may_force:
+            self.forced = self.matcher.jump()
 
     def _look_ahead(self) -> None:
         if self._may_force and not self.is_waiting and self._num_opened < 0:
@@ -145,25 +154,22 @@ class MaskFiller:
             # Kept: fresh pages cost more than the masks.
             self._room = np.empty((2 * len(rows), self._words), dtype=np.int32)
         masks = self._room[: len(rows)]
-        by_backend: dict[int, tuple[GrammarBackend, list[GrammarMatcher], list[int]]] = {}
+        by_backend: dict[GrammarBackend, tuple[list[GrammarMatcher], list[int]]] = {}
         for index, row in enumerate(rows):
             constraint = row.constraint
             if constraint.is_waiting:
                 masks[index] = -1
-                continue
-            if constraint.forced:
+            elif constraint.forced:
                 masks[index] = 0
                 _allow(masks, [index], constraint.forced[:1])
-                continue
-            if not constraint.is_begun:
+            elif not constraint.is_begun:
                 masks[index] = 0
-                continue
-            backend = constraint.backend
-            _, matchers, indices = by_backend.setdefault(id(backend), (backend, [], []))
-            matchers.append(constraint.matcher)
-            indices.append(index)
+            else:
+                matchers, indices = by_backend.setdefault(constraint.backend, ([], []))
+                matchers.append(constraint.matcher)
+                indices.append(index)
         failed: dict[int, BaseException] = {}
-        for backend, matchers, indices in by_backend.values():
+        for backend, (matchers, indices) in by_backend.items():
             try:
                 backend.fill_bitmasks(matchers, masks, indices)
             except RAISED:
@@ -178,21 +184,26 @@ class MaskFiller:
         ends = (masks[:, self._end_word] & self._end_bit).astype(bool).tolist()
         masks[:, self._end_word] &= ~self._end_bit
         stuck: list[tuple[MaskedRow, bool]] = []
-        any_left = _any_left(masks)
         ending: dict[tuple[int, ...], list[int]] = {}
-        for index, row in enumerate(rows):
-            mask, constraint = masks[index], row.constraint
-            if constraint.is_waiting:
-                _clear(mask, row.stop_ids)
+        some_left = _some_left(masks)
+        for index, (row, may_end, is_some_left) in enumerate(
+            zip(rows, ends, some_left, strict=True)
+        ):
+            constraint = row.constraint
+            if constraint.is_under_way:
+                opening = None
+            elif constraint.is_waiting:
+                _clear(masks[index], row.stop_ids)
                 continue
-            opening = constraint.opening_id
-            if opening is not None:
-                _allow(masks, [index], (opening,))
-            if ends[index] and row.stop_ids and (row.may_stop or not any_left[index]):
+            else:
+                opening = constraint.opening_id
+                if opening is not None:
+                    _allow(masks, [index], (opening,))
+            if may_end and row.stop_ids and (row.may_stop or not is_some_left):
                 ending.setdefault(row.stop_ids, []).append(index)
-            elif not any_left[index] and opening is None:
-                stuck.append((row, ends[index]))
-                mask[:] = -1
+            elif not is_some_left and opening is None:
+                stuck.append((row, may_end))
+                masks[index] = -1
         for stop_ids, indices in ending.items():
             _allow(masks, indices, stop_ids)
         return stuck
@@ -211,7 +222,7 @@ def _fill_each(
     return failed
 
 
-def _any_left(masks: Masks) -> list[bool]:
+def _some_left(masks: Masks) -> list[bool]:
     """Of each mask, whether it allows anything."""
     found = np.any(masks[:, :_SOME_WORDS], axis=1)
     return [bool(some) or bool(masks[index].any()) for index, some in enumerate(found)]

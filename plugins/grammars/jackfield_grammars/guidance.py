@@ -17,9 +17,9 @@ from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.texts import refuse
 
 _END = b"<|end of output|>"
-_MAX_SERIAL = 64
-"""To wake threads costs more than so many masks of some 10 us each, above all where a model
-computes on the same cores."""
+MAX_THREADS = 8
+MIN_SHARED = 16
+"""To wake threads costs more than fewer masks, of some 10 us each."""
 
 
 class GuidanceMatcher:
@@ -60,7 +60,7 @@ class GuidanceMatcher:
     def check(self) -> None:
         """Raises where the library has given up on this output."""
         if self.matcher.is_error():
-            raise RequestError(f"the grammar cannot go on: {self.matcher.get_error()[:200]}")
+            raise _given_up(self.matcher)
 
 
 class GuidanceCompiled:
@@ -94,8 +94,8 @@ class GuidanceBackend:
         self._tokenizer: Any = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(_Tokens(vocabulary)), n_vocab=vocabulary.size + 1
         )
-        num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
-        self._executor: Any = llguidance.LLExecutor(num_threads)
+        self._num_threads = max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2))
+        self._executor: Any = llguidance.LLExecutor(self._num_threads)
 
     def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
         """Refuses what the library refuses."""
@@ -110,20 +110,41 @@ class GuidanceBackend:
             raise refuse(f"guidance: {lines[0][:300]}")
         return GuidanceCompiled(matcher, 64 * len(grammar), self._forced)
 
+    def accept_tokens(
+        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
+    ) -> Sequence[bool]:
+        """One after the other, or where there are many in the library's threads."""
+        own = [cast(GuidanceMatcher, each).matcher for each in matchers]
+        if not self._shares_out(len(own)):
+            return [
+                each.try_consume_tokens([token_id]) == 1
+                for each, token_id in zip(own, token_ids, strict=True)
+            ]
+        taken: list[bool] = self._executor.consume_token_par(list(zip(own, token_ids, strict=True)))
+        return taken
+
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """One after the other, or where there are many in the library's threads."""
-        own = cast(Sequence[GuidanceMatcher], matchers)
+        own = [cast(GuidanceMatcher, each).matcher for each in matchers]
         start, row_bytes = masks.ctypes.data, masks.strides[0]
-        if len(own) <= _MAX_SERIAL:
-            for each, index in zip(own, indices, strict=True):
-                each.matcher.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
-        else:
-            pairs = [(each.matcher, index) for each, index in zip(own, indices, strict=True)]
+        if self._shares_out(len(own)):
+            pairs = list(zip(own, indices, strict=True))
             self._executor.unsafe_compute_mask_ptr(pairs, start, row_bytes, len(masks))
+        else:
+            for each, index in zip(own, indices, strict=True):
+                each.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
         for each in own:
-            each.check()
+            if each.is_error():
+                raise _given_up(each)
+
+    def _shares_out(self, count: int) -> bool:
+        return count >= MIN_SHARED and self._num_threads > 1
+
+
+def _given_up(matcher: Any) -> RequestError:
+    return RequestError(f"the grammar cannot go on: {matcher.get_error()[:200]}")
 
 
 class _Tokens:
