@@ -10,8 +10,8 @@ import signal
 import socket
 import sys
 
-from jackfield.cli.log_output import log_output
 from jackfield.config.command_line import parse_arguments
+from jackfield.config.log_output import log_output
 from jackfield.config.settings import Settings
 from jackfield.engine.process import die_with_parent
 from jackfield.errors import ConfigError, JackfieldError

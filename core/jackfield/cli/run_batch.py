@@ -21,7 +21,7 @@ def main(argv: list[str]) -> int:
         words += ["--host", args.url]
     settings, notes = parse_arguments(words, prog="jackfield run-batch")
     # Imports stand below the parsing: `run-batch --help` must not pay for them.
-    from jackfield.cli.log_output import log_output
+    from jackfield.config.log_output import log_output
 
     with log_output("debug" if settings.verbose else settings.log_level, notes):
         return _run(args, settings)

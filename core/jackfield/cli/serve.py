@@ -16,7 +16,7 @@ def main(argv: list[str]) -> int:
             return _help(word.removeprefix(HELP), settings)
     settings, notes = parse_arguments(argv, prog="jackfield serve")
     # Imports stand below the parsing: `serve --help` must not pay for them.
-    from jackfield.cli.log_output import log_output
+    from jackfield.config.log_output import log_output
 
     with log_output("debug" if settings.verbose else settings.log_level, notes):
         return _serve(settings, argv)

@@ -25,4 +25,6 @@ class LoadOptions(OptionGroup):
     max_parallel_loading_workers: int | None = Field(
         None, ge=1, description="weight files read at once; default: as the load format likes"
     )
-    use_tqdm_on_load: bool = Field(True, description="a progress bar while weights are read")
+    use_tqdm_on_load: bool = Field(
+        True, description="a progress bar while weights are read, if there is a terminal"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,13 +135,22 @@ def test_without_files_of_its_kind_a_format_says_so(tmp_path: Path) -> None:
             load_format.check(files(tmp_path))
 
 
-def test_the_bar_counts_the_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("is_terminal", "asked"), [(True, True), (True, False), (False, True)])
+def test_the_bar_counts_the_bytes_on_a_terminal(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_terminal: bool,
+    asked: bool,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
     save_file({"t": torch.zeros(1 << 18)}, tmp_path / "model.safetensors")
-    dict(SafetensorsLoadFormat().iter_weights(files(tmp_path, show_progress=True)))
+    dict(SafetensorsLoadFormat().iter_weights(files(tmp_path, show_progress=asked)))
     shown = capsys.readouterr().err
-    assert "Loading weights" in shown and "1.00M/1.00M" in shown
-    dict(SafetensorsLoadFormat().iter_weights(files(tmp_path)))
-    assert capsys.readouterr().err == ""
+    if is_terminal and asked:
+        assert "Loading weights" in shown and "1.00M/1.00M" in shown
+    else:
+        assert shown == ""
 
 
 def test_dummy_weights_need_nothing_but_the_configuration(tmp_path: Path) -> None:
