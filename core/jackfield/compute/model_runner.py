@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jackfield.compute import ops
 from jackfield.compute.batch import (
     StepInputs,
     count_up,
@@ -85,6 +86,7 @@ class ModelRunner:
         self._plan, self._platform, self._model, self._backend = plan, platform, model, backend
         self._device = device
         self._on_host = device.type == "cpu"
+        self._dtype = getattr(torch, plan.dtype)
         self._recorder = recorder
         self._uploads = Uploads(device)
         self._state = RowState(
@@ -233,7 +235,7 @@ class ModelRunner:
         if sampling is None:
             return
         step.logits = self._model.compute_logits(hidden)
-        step.targets = torch.stack([inputs.sample_rows, inputs.sample_positions])
+        step.targets = (inputs.sample_rows, inputs.sample_positions)
 
     def _sample_by_graph(self, step: Step, masked: bool = False) -> PendingStep | None:
         """Enqueues the sampling that is captured for the step, and the way to the host; None where
@@ -254,7 +256,7 @@ class ModelRunner:
         if step.graph is not None and step.graph.left is not None and step.sampling is not None:
             left, n = step.graph.left, len(step.sampling.rows)
             step.logits = left.logits[:n]
-            step.targets = torch.stack([left.rows[:n], left.positions[:n]])
+            step.targets = (left.rows[:n], left.positions[:n])
         ids, output = None, None
         if step.sampling is not None:
             ids, output = self._sample(step, step.sampling, masked)
@@ -293,16 +295,20 @@ class ModelRunner:
         if sampling.flags & CHANGES_LOGITS:
             logits = logits.float()
             length = int(sampling.positions.max())
-            self._rules.apply(logits, rows, targets[0], targets[1], length)
+            self._rules.apply(logits, rows, *targets, length)
         if sampling.flags & RowFlag.PROCESSORS and self._processors is not None:
             logits = logits.float()
-            step.failed += self._processors.apply(logits, rows, sampling.positions, targets)
+            step.failed += self._processors.apply(
+                logits, rows, sampling.positions, torch.stack(targets)
+            )
         if masked:
             self._masks().apply(logits)
         if sampling.flags & RowFlag.THINKING:
             near = np.flatnonzero(self._state.flags[rows] & int(RowFlag.THINKING))
-            force_ends(logits, self._state, self._uploads, near.tolist(), rows, targets)
-        ids = self._choose(logits, targets[0], targets[1], sampling.mode)
+            force_ends(
+                logits, self._state, self._uploads, near.tolist(), rows, torch.stack(targets)
+            )
+        ids = self._choose(logits, *targets, sampling.mode)
         if raw is None or index is None:
             return ids, None
         asked_rows = rows[asked].tolist()
@@ -315,10 +321,9 @@ class ModelRunner:
         self, logits: Tensor, rows: Tensor, positions: Tensor, mode: SamplingMode
     ) -> Tensor:
         """Samples and writes the ids to the rows. int32 [N], -1 where there is no choice."""
-        if mode == GREEDY and logits.is_cuda:
-            from jackfield.compute.kernels.greedy import choose_greedily  # Triton: GPUs only
-
-            return choose_greedily(logits, rows, positions, self._state.token_ids)
+        # What rules have changed is float32, for which no kernels may be compiled yet.
+        if mode == GREEDY and (logits.is_cuda or logits.dtype is self._dtype):
+            return ops.choose_greedily(logits, rows, positions, self._state.token_ids)
         sampling = None if mode == GREEDY else self._state.gather_sampling(rows)
         ids, possible = sample(logits, sampling, positions, mode)
         self._state.write_ids(rows, positions, ids)
@@ -349,7 +354,7 @@ class ModelRunner:
 
         plan = self._plan
         longest = min(plan.most_step_tokens, plan.max_model_len - _PREFIX)
-        with compiling_only():
+        with compiling_only(plan.compilers):
             self._warm_attention()
             warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
             for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):

@@ -56,7 +56,7 @@ class PoolingRunner(ModelRunner):
         from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
 
         longest = min(self._plan.max_num_batched_tokens, self._plan.max_model_len)
-        with compiling_only():
+        with compiling_only(self._plan.compilers):
             self._warm_attention()
             for length in sorted({min(n, longest) for n in _LENGTHS}):
                 self._run_dummy(length, 0)

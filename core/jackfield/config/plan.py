@@ -100,6 +100,10 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel_loading: int | None = None
     """Weight files that may be read at once; None: as the load format likes."""
     tensor_parallel_size: int = 1
+    max_compilers: int = 0
+    """Processes that may compile kernels during the start."""
+    compilers: tuple[int, ...] = ()
+    """Sockets (file descriptors of the engine's process) of those that do: set by the engine."""
     plugins: PluginSetup = PluginSetup()
 
     @property

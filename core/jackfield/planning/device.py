@@ -20,6 +20,8 @@ class DeviceDefaults:
     dtype_for_float32: str
     max_num_lone_tokens: int = 0
     """Of a step for a prompt that is alone; 0: as with others."""
+    max_compilers: int = 0
+    """Processes that compile kernels during the start."""
 
 
 HOST = DeviceDefaults(
@@ -31,6 +33,7 @@ ACCELERATOR = DeviceDefaults(
     max_num_seqs=256,
     dtype_for_float32="bfloat16",
     max_num_lone_tokens=16384,
+    max_compilers=16,
 )
 
 

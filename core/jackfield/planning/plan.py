@@ -208,6 +208,7 @@ def _worker_plan(
         code_revision=settings.code_revision,
         show_progress=settings.use_tqdm_on_load,
         max_parallel_loading=settings.max_parallel_loading_workers,
+        max_compilers=defaults.max_compilers,
         plugins=registry.setup,
     )
 

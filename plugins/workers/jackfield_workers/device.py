@@ -102,8 +102,8 @@ class DeviceWorker:
             )
             runner = make_runner(plan)
             capacity = runner.start()
-        # As large again after a sleep.
-        plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks)
+        # As large again after a sleep; the compilers end with the start.
+        plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks, compilers=())
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
         self._make_runner = lambda: make_runner(plan)
         what = (

@@ -24,7 +24,7 @@ class QuickLaunch:
     """
 
     def __init__(self, kernel: Any) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
         self._variants: dict[tuple[object, ...], tuple[CompiledKernel, tuple[object, ...]]] = {}
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
@@ -57,9 +57,9 @@ class QuickLaunch:
         args: tuple[Any, ...],
         constants: dict[str, Any],
     ) -> None:
-        kernel = self._kernel[grid](*args, **constants)
+        kernel = self.kernel[grid](*args, **constants)
         if isinstance(kernel, CompiledKernel) and JITFunction.run is _run:
-            names = self._kernel.arg_names[len(args) :]
+            names = self.kernel.arg_names[len(args) :]
             self._variants[key] = (kernel, tuple(constants[name] for name in names))
 
 

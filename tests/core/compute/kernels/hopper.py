@@ -38,7 +38,7 @@ class Compiled:
     ptx: str
 
 
-class _Driver:
+class Driver:
     """Answers what a launch asks of the device."""
 
     def get_current_target(self) -> GPUTarget:
@@ -82,7 +82,7 @@ def compiling() -> Iterator[list[Compiled]]:
         )
         return kernel
 
-    triton.runtime.driver.set_active(_Driver())
+    triton.runtime.driver.set_active(Driver())
     with (
         mock.patch.object(JITFunction, "run", compile_only),
         mock.patch.object(launch, "_overlaps", lambda device: True),

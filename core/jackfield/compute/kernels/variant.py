@@ -1,0 +1,68 @@
+"""A kernel's variant as bytes: what another process needs to compile it for the same cache."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from jackfield.compute.kernels.launch import QuickLaunch
+
+MAX_BYTES = 128 << 10
+"""Of a packed variant; usual ones have some 2,000."""
+DONE = b"done"
+"""What a compiler answers when a variant is in the cache."""
+
+
+def pack(source: Any, target: GPUTarget, options: dict[str, object]) -> bytes:
+    """``source`` (Triton's ``ASTSource`` or Gluon's) for a target, with the compiler's options.
+    Raises what ``pickle`` does where a constant cannot be sent."""
+    file = io.BytesIO()
+    parts = (source.fn, source.signature, source.constants, source.attrs)
+    _Pickler(file).dump((type(source), *parts, target, options))
+    return file.getvalue()
+
+
+def compile_packed(packed: bytes) -> None:
+    """Compiles a packed variant into Triton's cache on disk; the bytes come from our own engine.
+    Raises ``LookupError`` where this process has another kernel, and what Triton does."""
+    kind, kernel, signature, constants, attributes, target, options = pickle.loads(packed)
+    triton.runtime.driver.set_active(_Driver(target))
+    source = kind(kernel, signature, constants, attributes)
+    triton.compile(source, target=target, options=options)
+
+
+def find_kernel(module: str, name: str, cache_key: str) -> Any:
+    """The kernel of a module, by its name in it, if it has the source that ``cache_key`` names."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, QuickLaunch):
+        found = found.kernel
+    if not isinstance(found, JITFunction) or found.cache_key != cache_key:
+        raise LookupError(f"{module} has another {name}")
+    return found
+
+
+class _Pickler(pickle.Pickler):
+    """Kernels by name: the other process has the same source."""
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, JITFunction):
+            return NotImplemented
+        return find_kernel, (value.fn.__module__, value.fn.__qualname__, value.cache_key)
+
+
+class _Driver:
+    """Answers what a compiler asks of the device, without one."""
+
+    def __init__(self, target: GPUTarget) -> None:
+        self._target = target
+
+    def get_current_target(self) -> GPUTarget:
+        return self._target

@@ -1,0 +1,100 @@
+"""Compiles three variants of kernels for Hopper ahead of launches; ``python -m`` this says as JSON
+how: which Triton found compiled, which it compiled itself, and how many keys it derived.
+
+Arguments: how many compilers to use, and ``ended`` if they end before they are asked. Triton's
+cache is where the environment says.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+from typing import Any
+from unittest import mock
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from tests.core.compute.kernels.hopper import Driver
+from triton.runtime.jit import JITFunction
+
+from jackfield.compute.kernels import hopper_attention, launch, norm
+from jackfield.compute.kernels.precompile import compiling_only
+from jackfield.config.plan import WorkerPlan
+from jackfield.engine import compilers
+
+LAYERS = 20
+
+
+def launch_all() -> None:
+    """Two variants of one kernel, and one of Gluon's."""
+    x, weight = torch.empty((4, 256)).bfloat16(), torch.empty(256).bfloat16()
+    q, pages = torch.empty((300, 32, 128)).bfloat16(), torch.empty((3, 8, 64, 128)).bfloat16()
+    numbers = torch.zeros(400, dtype=torch.int32)
+    norm.rms_norm(x, weight, 1e-6)
+    norm.rms_norm(x.float(), weight.float(), 1e-6)
+    hopper_attention.hopper_attention(
+        q,
+        pages,
+        pages,
+        numbers,
+        numbers,
+        numbers,
+        numbers.view(20, 20),
+        q,
+        first_seq=1,
+        num_seqs=4,
+        num_tokens=300,
+        scale=0.1,
+    )
+
+
+def main(num: int, *how: str) -> None:
+    """Prints ``{"found": [name], "compiled": [name], "keys": number}``."""
+    said: dict[str, Any] = {"found": [], "compiled": [], "keys": 0}
+
+    def listen(*, src: Any, cache_hit: bool, **rest: object) -> None:
+        said["found" if cache_hit else "compiled"].append(src.name)
+
+    pack_args = JITFunction._pack_args
+
+    def derive(self: Any, *args: Any) -> Any:
+        said["keys"] += 1
+        return pack_args(self, *args)
+
+    logging.basicConfig(level=logging.WARNING)
+    triton.runtime.driver.set_active(Driver())
+    triton.knobs.compilation.listener = listen
+    plan = WorkerPlan(
+        model="none",
+        config={},
+        device="cuda",
+        dtype="bfloat16",
+        max_model_len=1,
+        max_num_seqs=1,
+        max_num_batched_tokens=1,
+        block_size=1,
+        max_compilers=num,
+    )
+    with (
+        mock.patch.object(JITFunction, "_pack_args", derive),
+        mock.patch.object(launch, "_overlaps", lambda device: True),
+        mock.patch.object(compilers, "num_processors", lambda: num + 2),
+        compilers.compilers(plan) as worker,
+    ):
+        assert len(worker.compilers) == num
+        if "ended" in how:
+            for descriptor in worker.compilers:
+                socket.socket(fileno=os.dup(descriptor)).shutdown(socket.SHUT_RDWR)
+        with compiling_only(worker.compilers):
+            for _ in range(LAYERS):
+                launch_all()
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,63 @@
+"""Kernels compiled ahead, by threads and by processes of their own: the same kernels."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+VARIANTS = Counter({"_rms_norm_kernel": 2, "_hopper_kernel": 1})
+
+
+def precompile(cache: Path, *arguments: str) -> tuple[dict[str, object], str]:
+    """What a new process that compiles into ``cache`` says, and what it logs."""
+    command = [sys.executable, "-m", "tests.core.compute.kernels.precompiled", *arguments]
+    environment = {**os.environ, "TRITON_CACHE_DIR": str(cache)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    said: dict[str, object] = json.loads(done.stdout)
+    return said, done.stderr
+
+
+def binaries(cache: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(cache)): file.read_bytes() for file in cache.glob("*/*.cubin")}
+
+
+@pytest.fixture(scope="module")
+def by_threads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    cache = tmp_path_factory.mktemp("threads")
+    said, log = precompile(cache, "0")
+    assert Counter(said["compiled"]) == VARIANTS  # type: ignore[call-overload]
+    assert not said["found"] and not log
+    return cache
+
+
+def test_processes_compile_the_same_kernels_under_the_same_keys(
+    by_threads: Path, tmp_path: Path
+) -> None:
+    said, log = precompile(tmp_path, "2")
+    assert Counter(said["found"]) == VARIANTS  # type: ignore[call-overload]
+    assert not said["compiled"] and not log
+    assert binaries(tmp_path) == binaries(by_threads)
+    assert len(binaries(tmp_path)) == 3
+
+
+def test_what_is_in_the_cache_is_loaded_without_waiting_for_a_compiler(by_threads: Path) -> None:
+    said, log = precompile(by_threads, "2", "ended")
+    assert Counter(said["found"]) == VARIANTS and not log  # type: ignore[call-overload]
+
+
+def test_what_compilers_do_not_compile_is_compiled_here_and_told(tmp_path: Path) -> None:
+    said, log = precompile(tmp_path, "2", "ended")
+    assert Counter(said["compiled"]) == VARIANTS  # type: ignore[call-overload]
+    assert log.count("is compiled by the engine itself") == 3
+
+
+def test_layers_of_the_same_shape_derive_a_variant_once(by_threads: Path) -> None:
+    said, _ = precompile(by_threads, "0")
+    assert said["keys"] == sum(VARIANTS.values())

@@ -1,0 +1,82 @@
+"""The processes that compile kernels live as long as the start, and no longer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jackfield.config.plan import WorkerPlan
+from jackfield.engine import compilers
+
+PLAN = WorkerPlan(
+    model="none",
+    config={},
+    device="cuda",
+    dtype="bfloat16",
+    max_model_len=1,
+    max_num_seqs=1,
+    max_num_batched_tokens=1,
+    block_size=1,
+    max_compilers=3,
+)
+
+
+def compiler_pids() -> set[int]:
+    """Of this process' compilers, and of the one that forks them."""
+    lines = Path("/proc").glob("[0-9]*/cmdline")
+    mark = b"jackfield.compute.kernels.compile_process"
+    mine = f"JACKFIELD_TEST={os.getpid()}".encode()
+    found = set()
+    for file in lines:
+        try:
+            if mark in file.read_bytes() and mine in (file.parent / "environ").read_bytes():
+                found.add(int(file.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds()
+
+
+def test_machines_of_few_processors_compile_in_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 3)
+    with compilers.compilers(PLAN) as plan:
+        assert plan == PLAN
+
+
+def test_there_are_as_many_as_asked_for_and_they_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 64)
+    with compilers.compilers(PLAN) as plan:
+        assert len(plan.compilers) == 3
+        for descriptor in plan.compilers:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                connection.send(b"no variant")
+                assert b"UnpicklingError" in connection.recv(1 << 12)
+
+
+def test_all_end_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 64)
+    monkeypatch.setenv("JACKFIELD_TEST", str(os.getpid()))
+    with compilers.compilers(PLAN):
+        assert eventually(lambda: len(compiler_pids()) == 4)
+    assert eventually(lambda: not compiler_pids(), 10)
+
+
+def test_they_end_where_the_start_fails_before_they_are_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 64)
+    monkeypatch.setenv("JACKFIELD_TEST", str(os.getpid()))
+    with pytest.raises(RuntimeError, match="no weights"), compilers.compilers(PLAN):
+        raise RuntimeError("no weights")
+    assert not compiler_pids()
