@@ -8,8 +8,8 @@ import socket
 import time
 from collections.abc import Callable
 from typing import cast
-from jackfield.config.log_output import log_output
 
+from jackfield.config.log_output import log_output
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
 from jackfield.contracts.messages import (
@@ -67,15 +67,12 @@ def serve(path: str, pulse_descriptor: int, began: float) -> int:
     start = _wait_for_plan(channel)
     if start is None:
         return 0
+    phases = [("interpreter", start.launched, began), ("imports", began, imported)]
     with log_output(start.plan.log_level):
         return _serve_plan(start, channel, pulse, phases)
 
 
 def _serve_plan(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phases) -> int:
-    logging.basicConfig(
-        level=start.plan.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    phases = [("interpreter", start.launched, began), ("imports", began, imported)]
     try:
         _start_and_run(start, channel, pulse, phases)
     except RAISED as error:
