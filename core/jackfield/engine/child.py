@@ -24,14 +24,14 @@ from jackfield.errors import EngineError
 # A unix socket's path has room for 107 bytes.
 MAX_DIRECTORY_BYTES = 90
 ACCEPT_SECONDS = 0.1
+_TAKEN = -1
 
 
 class EngineProcess:
     """The child, owned by one thread that spawns it, sends it its plan, and waits for its end.
 
     One thread for all three, alive as long as the child: Linux sends a child its death signal
-    when the *thread* that spawned it ends. ``pulse`` is the reading end of the pipe that the
-    child beats on; whoever reads it closes it. A shared child listens at ``clients_path`` once it
+    when the *thread* that spawned it ends. A shared child listens at ``clients_path`` once it
     serves.
     """
 
@@ -47,10 +47,22 @@ class EngineProcess:
         self._child: concurrent.futures.Future[subprocess.Popen[bytes]] = (
             concurrent.futures.Future()
         )
-        self.pulse, self._child_pulse = os.pipe()
+        self._pulse, self._child_pulse = os.pipe()
         thread = threading.Thread(target=self._own_child, name="engine process", daemon=True)
         thread.start()
         self.pid = self._child.result().pid
+
+    def take_pulse(self) -> int:
+        """The reading end of the pipe that the child beats on; who takes it closes it."""
+        pulse, self._pulse = self._pulse, _TAKEN
+        return pulse
+
+    def discard(self) -> None:
+        """Closes what nobody has taken of a child that has ended; once more does nothing."""
+        if self._pulse != _TAKEN:
+            os.close(self.take_pulse())
+        if self.connection.done() and self.connection.exception() is None:
+            self.connection.result().close()
 
     def signal(self, number: int) -> None:
         """Sends a signal to the child if it still runs."""
@@ -62,7 +74,7 @@ class EngineProcess:
             directory = _socket_directory()
             listener, child = _spawn(directory, self._plan, self._child_pulse)
         except BaseException as error:
-            os.close(self.pulse)
+            os.close(self.take_pulse())
             self._child.set_exception(error)
             return
         finally:

@@ -111,9 +111,7 @@ class EngineClient:
         if protocol is not None and protocol.watch is not None:
             await protocol.watch
         else:
-            os.close(process.pulse)
-            if process.connection.done() and process.connection.exception() is None:
-                process.connection.result().close()
+            process.discard()
 
     async def _watch(self, process: EngineProcess, protocol: EngineProtocol) -> None:
         """Says how the process ended, after everything it said itself has been read."""
@@ -142,7 +140,7 @@ class EngineClient:
         watch = PulseWatch(self._limits)
         loop = asyncio.get_running_loop()
         pipe, _ = await loop.connect_read_pipe(
-            lambda: _PulseProtocol(watch), os.fdopen(process.pulse, "rb", buffering=0)
+            lambda: _PulseProtocol(watch), os.fdopen(process.take_pulse(), "rb", buffering=0)
         )
         try:
             while True:

@@ -229,6 +229,19 @@ async def test_stop_before_connect_ends_the_child() -> None:
     assert client.pid is not None and not _is_alive(client.pid)
 
 
+async def test_an_engine_that_ends_before_it_connects_can_be_stopped_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    client, listener = EngineClient(make_plan()), Listener()
+    with pytest.raises(EngineError, match="ended with status 1 before it could start"):
+        await client.connect(listener.on_step, listener.dead.set_result)
+    await client.stop()
+    with open(os.devnull) as other:  # the descriptor that was the engine's
+        await client.stop()
+        os.fstat(other.fileno())
+
+
 async def test_a_small_cache_limits_the_context_and_says_so() -> None:
     async with running(make_plan(num_blocks_override=9)) as (_, _, ready):
         assert ready.max_model_len == 32
