@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jackfield.compute.largest import most_likely
 from jackfield.compute.native import kernels_for
 
 _CACHED_TOKENS = 128
@@ -98,6 +99,23 @@ def qk_norm_rope(
         _norm_heads(wide, q_weight, k_weight, eps, num_heads)
         _rotate(wide, angles[some], turned[some])
     return turned[:, :num_heads], turned[:, num_heads:], v
+
+
+def choose_greedily(logits: Tensor, rows: Tensor, positions: Tensor, token_ids: Tensor) -> Tensor:
+    """The first of the largest of each row of logits [N, V], int32 [N]; -1 where that is no finite
+    number or the row has a NaN. Written (some token then) to ``token_ids`` int32 [R, M] at
+    ``rows``, ``positions``, int64 [N] both."""
+    if logits.is_cuda:
+        from jackfield.compute.kernels import greedy
+
+        return greedy.choose_greedily(logits, rows, positions, token_ids)
+    kernels = kernels_for(logits.dtype)
+    if kernels is not None:
+        return kernels.choose_greedily(logits, rows, positions, token_ids)
+    ids = most_likely(logits)
+    token_ids.view(-1).index_copy_(0, rows * token_ids.shape[1] + positions, ids.int())
+    peaks = logits.gather(1, ids.unsqueeze(1)).squeeze(1)
+    return torch.where(torch.isfinite(peaks), ids, -1).int()
 
 
 def _norm_heads(

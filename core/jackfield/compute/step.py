@@ -27,8 +27,8 @@ class StepSampling:
 class Step:
     """A batch, what it samples (None: nothing) and, once computed, what it is sampled from.
 
-    ``failed``: rows that failed alone, with a message. ``logits`` [N, V]; ``targets`` int64
-    [2, N], rows and positions of the ids. ``graph``: what computed it, if a graph did.
+    ``failed``: rows that failed alone, with a message. ``logits`` [N, V]; ``targets`` rows
+    and positions of the ids, int64 [N] both. ``graph``: what computed it, if a graph did.
     """
 
     batch: ScheduledBatch
@@ -36,6 +36,6 @@ class Step:
     is_decode: bool
     sampling: StepSampling | None = None
     logits: Tensor | None = None
-    targets: Tensor | None = None
+    targets: tuple[Tensor, Tensor] | None = None
     prompt: PromptLogprobs | None = None
     graph: SampledGraph | None = None

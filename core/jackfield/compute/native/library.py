@@ -37,6 +37,7 @@ _SIGNATURES = {
     "rotate_and_write": (*(_P,) * 5, _F, *(_P,) * 5, *(_I,) * 8, _F, _F),
     "linear": (*(_P,) * 5, *(_I,) * 3),
     "attend_decodes": (*(_P,) * 7, *(_I,) * 9, _F, _F, _F, _P),
+    "choose_greedily": (*(_P,) * 5, *(_I,) * 3),
 }
 _CODES_SIGNATURES = {
     "linear_codes": (*(_P,) * 7, *(_I,) * 5),
@@ -90,6 +91,7 @@ class Kernels:
         self._rotate_and_write = library.rotate_and_write
         self._linear = library.linear
         self._attend_decodes = library.attend_decodes
+        self._choose_greedily = library.choose_greedily
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., N], weight [N] -> x / rms(x) * weight."""
@@ -129,6 +131,16 @@ class Kernels:
         arrays = (x, weight, bias, out, room)
         self._linear(*map(_pointer, arrays), num_tokens, outputs, inputs)
         return out
+
+    def choose_greedily(
+        self, logits: Tensor, rows: Tensor, positions: Tensor, token_ids: Tensor
+    ) -> Tensor:
+        """``ops.choose_greedily``."""
+        logits = logits.contiguous()
+        chosen = torch.empty(len(logits), dtype=torch.int32)
+        arrays = (logits, rows, positions, token_ids, chosen)
+        self._choose_greedily(*map(_pointer, arrays), *logits.shape, token_ids.shape[1])
+        return chosen
 
     def rotate_and_write(
         self, turn: Turn, kv: KVLayer, spec: AttentionSpec, slots: Tensor
