@@ -1,8 +1,10 @@
 """How many requests and tokens a second the service itself can do: a tiny model, 64 clients.
 
-    python bench/frontend.py DIR [--clients 64] [--seconds 5] [--rounds 3] [options of serve]
+    python bench/frontend.py DIR [--clients 64] [--seconds 5] [--rounds 3] [--no-model]
+        [options of serve]
 
-DIR holds a model so small that computing it hardly counts. Prints a line for whole one-token
+DIR holds a model so small that computing it hardly counts; with --no-model nothing is computed at
+all, and what is left is the service alone. Prints a line for whole one-token
 completions, streamed ones, and long streams: the rate by the clock, and the CPU time that each
 process spent on a request or token. On a machine with other work the CPU time is what can be
 compared.
@@ -137,7 +139,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--no-model", action="store_true", help="see no_model.py")
     args, words = parser.parse_known_args()
+    if args.no_model:
+        os.environ["PYTHONPATH"] = f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+        words += ["--worker-cls", "no_model:NoModelWorker"]
     kinds = (
         Traffic("one-token completions", 1, stream=False),
         Traffic("the same, streamed", 1, stream=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import socket
 import time
@@ -30,6 +29,7 @@ from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
 from jackfield.engine.clients import KEY_BITS, Channel, Clients
+from jackfield.engine.garbage_collection import collect_rarely, settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
@@ -48,8 +48,6 @@ LAST_WORDS_SECONDS = 2.0
 GRAMMAR_POLL_SECONDS = 0.002
 WARM_UP_SECONDS = 5.0
 """An engine that has had nothing to do for so long loads what requests may need later."""
-# Steps allocate few cycles; a collection costs milliseconds once a model is loaded.
-GC_THRESHOLDS = (50_000, 20, 50)
 
 Phases = list[tuple[str, float, float]]
 
@@ -100,7 +98,7 @@ def _wait_for_plan(channel: Channel) -> StartEngine | None:
 
 def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phases) -> None:
     plan = start.plan
-    gc.set_threshold(*GC_THRESHOLDS)
+    collect_rarely()
     begin = time.monotonic()
     registry = Registry.for_plan(plan.worker)
     make_scheduler = scheduler_maker(plan, registry)
@@ -112,9 +110,7 @@ def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: P
         phases.append(("worker", loaded, time.monotonic()))
         core, ready = make_core(plan, executor, make_scheduler, capacity, phases)
         clients = Clients(channel, start.clients_path, ready)
-        # What was made so far stays: later collections need not look at it.
-        gc.collect()
-        gc.freeze()
+        settle()
         run(core, clients, pulse, Sleeper(core, executor))
     finally:
         executor.stop()

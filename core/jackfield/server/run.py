@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
+from jackfield.engine.garbage_collection import collect_rarely, settle
 from jackfield.errors import JackfieldError
 from jackfield.llm import AsyncLLM
 from jackfield.llm.supervisor import restart_policy
@@ -57,6 +59,7 @@ def run(
     launched = time.monotonic()
     llm = AsyncLLM(plan, registry, restart_policy(settings))
     llm.launch()
+    collect_rarely()
     # The engine process is on its way: only now what takes its time to import.
     from jackfield.hooks import Hooks
 
@@ -90,6 +93,7 @@ def _serve(
     imported = time.monotonic()
 
     def ready(engine: EngineReady) -> None:
+        gc.freeze()
         for line in report(llm.plan, engine, plugins_line(plugins)):
             log.info("%s", line)
         now = time.monotonic()
@@ -107,5 +111,6 @@ def _serve(
     plugins = active_plugins(llm.plan, llm.registry)
     service = make_service(llm, options, listener, hooks, plugins, ready)
     built = time.monotonic()
+    settle()
     with event_loop(options) as runner:
         return runner.run(service.run())

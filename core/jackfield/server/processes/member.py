@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import os
 import socket
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
 from jackfield.engine.clients import first_key
+from jackfield.engine.garbage_collection import collect_rarely, settle
 from jackfield.errors import JackfieldError
 from jackfield.llm import AsyncLLM
 from jackfield.llm.engine_link import EngineEvents, EngineLink
@@ -108,6 +110,8 @@ class Member:
             siblings=self._siblings,
             patience_seconds=PATIENCE_SECONDS if self._replaces else 0.0,
         )
+        collect_rarely()
+        settle()
         # Without its keeper nobody would replace the engine, or end this process.
         await self._control.attach(self._obey, partial(os._exit, ORPHANED))
         return await service.run()
@@ -117,6 +121,7 @@ class Member:
         return self._engine
 
     def _tell_ready(self, ready: EngineReady) -> None:
+        gc.freeze()
         self._control.send(ApiReady())
 
     def _obey(self, message: ToApi) -> None:
