@@ -29,6 +29,7 @@ from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
 from jackfield.engine.clients import KEY_BITS, Channel, Clients
+from jackfield.engine.compilers import compilers
 from jackfield.engine.garbage_collection import collect_rarely, settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
@@ -106,7 +107,8 @@ def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: P
     loaded = time.monotonic()
     phases.append(("scheduler and executor", begin, loaded))
     try:
-        capacity = executor.start(plan.worker)
+        with compilers(plan.worker) as worker:
+            capacity = executor.start(worker)
         phases.append(("worker", loaded, time.monotonic()))
         core, ready = make_core(plan, executor, make_scheduler, capacity, phases)
         clients = Clients(channel, start.clients_path, ready)
