@@ -1,12 +1,17 @@
 """Where the time of a step under a grammar goes, stage by stage, with the engine in this process.
 
-    python bench/grammar_stages.py DIR [--batches 1 64] [--steps 100] [options of jackfield serve]
+    python bench/grammar_stages.py DIR [--batches 1 64] [--steps 100] [--offsets]
+        [options of jackfield serve]
 
 Milliseconds a step, the median of decode steps; ``step`` is all of it. The stages of the step
-loop's thread follow each other: ``schedule`` (with building the batch), ``begin`` and ``finish``
-(enqueueing the step and its sampling; ``execute`` where no request has a grammar), ``device``
-(waiting for tokens), ``accept`` (following the tokens), ``fill`` (the masks) and ``ends`` (what
-grammars do not know of).
+loop's thread follow each other: ``schedule`` (with building the batch), ``fill`` (the masks),
+``ends`` (what grammars do not know of), ``finish`` and ``begin`` (enqueueing the sampling of the
+step that was begun, and the next; ``execute`` where no request has a grammar), ``wait`` (for
+tokens), ``accept`` (following the tokens) and ``encode`` (the message). With ``--offsets`` each
+has the time at which it began beside its own.
+
+On a GPU ``gpu_forward`` and ``gpu_sample`` are the device's own time, ``gpu_before_sample`` and
+``gpu_before_forward`` how long it had nothing to do before each.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from grammar import SCHEMA
 
 from jackfield.config.command_line import parse_arguments
@@ -44,10 +50,19 @@ GRAMMARS = {
 
 
 class Stages:
-    """Seconds of the functions that it was put around, by stage, for one step."""
+    """When the functions that it was put around began and how long they took, by stage, in one
+    step: milliseconds."""
 
     def __init__(self) -> None:
         self.spent: dict[str, float] = defaultdict(float)
+        self.began: dict[str, float] = {}
+        self._start = 0.0
+
+    def start(self) -> None:
+        """A step begins."""
+        self.spent.clear()
+        self.began.clear()
+        self._start = time.perf_counter()
 
     def around(self, owner: Any, name: str, stage: str) -> None:
         """Times a method of an object or a class from now on."""
@@ -59,12 +74,54 @@ class Stages:
         def call(*values: Any, **named: Any) -> Any:
             began = time.perf_counter()
             result = function(*values, **named)
-            self.spent[stage] += time.perf_counter() - began
+            self.spent[stage] += 1e3 * (time.perf_counter() - began)
+            self.began.setdefault(stage, 1e3 * (began - self._start))
             if stage in ("finish", "execute"):
-                result.wait = self.timed(result.wait, "device")
+                result.wait = self.timed(result.wait, "wait")
             return result
 
         return call
+
+
+class DeviceTimes:
+    """What the device does between the parts of a step, by events in its stream."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._events: list[tuple[str, torch.cuda.Event]] = []
+        if torch.cuda.is_available():
+            for name in ("begin", "finish"):
+                setattr(executor, name, self._marked(getattr(executor, name), name))
+
+    def _marked(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def call(*values: Any) -> Any:
+            self._mark(name)
+            result = function(*values)
+            self._mark(f"{name}_over")
+            return result
+
+        return call
+
+    def _mark(self, name: str) -> None:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._events.append((name, event))
+
+    def medians(self) -> dict[str, float]:
+        """Milliseconds by what the device did, of all steps since the last call."""
+        events, self._events = self._events, []
+        if not events:
+            return {}
+        torch.cuda.synchronize()
+        names = {
+            ("begin", "begin_over"): "gpu_forward",
+            ("begin_over", "finish"): "gpu_before_sample",
+            ("finish", "finish_over"): "gpu_sample",
+            ("finish_over", "begin"): "gpu_before_forward",
+        }
+        found: dict[str, list[float]] = defaultdict(list)
+        for (name, event), (following, later) in itertools.pairwise(events):
+            found[names[name, following]].append(event.elapsed_time(later))
+        return {name: round(statistics.median(each), 3) for name, each in found.items()}
 
 
 def make_engine(arguments: list[str]) -> tuple[EngineCore, Executor]:
@@ -83,11 +140,11 @@ def watch(core: EngineCore, executor: Executor) -> Stages:
     stages = Stages()
     for name in ("execute", "begin", "finish"):
         stages.around(executor, name, name)
-    stages.around(core._scheduler, "schedule", "schedule")
-    stages.around(core._builder, "build", "schedule")
-    stages.around(ConstrainedRequests, "accept", "accept")
+    stages.around(core, "_build", "schedule")
+    stages.around(ConstrainedRequests, "accept_all", "accept")
     stages.around(MaskFiller, "fill", "fill")
     stages.around(MaskFiller, "settle_ends", "ends")
+    stages.around(FrameEncoder, "encode", "encode")
     return stages
 
 
@@ -101,48 +158,56 @@ def add(core: EngineCore, batch: int, tokens: int, grammar: GrammarSpec | None, 
         core.take_in(AddRequest(key + index, prompt, sampling, tokens, time.monotonic()))
 
 
-def run(
-    core: EngineCore, stages: Stages, batch: int, steps: int, kind: str, key: int
-) -> dict[str, float]:
-    """Milliseconds by stage of the decode steps of a batch."""
-    add(core, batch, steps + 20, GRAMMARS[kind], key)
+def run(core: EngineCore, stages: Stages, batch: int, steps: int) -> dict[str, list[float]]:
+    """Medians over the decode steps of a batch that was added: by stage when it began and how
+    long it took, in milliseconds."""
     encoder = FrameEncoder()
-    found: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, list[float]] = defaultdict(list)
+    began: dict[str, list[float]] = defaultdict(list)
     num_decodes = 0
     while core.has_work or core.is_compiling:
         if not core.has_work:
             time.sleep(0.001)
             continue
-        stages.spent.clear()
-        began = time.perf_counter()
+        stages.start()
+        start = time.perf_counter()
         message = core.step()
         if message is not None:
             encoder.encode(message)
             for failure in message.failed:
                 raise SystemExit(failure.message)
-        taken = time.perf_counter() - began
+        stages.spent["step"] = 1e3 * (time.perf_counter() - start)
+        stages.began["step"] = 0.0
         is_whole = message is not None and len(message.keys) >= 8 * batch
         num_decodes += is_whole
         if is_whole and 8 < num_decodes <= steps:
-            found["step"].append(taken)
-            for stage, seconds in stages.spent.items():
-                found[stage].append(seconds)
-    return {stage: round(1e3 * statistics.median(each), 3) for stage, each in found.items()}
+            for stage, taken in stages.spent.items():
+                spent[stage].append(taken)
+                began[stage].append(stages.began[stage])
+    return {
+        stage: [round(statistics.median(began[stage]), 3), round(statistics.median(each), 3)]
+        for stage, each in sorted(spent.items(), key=lambda item: statistics.median(began[item[0]]))
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64])
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--offsets", action="store_true")
     options, rest = parser.parse_known_args()
     core, executor = make_engine(rest)
+    device = DeviceTimes(executor)
     stages = watch(core, executor)
     key = 1
     for batch, kind in itertools.product(options.batches, GRAMMARS):
         for _ in range(2):  # the first compiles grammars and captures graphs
-            told = run(core, stages, batch, options.steps, kind, key)
+            device.medians()
+            add(core, batch, options.steps + 20, GRAMMARS[kind], key)
+            told = run(core, stages, batch, options.steps)
             key += batch
-        print(json.dumps({"kind": kind, "batch": batch, **told}), flush=True)
+        shown = told if options.offsets else {stage: each[1] for stage, each in told.items()}
+        print(json.dumps({"kind": kind, "batch": batch, **shown, **device.medians()}), flush=True)
     executor.stop()
 
 
