@@ -154,3 +154,36 @@ def test_qk_norm_rope_in_float32_equals_transformers() -> None:
     )
     torch.testing.assert_close(q, expected_q[0].transpose(0, 1).detach())
     torch.testing.assert_close(k, expected_k[0].transpose(0, 1).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("width", [1, 7, 256, 257, 4099])
+def test_greedy_takes_the_first_of_the_largest_and_writes_it(
+    dtype: torch.dtype, width: int
+) -> None:
+    rows, positions = torch.tensor([3, 0, 2, 1, 5]), torch.tensor([0, 3, 1, 3, 2])
+    # Few different numbers: most rows have their largest several times, or it is a zero.
+    logits = torch.randint(-3, 4, (5, width)).to(dtype) / 2
+    logits[3] = torch.where(torch.rand(width) < 0.5, 0.0, -0.0)
+    logits[4] = -logits[4].abs() - 1
+    token_ids = torch.full((6, 4), -9, dtype=torch.int32)
+    wanted = torch.tensor([row.index(max(row)) for row in logits.double().tolist()])
+    untouched = token_ids.clone().index_put_((rows, positions), wanted.int())
+    chosen = ops.choose_greedily(logits, rows, positions, token_ids)
+    assert chosen.dtype is torch.int32
+    assert chosen.tolist() == wanted.tolist()
+    assert torch.equal(token_ids, untouched)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("bad", [float("nan"), -float("nan"), float("inf")])
+def test_greedy_finds_no_token_where_a_logit_is_no_number(dtype: torch.dtype, bad: float) -> None:
+    logits = torch.randn(4, 600).to(dtype)
+    logits[1, 431] = bad
+    logits[2] = -float("inf")
+    logits[3, 1:] = -float("inf")
+    token_ids = torch.zeros((4, 1), dtype=torch.int32)
+    first = torch.arange(4)
+    chosen = ops.choose_greedily(logits, first, torch.zeros(4, dtype=torch.int64), token_ids)
+    assert chosen.tolist() == [int(logits[0].double().argmax()), -1, -1, 0]
+    assert ((0 <= token_ids) & (token_ids < 600)).all()
