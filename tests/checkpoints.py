@@ -103,8 +103,8 @@ def _make(architecture: str, dtype: str, sharded: bool, config: str) -> Path:
         AutoConfig.for_model(model_type, **values), dtype=torch.float32
     )
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 1 or name.endswith("_bias"):
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     size = "100KB" if sharded else "1GB"
     model.to(getattr(torch, dtype)).save_pretrained(directory, max_shard_size=size)

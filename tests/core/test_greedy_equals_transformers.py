@@ -30,7 +30,13 @@ from jackfield.registry import Registry
 NUM_TOKENS = 48
 LENGTHS = (1, 3, 7, 16, 17, 33, 64, 100)
 COMMON_PREFIX = 48
-OURS = ("Qwen3ForCausalLM", "Qwen2ForCausalLM", "LlamaForCausalLM", "MistralForCausalLM")
+OURS = (
+    "Qwen3ForCausalLM",
+    "Qwen2ForCausalLM",
+    "LlamaForCausalLM",
+    "MistralForCausalLM",
+    "GptOssForCausalLM",
+)
 ONLY_TRANSFORMERS = ("Gemma2ForCausalLM",)
 
 

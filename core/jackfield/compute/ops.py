@@ -65,6 +65,14 @@ def silu_and_mul(x: Tensor) -> Tensor:
     return out
 
 
+def clamped_swiglu(x: Tensor, alpha: float, limit: float) -> Tensor:
+    """x [T, 2I], the gate g first, then u -> g' * sigmoid(alpha * g') * (u' + 1), [T, I], with g'
+    at most ``limit`` and u' between - ``limit`` and ``limit``: the gate of gpt-oss."""
+    gate, up = x.chunk(2, dim=-1)
+    gate = gate.clamp(max=limit)
+    return (up.clamp(-limit, limit) + 1) * (gate * torch.sigmoid(gate * alpha))
+
+
 def qk_norm_rope(
     qkv: Tensor,
     positions: Tensor,

@@ -28,8 +28,10 @@ _HARMLESS = frozenset(
 class Step(Protocol):
     """What an attention call is handed to."""
 
-    def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """q [T, H, D], k and v [T, K, D] -> [T, H, D]."""
+    def attend(
+        self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
+    ) -> Tensor:
+        """q [T, H, D], k and v [T, K, D], sinks [H] -> [T, H, D]."""
         ...
 
 
@@ -50,6 +52,7 @@ def _attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     dropout: float = 0.0,
     jackfield_step: Step | None = None,
     **others: Any,
@@ -66,11 +69,12 @@ def _attention(
         scale=head_dim**-0.5 if scaling is None else float(scaling),
         sliding_window=sliding_window,
         soft_cap=softcap,
+        sinks=s_aux is not None,
     )
     if isinstance(jackfield_step, Recorder):
         jackfield_step.look_at(module, attention_mask, others)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return jackfield_step.attend(spec, q, k, v)[None], None
+    return jackfield_step.attend(spec, q, k, v, s_aux)[None], None
 
 
 class PagedStep:
@@ -84,11 +88,14 @@ class PagedStep:
     ) -> None:
         self._backend, self._kv, self._batch = backend, kv, batch
 
-    def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(
+        self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
+    ) -> Tensor:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         kv = self._kv[spec.layer]
         self._backend.write(k, v, kv, self._batch)
-        return self._backend.attend(q, k, v, kv, spec, self._batch)
+        given = () if sinks is None else (sinks.float(),)
+        return self._backend.attend(q, k, v, kv, spec, self._batch, *given)
 
 
 class SeparateSequences:
@@ -97,7 +104,9 @@ class SeparateSequences:
     def __init__(self, length: int) -> None:
         self._length = length
 
-    def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(
+        self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
+    ) -> Tensor:
         n, size, dtype = self._length, spec.num_heads // spec.num_kv_heads, q.dtype
         q, k, v = (x.float().reshape(-1, n, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
         k, v = k.repeat_interleave(size, 1), v.repeat_interleave(size, 1)
@@ -105,7 +114,11 @@ class SeparateSequences:
         if spec.soft_cap is not None:
             scores = torch.tanh(scores / spec.soft_cap) * spec.soft_cap
         hidden = torch.ones(n, n, dtype=torch.bool, device=q.device).triu(1)
-        attended = scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v
+        scores = scores.masked_fill(hidden, -torch.inf)
+        if sinks is not None:
+            column = sinks.float()[:, None, None].expand(*scores.shape[:-1], 1)
+            scores = torch.cat([scores, column], -1)
+        attended = scores.softmax(-1)[..., :n] @ v
         return attended.transpose(1, 2).flatten(0, 1).to(dtype)
 
 
@@ -136,7 +149,9 @@ class Recorder:
         if unknown:
             raise self._refusal(f"its attention needs {', '.join(sorted(unknown))}")
 
-    def attend(self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(
+        self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
+    ) -> Tensor:
         if v.shape[-1] != spec.head_dim:
             raise self._refusal("its values and keys have different sizes")
         if spec.layer in self._specs:

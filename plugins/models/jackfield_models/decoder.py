@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from jackfield.compute.layers.attention import Attention
+from jackfield.compute.layers.attention import Attention, Sinks
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import QKVParallelLinear, RowParallelLinear
 from jackfield.compute.layers.mlp import GatedMLP
@@ -44,6 +44,7 @@ class DecoderConfig:
     output_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
+    sinks: bool = False
     experts: ExpertsConfig | None = None
     sparse_layers: frozenset[int] = frozenset()
 
@@ -116,8 +117,10 @@ class DecoderAttention(nn.Module):
             head_dim=config.head_dim,
             scale=config.head_dim**-0.5,
             sliding_window=config.sliding_windows[layer],
+            sinks=config.sinks,
         )
-        self.attention = Attention(spec, context, rope, self.q_norm, self.k_norm)
+        self.sinks = Sinks(config.num_heads, context) if config.sinks else None
+        self.attention = Attention(spec, context, rope, self.q_norm, self.k_norm, self.sinks)
 
     def forward(
         self,

@@ -19,6 +19,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from jackfield.compute.layers.attention import check_spec
 from jackfield.contracts.attention import AttentionBatch, KVLayer
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError, ConfigError
@@ -59,6 +60,8 @@ class TransformersForCausalLM(nn.Module):
         _check_config(self._config, context)
         recorder, self._output_type = self._record()
         self.attention_specs = recorder.specs()
+        for spec in self.attention_specs:
+            check_spec(spec, context.attention_backend)
         self._kv: dict[int, KVLayer] = {}
 
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:

@@ -12,6 +12,7 @@ from tests.paged_steps import PagedModel, load
 from transformers import DynamicCache
 
 from jackfield_load_formats.auto import AutoLoadFormat
+from jackfield_models.gpt_oss import GptOssForCausalLM
 from jackfield_models.llama import LlamaForCausalLM
 from jackfield_models.mistral import MistralForCausalLM
 from jackfield_models.qwen2 import Qwen2ForCausalLM
@@ -21,6 +22,7 @@ from jackfield_models.qwen3_moe import Qwen3MoeForCausalLM
 CLASSES = {
     c.__name__: c
     for c in (
+        GptOssForCausalLM,
         LlamaForCausalLM,
         MistralForCausalLM,
         Qwen2ForCausalLM,
@@ -87,6 +89,8 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
         "Qwen3MoeForCausalLM",
         {"decoder_sparse_step": 2, "mlp_only_layers": [0], "num_hidden_layers": 4},
     ),
+    "gpt-oss": ("GptOssForCausalLM", {}),
+    "gpt-oss-clamped": ("GptOssForCausalLM", {"swiglu_limit": 0.2, "swiglu_alpha": 0.9}),
     "mistral": ("MistralForCausalLM", {}),
     "mistral-window": ("MistralForCausalLM", {"sliding_window": 11}),
 }

@@ -59,6 +59,34 @@ def stacked(tensors: Tensors) -> tuple[Tensors, Tensors]:
     return stored, numbers
 
 
+def gpt_oss_experts(tensors: Tensors) -> tuple[Tensors, Tensors]:
+    """gpt-oss' own experts: [E, inputs, outputs], gate and up by turns already."""
+    stored, numbers = dict(tensors), dict(tensors)
+    for name in tensors:
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            experts = [mxfp4(expert.t().contiguous()) for expert in stored.pop(name)]
+            blocks = torch.stack([packed["weight_packed"] for packed, _ in experts])
+            stored[f"{name}_blocks"] = blocks.view(*blocks.shape[:2], -1, 16)
+            stored[f"{name}_scales"] = torch.stack([p["weight_scale"] for p, _ in experts])
+            numbers[name] = torch.stack([exact.t() for _, exact in experts]).contiguous()
+    return stored, numbers
+
+
+def test_gpt_oss_is_served(tmp_path: Path) -> None:
+    config: dict[str, object] = {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": [
+            "model.layers.*.self_attn",
+            "model.layers.*.mlp.router",
+            "model.embed_tokens",
+            "lm_head",
+        ],
+    }
+    source = make("GptOssForCausalLM")
+    directory, model = rewritten_copy(tmp_path / "model", config, gpt_oss_experts, source)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
+
+
 def test_experts_in_one_tensor_are_served(tmp_path: Path) -> None:
     config: dict[str, object] = {
         "quant_method": "mxfp4",

@@ -1,4 +1,4 @@
-"""SiLU of the gate times the up projection, from their packed output."""
+"""SiLU of the gate times the up projection (SwiGLU, arXiv 2002.05202)."""
 
 import torch
 import triton
@@ -8,6 +8,15 @@ from torch import Tensor
 from jackfield.compute.kernels.launch import overlaps, quick
 
 _BLOCK = 1024
+
+
+@triton.jit
+def gated(gate, up, ALPHA: tl.constexpr, LIMIT: tl.constexpr):
+    """SwiGLU in float32, or with a LIMIT what ``ops.clamped_swiglu`` says."""
+    if LIMIT > 0:
+        gate = tl.minimum(gate, LIMIT)
+        up = tl.minimum(tl.maximum(up, -LIMIT), LIMIT) + 1.0
+    return gate * tl.sigmoid(gate * ALPHA) * up
 
 
 @quick
@@ -21,7 +30,7 @@ def _silu_and_mul_kernel(x, out, x_stride, N: tl.constexpr, BLOCK: tl.constexpr,
         tl.extra.cuda.gdc_wait()
     gate = tl.load(x + row * x_stride + cols, mask=mask, other=0.0).to(tl.float32)
     up = tl.load(x + row * x_stride + N + cols, mask=mask, other=0.0).to(tl.float32)
-    value = gate * tl.sigmoid(gate) * up
+    value = gated(gate, up, 1.0, 0.0)
     tl.store(out + row * N + cols, value.to(out.dtype.element_ty), mask=mask)
 
 

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from jackfield.compute.kernels.activation import gated
 from jackfield.compute.kernels.coded import CodedConfig
 from jackfield.compute.kernels.coded_layout import STRIP, DeviceCodes
 from jackfield.compute.kernels.coded_tiles import multiply_codes
@@ -31,6 +32,7 @@ def _coded_expert_kernel(
     shifts,
     row_scales,
     table,
+    bias,
     counts,
     picks,
     shares,
@@ -51,6 +53,9 @@ def _coded_expert_kernel(
     SCALING: tl.constexpr,
     HAS_SHIFTS: tl.constexpr,
     GATED: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    ALPHA: tl.constexpr,
+    LIMIT: tl.constexpr,
     EVEN: tl.constexpr,
     STRIPS: tl.constexpr,
     UNROLL: tl.constexpr,
@@ -110,15 +115,21 @@ def _coded_expert_kernel(
     y = tl.sum(acc.reshape(WK, WN, STRIPS * 16, M), 0)
     n = tile * (WN * OWN * 16) + tl.arange(0, WN * OWN * 16)[:, None]
     row_scales += first_strip * 16
+    bias += first_strip * 16
     if GATED:
         halves = y.reshape(WN, 2, OWN * 16, M).permute(0, 2, 3, 1)
         y, up = halves.reshape(WN * OWN * 16, M, 2).split()
         y *= tl.load(row_scales + n, mask=n < N, other=0.0)
         up *= tl.load(row_scales + num_strips * 16 + n, mask=n < N, other=0.0)
-        y = y * tl.sigmoid(y) * up
+        if HAS_BIAS:
+            y += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
+            up += tl.load(bias + num_strips * 16 + n, mask=n < N, other=0.0).to(tl.float32)
+        y = gated(y, up, ALPHA, LIMIT)
     else:
         y = y.reshape(WN * OWN * 16, M)
         y *= tl.load(row_scales + n, mask=n < N, other=0.0)
+        if HAS_BIAS:
+            y += tl.load(bias + n, mask=n < N, other=0.0).to(tl.float32)
         y *= tl.load(shares + mine, mask=live, other=0.0)[None, :]
     place = mine.to(tl.int64)[None, :] * N + n
     tl.store(out + place, y.to(out.dtype.element_ty), mask=live[None, :] & (n < N))
@@ -151,6 +162,8 @@ def coded_experts(
     *,
     top_k: int,
     renormalize: bool,
+    biases: tuple[Tensor, Tensor | None] | None = None,
+    clamp: tuple[float, float] | None = None,
     config: CodedExpertsConfig | None = None,
 ) -> Tensor:
     """As ``experts.experts``: ``gate_up`` [E * 2I, H], gate and up of an expert behind each other,
@@ -163,20 +176,30 @@ def coded_experts(
     routed = route(logits, top_k=top_k, renormalize=renormalize)
     inner = gate_up.outputs // num_experts // 2
     activated = torch.empty((num_tokens * top_k, inner), dtype=x.dtype, device=x.device)
-    _multiply(x, gate_up, routed, activated, chosen.gate_up, gated=True)
+    of_gate_up, of_down = biases or (None, None)
+    first = _Product(gate_up, of_gate_up, chosen.gate_up, clamp or (1.0, 0.0))
+    _multiply(x, first, routed, activated)
     picked = torch.empty((num_tokens * top_k, x.shape[1]), dtype=x.dtype, device=x.device)
-    _multiply(activated, down, routed, picked, chosen.down, gated=False)
+    _multiply(activated, _Product(down, of_down, chosen.down), routed, picked)
     add_picks(picked, routed, out)
     return out
 
 
-def _multiply(
-    x: Tensor, codes: DeviceCodes, routed: Routed, out: Tensor, c: CodedConfig, *, gated: bool
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Product:
+    codes: DeviceCodes
+    bias: Tensor | None
+    config: CodedConfig
+    gate: tuple[float, float] | None = None
+    """alpha and limit of the first product's gate; the second has none."""
+
+
+def _multiply(x: Tensor, product: _Product, routed: Routed, out: Tensor) -> None:
+    codes, c, gate = product.codes, product.config, product.gate
     num_picks, outputs = out.shape
     num_experts = len(routed.counts)
     num_strips = outputs // STRIP
-    own = c.strips // 2 if gated else c.strips
+    own = c.strips if gate is None else c.strips // 2
     tiles = triton.cdiv(num_strips, c.wn * own)
     shares = c.wk * c.unroll
     steps = triton.cdiv(codes.num_blocks, shares)
@@ -188,6 +211,7 @@ def _multiply(
         codes.scales if codes.shifts is None else codes.shifts,
         codes.row_scales,
         codes.table,
+        codes.row_scales if product.bias is None else product.bias,
         routed.counts,
         routed.picks,
         routed.shares,
@@ -207,7 +231,10 @@ def _multiply(
         GROUP=codes.group,
         SCALING=codes.scaling,
         HAS_SHIFTS=codes.shifts is not None,
-        GATED=gated,
+        GATED=gate is not None,
+        HAS_BIAS=product.bias is not None,
+        ALPHA=1.0 if gate is None else gate[0],
+        LIMIT=0.0 if gate is None else gate[1],
         EVEN=codes.num_blocks == shares * steps and codes.inputs == codes.num_blocks * 64,
         STRIPS=c.strips,
         UNROLL=c.unroll,

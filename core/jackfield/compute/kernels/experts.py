@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from jackfield.compute.kernels.activation import gated
 from jackfield.compute.kernels.expert_routing import add_picks, find_block, num_blocks, route
 from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
 
@@ -29,11 +30,19 @@ def _product(x, w, acc, WIDE: tl.constexpr):
         return tl.dot(x, tl.trans(w), acc, input_precision="tf32x3")
 
 
+@triton.jit
+def _along(bias, ns, mask, WIDE: tl.constexpr):
+    # The outputs' biases beside an accumulator, [1, N], or [N, 1] where WIDE.
+    values = tl.load(bias + ns, mask=mask, other=0.0).to(tl.float32)
+    return values[:, None] if WIDE else values[None, :]
+
+
 @quick
 @triton.jit(do_not_specialize=["num_tokens"])
 def _gate_up_kernel(
     x,
     gate_up,
+    bias,
     counts,
     picks,
     out,
@@ -49,6 +58,9 @@ def _gate_up_kernel(
     K: tl.constexpr,
     STAGES: tl.constexpr,
     WIDE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    ALPHA: tl.constexpr,
+    LIMIT: tl.constexpr,
     PDL: tl.constexpr,
 ):
     # out[pick] = silu(gate . x) * (up . x), N of INNER. gate_up: [EXPERTS * 2 INNER, HIDDEN].
@@ -74,8 +86,11 @@ def _gate_up_kernel(
         some = tl.load(rows + k, mask=live[:, None] & (k + ks < HIDDEN)[None, :], other=0.0)
         gate = _product(some, gate_up.load([row, k]), gate, WIDE)
         up = _product(some, gate_up.load([row + INNER, k]), up, WIDE)
-    inner = gate * tl.sigmoid(gate) * up
     ns = n + tl.arange(0, N)
+    if HAS_BIAS:
+        gate += _along(bias + row - n, ns, ns < INNER, WIDE)
+        up += _along(bias + row - n + INNER, ns, ns < INNER, WIDE)
+    inner = gated(gate, up, ALPHA, LIMIT)
     if WIDE:
         place = mine.to(tl.int64)[None, :] * INNER + ns[:, None]
         mask = live[None, :] & (ns < INNER)[:, None]
@@ -90,6 +105,7 @@ def _gate_up_kernel(
 def _down_kernel(
     inner,
     down,
+    bias,
     counts,
     picks,
     weights,
@@ -104,6 +120,7 @@ def _down_kernel(
     K: tl.constexpr,
     STAGES: tl.constexpr,
     WIDE: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
     PDL: tl.constexpr,
 ):
     # out[pick] = weight * (down . inner), N of HIDDEN. down: [EXPERTS * HIDDEN, INNER].
@@ -127,6 +144,8 @@ def _down_kernel(
         acc = _product(some, down.load([expert * HIDDEN + n, k]), acc, WIDE)
     share = tl.load(weights + mine, mask=live, other=0.0)
     ns = n + tl.arange(0, N)
+    if HAS_BIAS:
+        acc += _along(bias + expert * HIDDEN, ns, ns < HIDDEN, WIDE)
     if WIDE:
         place = mine.to(tl.int64)[None, :] * HIDDEN + ns[:, None]
         mask = live[None, :] & (ns < HIDDEN)[:, None]
@@ -201,16 +220,22 @@ def experts(
     *,
     top_k: int,
     renormalize: bool,
+    biases: tuple[Tensor, Tensor | None] | None = None,
+    clamp: tuple[float, float] | None = None,
     config: ExpertsConfig | None = None,
 ) -> Tensor:
     """Each row of x [T, H] through the ``top_k`` experts of the largest ``logits`` [T, E], weighted
     by their softmax over all (``renormalize``: over the chosen) -> [T, H].
 
-    gate_up [E, 2I, H], the gate first; down [E, H, I]. An expert is down(silu(gate x) * up x).
+    gate_up [E, 2I, H], the gate first; down [E, H, I]. An expert is down(silu(gate x) * up x), or
+    with ``clamp`` (alpha, limit) has ``ops.clamped_swiglu`` between. ``biases``: [E, 2I] of gate_up
+    and [E, H] of down (None: another worker adds it).
     """
     num_tokens, hidden = x.shape
     num_experts, _, inner = down.shape
     out = torch.empty((num_tokens, hidden), dtype=x.dtype, device=x.device)
+    gate_up_bias, down_bias = biases or (None, None)
+    alpha, limit = clamp or (1.0, 0.0)
     if not num_tokens:
         return out
     num_picks = num_tokens * top_k
@@ -224,6 +249,7 @@ def experts(
     _gate_up_kernel[(num_blocks(num_picks, num_experts, first.m) * triton.cdiv(inner, first.n),)](
         x,
         _rows(gate_up, first),
+        x if gate_up_bias is None else gate_up_bias,
         routed.counts,
         routed.picks,
         activated,
@@ -239,6 +265,9 @@ def experts(
         K=first.k,
         STAGES=first.stages,
         WIDE=first.wide,
+        HAS_BIAS=gate_up_bias is not None,
+        ALPHA=alpha,
+        LIMIT=limit,
         PDL=pdl,
         num_warps=first.warps,
         launch_pdl=pdl,
@@ -247,6 +276,7 @@ def experts(
     _down_kernel[(num_blocks(num_picks, num_experts, second.m) * triton.cdiv(hidden, second.n),)](
         activated,
         _rows(down, second),
+        x if down_bias is None else down_bias,
         routed.counts,
         routed.picks,
         routed.shares,
@@ -261,6 +291,7 @@ def experts(
         K=second.k,
         STAGES=second.stages,
         WIDE=second.wide,
+        HAS_BIAS=down_bias is not None,
         PDL=pdl,
         num_warps=second.warps,
         launch_pdl=pdl,

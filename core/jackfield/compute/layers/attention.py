@@ -12,7 +12,13 @@ from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.rotary import Rope
 from jackfield.compute.layers.sharding import even_shard
 from jackfield.compute.weights import LoadableLayer, Slot
-from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer, Selection
+from jackfield.contracts.attention import (
+    AttentionBackend,
+    AttentionBatch,
+    AttentionSpec,
+    KVLayer,
+    Selection,
+)
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import ConfigError
 
@@ -34,6 +40,15 @@ class Sinks(LoadableLayer):
         yield prefix, Slot(self, (self._heads.full,), place)
 
 
+def check_spec(spec: AttentionSpec, backend: AttentionBackend) -> None:
+    """Raises ``ConfigError`` for a layer that the backend does not compute."""
+    if spec.sinks and not getattr(backend, "supports_sinks", False):
+        raise ConfigError(
+            f"the model's attention has sinks, which the attention backend {backend.name!r} "
+            f"does not compute; choose another --attention-backend"
+        )
+
+
 class Attention(nn.Module):
     """What lies between the fused QKV projection and the output projection.
 
@@ -51,12 +66,7 @@ class Attention(nn.Module):
         sinks: Sinks | None = None,
     ) -> None:
         super().__init__()
-        if spec.sinks and not getattr(context.attention_backend, "supports_sinks", False):
-            raise ConfigError(
-                f"the model's attention has sinks, which the attention backend "
-                f"{context.attention_backend.name!r} does not have; choose another "
-                f"--attention-backend"
-            )
+        check_spec(spec, context.attention_backend)
         self.spec = spec
         self.backend = context.attention_backend
         self.rope = rope

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from jackfield.compute.kernels.coded import DTYPES
@@ -9,8 +12,9 @@ from jackfield.compute.kernels.coded_experts import coded_experts
 from jackfield.compute.kernels.coded_layout import STRIP, DeviceCodes
 from jackfield.compute.layers.coded_linear import Multiplies
 from jackfield.compute.layers.device_weight import DeviceWeight
+from jackfield.compute.layers.linear import ShardedLinear
 from jackfield.compute.layers.mlp import GatedMLP
-from jackfield.compute.layers.moe import EveryExpert, ExpertsConfig
+from jackfield.compute.layers.moe import EveryExpert, ExpertsConfig, summed_once
 from jackfield.contracts.model import BuildContext
 
 
@@ -30,6 +34,8 @@ class CodedExperts(EveryExpert):
         super().__init__(hidden, config, activation=activation, context=context, prefix=prefix)
         self.group = context.group
         blocks = [block for block in self if isinstance(block, GatedMLP)]
+        self._gate_up_bias = _joined_biases([block.gate_up_proj for block in blocks])
+        self._down_bias = _joined_biases([block.down_proj for block in blocks])
         self._stacks = (
             CodeStack([block.gate_up_proj for block in blocks], 2 * STRIP),
             CodeStack([block.down_proj for block in blocks], STRIP),
@@ -49,8 +55,21 @@ class CodedExperts(EveryExpert):
             down,
             top_k=self.config.top_k,
             renormalize=self.config.renormalize,
+            biases=summed_once(self._gate_up_bias, self._down_bias, self.group),
+            clamp=self.config.clamp,
         )
         return self.group.all_reduce(mixed)
+
+
+def _joined_biases(layers: Sequence[ShardedLinear]) -> Tensor | None:
+    # [E, outputs], of which each layer's bias is a row.
+    biases = [layer.bias for layer in layers if layer.bias is not None]
+    if not biases:
+        return None
+    joined = torch.stack([bias.data for bias in biases])
+    for bias, row in zip(biases, joined, strict=True):
+        bias.data = row
+    return joined
 
 
 class CodeStack:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from jackfield.compute import ops
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError
 
 
 class GatedMLP(nn.Module):
-    """down(silu(gate(x)) * up(x)), gate and up as one multiplication."""
+    """down(silu(gate(x)) * up(x)), gate and up as one multiplication; with ``clamp`` (alpha,
+    limit) ``ops.clamped_swiglu`` is between."""
 
     def __init__(
         self,
@@ -19,6 +21,7 @@ class GatedMLP(nn.Module):
         *,
         bias: bool = False,
         activation: str = "silu",
+        clamp: tuple[float, float] | None = None,
         context: BuildContext,
         prefix: str,
     ) -> None:
@@ -28,6 +31,7 @@ class GatedMLP(nn.Module):
                 f"the activation {activation!r} is not supported here; "
                 f"try --model-impl transformers"
             )
+        self._clamp = clamp
         self.gate_up_proj = MergedColumnParallelLinear(
             hidden,
             {"gate_proj": intermediate, "up_proj": intermediate},
@@ -41,5 +45,9 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden]."""
-        down: Tensor = self.down_proj(self.gate_up_proj.gated(x))
+        if self._clamp is None:
+            inner = self.gate_up_proj.gated(x)
+        else:
+            inner = ops.clamped_swiglu(self.gate_up_proj(x), *self._clamp)
+        down: Tensor = self.down_proj(inner)
         return down

@@ -17,19 +17,24 @@ from jackfield.compute.layers.linear import Part, ShardedLinear
 from jackfield.compute.layers.mlp import GatedMLP
 from jackfield.compute.layers.sharding import even_shard, whole
 from jackfield.compute.weights import LoadableLayer, Slot
-from jackfield.contracts.model import BuildContext
+from jackfield.contracts.model import BuildContext, TensorParallelGroup
 from jackfield.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertsConfig:
     """``num_experts`` gated blocks of ``intermediate`` inner features, of which each token goes
-    through ``top_k``; ``renormalize``: their weights sum to 1."""
+    through ``top_k``; ``renormalize``: their weights sum to 1. ``router``: its name in the
+    checkpoint. ``bias``: experts and router have one. ``clamp``: alpha and limit of
+    ``ops.clamped_swiglu``, which is in the place of SwiGLU then."""
 
     num_experts: int
     top_k: int
     intermediate: int
     renormalize: bool
+    router: str = "gate"
+    bias: bool = False
+    clamp: tuple[float, float] | None = None
 
 
 class SparseMLP(nn.Module):
@@ -45,20 +50,32 @@ class SparseMLP(nn.Module):
         prefix: str,
     ) -> None:
         super().__init__()
-        if not 0 < config.top_k <= config.num_experts:
-            raise CheckpointError(
-                f"config.json: num_experts_per_tok is {config.top_k}; there are"
-                f" {config.num_experts} experts"
-            )
-        self.gate = Router(hidden, config.num_experts, context=context, prefix=f"{prefix}.gate")
-        self.experts = _experts_kind(context, f"{prefix}.experts")(
+        router = Router(hidden, config, context=context, prefix=f"{prefix}.{config.router}")
+        self._router = config.router
+        self.add_module(config.router, router)
+        self.experts = make_experts(
             hidden, config, activation=activation, context=context, prefix=f"{prefix}.experts"
         )
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden]."""
-        mixed: Tensor = self.experts(x, self.gate(x))
+        logits = self.get_submodule(self._router)(x)
+        mixed: Tensor = self.experts(x, logits)
         return mixed
+
+
+def make_experts(
+    hidden: int, config: ExpertsConfig, *, activation: str, context: BuildContext, prefix: str
+) -> ExpertList | FusedExperts:
+    """The experts as this device multiplies them: a module that takes [T, hidden] and the router's
+    logits [T, experts]."""
+    if not 0 < config.top_k <= config.num_experts:
+        raise CheckpointError(
+            f"config.json: num_experts_per_tok is {config.top_k}; there are"
+            f" {config.num_experts} experts"
+        )
+    kind = _experts_kind(context, prefix)
+    return kind(hidden, config, activation=activation, context=context, prefix=prefix)
 
 
 def _experts_kind(context: BuildContext, prefix: str) -> type[ExpertList | FusedExperts]:
@@ -77,10 +94,10 @@ class Router(ShardedLinear):
     """How well each expert suits a token; whole on every worker."""
 
     def __init__(
-        self, hidden: int, num_experts: int, *, context: BuildContext, prefix: str
+        self, hidden: int, config: ExpertsConfig, *, context: BuildContext, prefix: str
     ) -> None:
-        part = Part(prefix.rpartition(".")[2], whole(num_experts), 0)
-        super().__init__(whole(hidden), (part,), bias=False, context=context, prefix=prefix)
+        part = Part(prefix.rpartition(".")[2], whole(config.num_experts), 0)
+        super().__init__(whole(hidden), (part,), bias=config.bias, context=context, prefix=prefix)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> logits [T, experts]."""
@@ -103,7 +120,9 @@ class ExpertList(nn.ModuleList):
             GatedMLP(
                 hidden,
                 config.intermediate,
+                bias=config.bias,
                 activation=activation,
+                clamp=config.clamp,
                 context=context,
                 prefix=f"{prefix}.{index}",
             )
@@ -181,6 +200,13 @@ class FusedExperts(LoadableLayer):
         down = torch.empty(count, hidden, inner, dtype=dtype, device=device)
         self.gate_up = nn.Parameter(gate_up, requires_grad=False)
         self.down = nn.Parameter(down, requires_grad=False)
+        self.gate_up_bias: Tensor | None = None
+        self.down_bias: Tensor | None = None
+        if config.bias:
+            of_gate_up = torch.empty(count, 2 * inner, dtype=dtype, device=device)
+            self.gate_up_bias = nn.Parameter(of_gate_up, requires_grad=False)
+            of_down = torch.empty(count, hidden, dtype=dtype, device=device)
+            self.down_bias = nn.Parameter(of_down, requires_grad=False)
 
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
         whole_inner = self.inner.full
@@ -198,6 +224,20 @@ class FusedExperts(LoadableLayer):
                     target.copy_(self.inner.of(tensor, dim))
 
                 yield f"{prefix}.{index}.{name}.weight", Slot(self, shape, place)
+            yield from self._bias_slots(f"{prefix}.{index}", index)
+
+    def _bias_slots(self, prefix: str, index: int) -> Iterator[tuple[str, Slot]]:
+        if self.gate_up_bias is None or self.down_bias is None:
+            return
+        halves = self.gate_up_bias.data[index].chunk(2)
+        for name, target in zip(("gate_proj", "up_proj"), halves, strict=True):
+
+            def place(tensor: Tensor, target: Tensor = target) -> None:
+                target.copy_(self.inner.of(tensor, 0))
+
+            yield f"{prefix}.{name}.bias", Slot(self, (self.inner.full,), place)
+        down = self.down_bias.data[index]
+        yield f"{prefix}.down_proj.bias", Slot(self, (self.hidden,), down.copy_)
 
     def forward(self, x: Tensor, logits: Tensor) -> Tensor:
         """[T, hidden], [T, experts] -> [T, hidden]."""
@@ -210,5 +250,17 @@ class FusedExperts(LoadableLayer):
             self.down,
             top_k=self.config.top_k,
             renormalize=self.config.renormalize,
+            biases=summed_once(self.gate_up_bias, self.down_bias, self.group),
+            clamp=self.config.clamp,
         )
         return self.group.all_reduce(mixed)
+
+
+def summed_once(
+    gate_up: Tensor | None, down: Tensor | None, group: TensorParallelGroup
+) -> tuple[Tensor, Tensor | None] | None:
+    """The biases that this worker's kernel adds: the workers' outputs are summed, and the last
+    bias must be in the sum once."""
+    if gate_up is None:
+        return None
+    return gate_up, down if group.rank == 0 else None

@@ -6,7 +6,7 @@ import pytest
 import tests.interpreter
 import torch
 from tests.core.compute.kernels.coded_cases import Format, make_codes
-from tests.core.compute.kernels.test_experts import expected
+from tests.core.compute.kernels.test_experts import CLAMP, expected
 
 from jackfield.compute.kernels.coded import CodedConfig
 from jackfield.compute.kernels.coded_experts import CodedExpertsConfig, coded_experts
@@ -58,3 +58,34 @@ def test_tokens_go_through_their_coded_experts(
         )
         assert got.shape == x.shape and got.dtype is x.dtype
         assert float((got.double() - wanted).norm() / wanted.norm()) < 2e-3
+
+
+@pytest.mark.parametrize("clamp", [None, CLAMP])
+def test_coded_experts_with_biases_and_a_clamped_gate(clamp: tuple[float, float] | None) -> None:
+    torch.manual_seed(0)
+    num_experts, hidden, inner = 3, 128, 64
+    formats = (
+        Format("fp4", num_experts * 2 * inner, hidden, 4, False),
+        Format("fp4", num_experts * hidden, inner, 2, False),
+    )
+    (gate_up, gate_up_numbers), (down, down_numbers) = (make_codes(f, DEVICE) for f in formats)
+    x = torch.randn(5, hidden).to(DEVICE).half() / 100
+    logits = torch.randn(5, num_experts).to(DEVICE).half()
+    biases = (
+        torch.randn(num_experts, 2 * inner).to(DEVICE).half(),
+        torch.randn(num_experts, hidden).to(DEVICE).half(),
+    )
+    wanted = expected(
+        x,
+        logits,
+        gate_up_numbers.view(num_experts, 2 * inner, hidden),
+        down_numbers.view(num_experts, hidden, inner),
+        2,
+        True,
+        biases,
+        clamp,
+    )
+    got = coded_experts(
+        x, logits, gate_up, down, top_k=2, renormalize=True, biases=biases, clamp=clamp
+    )
+    assert float((got.double() - wanted).norm() / wanted.norm()) < 2e-3

@@ -19,8 +19,12 @@ def expected(
     down: torch.Tensor,
     top_k: int,
     renormalize: bool,
+    biases: tuple[torch.Tensor, torch.Tensor] | None = None,
+    clamp: tuple[float, float] | None = None,
 ) -> torch.Tensor:
     """Token by token and expert by expert, in float64."""
+    if biases is None:
+        biases = gate_up.new_zeros(gate_up.shape[:2]), down.new_zeros(down.shape[:2])
     x, logits, gate_up, down = (t.double() for t in (x, logits, gate_up, down))
     shares, chosen = logits.softmax(-1).topk(top_k, dim=-1)
     if renormalize:
@@ -28,8 +32,14 @@ def expected(
     out = torch.zeros_like(x)
     for token in range(len(x)):
         for share, expert in zip(shares[token], chosen[token], strict=True):
-            gate, up = (gate_up[expert] @ x[token]).chunk(2)
-            out[token] += share * (down[expert] @ (F.silu(gate) * up))
+            gate, up = (gate_up[expert] @ x[token] + biases[0][expert].double()).chunk(2)
+            if clamp is None:
+                inner = F.silu(gate) * up
+            else:
+                alpha, limit = clamp
+                gate = torch.minimum(gate, torch.tensor(limit))
+                inner = gate / (1 + torch.exp(-alpha * gate)) * (up.clamp(-limit, limit) + 1)
+            out[token] += share * (down[expert] @ inner + biases[1][expert].double())
     return out
 
 
@@ -56,6 +66,33 @@ def test_tokens_go_through_their_experts(
     for _ in range(2):  # the second call meets the lists that the first one left
         got = experts(x, logits, gate_up, down, top_k=top_k, renormalize=renormalize, config=config)
         assert (got.double() - wanted).abs().max() < 2e-5
+
+
+CLAMP = (1.702, 0.8)
+
+
+@pytest.mark.parametrize("config", [ExpertsConfig(WIDE, NARROW), ExpertsConfig(NARROW, WIDE)])
+@pytest.mark.parametrize("clamp", [None, CLAMP])
+def test_experts_with_biases_and_a_clamped_gate(
+    config: ExpertsConfig, clamp: tuple[float, float] | None
+) -> None:
+    torch.manual_seed(0)
+    x, logits = torch.randn(9, 40), torch.randn(9, 5)
+    gate_up, down = torch.randn(5, 48, 40) / 6, torch.randn(5, 40, 24) / 5
+    biases = (torch.randn(5, 48), torch.randn(5, 40))
+    wanted = expected(x, logits, gate_up, down, 2, True, biases, clamp)
+    got = experts(
+        x,
+        logits,
+        gate_up,
+        down,
+        top_k=2,
+        renormalize=True,
+        biases=biases,
+        clamp=clamp,
+        config=config,
+    )
+    assert (got.double() - wanted).abs().max() < 2e-5
 
 
 def test_an_expert_may_have_all_tokens_and_another_none() -> None:
