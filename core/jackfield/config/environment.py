@@ -12,8 +12,10 @@ _DEFAULTS = {
     # saves a fifth of a decode step of one request (docs/performance-cpu.md).
     "GOMP_SPINCOUNT": "10000",
     "KMP_BLOCKTIME": "0",
-    # Code for one shape of a matrix product is 0.6 MiB; oneDNN would keep that of 1,024 shapes.
+    # Code for one shape of a matrix product is up to 0.6 MiB. oneDNN would keep that of 1,024
+    # shapes, and torch, in caches of its own before oneDNN's, of 1,024 for each kind of product.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "256",
+    "LRU_CACHE_CAPACITY": "128",
     "TOKENIZERS_PARALLELISM": "false",
 }
 # Keys belong to the HTTP server; what an engine needs to know stands in its plan.

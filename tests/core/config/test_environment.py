@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from jackfield.config.environment import child_environment
@@ -30,3 +34,35 @@ def test_a_child_inherits_the_environment_but_no_key(monkeypatch: pytest.MonkeyP
     environment = child_environment()
     assert environment["SOME_VARIABLE"] == "some value"
     assert "secret" not in environment.values()
+
+
+PRODUCTS = """
+import ctypes, torch
+
+class Heap(ctypes.Structure):
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
+
+libc = ctypes.CDLL("libc.so.6")
+libc.mallinfo2.restype = Heap
+torch.set_num_threads(1)
+weight = torch.ops.mkldnn._reorder_linear_weight(torch.ones(64, 64), 32)
+for num_rows in range(1, 601):
+    torch.ops.mkldnn._linear_pointwise(torch.ones(num_rows, 64), weight, None, "none", [], "")
+    torch.bmm(torch.ones(2, num_rows, 64), torch.ones(2, 64, 8))
+    if num_rows in (200, 600):
+        print(libc.mallinfo2().uordblks)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks glibc what its heap holds")
+def test_products_of_ever_new_shapes_do_not_fill_the_memory() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", PRODUCTS],
+        env={**child_environment(), "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        timeout=100,
+        check=True,
+    ).stdout
+    early, late = map(int, shown.split())
+    assert late - early < 8 << 20
