@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from jackfield.config.command_line import parse_arguments
-from jackfield.config.settings import Settings
+from typing import TYPE_CHECKING
+
+from jackfield.engine.spawning import SpawnedEngine
+
+if TYPE_CHECKING:
+    from jackfield.config.settings import Settings
 
 HELP = "--help=plugin:"
+_HELP_WORDS = ("-h", "--help")
 
 
 def main(argv: list[str]) -> int:
     """Serves until a signal comes or the engine dies; the exit status."""
+    if any(word in _HELP_WORDS or word.startswith("--help=") for word in argv):
+        return _help(argv)
+    # Before anything else: the engine imports torch while its plan is made. Even reading the
+    # command line takes a quarter of a second of imports.
+    spawned = SpawnedEngine(early=("torch",))
+    try:
+        return _serve(argv, spawned)
+    finally:
+        spawned.discard()
+
+
+def _help(argv: list[str]) -> int:
+    from jackfield.config.command_line import parse_arguments
+
     for word in argv:
         if word.startswith(HELP):
             settings, _ = parse_arguments([each for each in argv if each != word])
-            return _help(word.removeprefix(HELP), settings)
-    settings, notes = parse_arguments(argv, prog="jackfield serve")
-    # Imports stand below the parsing: `serve --help` must not pay for them.
-    from jackfield.config.log_output import log_output
-
-    with log_output("debug" if settings.verbose else settings.log_level, notes):
-        return _serve(settings, argv)
+            return _plugin_help(word.removeprefix(HELP), settings)
+    parse_arguments(argv, prog="jackfield serve")
+    return 0
 
 
-def _help(plugin: str, settings: Settings) -> int:
+def _plugin_help(plugin: str, settings: Settings) -> int:
     from jackfield.cli.plugins.option_help import option_help
     from jackfield.registry import Registry
 
@@ -30,7 +45,16 @@ def _help(plugin: str, settings: Settings) -> int:
     return 0
 
 
-def _serve(settings: Settings, argv: list[str]) -> int:
+def _serve(argv: list[str], spawned: SpawnedEngine) -> int:
+    from jackfield.config.command_line import parse_arguments
+    from jackfield.config.log_output import log_output
+
+    settings, notes = parse_arguments(argv, prog="jackfield serve")
+    with log_output("debug" if settings.verbose else settings.log_level, notes):
+        return _serve_settings(settings, argv, spawned)
+
+
+def _serve_settings(settings: Settings, argv: list[str], spawned: SpawnedEngine) -> int:
     from jackfield.planning import make_plan
     from jackfield.registry import HOOKS, Registry
     from jackfield.server.listening import bind
@@ -48,4 +72,8 @@ def _serve(settings: Settings, argv: list[str]) -> int:
 
     from jackfield.server.run import run
 
+    if plan.engine.worker.num_threads == spawned.num_threads:
+        return run(settings, plan, registry, hooks, argv, spawned)
+    # The libraries that it may have imported have chosen their threads.
+    spawned.discard()
     return run(settings, plan, registry, hooks, argv)

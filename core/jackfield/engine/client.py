@@ -20,6 +20,7 @@ from jackfield.contracts.messages import (
 from jackfield.engine.child import EngineProcess, describe
 from jackfield.engine.protocol import EngineProtocol
 from jackfield.engine.pulse import INTERVAL_SECONDS, PulseWatch, WatchLimits
+from jackfield.engine.spawning import SpawnedEngine
 from jackfield.errors import EngineError, EngineKilledError, JackfieldError
 
 EXIT_SECONDS = 1.0
@@ -30,9 +31,15 @@ class EngineClient:
     """One engine process, as its parent sees it. A shared one takes other clients, too."""
 
     def __init__(
-        self, plan: EnginePlan, limits: WatchLimits | None = None, *, is_shared: bool = False
+        self,
+        plan: EnginePlan,
+        limits: WatchLimits | None = None,
+        spawned: SpawnedEngine | None = None,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self._plan = plan
+        self._spawned = spawned
         self._is_shared = is_shared
         self._limits = limits or WatchLimits()
         self._process: EngineProcess | None = None
@@ -52,7 +59,7 @@ class EngineClient:
     def launch(self) -> None:
         """Spawns the process and returns; needs no event loop. Idempotent."""
         if self._process is None:
-            self._process = EngineProcess(self._plan, is_shared=self._is_shared)
+            self._process = EngineProcess(self._plan, self._spawned, is_shared=self._is_shared)
 
     async def connect(
         self,

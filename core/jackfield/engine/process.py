@@ -1,7 +1,7 @@
-"""Main program of the engine process: ``python -m jackfield.engine.process SOCKET PULSE``.
+"""Main program of the engine process: ``python -m jackfield.engine.process SOCKET PULSE MODULE...``
 
-Spawned by ``EngineClient``, never forked. It ends when it is told to, and when the socket
-closes, because then the parent is gone.
+Spawned by its parent, never forked. It ends when it is told to, and when the socket closes,
+because then the parent is gone. Until its plan comes it imports the modules.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def main(arguments: list[str]) -> int:
     # Imported here so that --explain-startup can tell imports from the interpreter's start.
     from jackfield.engine.serving import serve
 
-    path, pulse = arguments
-    return serve(path, int(pulse), began)
+    path, pulse, *early = arguments
+    return serve(path, int(pulse), began, early)
 
 
 def die_with_parent() -> None:

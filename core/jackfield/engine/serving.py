@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import logging
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from jackfield.config.log_output import log_output
@@ -47,26 +50,30 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 2.0
 GRAMMAR_POLL_SECONDS = 0.002
-WARM_UP_SECONDS = 5.0
+WARM_UP_SECONDS = 0.5
 """An engine that has had nothing to do for so long loads what requests may need later."""
 
 Phases = list[tuple[str, float, float]]
 
 
-def serve(path: str, pulse_descriptor: int, began: float) -> int:
+def serve(path: str, pulse_descriptor: int, began: float, early: Sequence[str] = ()) -> int:
     """Connects to the parent at ``path``, starts an engine by its plan, serves; exit status.
 
-    ``pulse_descriptor`` is the writing end of a pipe that the parent listens to."""
+    ``pulse_descriptor`` is the writing end of a pipe that the parent listens to. ``early``:
+    modules to import while there is no plan."""
     imported = time.monotonic()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(path)
     channel: Channel = EngineChannel(connection, ToEngine | StartEngine | JoinEngine)
     pulse = Pulse(pulse_descriptor)
     pulse.start()
+    if early:
+        threading.Thread(target=_import_early, args=(early,), daemon=True).start()
     start = _wait_for_plan(channel)
     if start is None:
         return 0
     phases = [("interpreter", start.launched, began), ("imports", began, imported)]
+    phases.append(("wait for the plan", imported, time.monotonic()))
     with log_output(start.plan.log_level):
         return _serve_plan(start, channel, pulse, phases)
 
@@ -83,6 +90,13 @@ def _serve_plan(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phas
     finally:
         channel.close()
     return 0
+
+
+def _import_early(names: Sequence[str]) -> None:
+    """Beside the engine's own imports; whoever needs what cannot be imported will say so."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
 
 
 def _wait_for_plan(channel: Channel) -> StartEngine | None:

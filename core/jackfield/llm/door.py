@@ -28,6 +28,7 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import Tokenizer
+from jackfield.engine.spawning import SpawnedEngine
 from jackfield.errors import (
     EngineError,
     EngineKilledError,
@@ -67,12 +68,14 @@ class AsyncLLM:
         plan: ServingPlan,
         registry: Registry,
         policy: RestartPolicy | None = None,
+        spawned: SpawnedEngine | None = None,
         *,
         link: MakeLink | None = None,
         first_key: int = 1,
     ) -> None:
-        """``link`` makes the way to an engine that another process keeps, which this one has the
-        keys from ``first_key`` on for; without it the engine is this process' own."""
+        """``spawned``: the first engine's process, if it is there already. ``link`` makes the way
+        to an engine that another process keeps, which this one has the keys from ``first_key`` on
+        for; without it the engine is this process' own."""
         self.plan = plan
         self.registry = registry
         self.prompts: PromptBuilder
@@ -88,7 +91,7 @@ class AsyncLLM:
         )
         self._is_shared = link is not None
         self._engine: EngineLink = (
-            Supervisor(plan.engine, policy or RestartPolicy(), events)
+            Supervisor(plan.engine, policy or RestartPolicy(), events, spawned)
             if link is None
             else link(events)
         )

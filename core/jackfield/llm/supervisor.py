@@ -18,6 +18,7 @@ from jackfield.contracts.messages import (
 )
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
+from jackfield.engine.spawning import SpawnedEngine
 from jackfield.errors import ConfigError, EngineError, EngineStartError, JackfieldError
 from jackfield.llm.engine_link import EngineEvents
 
@@ -53,7 +54,7 @@ class Supervisor:
     """One engine at a time. Belongs to the event loop that runs ``start``.
 
     The first engine's start is not retried: what is wrong then is better said than tried again.
-    Shared engines take other clients, too.
+    Shared engines take other clients, too. The first engine's process may be ``spawned`` already.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Supervisor:
         plan: EnginePlan,
         policy: RestartPolicy,
         events: EngineEvents,
+        spawned: SpawnedEngine | None = None,
         *,
         is_shared: bool = False,
     ) -> None:
@@ -71,7 +73,7 @@ class Supervisor:
         self._events = events
         self._is_shared = is_shared
         self._limits = WatchLimits(policy.heartbeat_seconds, policy.step_seconds)
-        self._client = self._new_client()
+        self._client = self._new_client(spawned)
         self._keeping: asyncio.Task[None] | None = None
         self._lost: asyncio.Future[JackfieldError] | None = None
         self._death: JackfieldError | None = None
@@ -128,8 +130,8 @@ class Supervisor:
         self.is_serving = False
         await self._client.stop(timeout)
 
-    def _new_client(self) -> EngineClient:
-        return EngineClient(self._plan, self._limits, is_shared=self._is_shared)
+    def _new_client(self, spawned: SpawnedEngine | None = None) -> EngineClient:
+        return EngineClient(self._plan, self._limits, spawned, is_shared=self._is_shared)
 
     async def _connect(self) -> EngineReady:
         self._lost = asyncio.get_running_loop().create_future()

@@ -28,6 +28,7 @@ from jackfield.server.startup_report import (
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
+    from jackfield.engine.spawning import SpawnedEngine
     from jackfield.hooks import Hooks
     from jackfield.planning import ServingPlan
     from jackfield.registry import Registry
@@ -41,10 +42,11 @@ def run(
     registry: Registry,
     hooks: Hooks | None = None,
     words: Sequence[str] = (),
+    spawned: SpawnedEngine | None = None,
 ) -> int:
     """Serves until a signal comes; returns the exit status. ``hooks`` are the installed ones, made
     before the plan; None where there are none. ``words``: the command line that the settings come
-    from, for API processes of their own.
+    from, for API processes of their own. ``spawned``: the engine's process, if it is there already.
 
     Raises ``ConfigError`` for what cannot work as configured, ``EngineError`` where the engine
     fails or dies: the error is the last that is to be said.
@@ -54,10 +56,10 @@ def run(
     if settings.api_server_count > 1:
         from jackfield.server.processes.keeper import keep
 
-        return keep(settings, options, plan, registry, words, start)
+        return keep(settings, options, plan, registry, words, start, spawned)
     listener = bind(options)
     launched = time.monotonic()
-    llm = AsyncLLM(plan, registry, restart_policy(settings))
+    llm = AsyncLLM(plan, registry, restart_policy(settings), spawned)
     llm.launch()
     collect_rarely()
     # The engine process is on its way: only now what takes its time to import.

@@ -29,6 +29,7 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
+from jackfield.engine.spawning import SpawnedEngine
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.testing.simulated_worker import continuation
 
@@ -87,9 +88,9 @@ class Listener:
 
 @asynccontextmanager
 async def running(
-    plan: EnginePlan, limits: WatchLimits | None = None
+    plan: EnginePlan, limits: WatchLimits | None = None, spawned: SpawnedEngine | None = None
 ) -> AsyncIterator[tuple[EngineClient, Listener, EngineReady]]:
-    client, listener = EngineClient(plan, limits), Listener()
+    client, listener = EngineClient(plan, limits, spawned), Listener()
     client.launch()
     try:
         ready = await client.connect(listener.on_step, listener.dead.set_result)
@@ -118,7 +119,13 @@ async def test_ready_tokens_abort_stop() -> None:
         assert ready.max_model_len == 96
         assert ready.notes == ["a note"]
         names = [name for name, _, _ in ready.phases]
-        assert names == ["interpreter", "imports", "scheduler and executor", "worker"]
+        assert names == [
+            "interpreter",
+            "imports",
+            "wait for the plan",
+            "scheduler and executor",
+            "worker",
+        ]
         edges = [moment for _, begin, end in ready.phases for moment in (begin, end)]
         assert edges == sorted(edges)
         for key in range(1, 20):
@@ -240,6 +247,27 @@ async def test_an_engine_that_ends_before_it_connects_can_be_stopped_twice(
     with open(os.devnull) as other:  # the descriptor that was the engine's
         await client.stop()
         os.fstat(other.fileno())
+
+
+async def test_an_engine_may_be_spawned_before_there_is_a_plan() -> None:
+    spawned = SpawnedEngine(early=("no_such_module", "colorsys"))
+    await asyncio.sleep(0.1)
+    async with running(make_plan("ModulesWorker"), spawned=spawned) as (client, _, ready):
+        assert client.pid == spawned.process.pid
+        # Somebody owns it now.
+        spawned.discard()
+        assert _is_alive(spawned.process.pid)
+        assert "colorsys is imported" in ready.notes
+
+
+def test_an_engine_that_gets_no_plan_leaves_nothing_behind() -> None:
+    before = set(os.listdir("/proc/self/fd"))
+    spawned = SpawnedEngine()
+    assert os.stat(spawned.directory).st_mode & 0o777 == 0o700
+    spawned.discard()
+    spawned.discard()
+    assert not _is_alive(spawned.process.pid) and not os.path.exists(spawned.directory)
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 async def test_a_small_cache_limits_the_context_and_says_so() -> None:

@@ -26,6 +26,15 @@ class NotedWorker(SimulatedWorker):
         )
 
 
+class ModulesWorker(SimulatedWorker):
+    """Says whether a module is there that nobody needs."""
+
+    def start(self, plan: WorkerPlan) -> KVCapacity:
+        while "colorsys" not in sys.modules:
+            time.sleep(0.01)
+        return dataclasses.replace(super().start(plan), notes=("colorsys is imported",))
+
+
 class SlowWorker(SimulatedWorker):
     def execute(self, batch: ScheduledBatch) -> SimulatedStep:
         time.sleep(0.02)

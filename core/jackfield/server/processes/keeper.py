@@ -24,6 +24,7 @@ from jackfield.server.startup_report import active_plugins, plugins_line, report
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
+    from jackfield.engine.spawning import SpawnedEngine
     from jackfield.planning import ServingPlan
     from jackfield.registry import Registry
 
@@ -39,12 +40,13 @@ def keep(
     registry: Registry,
     words: Sequence[str],
     start: float,
+    spawned: SpawnedEngine | None = None,
 ) -> int:
     """Serves with ``--api-server-count`` processes until a signal comes; the exit status. As
     ``server.run.run`` otherwise. ``start``: when this process began."""
     check_options(settings)
     listeners = bind_several(options, settings.api_server_count)
-    keeper = Keeper(settings, options, plan, registry, listeners, words)
+    keeper = Keeper(settings, options, plan, registry, listeners, words, spawned)
     keeper.launch()
     try:
         return asyncio.run(keeper.run(start))
@@ -79,6 +81,7 @@ class Keeper:
         registry: Registry,
         listeners: Sequence[socket.socket],
         words: Sequence[str],
+        spawned: SpawnedEngine | None,
     ) -> None:
         self._options = options
         self._plan = plan
@@ -86,7 +89,7 @@ class Keeper:
         self._listener = listeners[0]
         events = EngineEvents(lambda step: None, self._lost, self._replaced)
         policy = restart_policy(settings)
-        self._engine = Supervisor(plan.engine, policy, events, is_shared=True)
+        self._engine = Supervisor(plan.engine, policy, events, spawned, is_shared=True)
         self._crew = Crew(words, listeners)
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
