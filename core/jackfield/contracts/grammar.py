@@ -185,5 +185,16 @@ class AcceptsTogether(Protocol):
         ...
 
 
+@runtime_checkable
+class LoadsLate(Protocol):
+    """A ``GrammarBackend`` that loads some of what it is made of when a grammar needs it.
+    Optional."""
+
+    def load(self, spec: GrammarSpec) -> None:
+        """Loads what is missing for this grammar. Called before ``compile``, one call at a time;
+        its seconds do not count as compiling."""
+        ...
+
+
 COMPILE_SECONDS = 2.0
 """A grammar that takes longer than this to compile is refused."""

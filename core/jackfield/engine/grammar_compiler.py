@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jackfield.contracts.grammar import (
@@ -15,6 +17,7 @@ from jackfield.contracts.grammar import (
     CompiledGrammar,
     GrammarBackend,
     GrammarSpec,
+    LoadsLate,
     Vocabulary,
 )
 from jackfield.contracts.text import Tokenizer
@@ -27,8 +30,14 @@ QUEUE_SECONDS = 20.0
 """How long a grammar may wait for a thread, the loading of the vocabulary included."""
 MAX_CACHE_BYTES = 256 << 20
 _PARAM = "structured_outputs"
-_FIRST = GrammarSpec(kind="json_schema", text='{"type": "boolean"}')
-"""Any grammar: it takes the vocabulary and the default backend to compile it."""
+_FIRST = (
+    GrammarSpec(kind="json_schema", text='{"type": "boolean"}'),
+    GrammarSpec(kind="regex", text="yes|no"),
+)
+"""Any grammars: it takes the vocabulary and the default backend to compile them, which may have a
+library of its own for each kind."""
+_SWITCH_SECONDS = 0.0005
+"""For how long a thread that loads may hold the interpreter when the step loop wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +123,8 @@ class GrammarCompiler:
     def warm_up(self) -> None:
         """Loads, in a thread of the pool, what the first grammars need: seconds for a large
         vocabulary. What cannot be loaded is told to the first request that needs it."""
-        self.compile(_FIRST)
+        for spec in _FIRST:
+            self.compile(spec)
 
     def forget(self, spec: GrammarSpec) -> None:
         """Drops a grammar that failed, so that the next request tries again."""
@@ -122,6 +132,9 @@ class GrammarCompiler:
 
     def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
         backend = self._backend(spec.backend or self._default)
+        if isinstance(backend, LoadsLate):
+            with self._loading, _yielding_often():
+                backend.load(spec)
         compilation.began = time.monotonic()
         try:
             return ReadyGrammar(backend.compile(spec), backend)
@@ -136,16 +149,18 @@ class GrammarCompiler:
 
     def _backend(self, name: str) -> GrammarBackend:
         with self._loading:
-            backend = self._backends.get(name)
-            if backend is None:
-                try:
-                    if self._vocabulary is None:
-                        self._vocabulary = self._load_vocabulary()
-                    backend = self._make_backend(name, self._vocabulary)
-                except JackfieldError as error:
-                    raise RequestError(f"structured_outputs: {error}", _PARAM) from error
-                self._backends[name] = backend
-            return backend
+            if name not in self._backends:
+                with _yielding_often():
+                    self._backends[name] = self._load(name)
+            return self._backends[name]
+
+    def _load(self, name: str) -> GrammarBackend:
+        try:
+            if self._vocabulary is None:
+                self._vocabulary = self._load_vocabulary()
+            return self._make_backend(name, self._vocabulary)
+        except JackfieldError as error:
+            raise RequestError(f"structured_outputs: {error}", _PARAM) from error
 
     def _evict(self) -> None:
         """Drops the least recently used grammars beyond the cache's bytes; O(cached)."""
@@ -161,6 +176,16 @@ class GrammarCompiler:
             total += future.result().compiled.num_bytes + len(spec.text)
             if total > MAX_CACHE_BYTES:
                 del self._cache[spec]
+
+
+@contextmanager
+def _yielding_often() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def read_vocabulary(tokenizer: Tokenizer, logits_width: int) -> Vocabulary:

@@ -8,7 +8,8 @@ which is always there; what that refuses goes to guidance.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, cast
 
 from jackfield.contracts.grammar import (
@@ -32,9 +33,24 @@ class AutoBackend:
     api_version: ClassVar[int] = 1
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._xgrammar = XGrammarBackend(vocabulary)
         has_guidance = importlib.util.find_spec("llguidance") is not None
+        self._vocabulary = vocabulary
         self._guidance = GuidanceBackend(vocabulary) if has_guidance else None
+        self._xgrammar: XGrammarBackend | None = None
+        self._making = threading.Lock()
+
+    def load(self, spec: GrammarSpec) -> None:
+        """Imports xgrammar, which takes seconds, for the first grammar that guidance does not
+        take."""
+        if self._xgrammar is not None:
+            return
+        if self._guidance is not None and spec.kind == "json_schema":
+            try:
+                self._guidance.compile(spec)
+                return
+            except RequestError:
+                pass
+        self._with_xgrammar()
 
     def compile(self, spec: GrammarSpec) -> CompiledGrammar:
         """By the first backend that can."""
@@ -74,18 +90,27 @@ class AutoBackend:
     ) -> None:
         """Each matcher by its own backend."""
         of_guidance = [isinstance(matcher, GuidanceMatcher) for matcher in matchers]
-        for backend, wanted in ((self._guidance, True), (self._xgrammar, False)):
+        for wanted in (True, False):
             chosen = [place for place, each in enumerate(of_guidance) if each is wanted]
+            if not chosen:
+                continue
+            backend = cast(GrammarBackend, self._guidance if wanted else self._xgrammar)
             if len(chosen) == len(matchers):
-                cast(GrammarBackend, backend).fill_bitmasks(matchers, masks, indices)
-            elif chosen:
+                backend.fill_bitmasks(matchers, masks, indices)
+            else:
                 own = [matchers[place] for place in chosen]
                 places = [indices[place] for place in chosen]
-                cast(GrammarBackend, backend).fill_bitmasks(own, masks, places)
+                backend.fill_bitmasks(own, masks, places)
 
-    def _order(self, spec: GrammarSpec) -> list[GrammarBackend]:
-        if self._guidance is None:
-            return [self._xgrammar]
-        if spec.kind == "json_schema":
-            return [self._guidance, self._xgrammar]
-        return [self._xgrammar, self._guidance]
+    def _order(self, spec: GrammarSpec) -> Iterator[GrammarBackend]:
+        if self._guidance is not None and spec.kind == "json_schema":
+            yield self._guidance
+        yield self._with_xgrammar()
+        if self._guidance is not None and spec.kind != "json_schema":
+            yield self._guidance
+
+    def _with_xgrammar(self) -> XGrammarBackend:
+        with self._making:
+            if self._xgrammar is None:
+                self._xgrammar = XGrammarBackend(self._vocabulary)
+            return self._xgrammar

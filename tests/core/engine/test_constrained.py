@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -391,3 +392,26 @@ def test_an_idle_engine_loads_once_what_grammars_need() -> None:
     made.run()
     assert re.fullmatch("[ab]{3}", text_of(made, key))
     assert len(loaded) == 1
+
+
+def test_what_a_grammar_needs_loaded_does_not_count_as_compiling(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 0.2)
+    kinds: list[str] = []
+
+    class LateBackend(SlowBackend):
+        def load(self, spec: GrammarSpec) -> None:
+            kinds.append(spec.kind)
+            time.sleep(0.5)
+
+        def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+            return _BACKEND.compile(spec)
+
+    before = sys.getswitchinterval()
+    made = engine(grammars=compiler(lambda: LateBackend(VOCABULARY)))
+    key = made.add(PROMPT, 20, sampling=held("[ab]{3}"))
+    made.run()
+    assert kinds == ["regex"] and made.answers[key].message is None
+    assert re.fullmatch("[ab]{3}", text_of(made, key))
+    assert sys.getswitchinterval() == before

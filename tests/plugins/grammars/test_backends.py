@@ -116,3 +116,15 @@ def test_literals_of_a_structural_tag_may_be_special_tokens() -> None:
     assert matcher.accept(special) and all(map(matcher.accept, b'"ab"!'))
     matcher = compiled.matcher()
     assert matcher.accept(special) and matcher.accept(ord('"')) and not matcher.accept(ord("\t"))
+
+
+def test_auto_imports_xgrammar_for_the_first_grammar_that_guidance_does_not_take() -> None:
+    backend = AutoBackend(VOCABULARY)
+    backend.load(spec({"type": "integer"}))
+    assert isinstance(backend.compile(spec({"type": "integer"})), GuidanceCompiled)
+    assert backend._xgrammar is None
+    backend.load(spec({"const": "\x01"}))
+    assert backend._xgrammar is not None
+    other = AutoBackend(VOCABULARY)
+    other.load(GrammarSpec(kind="regex", text="[ab]+"))
+    assert other._xgrammar is not None
