@@ -93,7 +93,8 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
     made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
     shapes = [(1024, 2048), (4096, 1024), (1024, 3072), (4096, 4096), (4096, 12288), (1000, 1544)]
     few = [("linear", gemv.linear_small, m) for m in (1, 2, 7, 16)]
-    few += [("Hopper's linear", hopper_linear.hopper_linear, m) for m in (2, 8, 17, 32, 33, 64)]
+    rows = (1, 8, 17, 32, 33, 64, 100, 200)
+    few += [("Hopper's linear", hopper_linear.hopper_linear, m) for m in rows]
     for (n, k), (name, linear, m) in itertools.product(shapes, few):
         x = torch.randn(m, k, device=CUDA, dtype=BF16)
         w = torch.randn(n, k, device=CUDA, dtype=BF16)
@@ -135,6 +136,48 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
     zero = torch.zeros_like(x)
     made.append(("add_rms_norm", lambda: norm.add_rms_norm(x, zero.zero_(), g, 1e-6)[0], normed))
     made.append(("silu_and_mul", lambda: activation.silu_and_mul(x), gated))
+    return made
+
+
+def fused_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
+    """Hopper's products with what lies between products: SiLU of the gate; the residual and
+    RMSNorm, whose two halves are in two products."""
+    made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
+    for (inner, hidden), m in itertools.product([(3072, 1024), (1544, 1000)], (1, 8, 50, 130, 256)):
+        x = torch.randn(m, inner, device=CUDA, dtype=BF16)
+        down = torch.randn(hidden, inner, device=CUDA, dtype=BF16) * inner**-0.5
+        gate_up = torch.randn(2 * inner, hidden, device=CUDA, dtype=BF16) * hidden**-0.5
+        weight, down_bias = torch.randn(2, hidden, device=CUDA, dtype=BF16)
+        bias = torch.randn(2 * inner, device=CUDA, dtype=BF16)
+        residual = torch.randn(m, hidden, device=CUDA, dtype=BF16)
+
+        def launch(
+            x: Tensor = x,
+            down: Tensor = down,
+            gate_up: Tensor = gate_up,
+            norm: tuple[Tensor, Tensor, Tensor] = (weight, down_bias, residual),
+            bias: Tensor = bias,
+        ) -> Tensor:
+            weight, down_bias, residual = norm
+            sums = residual.clone()
+            added = hopper_linear.hopper_linear_add(x, down, down_bias, sums, weight, 1e-6)
+            gated = hopper_linear.hopper_linear_gated(added, gate_up, bias)
+            return torch.cat([sums, gated], 1)
+
+        def wanted(
+            x: Tensor = x,
+            down: Tensor = down,
+            gate_up: Tensor = gate_up,
+            norm: tuple[Tensor, Tensor, Tensor] = (weight, down_bias, residual),
+            bias: Tensor = bias,
+        ) -> Tensor:
+            weight, down_bias, residual = norm
+            sums = x.double() @ down.double().T + down_bias.double() + residual.double()
+            normed = sums * torch.rsqrt(sums.square().mean(-1, keepdim=True) + 1e-6)
+            gate, up = (normed * weight.double() @ gate_up.double().T + bias.double()).chunk(2, -1)
+            return torch.cat([sums, F.silu(gate) * up], 1)
+
+        made.append((f"products with a norm between {m} x {inner} x {hidden}", launch, wanted))
     return made
 
 
@@ -210,7 +253,10 @@ def check_greedy(report: Report) -> None:
 
 
 def section_check(report: Report) -> None:
-    attention, linear = attention_checks(), [*linear_checks(), *expert_checks(), *coded_checks()]
+    attention, linear = (
+        attention_checks(),
+        [*linear_checks(), *fused_checks(), *expert_checks(), *coded_checks()],
+    )
     precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
     for name, tolerance, attend in attention:
         try:

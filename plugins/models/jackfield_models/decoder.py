@@ -8,10 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 from torch import Tensor, nn
 
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.layers.attention import Attention, Sinks
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import QKVParallelLinear, RowParallelLinear
@@ -124,15 +126,14 @@ class DecoderAttention(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | ScaledRows,
         positions: Tensor,
         batch: AttentionBatch,
         selection: Selection | None = None,
     ) -> Tensor:
-        """[T, hidden] -> [T, hidden], or the selected rows of it."""
-        heads = self.attention(self.qkv_proj(x), positions, batch, selection)
-        attended: Tensor = self.o_proj(heads)
-        return attended
+        """[T, hidden] -> what ``o_proj`` takes, [T, heads * head_dim], or the selected rows."""
+        heads: Tensor = self.attention(self.qkv_proj(x), positions, batch, selection)
+        return heads
 
 
 class DecoderLayer(nn.Module):
@@ -149,25 +150,53 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | ScaledRows,
         residual: Tensor | None,
         positions: Tensor,
         batch: AttentionBatch,
         selection: Selection | None = None,
-    ) -> tuple[Tensor, Tensor]:
+        following: DecoderLayer | None = None,
+    ) -> tuple[Tensor | ScaledRows, Tensor]:
         """What the block adds, and the sum of all before, both [T, hidden]; of the selected tokens
-        [N, hidden], while keys and values of all are kept."""
-        if residual is None:
+        [N, hidden], while keys and values of all are kept.
+
+        Where one kernel can do it, what it adds is in the sum already and normalized for the block
+        ``following``: ``ScaledRows``.
+        """
+        if isinstance(x, ScaledRows):
+            assert residual is not None
+            normed: Tensor | ScaledRows = x
+        elif residual is None:
             normed, residual = self.input_layernorm(x), x
         else:
             normed, residual = self.input_layernorm(x, residual)
-        attended = self.self_attn(normed, positions, batch, selection)
+        heads = self.self_attn(normed, positions, batch, selection)
         if selection is not None:
             residual = residual.index_select(0, selection.index)
             if len(residual) == 0:
                 return residual, residual
-        normed, residual = self.post_attention_layernorm(attended, residual)
-        return self.mlp(normed), residual
+        return self._fed_forward(heads, residual, following)
+
+    def _fed_forward(
+        self, heads: Tensor, residual: Tensor, following: DecoderLayer | None
+    ) -> tuple[Tensor | ScaledRows, Tensor]:
+        o_proj, norm, mlp = self.self_attn.o_proj, self.post_attention_layernorm, self.mlp
+        if not isinstance(mlp, GatedMLP):
+            normed, residual = norm(o_proj(heads), residual)
+            return mlp(normed), residual
+        scaled = None
+        if mlp.takes_scaled_rows:
+            scaled = o_proj.added(heads, residual, norm, mlp.gate_up_proj)
+        if scaled is None:
+            normed, residual = norm(o_proj(heads), residual)
+            return mlp(normed), residual
+        inner = mlp.inner(scaled)
+        if following is not None:
+            norm, qkv_proj = following.input_layernorm, following.self_attn.qkv_proj
+            scaled = mlp.down_proj.added(inner, residual, norm, qkv_proj)
+            if scaled is not None:
+                return scaled, residual
+        return mlp.down_proj(inner), residual
 
 
 def _feed_forward(
@@ -226,10 +255,9 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """int64 [T] -> [T, hidden], or [N, hidden] of the selected tokens."""
         x, residual = self.embed_tokens(ids), None
-        *before, last = self.layers
-        for layer in before:
-            x, residual = layer(x, residual, positions, batch)
-        x, residual = last(x, residual, positions, batch, selection)
+        for layer, following in pairwise(self.layers):
+            x, residual = layer(x, residual, positions, batch, None, following)
+        x, residual = self.layers[-1](x, residual, positions, batch, selection)
         normed: Tensor = x if len(x) == 0 else self.norm(x, residual)[0]
         return normed
 

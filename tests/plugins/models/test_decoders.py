@@ -9,8 +9,13 @@ import pytest
 import torch
 from tests.checkpoints import VOCAB_SIZE, make, reference
 from tests.paged_steps import PagedModel, load
+from torch import Tensor, nn
 from transformers import DynamicCache
 
+from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.layers import linear
+from jackfield.compute.layers.norm import RMSNorm
+from jackfield.compute.layers.unquantized import UnquantizedLinear
 from jackfield_load_formats.auto import AutoLoadFormat
 from jackfield_models.gpt_oss import GptOssForCausalLM
 from jackfield_models.llama import LlamaForCausalLM
@@ -122,6 +127,53 @@ def test_logits_equal_transformers_for_a_prompt_at_once_in_pieces_and_by_token(
     torch.testing.assert_close(torch.cat(pieces), expected[1], atol=1e-4, rtol=1e-4)
     single = [paged.step({2: [token]})[2] for token in prompts[2]]
     torch.testing.assert_close(torch.cat(single), expected[2], atol=1e-4, rtol=1e-4)
+
+
+class NormalizingLinear(UnquantizedLinear):
+    """Does in plain torch what a GPU does in one kernel: the sums of squares come in two parts."""
+
+    num_sums = 0
+
+    def apply_add(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        bias: Tensor | None,
+        residual: Tensor,
+        norm: RMSNorm,
+        reader: nn.Module,
+    ) -> ScaledRows | None:
+        residual += self.apply(layer, x, bias)
+        halves = residual.square().chunk(2, -1)
+        NormalizingLinear.num_sums += 1
+        squares = torch.stack([half.sum(-1) for half in halves])
+        return ScaledRows(residual * norm.weight, squares, norm.eps)
+
+    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
+        factors = torch.rsqrt(x.squares.sum(0) / x.rows.shape[1] + x.eps)
+        return self.apply(layer, x.rows * factors[:, None], bias)
+
+    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
+        if isinstance(x, Tensor):
+            return super().apply_gated(layer, x, bias)
+        gate, up = self.apply_scaled(layer, x, bias).chunk(2, -1)
+        return nn.functional.silu(gate) * up
+
+
+@pytest.mark.parametrize("variant", ["qwen3", "llama-biases", "qwen3-moe-some-layers"])
+def test_norms_in_products_give_the_logits_of_transformers(
+    variant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "UnquantizedLinear", NormalizingLinear)
+    monkeypatch.setattr(NormalizingLinear, "num_sums", 0)
+    directory = checkpoint(variant)
+    prompt = tokens(20)
+    with torch.inference_mode():
+        expected = reference(directory)(torch.tensor([prompt])).logits[0]
+    paged = PagedModel(load(CLASSES[VARIANTS[variant][0]], directory, AutoLoadFormat()))
+    pieces = [paged.step({0: prompt[:15]})[0], paged.step({0: prompt[15:]})[0]]
+    torch.testing.assert_close(torch.cat(pieces), expected, atol=1e-4, rtol=1e-4)
+    assert NormalizingLinear.num_sums >= 2 * 2
 
 
 def test_sequences_in_one_step_do_not_see_each_other() -> None:

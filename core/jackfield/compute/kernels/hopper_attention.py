@@ -360,7 +360,7 @@ def hopper_attention(
         SEQS=128 if num_prefills <= 128 else power_of_2(num_prefills),
         STAGES=_STAGES,
         TILE=_TILE,
-        TILE_LAYOUT=shared_layout(_TILE, _HEAD_DIM, q.dtype),
+        TILE_LAYOUT=shared_layout(q.dtype, _TILE, _HEAD_DIM),
         GROUP_REGISTERS=_GROUP_REGISTERS,
         LOADER_REGISTERS=_LOADER_REGISTERS,
         num_warps=4,

@@ -1,9 +1,11 @@
-"""A weight times 2 to 64 rows as Hopper wants it: the weight is on its way before the rows are.
+"""A weight times few rows as Hopper wants it: the weight is on its way before the rows are.
 
-A program multiplies 64 rows of the weight with all rows of x. It starts copying its weight while
-the kernel before it still runs, as many tiles as its shared memory holds, and waits for x then:
-that hides most of what a kernel of a few microseconds waits for. Where the weight has few rows its
-inner dimension is split, and the last program to arrive adds the parts. Written in Gluon; the
+A program multiplies 64 or 128 rows of the weight with up to 128 rows of x. It starts copying its
+weight while the kernel before it still runs, as many tiles as its shared memory holds, and waits
+for x then: that hides most of what a kernel of a few microseconds waits for. Where the weight has
+few rows its inner dimension is split, and the last program to arrive adds the parts. What would be
+small kernels between products is done to the tile that a program has at its end: SiLU of the gate,
+the residual's addition, and both halves of RMSNorm (``ScaledRows``). Written in Gluon; the
 interpreter does not run it, so that it is checked on a GPU only.
 """
 
@@ -24,57 +26,115 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from jackfield.compute.kernels.hopper_tiles import described
+from jackfield.compute.kernels.hopper_tiles import described, described_gated
 from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.kernels.split_inputs import split_workspace
 
-MAX_ROWS = 64
+MAX_ROWS = 256
 MAX_FLOAT8_ROWS = 128
-_BLOCK_N = 64
+_LARGE = 8 << 20
+"""Elements of a weight that cuBLAS multiplies faster with many rows."""
 _MAX_SPLIT_OUTPUTS = 8192
 """Outputs times parts, where the inner dimension is split."""
-_MAX_PARTS, _MAX_TILES = _MAX_SPLIT_OUTPUTS * MAX_FLOAT8_ROWS, _MAX_SPLIT_OUTPUTS // _BLOCK_N
+_MAX_PARTS, _MAX_TILES = _MAX_SPLIT_OUTPUTS * MAX_ROWS, 4 * _MAX_SPLIT_OUTPUTS // 64
 
 
 @gluon.jit
-def _multiply(x, weight, first, steps, row, STAGES: gl.constexpr, ACC: gl.constexpr):
-    # Rows row .. of the weight times all of x, over ``steps`` tiles of the inner dimension.
-    BLOCK_M: gl.constexpr = x.block_type.shape[0]
-    BLOCK_N: gl.constexpr = weight.block_type.shape[0]
-    BLOCK_K: gl.constexpr = weight.block_type.shape[1]
-    BYTES: gl.constexpr = (BLOCK_M + BLOCK_N) * BLOCK_K * (x.dtype.primitive_bitwidth // 8)
-    w_tiles = gl.allocate_shared_memory(x.dtype, [STAGES, BLOCK_N, BLOCK_K], weight.layout)
-    x_tiles = gl.allocate_shared_memory(x.dtype, [STAGES, BLOCK_M, BLOCK_K], x.layout)
+def _copy_weight(weight, row, k, ready, tile, GATED: gl.constexpr):
+    if GATED:
+        tma.async_copy_global_to_shared(weight, [row // 16, 0, 0, k], ready, tile)
+    else:
+        tma.async_copy_global_to_shared(weight, [row, k], ready, tile)
+
+
+@gluon.jit
+def _begin(x, weight, row, first, steps, STAGES: gl.constexpr, GATED: gl.constexpr):
+    # Room for tiles of the weight and of x. The weight is nobody's output: as much of it as there
+    # is room for comes before x is there.
+    W_TILE: gl.constexpr = weight.block_type.shape
+    X_TILE: gl.constexpr = x.block_type.shape
+    BYTES: gl.constexpr = (weight.block_type.numel + x.block_type.numel) * (
+        x.dtype.primitive_bitwidth // 8
+    )
+    # (Gluon knows no star in a list.)
+    w_tiles = gl.allocate_shared_memory(x.dtype, [STAGES] + W_TILE, weight.layout)  # noqa: RUF005
+    x_tiles = gl.allocate_shared_memory(x.dtype, [STAGES] + X_TILE, x.layout)  # noqa: RUF005
     ready = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(STAGES):
         mbarrier.init(ready.index(i), count=1)
-    # The weight is nobody's output: as much of it as there is room for comes before x is there.
     for i in gl.static_range(STAGES):
         if i < steps:
-            k = first + i * BLOCK_K
             mbarrier.expect(ready.index(i), BYTES)
-            tma.async_copy_global_to_shared(weight, [row, k], ready.index(i), w_tiles.index(i))
-    gdc_wait()
+            k = first + i * X_TILE[1]
+            _copy_weight(weight, row, k, ready.index(i), w_tiles.index(i), GATED)
+    return w_tiles, x_tiles, ready
+
+
+@gluon.jit
+def _copy_rows(x, x_tiles, ready, m, first, steps):
+    # The first tiles of rows m .. of x, to where their part of the weight is on its way to.
+    STAGES: gl.constexpr = x_tiles.shape[0]
     for i in gl.static_range(STAGES):
         if i < steps:
-            k = first + i * BLOCK_K
-            tma.async_copy_global_to_shared(x, [0, k], ready.index(i), x_tiles.index(i))
+            k = first + i * x.block_type.shape[1]
+            tma.async_copy_global_to_shared(x, [m, k], ready.index(i), x_tiles.index(i))
+
+
+@gluon.jit
+def _multiply(
+    x,
+    weight,
+    w_tiles,
+    x_tiles,
+    ready,
+    row,
+    m,
+    first,
+    steps,
+    BLOCK_N: gl.constexpr,
+    PENDING: gl.constexpr,
+    GATED: gl.constexpr,
+    ACC: gl.constexpr,
+):
+    # Rows row .. of the weight times rows m .. of x, over ``steps`` tiles of the inner dimension,
+    # the first of which are on their way. A stage is filled again when PENDING products follow the
+    # one that read it.
+    BLOCK_M: gl.constexpr = x.block_type.shape[0]
+    BLOCK_K: gl.constexpr = x.block_type.shape[1]
+    STAGES: gl.constexpr = x_tiles.shape[0]
+    BYTES: gl.constexpr = (BLOCK_M + BLOCK_N) * BLOCK_K * (x.dtype.primitive_bitwidth // 8)
     acc = gl.zeros((BLOCK_N, BLOCK_M), gl.float32, ACC)
     for i in range(steps):
         stage = i % STAGES
-        tile_ready = ready.index(stage)
-        mbarrier.wait(tile_ready, (i // STAGES) & 1)
+        mbarrier.wait(ready.index(stage), (i // STAGES) & 1)
         rows = x_tiles.index(stage).permute((1, 0))
-        acc = warpgroup_mma(w_tiles.index(stage), rows, acc, is_async=True)
-        acc = warpgroup_mma_wait(0, deps=[acc])
-        if i + STAGES < steps:
-            k = first + (i + STAGES) * BLOCK_K
+        weights = w_tiles.index(stage).reshape([BLOCK_N, BLOCK_K])
+        acc = warpgroup_mma(weights, rows, acc, is_async=True)
+        acc = warpgroup_mma_wait(PENDING, deps=[acc])
+        done = i - PENDING
+        if (done >= 0) & (done + STAGES < steps):
+            k = first + (done + STAGES) * BLOCK_K
+            free = done % STAGES
             # Every warp is done with the stage before the next tiles go there.
             gl.thread_barrier()
-            mbarrier.expect(tile_ready, BYTES)
-            tma.async_copy_global_to_shared(weight, [row, k], tile_ready, w_tiles.index(stage))
-            tma.async_copy_global_to_shared(x, [0, k], tile_ready, x_tiles.index(stage))
-    return acc
+            mbarrier.expect(ready.index(free), BYTES)
+            _copy_weight(weight, row, k, ready.index(free), w_tiles.index(free), GATED)
+            tma.async_copy_global_to_shared(x, [m, k], ready.index(free), x_tiles.index(free))
+    return warpgroup_mma_wait(0, deps=[acc])
+
+
+@gluon.jit
+def _factors(
+    squares, num_parts, m, num_rows, K, eps, BLOCK_M: gl.constexpr, MAX_PARTS: gl.constexpr
+):
+    # 1 / rms of rows m .. of x, [BLOCK_M], from the sums of squares that num_parts programs left.
+    LAYOUT: gl.constexpr = gl.BlockedLayout([1, 1], [1, 32], [1, gl.num_warps()], [1, 0])
+    p = gl.arange(0, MAX_PARTS, layout=gl.SliceLayout(1, LAYOUT))[:, None]
+    rows = m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, LAYOUT))[None, :]
+    mask = (p < num_parts) & (rows < num_rows)
+    parts = gl.load(squares + p * num_rows + rows, mask=mask, other=0.0)
+    return gl.rsqrt(gl.sum(parts, 0) / K + eps)
 
 
 @gluon.jit
@@ -87,112 +147,272 @@ def _add_parts(acc, place, mask, arrivals, part, part_size, SPLIT: gl.constexpr,
     if last:
         gl.thread_barrier()
         acc = gl.zeros(acc.shape, gl.float32, ACC)
-        for s in gl.static_range(SPLIT):
+        for s in range(SPLIT):
             acc += gl.load(place + s * part_size, mask=mask, other=0.0, cache_modifier=".cg")
         gl.store(arrivals, 0)
     return acc, last
 
 
+@gluon.jit
+def _outputs(
+    acc,
+    n,
+    m,
+    N,
+    num_rows,
+    factors,
+    x_scales,
+    weight_scales,
+    bias,
+    NORMED: gl.constexpr,
+    SCALED: gl.constexpr,
+    HAS_BIAS: gl.constexpr,
+    GATED: gl.constexpr,
+    ACC: gl.constexpr,
+):
+    # What is made of sums [N, M] of rows n [N, 1] of the weight and m [1, M] of x.
+    if SCALED:
+        acc *= gl.load(weight_scales + n, mask=n < N, other=0.0)
+        acc *= gl.load(x_scales + m, mask=m < num_rows, other=0.0)
+    if NORMED:
+        acc *= gl.convert_layout(factors, gl.SliceLayout(0, ACC))[None, :]
+    if HAS_BIAS:
+        place = n
+        if GATED:
+            place = n // 16 * 8 + n % 8 + n // 8 % 2 * (N // 2)
+        acc += gl.load(bias + place, mask=n < N, other=0.0).to(gl.float32)
+    if GATED:
+        # 8 rows of the gate, 8 of the other half, and so on: a thread has both of each output.
+        ROWS: gl.constexpr = acc.shape[0]
+        COLUMNS: gl.constexpr = acc.shape[1]
+        pairs = acc.reshape([ROWS // 16, 2, 8, COLUMNS]).permute((0, 2, 3, 1))
+        gate, up = pairs.split()
+        return (gate / (1.0 + gl.exp(-gate)) * up).reshape([ROWS // 2, COLUMNS])
+    else:
+        return acc
+
+
+@gluon.jit
+def _add_residual(y, sums, gamma, residual, squares, mask, part, m, num_rows):
+    # The rounded sum goes back to the residual; the sum of its squares to ``squares``. The sum is
+    # rounded before the norm, so that the norm sees what the next layer sees.
+    rounded = (y + sums.to(gl.float32)).to(sums.dtype)
+    gl.store(residual, rounded, mask=mask)
+    y = gl.where(mask, rounded.to(gl.float32), 0.0)
+    total = gl.expand_dims(gl.sum(y * y, 0), 0)
+    gl.store(squares + part * num_rows + m, total, mask=m < num_rows)
+    return y * gamma.to(gl.float32)
+
+
 @quick
-@gluon.jit(do_not_specialize=["num_rows", "k_per_part"])
+@gluon.jit(do_not_specialize=["num_rows", "k_per_part", "num_squares"])
 def _linear_kernel(
     x,
     weight,
     x_scales,
     weight_scales,
     bias,
+    squares,
+    residual,
+    norm_weight,
     out,
+    squares_out,
     parts,
     arrivals,
     num_rows,
     N,
     K,
     k_per_part,
+    num_squares,
+    eps,
+    BLOCK_N: gl.constexpr,
     SPLIT: gl.constexpr,
     STAGES: gl.constexpr,
+    PENDING: gl.constexpr,
+    MAX_SQUARES: gl.constexpr,
     SCALED: gl.constexpr,
     HAS_BIAS: gl.constexpr,
+    GATED: gl.constexpr,
+    ADDS: gl.constexpr,
 ):
     # x [M, K] and weight [N, K] are tensor descriptors; what lies outside of them reads as 0.
-    # SCALED: each of their rows has a factor.
+    # SCALED: each of their rows has a factor. MAX_SQUARES, if not 0: x is divided by its rows' rms,
+    # which num_squares sums say. GATED: SiLU of the first half of the outputs times the second.
+    # ADDS: the residual, which keeps the sum; out is that times the norm's weight.
     BLOCK_M: gl.constexpr = x.block_type.shape[0]
-    BLOCK_N: gl.constexpr = weight.block_type.shape[0]
-    BLOCK_K: gl.constexpr = weight.block_type.shape[1]
+    BLOCK_K: gl.constexpr = x.block_type.shape[1]
     ACC: gl.constexpr = gl.NVMMADistributedLayout(
-        [3, 0], [4, 1], [16, BLOCK_M, 256 // x.dtype.primitive_bitwidth]
+        [3, 0], [gl.num_warps(), 1], [16, BLOCK_M, 256 // x.dtype.primitive_bitwidth]
     )
-    tile = gl.program_id(0)
-    part = gl.program_id(1)
+    OUTPUTS: gl.constexpr = BLOCK_N // 2 if GATED else BLOCK_N
+    VECTOR: gl.constexpr = min(8, OUTPUTS // 8)
+    ACROSS: gl.constexpr = OUTPUTS // VECTOR
+    OUT: gl.constexpr = gl.BlockedLayout(
+        [VECTOR, 1], [ACROSS, 32 // ACROSS], [1, gl.num_warps()], [0, 1]
+    )
+    first_m, tile, part = gl.program_id(0) * BLOCK_M, gl.program_id(1), gl.program_id(2)
+    row, first_k = tile * BLOCK_N, part * k_per_part
+    steps = (gl.minimum(k_per_part, K - first_k) + BLOCK_K - 1) // BLOCK_K
     gdc_launch_dependents()
-    row = tile * BLOCK_N
-    first = part * k_per_part
-    steps = (gl.minimum(k_per_part, K - first) + BLOCK_K - 1) // BLOCK_K
-    acc = _multiply(x, weight, first, steps, row, STAGES, ACC)
-    n = row + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(1, ACC))[:, None]
-    m = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, ACC))[None, :]
-    mask = (n < N) & (m < num_rows)
+    w_tiles, x_tiles, ready = _begin(x, weight, row, first_k, steps, STAGES, GATED)
+    width = N // 2 if GATED else N
+    n = tile * OUTPUTS + gl.arange(0, OUTPUTS, layout=gl.SliceLayout(1, OUT))[:, None]
+    m = first_m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, OUT))[None, :]
+    place, mask = m * width + n, (n < width) & (m < num_rows)
+    gamma = gl.load(norm_weight + n, mask=n < N, other=0.0) if ADDS else n
+    gdc_wait()
+    _copy_rows(x, x_tiles, ready, first_m, first_k, steps)
+    factors = n
+    if MAX_SQUARES > 0:
+        factors = _factors(squares, num_squares, first_m, num_rows, K, eps, BLOCK_M, MAX_SQUARES)
+    sums = gl.load(residual + place, mask=mask, other=0.0) if ADDS else n
+    acc = _multiply(
+        *(x, weight, w_tiles, x_tiles, ready, row, first_m, first_k, steps),
+        *(BLOCK_N, PENDING, GATED, ACC),
+    )
+    acc_n = row + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(1, ACC))[:, None]
+    acc_m = first_m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, ACC))[None, :]
     last = True
     if SPLIT > 1:
-        place = parts + m * N + n
-        parts_size = num_rows * N
-        acc, last = _add_parts(acc, place, mask, arrivals + tile, part, parts_size, SPLIT, ACC)
+        arrival = arrivals + tile * gl.num_programs(0) + gl.program_id(0)
+        there, inside = parts + acc_m * N + acc_n, (acc_n < N) & (acc_m < num_rows)
+        acc, last = _add_parts(acc, there, inside, arrival, part, num_rows * N, SPLIT, ACC)
     if last:
-        if SCALED:
-            acc *= gl.load(weight_scales + n, mask=n < N, other=0.0)
-            acc *= gl.load(x_scales + m, mask=m < num_rows, other=0.0)
-        if HAS_BIAS:
-            acc += gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32)
-        gl.store(out + m * N + n, acc.to(out.dtype.element_ty), mask=mask)
+        y = _outputs(
+            *(acc, acc_n, acc_m, N, num_rows, factors, x_scales, weight_scales, bias),
+            *(MAX_SQUARES > 0, SCALED, HAS_BIAS, GATED, ACC),
+        )
+        y = gl.convert_layout(y, OUT)
+        if ADDS:
+            y = _add_residual(
+                y, sums, gamma, residual + place, squares_out, mask, tile, m, num_rows
+            )
+        gl.store(out + place, y.to(out.dtype.element_ty), mask=mask)
 
 
 @dataclass(frozen=True, slots=True)
 class LinearConfig:
-    """Inner elements of a tile, tiles in shared memory, parts of the inner dimension."""
+    """A tile's rows of x, rows of the weight and inner elements; tiles in shared memory; parts of
+    the inner dimension; products that run while another is prepared."""
 
+    block_m: int
+    block_n: int
     block_k: int
     stages: int
     split: int
+    pending: int = 0
 
 
-def _block_rows(m: int) -> int:
-    return max(16, power_of_2(m))
+_PROCESSORS = 132
+_ROOM, _HALF_ROOM = 200 << 10, 98 << 10
+"""Bytes of shared memory for tiles, where a processor has one program and where it has two."""
 
 
 def linear_config(m: int, n: int, k: int, itemsize: int = 2) -> LinearConfig:
     """What measured best on an H200: as many bytes on their way to a processor as it can hold."""
-    tiles = triton.cdiv(n, _BLOCK_N)
-    split = 4 if tiles <= 16 and k >= 1024 else 2 if tiles <= 64 and k >= 8192 and m > 32 else 1
-    many = tiles * split > 264
-    if many:
-        block_k, room = (256 if m <= 16 else 64 if m <= 32 else 128), 80 << 10
-    else:
-        block_k, room = (128 if m > 32 or (m > 16 and k <= 1024) else 256), 200 << 10
+    return _few_rows(m, n, k, itemsize) if m <= 64 or itemsize == 1 else _many_rows(m, n, k)
+
+
+def _few_rows(m: int, n: int, k: int, itemsize: int) -> LinearConfig:
+    """Bound by reading the weight: all rows of x are in one tile."""
+    block_m, tiles = max(16, power_of_2(m)), triton.cdiv(n, 64)
+    split, room = 1, _ROOM
+    if tiles <= 16 and k >= 1024:
+        split = 4 if m <= 16 else 2
+    elif tiles <= 64 and k >= (4096 if m <= 32 else 8192):
+        split = 2
+    elif tiles > 2 * _PROCESSORS and k * itemsize <= 4096:
+        # Programs are so short that a second one loads while the first one ends.
+        room = _HALF_ROOM
+    block_k = 256 if m <= 32 and (block_m + 64) * 512 * itemsize <= room else 128
+    # A product of few rows is over before the next tile could be asked for.
+    return _fitted(block_m, 64, block_k, split, k, room, itemsize, m > 32)
+
+
+def _many_rows(m: int, n: int, k: int) -> LinearConfig:
+    """Bound by what goes from L2 to processors: one program each, of the largest tiles."""
+    tiles = triton.cdiv(n, 64)
+    for block_m in (32, 64):
+        if triton.cdiv(m, block_m) * tiles <= _PROCESSORS and k < 8192:
+            return _fitted(block_m, 64, 128, 1, k, _ROOM)
+    programs = triton.cdiv(m, 128) * tiles
+    if programs > _PROCESSORS:
+        room = _HALF_ROOM if programs > 2 * _PROCESSORS else _ROOM
+        return _fitted(128, 128, 64, 1, k, room)
+    split = 2 if k >= 8192 and 2 * programs <= _PROCESSORS and 2 * n <= _MAX_SPLIT_OUTPUTS else 1
+    return _fitted(128, 64, 128, split, k, _ROOM)
+
+
+def _fitted(
+    block_m: int,
+    block_n: int,
+    block_k: int,
+    split: int,
+    k: int,
+    room: int,
+    itemsize: int = 2,
+    pending: bool = True,
+) -> LinearConfig:
     steps = triton.cdiv(k, split * block_k)
-    stage_bytes = (_BLOCK_N + _block_rows(m)) * block_k * itemsize
-    return LinearConfig(block_k, max(1, min(room // stage_bytes, steps)), split)
+    stages = min(room // ((block_m + block_n) * block_k * itemsize), steps)
+    return LinearConfig(block_m, block_n, block_k, max(1, stages), split, int(pending))
+
+
+def takes(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
+    """Whether there is a way to multiply x [m, k] and w [n, k] here."""
+    return 1 <= m <= MAX_ROWS and k % 8 == 0 and dtype in (torch.bfloat16, torch.float16)
 
 
 def supports(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
     """Whether ``hopper_linear`` takes x [m, k] and w [n, k], and is meant to: it beats cuBLAS."""
-    if k % 8 or dtype not in (torch.bfloat16, torch.float16):
+    return takes(m, n, k, dtype) and (m <= 64 or n * k <= _LARGE)
+
+
+def fuses(m: int, w: Tensor, reader: Tensor) -> bool:
+    """Whether the product of m rows with w [N, K] is to normalize its sums for the product with
+    ``reader`` [., N]: both are of a size to be here."""
+    if m > 128 and max(w.numel(), reader.numel()) > _LARGE:
         return False
-    # From 33 rows on cuBLAS is as fast where the weight has few rows and little to read in each.
-    return 2 <= m <= MAX_ROWS and (m <= 32 or n > k or k >= 8192)
+    return all(takes(m, len(v), v.shape[1], v.dtype) and len(v) % 16 == 0 for v in (w, reader))
 
 
 def hopper_linear(
-    x: Tensor, w: Tensor, bias: Tensor | None, config: LinearConfig | None = None
+    x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None, config: LinearConfig | None = None
 ) -> Tensor:
-    """x [M, K] times w [N, K] transposed, plus bias [N] -> [M, N]; for what ``supports`` says yes
+    """x [M, K] times w [N, K] transposed, plus bias [N] -> [M, N]; for what ``takes`` says yes
     to. x and w are contiguous.
 
     The weight is read before the launch before this one has ended: nothing that is still running
     may write it.
     """
-    out = torch.empty((len(x), len(w)), dtype=x.dtype, device=x.device)
-    n, k = w.shape
-    _launch(x, w, None, bias, out, config or linear_config(len(x), n, k))
-    return out
+    return _product(x, w, bias, config)
+
+
+def hopper_linear_gated(
+    x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None, config: LinearConfig | None = None
+) -> Tensor:
+    """As ``hopper_linear``, then SiLU of the first half of the outputs times the second half,
+    [M, N / 2]; N is a multiple of 16."""
+    return _product(x, w, bias, config, gated=True)
+
+
+def hopper_linear_add(
+    x: Tensor | ScaledRows,
+    w: Tensor,
+    bias: Tensor | None,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    config: LinearConfig | None = None,
+) -> ScaledRows:
+    """As ``hopper_linear``, plus ``residual`` [M, N], which keeps the sum; what RMSNorm with
+    ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
+    than float16 holds."""
+    config = config or linear_config(len(x), len(w), w.shape[1])
+    shape = (triton.cdiv(len(w), config.block_n), len(x))
+    squares = torch.empty(shape, dtype=torch.float32, device=w.device)
+    rows = _product(x, w, bias, config, adds=(residual, norm_weight, squares))
+    return ScaledRows(rows, squares, eps)
 
 
 def hopper_linear_float8(
@@ -206,43 +426,63 @@ def hopper_linear_float8(
 ) -> Tensor:
     """As ``hopper_linear``, x and w in E4M3, up to ``MAX_FLOAT8_ROWS`` rows; ``x_scales`` [M] and
     ``w_scales`` [N], float32, multiply their rows; the result is in ``dtype``."""
-    out = torch.empty((len(x), len(w)), dtype=dtype, device=x.device)
-    n, k = w.shape
-    _launch(x, w, (x_scales, w_scales), bias, out, config or linear_config(len(x), n, k, 1))
-    return out
+    config = config or linear_config(len(x), len(w), w.shape[1], 1)
+    return _product(x, w, bias, config, scales=(x_scales, w_scales), dtype=dtype)
 
 
-def _launch(
-    x: Tensor,
+def _product(
+    x: Tensor | ScaledRows,
     w: Tensor,
-    scales: tuple[Tensor, Tensor] | None,
     bias: Tensor | None,
-    out: Tensor,
-    config: LinearConfig,
-) -> None:
-    (m, k), n = x.shape, w.shape[0]
+    config: LinearConfig | None,
+    *,
+    scales: tuple[Tensor, Tensor] | None = None,
+    gated: bool = False,
+    adds: tuple[Tensor, Tensor, Tensor] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    # adds: residual, the norm's weight, squares of the sums.
+    rows, squares, eps = (x.rows, x.squares, x.eps) if isinstance(x, ScaledRows) else (x, None, 0.0)
+    (m, k), n = rows.shape, w.shape[0]
+    config = config or linear_config(m, n, k)
+    out = torch.empty((m, n // 2 if gated else n), dtype=dtype or rows.dtype, device=w.device)
     x_scales, w_scales = scales or (out, out)
+    residual, norm_weight, squares_out = adds or (out, out, out)
     parts, arrivals = (
-        split_workspace(x.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
+        split_workspace(w.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
     )
     k_per_part = triton.cdiv(triton.cdiv(k, config.split), config.block_k) * config.block_k
-    _linear_kernel[(triton.cdiv(n, _BLOCK_N), config.split)](
-        described(x, _block_rows(m), config.block_k),
-        described(w, _BLOCK_N, config.block_k),
+    grid = (triton.cdiv(m, config.block_m), triton.cdiv(n, config.block_n), config.split)
+    describe = described_gated if gated else described
+    _linear_kernel[grid](
+        described(rows, config.block_m, config.block_k),
+        describe(w, config.block_n, config.block_k),
         x_scales,
         w_scales,
         bias if bias is not None else out,
+        squares if squares is not None else out,
+        residual,
+        norm_weight,
         out,
+        squares_out,
         parts,
         arrivals,
         m,
         n,
         k,
         k_per_part,
+        0 if squares is None else len(squares),
+        eps,
+        BLOCK_N=config.block_n,
         SPLIT=config.split,
         STAGES=config.stages,
+        PENDING=config.pending,
+        MAX_SQUARES=0 if squares is None else max(16, power_of_2(len(squares))),
         SCALED=scales is not None,
         HAS_BIAS=bias is not None,
-        num_warps=4,
+        GATED=gated,
+        ADDS=adds is not None,
+        num_warps=config.block_n // 16,
         launch_pdl=True,
     )
+    return out

@@ -18,13 +18,23 @@ _ELEMENTS = {
 
 
 @cache
-def shared_layout(rows: int, columns: int, dtype: torch.dtype) -> Any:
+def shared_layout(dtype: torch.dtype, *shape: int) -> Any:
     """Where a tile's numbers lie in shared memory, as wgmma reads them without conflicts."""
-    return gl.NVMMASharedLayout.get_default_for([rows, columns], _ELEMENTS[dtype])
+    return gl.NVMMASharedLayout.get_default_for(list(shape), _ELEMENTS[dtype])
 
 
 def described(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
     """A contiguous matrix of which tiles [rows, columns] are copied; outside of it are zeros."""
-    layout = shared_layout(rows, columns, matrix.dtype)
+    layout = shared_layout(matrix.dtype, rows, columns)
     shape = list(matrix.shape)
     return TensorDescriptor(matrix, shape, [shape[1], 1], [rows, columns], layout)
+
+
+def described_gated(matrix: Tensor, rows: int, columns: int) -> TensorDescriptor:
+    """A contiguous matrix [2N, K], N a multiple of 8, of which tiles [rows / 16, 2, 8, columns] are
+    copied: 8 rows of its first half, the 8 that belong to them of the second half, and so on."""
+    tile = [rows // 16, 2, 8, columns]
+    n, k = matrix.shape[0] // 2, matrix.shape[1]
+    strides = [8 * k, n * k, k, 1]
+    layout = shared_layout(matrix.dtype, *tile)
+    return TensorDescriptor(matrix, [n // 8, 2, 8, k], strides, tile, layout)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from jackfield.compute import ops
+from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.sharding import (
     Shard,
     even_shard,
@@ -165,10 +167,11 @@ class MergedColumnParallelLinear(ShardedLinear):
         """[T, inputs] -> [T, this worker's outputs of every part]."""
         return self.method.apply(self, x, self.bias)
 
-    def gated(self, x: Tensor) -> Tensor:
+    def gated(self, x: Tensor | ScaledRows) -> Tensor:
         """[T, inputs] -> SiLU of this worker's first half of the outputs times the second half."""
         apply_gated = getattr(self.method, "apply_gated", None)
         if apply_gated is None:
+            assert isinstance(x, Tensor)
             return ops.silu_and_mul(self(x))
         gated: Tensor = apply_gated(self, x, self.bias)
         return gated
@@ -204,8 +207,11 @@ class QKVParallelLinear(ShardedLinear):
         self.num_heads = heads.length
         self.num_kv_heads = kv_heads.length
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | ScaledRows) -> Tensor:
         """[T, hidden] -> [T, (H + 2 K) * D]."""
+        if isinstance(x, ScaledRows):
+            scaled: Tensor = self.method.apply_scaled(self, x, self.bias)  # type: ignore[attr-defined]
+            return scaled
         return self.method.apply(self, x, self.bias)
 
 
@@ -231,6 +237,18 @@ class RowParallelLinear(ShardedLinear):
         # The bias must be in the sum once.
         bias = self.bias if self.group.rank == 0 else None
         return self.group.all_reduce(self.method.apply(self, x, bias))
+
+    def added(
+        self, x: Tensor, residual: Tensor, norm: RMSNorm, reader: ShardedLinear
+    ) -> ScaledRows | None:
+        """``norm`` of this layer's outputs plus ``residual`` [T, outputs], which becomes the sum,
+        for ``reader`` to multiply. None where the three are not one kernel, or ``reader`` takes no
+        rows that are yet to be scaled; the residual is as it was then."""
+        add = getattr(self.method, "apply_add", None)
+        if add is None or self.group.size > 1:
+            return None
+        scaled: ScaledRows | None = add(self, x, self.bias, residual, norm, reader)
+        return scaled
 
 
 def linear_method(context: BuildContext, prefix: str) -> LinearMethod:

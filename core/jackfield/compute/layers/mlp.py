@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jackfield.compute import ops
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError
@@ -45,9 +46,17 @@ class GatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, hidden] -> [T, hidden]."""
-        if self._clamp is None:
-            inner = self.gate_up_proj.gated(x)
-        else:
-            inner = ops.clamped_swiglu(self.gate_up_proj(x), *self._clamp)
-        down: Tensor = self.down_proj(inner)
+        down: Tensor = self.down_proj(self.inner(x))
         return down
+
+    def inner(self, x: Tensor | ScaledRows) -> Tensor:
+        """What comes before the last product: [T, hidden] -> [T, intermediate]."""
+        if self._clamp is None:
+            return self.gate_up_proj.gated(x)
+        assert isinstance(x, Tensor), "rows are only scaled for the usual gate"
+        return ops.clamped_swiglu(self.gate_up_proj(x), *self._clamp)
+
+    @property
+    def takes_scaled_rows(self) -> bool:
+        """Whether ``inner`` does, if the first product's method does."""
+        return self._clamp is None

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute import ops
+from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.native import kernels_for, multiplies
 from jackfield.compute.shapes import padded_rows
 
@@ -65,21 +67,54 @@ class UnquantizedLinear:
             return _multiply(x, packed, bias)[..., :rows, :]
         return _multiply(x, packed, bias)
 
-    def apply_gated(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
+    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
         """SiLU of the first half of ``apply``'s outputs times the second half."""
         weight = layer._parameters.get("weight")
-        if x.is_cuda and len(x) == 1 and x.dim() == 2 and weight is not None:
-            from jackfield.compute.kernels import gemv  # Triton is only there where a GPU may be
+        if isinstance(x, ScaledRows) or (weight is not None and _is_few_rows(x)):
+            assert weight is not None, "rows are only scaled for a plain weight"
+            from jackfield.compute.kernels import few_rows  # Triton: GPUs only
 
-            n, k = weight.shape
-            if gemv.supports(1, n, k, x.dtype) and x.is_contiguous():
-                return gemv.gemv_gated(x, weight, bias)
+            gated = few_rows.linear_gated(x, weight, bias)
+            if gated is not None:
+                return gated
+        assert isinstance(x, Tensor)
         return ops.silu_and_mul(self.apply(layer, x, bias))
+
+    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
+        """``apply`` to normalized rows of ``apply_add``."""
+        from jackfield.compute.kernels import few_rows  # Triton: GPUs only
+
+        product = few_rows.linear(x, layer.get_parameter("weight"), bias)
+        assert product is not None
+        return product
+
+    def apply_add(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        bias: Tensor | None,
+        residual: Tensor,
+        norm: RMSNorm,
+        reader: nn.Module,
+    ) -> ScaledRows | None:
+        """``norm`` of ``apply`` plus the residual, which becomes the sum, for ``reader`` to
+        multiply; None where that is not one kernel, or the reader has another method, and the
+        residual is left alone."""
+        if not _is_few_rows(x) or type(getattr(reader, "method", None)) is not UnquantizedLinear:
+            return None
+        from jackfield.compute.kernels import few_rows  # Triton: GPUs only
+
+        own, its = layer.get_parameter("weight"), reader.get_parameter("weight")
+        return few_rows.linear_add(x, own, bias, residual, norm.weight, norm.eps, its)
+
+
+def _is_few_rows(x: Tensor) -> bool:
+    return x.is_cuda and x.dim() == 2 and x.is_contiguous()
 
 
 def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if x.is_cuda and x.dim() == 2 and x.is_contiguous():
-        from jackfield.compute.kernels import few_rows  # Triton is only there where a GPU may be
+    if _is_few_rows(x):
+        from jackfield.compute.kernels import few_rows  # Triton: GPUs only
 
         product = few_rows.linear(x, weight, bias)
         if product is not None:

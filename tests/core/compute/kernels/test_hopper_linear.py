@@ -10,26 +10,40 @@ SHARED_BYTES = 227 * 1024
 
 
 @pytest.mark.parametrize(("n", "k"), SHAPES)
-@pytest.mark.parametrize("m", [2, 16, 17, 32, 33, 64])
+@pytest.mark.parametrize("m", [1, 2, 16, 17, 32, 33, 64, 65, 128, 129, 200, 256])
+@pytest.mark.parametrize("itemsize", [1, 2])
 def test_a_configuration_fits_a_processor_and_covers_the_inner_dimension(
-    m: int, n: int, k: int
+    m: int, n: int, k: int, itemsize: int
 ) -> None:
-    config = hopper_linear.linear_config(m, n, k)
-    rows = 64 + max(16, 1 << (m - 1).bit_length())
-    assert 1 <= config.stages and config.stages * rows * config.block_k * 2 < SHARED_BYTES
-    assert (config.stages - 1) * config.block_k * config.split < k + config.block_k * config.split
+    if itemsize == 1 and m > hopper_linear.MAX_FLOAT8_ROWS:
+        return
+    config = hopper_linear.linear_config(m, n, k, itemsize)
+    tile = (config.block_n + config.block_m) * config.block_k * itemsize
+    steps = -(-k // (config.block_k * config.split))
+    assert 1 <= config.stages <= steps and config.stages * tile < SHARED_BYTES
+    # A stage that is filled again while a product runs is another one than that product's.
+    assert config.pending < config.stages or steps == 1
     assert config.split * n <= 8192 or config.split == 1
 
 
 def test_what_it_takes_is_said_by_shape_and_dtype() -> None:
-    assert hopper_linear.supports(2, 1024, 2048, torch.bfloat16)
+    assert hopper_linear.supports(1, 1024, 2048, torch.bfloat16)
     assert hopper_linear.supports(64, 6144, 4096, torch.float16)
-    assert hopper_linear.supports(64, 4096, 12288, torch.bfloat16)
-    assert not hopper_linear.supports(64, 4096, 4096, torch.bfloat16)  # cuBLAS is as fast
-    assert not hopper_linear.supports(65, 6144, 4096, torch.bfloat16)
-    assert not hopper_linear.supports(1, 6144, 4096, torch.bfloat16)
+    assert hopper_linear.supports(256, 6144, 1024, torch.bfloat16)
+    assert not hopper_linear.supports(65, 6144, 4096, torch.bfloat16)  # cuBLAS is as fast
+    assert not hopper_linear.supports(257, 6144, 1024, torch.bfloat16)
     assert not hopper_linear.supports(8, 1024, 2044, torch.bfloat16)
     assert not hopper_linear.supports(8, 1024, 2048, torch.float32)
+
+
+def test_norms_are_in_products_where_both_products_are_here() -> None:
+    def weight(n: int, k: int) -> torch.Tensor:
+        return torch.empty((n, k), dtype=torch.bfloat16, device="meta")
+
+    small, large = weight(1024, 1024), weight(24576, 4096)
+    assert hopper_linear.fuses(256, small, small)
+    assert hopper_linear.fuses(64, large, large) and not hopper_linear.fuses(256, small, large)
+    assert not hopper_linear.fuses(8, small, weight(1000, 1024))  # rows come in groups of 16
 
 
 def test_rows_in_numbers_that_no_kernel_is_made_for_are_left_to_others() -> None:

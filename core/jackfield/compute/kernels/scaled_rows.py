@@ -1,0 +1,24 @@
+"""Rows on their way from one product to the next, between which they are normalized."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledRows:
+    """RMSNorm's rows before they are divided by their root mean square, which a product of them
+    does to its result: it is one factor a row.
+
+    ``rows`` [M, N] are multiplied by the norm's weight; ``squares`` float32 [P, M] add up to the
+    sum of each row's squares before that.
+    """
+
+    rows: Tensor
+    squares: Tensor
+    eps: float
+
+    def __len__(self) -> int:
+        return len(self.rows)
