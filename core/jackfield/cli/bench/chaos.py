@@ -64,6 +64,10 @@ class Server:
         """Open file descriptors of the processes that answer requests."""
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.api_processes())
 
+    def cpu_seconds(self) -> tuple[float, float]:
+        """What the processes that answer requests have computed so far, and the engine of now."""
+        return _cpu_seconds(self.api_processes()), _cpu_seconds(self.engines())
+
     def status(self, path: str) -> int:
         """The HTTP status of a GET; 0 if there is none."""
         try:
@@ -89,6 +93,14 @@ class Server:
                 raise EngineError("the server does not become ready")
             time.sleep(0.05)
         return time.monotonic() - begin
+
+
+def _cpu_seconds(pids: list[int]) -> float:
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main(argv: list[str]) -> int:
