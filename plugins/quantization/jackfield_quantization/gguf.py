@@ -24,6 +24,7 @@ from jackfield.compute.layers.coded_linear import (
     for_device,
 )
 from jackfield.compute.layers.coded_weight import CodedWeight
+from jackfield.compute.layers.tiled_weight import TiledWeight
 from jackfield.contracts.model import EmbeddingMethod, LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.gguf_blocks import encode
@@ -69,6 +70,7 @@ class GgufLinear(CodedLinear):
 
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
         """Registers each part's rows of blocks, as the file has them."""
+        layer.__dict__["dtype"] = dtype
         parts = LinearParts.of(layer)
         types = self._of_parts(parts)
         for number, (kind, outputs) in enumerate(zip(types, parts.outputs, strict=True)):
@@ -100,18 +102,26 @@ class GgufEmbedding(GgufLinear):
     """Implements ``EmbeddingMethod``: codes of which a few rows are looked up."""
 
     def process_weights_after_loading(self, layer: nn.Module) -> None:
-        """As they are on every device: kernels have other orders, without rows."""
-        tensors = {_parameter(0): layer.get_parameter(_parameter(0)).data}
-        layer.__dict__["coded"] = self.encode(LinearParts.of(layer), tensors)
+        """On a GPU as they are: its kernels have other orders, without rows."""
+        stored = layer.get_parameter(_parameter(0)).data
+        coded = self.encode(LinearParts.of(layer), {_parameter(0): stored})
+        layer.__dict__["coded"] = (
+            coded if stored.is_cuda else for_device(coded, cast(torch.dtype, layer.dtype))
+        )
         delattr(layer, _parameter(0))
 
     def embed(self, layer: nn.Module, ids: Tensor, dtype: torch.dtype) -> Tensor:
         """int64 [T] -> [T, in_features]."""
-        return cast(CodedWeight, layer.__dict__["coded"]).select(ids).decode(dtype)
+        return cast("CodedWeight | TiledWeight", layer.__dict__["coded"]).look_up(ids, dtype)
 
     def tie(self, head: nn.Module, layer: nn.Module) -> None:
         """The head has the same codes, in the order of the device's kernels."""
-        head.__dict__["coded"] = for_device(layer.__dict__["coded"])
+        head.__dict__["coded"] = for_device(layer.__dict__["coded"], _dtype(layer))
+
+
+def _dtype(layer: nn.Module) -> torch.dtype:
+    """Of its activations."""
+    return cast(torch.dtype, layer.dtype)
 
 
 def _parameter(number: int) -> str:

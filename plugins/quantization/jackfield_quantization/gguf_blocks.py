@@ -2,7 +2,8 @@
 
 Facts: the block structures of ggml (ggml-common.h) and what their fields stand for
 (ggml-quants.c). Every type has a place in ``CodedWeight``'s layout with exactly its numbers: the
-scales and minima of K types, two levels in the file, are multiplied out.
+scales and minima of K types, two levels in the file, are multiplied out, and the upper ones kept
+beside them.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ class _Groups(NamedTuple):
     scales: Tensor
     shifts: Tensor | None = None
     table: Tensor | None = None
+    upper_scales: Tensor | None = None
+    upper_shifts: Tensor | None = None
+    """float32 [N, B, 1], exact in float16."""
 
 
 def encode(kind: str, rows: Tensor, block_bytes: int) -> CodedWeight:
@@ -51,6 +55,8 @@ def _pieces(read: Callable[[Tensor], _Groups], blocks: Tensor) -> Iterator[Coded
             bits=8 if found.table is None else 4,
             table=found.table,
             shifts=None if found.shifts is None else found.shifts.reshape(num_rows, -1),
+            upper_scales=None if found.upper_scales is None else found.upper_scales[..., 0].half(),
+            upper_shifts=None if found.upper_shifts is None else found.upper_shifts[..., 0].half(),
         )
 
 
@@ -113,9 +119,10 @@ def _q8_0(blocks: Tensor) -> _Groups:
 def _q2_k(blocks: Tensor) -> _Groups:
     packed = blocks[..., :16]
     codes = _bits(_rows(blocks[..., 16:80], 2, 32), 2)
-    scales = _half(blocks, 80) * (packed & 15)
-    shifts = -_half(blocks, 82) * (packed >> 4)
-    return _Groups(codes, scales, shifts, _integers(blocks))
+    upper = (_half(blocks, 80), -_half(blocks, 82))
+    return _Groups(
+        codes, upper[0] * (packed & 15), upper[1] * (packed >> 4), _integers(blocks), *upper
+    )
 
 
 def _q3_k(blocks: Tensor) -> _Groups:
@@ -125,7 +132,8 @@ def _q3_k(blocks: Tensor) -> _Groups:
     upper = _bits(packed[..., 8:], 2).flatten(-2)
     scales = (_nibbles(packed[..., :8]) | upper << 4).view(torch.int8) - 32
     table = _integers(blocks, less=4)
-    return _Groups(low | high << 2, _half(blocks, 108) * scales, table=table)
+    upper = _half(blocks, 108)
+    return _Groups(low | high << 2, upper * scales, table=table, upper_scales=upper)
 
 
 def _scales_and_minima(packed: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +147,8 @@ def _scales_and_minima(packed: Tensor) -> tuple[Tensor, Tensor]:
 def _q4_k(blocks: Tensor) -> _Groups:
     scales, minima = _scales_and_minima(blocks[..., 4:16])
     codes = _nibbles(_rows(blocks[..., 16:], 4, 32))
-    return _Groups(codes, _half(blocks, 0) * scales, -_half(blocks, 2) * minima, _integers(blocks))
+    upper = (_half(blocks, 0), -_half(blocks, 2))
+    return _Groups(codes, upper[0] * scales, upper[1] * minima, _integers(blocks), *upper)
 
 
 def _q5_k(blocks: Tensor) -> _Groups:
@@ -147,14 +156,17 @@ def _q5_k(blocks: Tensor) -> _Groups:
     low = _rows(_nibbles(_rows(blocks[..., 48:], 4, 32)), 2, 32)
     high = _rows(_bits(blocks[..., 16:48], 1).flatten(-2), 4, 2, 32)
     codes = (low | high << 4).view(torch.int8)
-    return _Groups(codes, _half(blocks, 0) * scales, -_half(blocks, 2) * minima)
+    upper = (_half(blocks, 0), -_half(blocks, 2))
+    return _Groups(codes, upper[0] * scales, upper[1] * minima, None, *upper)
 
 
 def _q6_k(blocks: Tensor) -> _Groups:
     low = _rows(_nibbles(_rows(blocks[..., :128], 2, 64)), 4, 32)
     high = _bits(_rows(blocks[..., 128:192], 2, 32), 2)
     codes = (low | high << 4).view(torch.int8) - 32
-    return _Groups(codes, _half(blocks, 208) * blocks[..., 192:208].view(torch.int8))
+    upper = _half(blocks, 208)
+    scales = upper * blocks[..., 192:208].view(torch.int8)
+    return _Groups(codes, scales, upper_scales=upper)
 
 
 def _iq4_nl(blocks: Tensor) -> _Groups:
@@ -169,7 +181,8 @@ def _iq4_xs(blocks: Tensor) -> _Groups:
     scales = (low | high << 4).view(torch.int8) - 32
     codes = _nibbles(_rows(blocks[..., 8:], 8, 16))
     table = torch.tensor(_IQ4, device=blocks.device)
-    return _Groups(codes, _half(blocks, 0) * scales, table=table)
+    upper = _half(blocks, 0)
+    return _Groups(codes, upper * scales, table=table, upper_scales=upper)
 
 
 def _mxfp4(blocks: Tensor) -> _Groups:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute.layers.coded_weight import CodedWeight
+from jackfield.compute.layers.tiled_weight import TiledWeight
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,7 @@ class CodedLinear(ABC):
 
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:
         """Registers the checkpoint's tensors, uninitialized."""
+        layer.__dict__["dtype"] = dtype
         parts = LinearParts.of(layer)
         for name, stored in self.stored(parts.num_outputs, parts.num_inputs, dtype).items():
             shape = (len(parts.outputs), *stored.shape) if stored.per_part else stored.shape
@@ -130,7 +132,7 @@ class CodedLinear(ABC):
         }
         encoded = self.encode(LinearParts.of(layer), tensors)
         # Not a tensor, not a module: torch's own setter has no part in it.
-        coded = for_device(encoded)
+        coded = for_device(encoded, cast(torch.dtype, layer.__dict__["dtype"]))
         stack = cast("Stack | None", layer.__dict__.get("stack"))
         if stack is None or not stack.take(layer, coded):
             layer.__dict__["coded"] = coded
@@ -169,15 +171,18 @@ class LinearParts:
         return per_part.float().reshape(-1).repeat_interleave(counts)[:, None]
 
 
-def for_device(weight: Multiplies) -> Multiplies:
-    """What a GPU multiplies by, where kernels have a way with it; on the CPU the same."""
+def for_device(weight: Multiplies, dtype: torch.dtype) -> Multiplies:
+    """What the device multiplies activations of ``dtype`` by, where it has kernels of its own for
+    the weight; otherwise the same."""
     if isinstance(weight, Ordered):
-        return Ordered(for_device(weight.weight), weight.order)
+        return Ordered(for_device(weight.weight, dtype), weight.order)
     if isinstance(weight, Stacked):
-        return Stacked(tuple(for_device(part) for part in weight.weights))
+        return Stacked(tuple(for_device(part, dtype) for part in weight.weights))
     codes = weight.weight if isinstance(weight, Float8Inputs) else weight
-    if not isinstance(codes, CodedWeight) or not codes.packed.is_cuda:
+    if not isinstance(codes, CodedWeight):
         return weight
+    if not codes.packed.is_cuda:
+        return TiledWeight.of(codes, dtype) or weight
     from jackfield.compute.layers.device_weight import DeviceWeight  # Triton: GPUs only
 
     if isinstance(weight, Float8Inputs):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import Self, overload
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from jackfield.compute.native import WHOLE_ROW, Codes, code_kernels_for
 _BLOCK = 64
 """Inputs whose 4-bit codes are interleaved: the first 32 in the low halves of 32 bytes."""
 
-_BY_ROW = ("packed", "scales", "shifts")
+_BY_ROW = ("packed", "scales", "shifts", "upper_scales", "upper_shifts")
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class CodedWeight:
 
     ``packed`` uint8 [N, P * bits / 8], P being K rounded up to whole blocks and groups; ``table``
     float32 [2 ** bits], None where the codes are signed 8-bit integers; ``scales`` and ``shifts``
-    float32 [N, P / group_size].
+    float32 [N, P / group_size]. ``upper_scales`` and ``upper_shifts`` float16 [N, P / 256], where a
+    format has such: scales and shifts are small integers times these.
     """
 
     packed: Tensor
@@ -41,6 +42,8 @@ class CodedWeight:
     bits: int
     group_size: int
     inputs: int
+    upper_scales: Tensor | None = None
+    upper_shifts: Tensor | None = None
 
     @classmethod
     def pack(
@@ -51,6 +54,8 @@ class CodedWeight:
         bits: int,
         table: Tensor | None = None,
         shifts: Tensor | None = None,
+        upper_scales: Tensor | None = None,
+        upper_shifts: Tensor | None = None,
     ) -> Self:
         """From codes [N, K], one an element: 0 .. 2 ** bits - 1, or int8 without a table. The
         group size follows from the scales' shape."""
@@ -76,7 +81,8 @@ class CodedWeight:
         wide = None if shifts is None else shifts.float().contiguous()
         float_table = None if table is None else table.float().contiguous()
         scales = scales.float().contiguous()
-        return cls(packed.contiguous(), float_table, scales, wide, bits, group, inputs)
+        upper = (upper_scales, upper_shifts)
+        return cls(packed.contiguous(), float_table, scales, wide, bits, group, inputs, *upper)
 
     @classmethod
     def join(cls, pieces: Iterable[CodedWeight], num_rows: int) -> Self:
@@ -91,10 +97,12 @@ class CodedWeight:
                     packed=_room(piece.packed, num_rows),
                     table=piece.table,
                     scales=_room(piece.scales, num_rows),
-                    shifts=None if piece.shifts is None else _room(piece.shifts, num_rows),
+                    shifts=_room(piece.shifts, num_rows),
                     bits=piece.bits,
                     group_size=piece.group_size,
                     inputs=piece.inputs,
+                    upper_scales=_room(piece.upper_scales, num_rows),
+                    upper_shifts=_room(piece.upper_shifts, num_rows),
                 )
             end = begin + len(piece.packed)
             for name in _BY_ROW:
@@ -123,27 +131,48 @@ class CodedWeight:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes."""
-        arrays = (self.packed, self.table, self.scales, self.shifts)
+        arrays = (getattr(self, name) for name in ("table", *_BY_ROW))
         return sum(array.nbytes for array in arrays if array is not None)
+
+    @property
+    def padded(self) -> int:
+        """P, the inputs that rows have room for."""
+        return self.packed.shape[1] * 8 // self.bits
+
+    @property
+    def log_group(self) -> int | None:
+        """How kernels find the group of an input, by a shift; None where they would need a
+        division for every number."""
+        if self.group_size == self.padded:
+            return WHOLE_ROW
+        if self.group_size >= 16 and self.group_size & (self.group_size - 1) == 0:
+            return self.group_size.bit_length() - 1
+        return None
 
     def to(self, device: torch.device) -> Self:
         """The same on another device."""
-        table = None if self.table is None else self.table.to(device)
-        shifts = None if self.shifts is None else self.shifts.to(device)
-        return replace(
-            self,
-            packed=self.packed.to(device),
-            table=table,
-            scales=self.scales.to(device),
-            shifts=shifts,
-        )
+        moved = {
+            name: array.to(device)
+            for name in ("table", *_BY_ROW)
+            if (array := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+    def codes(self, rows: slice) -> Tensor:
+        """The codes of some rows, uint8 [M, P]."""
+        codes = self.packed[rows]
+        if self.bits == 8:
+            return codes
+        halves = codes.view(len(codes), -1, 1, _BLOCK // 2)
+        return torch.cat((halves & 15, halves >> 4), 2).flatten(1)
+
+    def look_up(self, rows: Tensor, dtype: torch.dtype) -> Tensor:
+        """int64 [M] -> the numbers of these rows, [M, K], rounded once."""
+        return self.select(rows).decode(dtype)
 
     def decode(self, dtype: torch.dtype) -> Tensor:
         """The numbers, [N, K], rounded once."""
-        codes = self.packed
-        if self.bits == 4:
-            halves = codes.view(len(codes), -1, 1, _BLOCK // 2)
-            codes = torch.cat((halves & 15, halves >> 4), 2)
+        codes = self.codes(slice(None))
         entries = codes.view(torch.int8).float()
         if self.table is not None:
             entries = self.table[codes.long()]
@@ -166,17 +195,16 @@ class CodedWeight:
 
     @cached_property
     def _codes(self) -> Codes | None:
-        # Groups that are no power of 2 would cost the kernels a division for every number.
-        padded = self.packed.shape[1] * 8 // self.bits
-        if self.group_size == padded:
-            log_group = WHOLE_ROW
-        elif self.group_size >= 16 and self.group_size & (self.group_size - 1) == 0:
-            log_group = self.group_size.bit_length() - 1
-        else:
+        log_group = self.log_group
+        if log_group is None:
             return None
         arrays = (self.packed, self.table, self.scales, self.shifts)
-        return Codes(*arrays, (len(self.packed), padded), log_group, self.bits)
+        return Codes(*arrays, (len(self.packed), self.padded), log_group, self.bits)
 
 
-def _room(like: Tensor, num_rows: int) -> Tensor:
-    return like.new_empty((num_rows, *like.shape[1:]))
+@overload
+def _room(like: Tensor, num_rows: int) -> Tensor: ...
+@overload
+def _room(like: None, num_rows: int) -> None: ...
+def _room(like: Tensor | None, num_rows: int) -> Tensor | None:
+    return None if like is None else like.new_empty((num_rows, *like.shape[1:]))

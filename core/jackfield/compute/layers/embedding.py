@@ -96,7 +96,7 @@ class VocabParallelEmbedding(LoadableLayer):
 class LMHead(LoadableLayer):
     """Logits of hidden states; with ``tied`` the weight is that embedding's.
 
-    ``in_features`` and ``out_features`` are this worker's.
+    ``in_features`` and ``out_features`` are this worker's; ``dtype`` is the activations'.
     """
 
     weight: Tensor
@@ -117,6 +117,7 @@ class LMHead(LoadableLayer):
         self.rows = _Rows(vocab_size, context)
         self.in_features, self.out_features = hidden, self.rows.size
         self.group = context.group
+        self.dtype = context.dtype
         # In a tuple, so that the embedding does not become a child of the head.
         self._tied = () if tied is None else (tied,)
         self.method: LinearMethod = linear_method(context, prefix)

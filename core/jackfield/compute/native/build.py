@@ -17,8 +17,8 @@ from jackfield.config.environment import cache_directory
 log = logging.getLogger(__name__)
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
-_CODES = "linear_codes"
-"""A library of its own: it takes longer to compile than all others, and few models need it."""
+_ALONE = ("linear_codes", "linear_codes_tiles")
+"""Libraries of their own: they take long to compile, and few models need them."""
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = (
     *("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fopenmp"),
@@ -35,9 +35,9 @@ class CannotBuild(Exception):
     """There is no native library on this machine; the message says why, in a few words."""
 
 
-def load_library(definitions: Sequence[str], *, codes: bool = False) -> ctypes.CDLL:
+def load_library(definitions: Sequence[str], alone: str | None = None) -> ctypes.CDLL:
     """The library, compiled with ``definitions`` (``-D`` names) if it is not in the cache yet;
-    ``codes``: that of products by codes, otherwise that of everything else.
+    ``alone``: of this source, None: of all that have none of their own.
 
     The threads are those of torch's own OpenMP, whose symbols the library takes: with another
     runtime beside it two pools of threads would wait for each other's cores.
@@ -48,7 +48,9 @@ def load_library(definitions: Sequence[str], *, codes: bool = False) -> ctypes.C
     if compiler is None:
         raise CannotBuild("there is no C compiler (cc, gcc or clang)")
     sources = [
-        source for source in _SOURCES if source.suffix == ".c" and (source.stem == _CODES) is codes
+        source
+        for source in _SOURCES
+        if source.suffix == ".c" and (source.stem if source.stem in _ALONE else None) == alone
     ]
     path = cache_directory() / "native" / f"{_key(compiler, definitions, sources)}.so"
     if not path.exists():

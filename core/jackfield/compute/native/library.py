@@ -49,22 +49,23 @@ _CODES_SIGNATURES = {
 def kernels_for(dtype: torch.dtype) -> Kernels | None:
     """The kernels for tensors of ``dtype``; None where they cannot be had. The first call of a
     process loads them, and compiles them if nobody has on this machine."""
-    library = _library(dtype, codes=False)
+    library = load_for(dtype)
     return None if library is None else Kernels(library)
 
 
 @functools.cache
 def code_kernels_for(dtype: torch.dtype) -> CodeKernels | None:
     """As ``kernels_for``, those that multiply by ``Codes``."""
-    library = _library(dtype, codes=True)
+    library = load_for(dtype, "linear_codes")
     return None if library is None else CodeKernels(library)
 
 
-def _library(dtype: torch.dtype, *, codes: bool) -> ctypes.CDLL | None:
+def load_for(dtype: torch.dtype, alone: str | None = None) -> ctypes.CDLL | None:
+    """``load_library`` for tensors of ``dtype``; None, with a warning, where it cannot be had."""
     if dtype not in _DEFINITIONS:
         return None
     try:
-        return load_library(_DEFINITIONS[dtype], codes=codes)
+        return load_library(_DEFINITIONS[dtype], alone)
     except CannotBuild as error:
         log.warning("no compiled CPU kernels, torch operations instead: %s", error)
         return None
@@ -256,9 +257,7 @@ class CodeKernels:
     def decode(self, weight: Codes, dtype: torch.dtype) -> Tensor:
         """The weight as numbers, [N, K]."""
         out = torch.empty(weight.shape, dtype=dtype)
-        self._decode(
-            *weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits
-        )
+        self._decode(*weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits)
         return out
 
 

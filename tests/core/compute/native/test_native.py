@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from jackfield.compute.native import Turn, attends, build, kernels_for, multiplies
 from jackfield.compute.native.build import CannotBuild, load_library
+from jackfield.compute.native.library import _DEFINITIONS as DEFINITIONS
 from jackfield.compute.native.library import Kernels
 from jackfield.contracts.attention import AttentionSpec, KVLayer
 
@@ -45,7 +47,7 @@ def test_element_types_have_libraries_of_their_own(cache: Path) -> None:
 
 @needs_compiler
 def test_products_by_codes_are_compiled_for_who_has_codes(cache: Path) -> None:
-    everything, codes = load_library(()), load_library((), codes=True)
+    everything, codes = load_library(()), load_library((), "linear_codes")
     assert len(list(cache.iterdir())) == 2
     assert hasattr(everything, "linear")
     assert not hasattr(everything, "linear_codes")
@@ -100,12 +102,36 @@ def test_there_are_no_kernels_for_float64() -> None:
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [(16, 1), (80, 16), (528, 130), (1040, 70)], ids=str
 )
-@pytest.mark.parametrize("num_tokens", [0, 1, 2, 4, 7, 8, 9, 13, 17, 97, 200])
+@pytest.mark.parametrize("num_tokens", [0, 1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 17, 97, 200, 460])
 def test_the_product_is_the_float64_one_rounded_once(
     num_tokens: int, inputs: int, outputs: int, dtype: torch.dtype
 ) -> None:
     kernels = kernels_for(dtype)
     assert isinstance(kernels, Kernels)
+    assert_product_is_exact(kernels, num_tokens, inputs, outputs, dtype)
+
+
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another kind of processor")
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize(
+    ("architecture", "supported"),
+    [("x86-64", True), ("x86-64-v3", torch.cpu._is_avx2_supported())],
+)
+def test_products_of_processors_with_smaller_vectors_are_the_same(
+    architecture: str, supported: bool, dtype: torch.dtype
+) -> None:
+    if not supported:
+        pytest.skip("this processor has no AVX2")
+    kernels = Kernels(load_library((*DEFINITIONS[dtype], f"-march={architecture}")))
+    for num_tokens in (0, 1, 2, 3, 5, 8, 9, 17, 103):
+        for inputs, outputs in ((16, 1), (80, 16), (528, 130), (1040, 70)):
+            assert_product_is_exact(kernels, num_tokens, inputs, outputs, dtype)
+
+
+def assert_product_is_exact(
+    kernels: Kernels, num_tokens: int, inputs: int, outputs: int, dtype: torch.dtype
+) -> None:
     x = torch.randn(num_tokens, inputs).to(dtype)
     weight, bias = torch.randn(outputs, inputs).to(dtype), torch.randn(outputs).to(dtype)
     for offset in (None, bias):
