@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from jackfield.contracts.messages import TokenLogprobs
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.contracts.text import Event
@@ -34,8 +36,7 @@ class GenerationRequest:
     user: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(msgspec.Struct, frozen=True):
     """Why a choice ended. ``stop_reason`` is the stop string or the stop token id that ended it
     (None for the end-of-sequence token); ``message`` is set for ``error``, and ``param`` too where
     a field of the request is at fault."""
@@ -46,8 +47,7 @@ class Finish:
     param: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ChoiceDelta:
+class ChoiceDelta(msgspec.Struct, frozen=True):
     """What one choice gained. The last one of a choice, and only it, has ``finish``.
 
     ``text`` is the new text, stop strings removed as asked. ``events`` say the same where the
@@ -56,6 +56,9 @@ class ChoiceDelta:
     ``prompt_logprobs`` (position 1 on, in order, in pieces) come before the first token.
     ``num_cached_tokens`` is set with the first delta of a choice. ``num_reasoning_tokens``: how
     many of the ids are thinking; below 0 where earlier ones turned out to be its end marker.
+
+    Made for every token, so that it is no dataclass; ``msgspec.structs.replace`` gives another
+    one with some fields changed.
     """
 
     index: int

@@ -92,6 +92,14 @@ class Run:
         self.vectors: list[bytes] = []
         """Float32; what a prompt that is pooled has ended in, in parts."""
 
+    def note_token(self, now: float) -> float | None:
+        """A token came at ``now``, in monotonic seconds; returns when the last one before did."""
+        last, self.last_token = self.last_token, now
+        if last is None:
+            self.first_token = now
+        self.num_output += 1
+        return last
+
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
         self._pending.append(delta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Protocol
 
@@ -87,27 +88,25 @@ class RunTable:
         logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
         failures = {entry.key: entry for entry in step.failed} if step.failed else {}
         stopped: list[int] = []
+        gaps: Counter[float] = Counter()
         for key, token, finish in zip(keys, tokens, finishes, strict=True):
             entry = self._runs.get(key)
             if entry is None:
                 continue
             run, index = entry
             if token >= 0:
-                self._note_token(run, now)
-            delta = _feed(
-                run,
-                index,
-                token,
-                finish,
-                logprobs.get(key) if logprobs else None,
-                failures.get(key),
-            )
+                last = run.note_token(now)
+                if last is not None:
+                    gaps[last] += 1
+            details = (logprobs.get(key) if logprobs else None, failures.get(key))
+            delta = _feed(run, index, token, finish, *details)
             if delta.finish is not None:
                 del self._runs[key]
                 if not finish:
                     stopped.append(key)
             if not run.push(delta, delta.finish):
                 self._cut(run)
+        self._tell_gaps(gaps, now)
         if stopped:
             self._abort(AbortRequests(stopped))
 
@@ -137,14 +136,11 @@ class RunTable:
                 entry[0].first_scheduled = float(scheduled[position])
                 entry[0].num_cached = int(cached[position])
 
-    def _note_token(self, run: Run, now: float) -> None:
-        run.num_output += 1
-        if run.first_token is None:
-            run.first_token = now
-        elif run.last_token is not None:
+    def _tell_gaps(self, gaps: Counter[float], now: float) -> None:
+        """``gaps``: how many tokens came now behind one of that moment."""
+        for last, count in gaps.items():
             for observer in self._observers:
-                observer.inter_token(now - run.last_token, 1)
-        run.last_token = now
+                observer.inter_token(now - last, count)
 
 
 def _feed(
@@ -159,6 +155,8 @@ def _feed(
     choice = run.choices[index]
     tokens = (token,) if token >= 0 else ()
     try:
+        if tokens and not finish and logprobs is None:
+            return choice.feed_running(token, run.num_cached)
         return choice.feed(
             tokens,
             FINISH_REASONS[finish],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from jackfield.contracts.generation import ChoiceDelta
 from jackfield.contracts.messages import TokenLogprobs

@@ -73,6 +73,15 @@ class ChoiceOutput:
         self._unstoppable = params.min_tokens
         self._finished = False
 
+    def feed_running(self, token_id: int, num_cached_tokens: int) -> ChoiceDelta:
+        """``feed`` of one id behind which the request goes on, with nothing beside."""
+        if self._detokenizer is None or self._stop or self._reasoning or self._tools:
+            return self.feed((token_id,), num_cached_tokens=num_cached_tokens)
+        token_ids = (token_id,)
+        text = self._detokenizer.feed(token_ids)
+        events = (Content(text),) if text else ()
+        return ChoiceDelta(self._index, text, token_ids, events, (), (), num_cached_tokens)
+
     def feed(
         self,
         token_ids: Sequence[int],

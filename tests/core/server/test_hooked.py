@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+import msgspec
 from fastapi import APIRouter
 from prometheus_client.core import GaugeMetricFamily
 from tests.core.server.fake_llm import EMBED, FakeLLM, FakePlan
@@ -88,7 +89,7 @@ class Plugin:
     @hookimpl
     def response_filter(self) -> Any:
         def upper(request: GenerationRequest, delta: ChoiceDelta) -> ChoiceDelta:
-            return replace(delta, text=delta.text.upper())
+            return msgspec.structs.replace(delta, text=delta.text.upper())
 
         return upper
 

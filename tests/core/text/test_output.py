@@ -184,3 +184,22 @@ def test_a_stop_string_ends_the_parsers_too(bpe_tokenizer: FastTokenizer) -> Non
         ToolCallArguments(0, '{"a": "Hello "}'),
         ToolCallEnd(0),
     ]
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"stop": ["<t"]}, {"detokenize": False}, {"skip_special_tokens": False}]
+)
+@pytest.mark.parametrize("parses", [False, True])
+def test_one_running_id_is_fed_as_any_other(
+    bpe_tokenizer: FastTokenizer, params: dict[str, Any], parses: bool
+) -> None:
+    def output() -> ChoiceOutput:
+        parser = HermesToolParser(ParserContext()) if parses else None
+        return ChoiceOutput(3, bpe_tokenizer, [1], SamplingParams(**params), tool_parser=parser)
+
+    one, other = output(), output()
+    for token_id in encode(bpe_tokenizer, "He\u4f60\u597d wor<tool_call>\U0001f600"):
+        delta = one.feed_running(token_id, 7)
+        assert delta == other.feed((token_id,), num_cached_tokens=7)
+        if delta.finish is not None:
+            break
