@@ -8,7 +8,6 @@ import pytest
 from jackfield.contracts.generation import GenerationRequest, RequestRecord
 from jackfield.contracts.messages import AbortRequests, AddRequest, FinishReason, StepTokens
 from jackfield.contracts.sampling import SamplingParams, TokenSampling
-from jackfield.llm import run_table
 from jackfield.llm.run import Run
 from jackfield.llm.run_table import RunTable
 from jackfield.text.output import ChoiceOutput
@@ -50,7 +49,7 @@ def step(*keys: int, finish: FinishReason = FinishReason.RUNNING) -> StepTokens:
 def moments(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The times at which steps arrive, in turn."""
     times: list[float] = []
-    monkeypatch.setattr(run_table.time, "monotonic", lambda: times.pop(0))
+    monkeypatch.setattr("time.monotonic", lambda: times.pop(0))
     return times
 
 
