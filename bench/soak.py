@@ -5,7 +5,7 @@
 Every minute (``--every``) a line with requests, resident memory of both kinds of processes, open
 files, and requests lost. After a quarter of the time memory should be flat: the exit status is 1
 where either grew by more than 10 % from then on, or anything was lost or left behind. The KV cache
-fills as the soak goes on, and is memory of the engine: give it little (``--cpu-kv-cache-gib 0.06``).
+fills as the soak goes on, and is memory of the engine: give it little (--cpu-kv-cache-gib 0.06).
 Engines that are killed are no measure of their memory.
 """
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults import full_pipe
 
 from jackfield.config.log_output import MAX_WAITING_LINES, log_output
 
@@ -24,23 +22,6 @@ with log_output("info"):
         logging.getLogger("some.module").info("line %d", number)
     print("done", flush=True)
 """
-F_SETPIPE_SZ = 1031
-
-
-@contextmanager
-def full_pipe() -> Iterator[int]:
-    """The writing end of a pipe that takes no more, and that nobody reads."""
-    reading, writing = os.pipe()
-    fcntl.fcntl(writing, F_SETPIPE_SZ, 4096)
-    os.set_blocking(writing, False)
-    try:
-        while True:
-            os.write(writing, b"x")
-    except BlockingIOError:
-        os.set_blocking(writing, True)
-    yield writing
-    os.close(reading)
-    os.close(writing)
 
 
 def run(count: int, stderr: int) -> subprocess.CompletedProcess[str]:

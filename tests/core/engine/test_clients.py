@@ -104,14 +104,16 @@ async def test_the_requests_of_a_client_that_leaves_are_ended() -> None:
         leaver, stayer = Client(), Client()
         await leaver.join(parent.clients_path, 1)
         await stayer.join(parent.clients_path, 2)
-        for count in range(8):
+        for count in range(30):
             leaver.add(first_key(1) + count, [count + 1], 80)
         await until(lambda: leaver.listener.tokens)
         leaver.protocol.close()
-        # All rows were the leaver's.
+        # All rows were the leaver's, and more of its requests wait.
         stayer.add(first_key(2), [5], 3)
         await stayer.listener.finished(first_key(2))
+        await until(lambda: stayer.stats is not None and stayer.stats.num_blocks_used <= 1)
         assert stayer.stats is not None and stayer.stats.num_running <= 1
+        assert stayer.stats.num_waiting == 0
         assert stayer.listener.tokens == {first_key(2): continuation([5], 3, 97)}
 
 

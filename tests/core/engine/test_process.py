@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvloop
+from tests.faults import full_pipe, stderr_to
 
 from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.contracts.messages import (
@@ -136,6 +137,19 @@ async def test_ready_tokens_abort_stop() -> None:
             assert listener.tokens[key] == continuation([key] * key, 10, 97)
             assert listener.finish[key] == FinishReason.LENGTH
     assert not listener.dead.done()
+
+
+async def test_an_engine_whose_log_nobody_reads_serves_and_ends() -> None:
+    client, listener = EngineClient(make_plan("ChattyWorker")), Listener()
+    with full_pipe() as descriptor:
+        with stderr_to(descriptor):
+            client.launch()
+        await asyncio.wait_for(client.connect(listener.on_step, listener.dead.set_result), 20)
+        client.send(add(1, [1], 20))
+        await listener.finished(1)
+        assert listener.tokens[1] == continuation([1], 20, 97)
+        await client.stop(timeout=15.0)
+    assert client.pid is not None and not _is_alive(client.pid)
 
 
 async def test_stop_aborts_what_runs() -> None:

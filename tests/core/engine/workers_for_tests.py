@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -38,6 +39,12 @@ class ModulesWorker(SimulatedWorker):
 class SlowWorker(SimulatedWorker):
     def execute(self, batch: ScheduledBatch) -> SimulatedStep:
         time.sleep(0.02)
+        return super().execute(batch)
+
+
+class ChattyWorker(SimulatedWorker):
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        logging.getLogger(__name__).warning("x" * 4096)
         return super().execute(batch)
 
 
