@@ -1,14 +1,14 @@
-"""Attention over pages on the CPU: compiled kernels for decodes, matrix products for prompts.
+"""Attention over pages on the CPU: kernels in C, or matrix products of gathered pages.
 
-Sequences with one query are attended where their pages lie (``native/attend_decodes.c``). The
-others, and all where there is no compiler, are multiplied: a *stream* is one KV head of one
-sequence. Its pages are gathered into one contiguous run, its query heads are packed as rows, and
-the streams of sequences of like lengths are multiplied together, so that a step costs a few large
-torch calls a layer. Keys and values of a prompt without a cached prefix are taken from the step
-itself instead of from the pages.
-
-Prompts are multiplied, and their scores kept, in the model's dtype if this CPU multiplies it
-(products accumulate in float32), and in float32 if not; softmax computes in float32.
+Sequences with one query are attended where their pages lie (``native/attend_decodes.c``), and so
+are prompts where this CPU does not multiply what is stored (``native/attend_prompts.c``). Other
+prompts, and all sequences where there is no compiler, are multiplied: a *stream* is one KV head of
+one sequence. Its pages are gathered into one contiguous run, its query heads are packed as rows,
+and the streams of sequences of like lengths are multiplied together, so that a step costs a few
+large torch calls a layer. Keys and values of a prompt without a cached prefix are taken from the
+step itself instead of from the pages. The products, and their scores, are of the model's dtype if
+this CPU multiplies it (they accumulate in float32), and of float32 if not; softmax computes in
+float32.
 
 Pages of 8 bits are read by everyone, a prompt's own step too: what rounding made of its keys is
 only there.
@@ -23,10 +23,16 @@ import torch
 from torch import Tensor
 
 from jackfield.compute import ops
-from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk
+from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk, host_lens
 from jackfield.compute.eight_bit_kv import KV_DTYPES, as_bytes, is_eight_bit, measure, rounded
 from jackfield.compute.layers.unquantized import packs
-from jackfield.compute.native import Turn, attends, kernels_for
+from jackfield.compute.native import (
+    Turn,
+    attends,
+    attends_prompts,
+    kernels_for,
+    prompt_kernels_for,
+)
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 
@@ -41,8 +47,9 @@ class CpuAttention:
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
-        # What prompts are multiplied in.
+        # What prompts are multiplied in without a kernel of their own.
         self._wide = dtype if packs(dtype) else torch.float32
+        self._prompts = None if packs(dtype) else prompt_kernels_for(dtype)
         self._block_size = block_size
         self._kernels = kernels_for(dtype)
         self._batch: AttentionBatch | None = None
@@ -109,6 +116,11 @@ class CpuAttention:
             self._kernels.attend_decodes(q, kv, spec, batch, sinks, out)
             if compiled == batch.num_seqs:
                 return out
+        if self._prompts is not None and attends_prompts(spec):
+            if _has_padding(batch, len(q)):
+                out[compiled:].zero_()
+            self._prompts.attend(q, kv, spec, batch, sinks, out)
+            return out
         plan = self._plan(spec, batch, compiled, is_eight_bit(kv.key.dtype))
         if plan.has_padding:
             out[compiled:].zero_()
@@ -217,6 +229,11 @@ class CpuAttention:
         if held is None or held.numel() < size:
             held = self._buffers[name] = torch.empty(size, dtype=dtype or like.dtype)
         return held[:size].view(shape)
+
+
+def _has_padding(batch: AttentionBatch, num_tokens: int) -> bool:
+    # Whether some of the tokens belong to no sequence.
+    return sum(queries for queries, length in host_lens(batch) if length) < num_tokens
 
 
 def _shares_beside_sinks(scores: Tensor, sinks: Tensor, spec: AttentionSpec) -> Tensor:

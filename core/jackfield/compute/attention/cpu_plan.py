@@ -170,7 +170,7 @@ class _Maker:
     def sequences(self) -> list[_Sequence]:
         """Those that have KV at all, the longest first and prompts without a prefix apart."""
         rows = self.batch.rows.tolist()[self.num_done :]
-        lens = _host_lens(self.batch)[self.num_done :]
+        lens = host_lens(self.batch)[self.num_done :]
         # What is done had one query each.
         first_token, found = self.num_done, []
         for row, (num_queries, length) in zip(rows, lens, strict=False):
@@ -296,7 +296,8 @@ class _Room:
         return True
 
 
-def _host_lens(batch: AttentionBatch) -> Sequence[tuple[int, int]]:
+def host_lens(batch: AttentionBatch) -> Sequence[tuple[int, int]]:
+    """Query and KV length of each sequence."""
     if batch.host_lens is not None:
         return batch.host_lens
     starts = batch.query_starts.tolist()

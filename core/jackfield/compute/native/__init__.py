@@ -17,6 +17,7 @@ from jackfield.compute.native.library import (
     kernels_for,
     multiplies,
 )
+from jackfield.compute.native.prompts import attends_prompts, prompt_kernels_for
 
 __all__ = [
     "WHOLE_ROW",
@@ -25,7 +26,9 @@ __all__ = [
     "Kernels",
     "Turn",
     "attends",
+    "attends_prompts",
     "code_kernels_for",
     "kernels_for",
     "multiplies",
+    "prompt_kernels_for",
 ]

@@ -17,7 +17,7 @@ from jackfield.config.environment import cache_directory
 log = logging.getLogger(__name__)
 
 _SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
-_ALONE = ("linear_codes", "linear_codes_tiles")
+_ALONE = ("attend_prompts", "linear_codes", "linear_codes_tiles")
 """Libraries of their own: they take long to compile, and few models need them."""
 _COMPILERS = ("cc", "gcc", "clang")
 _FLAGS = (

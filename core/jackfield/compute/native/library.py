@@ -22,7 +22,7 @@ _DEFINITIONS = {
     torch.float32: (),
 }
 _MOST_DIM, _MOST_GROUP = 256, 16
-_KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
+KINDS = {torch.float8_e4m3fn: 1, torch.float8_e5m2: 2}
 """Of pages; 0: what the kernels were compiled for."""
 _BLOCK = 16
 """Numbers that vectors are made of: ``linear`` takes whole ones."""
@@ -130,7 +130,7 @@ class Kernels:
         out = x.new_empty((*x.shape[:-1], outputs))
         room = torch.empty(num_tokens * (inputs + _BLOCK), dtype=torch.float32)
         arrays = (x, weight, bias, out, room)
-        self._linear(*map(_pointer, arrays), num_tokens, outputs, inputs)
+        self._linear(*map(pointer, arrays), num_tokens, outputs, inputs)
         return out
 
     def choose_greedily(
@@ -140,7 +140,7 @@ class Kernels:
         logits = logits.contiguous()
         chosen = torch.empty(len(logits), dtype=torch.int32)
         arrays = (logits, rows, positions, token_ids, chosen)
-        self._choose_greedily(*map(_pointer, arrays), *logits.shape, token_ids.shape[1])
+        self._choose_greedily(*map(pointer, arrays), *logits.shape, token_ids.shape[1])
         return chosen
 
     def rotate_and_write(
@@ -158,8 +158,8 @@ class Kernels:
             qkv.data_ptr(),
             turn.positions.data_ptr(),
             turn.cos_sin.data_ptr(),
-            _pointer(turn.q_weight),
-            _pointer(turn.k_weight),
+            pointer(turn.q_weight),
+            pointer(turn.k_weight),
             turn.eps,
             q.data_ptr(),
             k.data_ptr(),
@@ -172,8 +172,8 @@ class Kernels:
             kv_heads,
             dim,
             turn.cos_sin.shape[-1],
-            _KINDS.get(kv.key.dtype, 0),
-            *_scales(kv),
+            KINDS.get(kv.key.dtype, 0),
+            *scales_of(kv),
         )
         v = qkv.view(len(qkv), heads + 2 * kv_heads, dim)[:, heads + kv_heads :]
         return q, k, v
@@ -190,7 +190,7 @@ class Kernels:
         """The leading ``batch.num_decodes`` queries of q, each over all its sequence has in the
         pages, into the same places of out; [T, H, D] both."""
         q = q[: batch.num_decodes].contiguous()
-        key_scale, value_scale = _scales(kv)
+        key_scale, value_scale = scales_of(kv)
         self._attend_decodes(
             q.data_ptr(),
             kv.key.data_ptr(),
@@ -206,11 +206,11 @@ class Kernels:
             *kv.key.shape[1:3],
             batch.block_table.shape[1],
             spec.sliding_window or 0,
-            _KINDS.get(kv.key.dtype, 0),
+            KINDS.get(kv.key.dtype, 0),
             spec.scale * key_scale,
             value_scale,
             spec.soft_cap or 0.0,
-            _pointer(sinks),
+            pointer(sinks),
         )
 
 
@@ -231,7 +231,7 @@ class Codes:
     def pointers(self) -> tuple[int | None, ...]:
         """The arrays' addresses, in the order in which the kernels take them."""
         arrays = (self.codes, self.table, self.scales, self.shifts)
-        return tuple(_pointer(array) for array in arrays)
+        return tuple(pointer(array) for array in arrays)
 
 
 class CodeKernels:
@@ -280,7 +280,7 @@ def _declare(library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]) -
         function.argtypes, function.restype = types, None
 
 
-def _scales(kv: KVLayer) -> tuple[float, float]:
+def scales_of(kv: KVLayer) -> tuple[float, float]:
     """Of keys and values."""
     if kv.scales is None:
         return 1.0, 1.0
@@ -288,5 +288,6 @@ def _scales(kv: KVLayer) -> tuple[float, float]:
     return key, value
 
 
-def _pointer(tensor: Tensor | None) -> int | None:
+def pointer(tensor: Tensor | None) -> int | None:
+    """Where it is; NULL for None."""
     return None if tensor is None else tensor.data_ptr()

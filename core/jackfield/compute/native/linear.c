@@ -11,15 +11,33 @@ static inline const stored *place(const plain *w, int64_t n, int64_t k) {
     return w->rows + (n < w->outputs ? n : w->outputs - 1) * w->inputs + k;
 }
 
-INLINED void read_plain(const void *weights, int64_t n, int64_t k, floats out[2]) {
-    widen_block(place(weights, n, k), out);
+INLINED void read_plain(const void *weights, int64_t n, int64_t k, int whole, wide out[2]) {
+    widen_span(place(weights, n, k), whole, out);
 }
 
 INLINED void fetch_plain(const void *weights, int64_t n, int64_t k) {
-    if (k % (64 / (int64_t)sizeof(stored)) == 0) __builtin_prefetch(place(weights, n, k));
+    if (k % (64 / (int64_t)sizeof(stored)) == 0) __builtin_prefetch(place(weights, n, k), 0, 2);
 }
 
-TASK(multiply_plain, read_plain, fetch_plain)
+INLINED void make_plain(const product *p, int64_t n, int64_t begin, int64_t size, float *panel) {
+    int64_t next_row, next;
+    next_panel(p, n, begin, &next_row, &next);
+    for (int64_t i = 0; i < PANEL; i += WIDTH) {
+        const stored *rows[WIDTH], *after[WIDTH];
+        for (int row = 0; row < WIDTH; row++) {
+            rows[row] = place(p->weights, n + i + row, begin);
+            after[row] = place(p->weights, next_row + i + row, next);
+        }
+        int64_t k = 0;
+        for (; k + SPAN <= size; k += SPAN) {
+            for (int row = 0; row < WIDTH; row++) __builtin_prefetch(after[row] + k, 0, 2);
+            transpose_rows(rows, k, 1, panel + k * PANEL + i, PANEL, WIDTH);
+        }
+        if (k < size) transpose_rows(rows, k, 0, panel + k * PANEL + i, PANEL, WIDTH);
+    }
+}
+
+TASK(multiply_plain, read_plain, fetch_plain, make_plain)
 
 /* x [tokens, inputs] -> out [tokens, outputs] = x weight^T + bias (NULL: none); `inputs` whole
  * blocks; room [tokens, inputs + BLOCK]. */

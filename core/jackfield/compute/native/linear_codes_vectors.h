@@ -38,17 +38,31 @@ INLINED void entries(const coded *w, const uint8_t *row, int64_t k, int bits, in
     }
 }
 
-INLINED void read_coded(const coded *w, int64_t n, int64_t k, int bits, int has_table, floats out[2]) {
+/* Inputs k .. k + SPAN - 1, in order. */
+INLINED void read_coded(const coded *w, int64_t n, int64_t k, int bits, int has_table, wide out[2]) {
     if (n >= w->outputs) n = w->outputs - 1;
-    int64_t group = n * groups(w) + (k >> w->log_group);
-    entries(w, w->codes + n * row_bytes(w), k, bits, has_table, out);
-    floats scale = all(w->scales[group]), shift = all(w->shifts ? w->shifts[group] : 0.0f);
-    for (int half = 0; half < 2; half++) out[half] = add_product(shift, out[half], scale);
+    const uint8_t *row = w->codes + n * row_bytes(w);
+    floats all_of[SPAN / LANES];
+    for (int i = 0; i < SPAN; i += BLOCK) {
+        int64_t group = n * groups(w) + ((k + i) >> w->log_group);
+        floats scale = all(w->scales[group]), shift = all(w->shifts ? w->shifts[group] : 0.0f);
+        floats *both = all_of + i / LANES;
+        entries(w, row, k + i, bits, has_table, both);
+        for (int half = 0; half < 2; half++) both[half] = add_product(shift, both[half], scale);
+    }
+    memcpy(out, all_of, sizeof all_of);
 }
 
-INLINED void read_signed(const void *w, int64_t n, int64_t k, floats out[2]) { read_coded(w, n, k, 8, 0, out); }
-INLINED void read_bytes(const void *w, int64_t n, int64_t k, floats out[2]) { read_coded(w, n, k, 8, 1, out); }
-INLINED void read_halves(const void *w, int64_t n, int64_t k, floats out[2]) { read_coded(w, n, k, 4, 1, out); }
+/* WIDTH rows, a span of inputs -> panel [inputs, PANEL] */
+INLINED void transpose_coded(const coded *w, int64_t n, int64_t k, int bits, int has_table, float *panel) {
+    wide spans[WIDTH][2], in[WIDTH], out[WIDTH];
+    for (int row = 0; row < WIDTH; row++) read_coded(w, n + row, k, bits, has_table, spans[row]);
+    for (int half = 0; half < 2; half++) {
+        for (int row = 0; row < WIDTH; row++) in[row] = spans[row][half];
+        transpose(in, out);
+        for (int i = 0; i < WIDTH; i++) put_wide(panel + (WIDTH * half + i) * PANEL, out[i]);
+    }
+}
 
 INLINED void fetch_coded(const void *weights, int64_t n, int64_t k) {
     const coded *w = weights;
@@ -56,20 +70,40 @@ INLINED void fetch_coded(const void *weights, int64_t n, int64_t k) {
     if (k % 64 == 0) __builtin_prefetch(w->codes + n * row_bytes(w) + k * w->bits / 8);
 }
 
-TASK(multiply_signed, read_signed, fetch_coded)
-TASK(multiply_bytes, read_bytes, fetch_coded)
-TASK(multiply_halves, read_halves, fetch_coded)
+INLINED void make_coded(const product *p, int64_t n, int64_t begin, int64_t size, int bits, int has_table,
+                        float *panel) {
+    int64_t next_row, next;
+    next_panel(p, n, begin, &next_row, &next);
+    for (int64_t i = 0; i < PANEL; i += WIDTH)
+        for (int64_t k = 0; k < size; k += SPAN) {
+            for (int row = 0; row < WIDTH; row++) fetch_coded(p->weights, next_row + i + row, next + k);
+            transpose_coded(p->weights, n + i, begin + k, bits, has_table, panel + k * PANEL + i);
+        }
+}
+
+#define READ(name, bits, has_table)                                                                   \
+    INLINED void read_##name(const void *w, int64_t n, int64_t k, int whole, wide out[2]) {           \
+        (void)whole; /* rows are multiples of 64 */                                                   \
+        read_coded(w, n, k, bits, has_table, out);                                                    \
+    }                                                                                                 \
+    INLINED void make_##name(const product *p, int64_t n, int64_t begin, int64_t size, float *panel) { \
+        make_coded(p, n, begin, size, bits, has_table, panel);                                        \
+    }                                                                                                 \
+    TASK(multiply_##name, read_##name, fetch_coded, make_##name)
+READ(signed, 8, 0)
+READ(bytes, 8, 1)
+READ(halves, 4, 1)
 
 static void decode_row(const coded *w, int64_t n, stored *out) {
-    for (int64_t k = 0; k < w->inputs; k += BLOCK) {
-        floats numbers[2];
+    for (int64_t k = 0; k < w->inputs; k += SPAN) {
+        wide numbers[2];
         if (w->bits == 4)
-            read_halves(w, n, k, numbers);
+            read_halves(w, n, k, 1, numbers);
         else if (w->table)
-            read_bytes(w, n, k, numbers);
+            read_bytes(w, n, k, 1, numbers);
         else
-            read_signed(w, n, k, numbers);
-        for (int i = 0; i < BLOCK; i++) out[k + i] = narrow(numbers[i / LANES][i % LANES]);
+            read_signed(w, n, k, 1, numbers);
+        for (int i = 0; i < SPAN; i++) out[k + i] = narrow(numbers[i / WIDTH][i % WIDTH]);
     }
 }
 
