@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jackfield.engine.garbage_collection import collect_rarely
 from jackfield.engine.spawning import SpawnedEngine
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
     # Before anything else: the engine imports torch while its plan is made. Even reading the
     # command line takes a quarter of a second of imports.
     spawned = SpawnedEngine(early=("torch",))
+    collect_rarely()
     try:
         return _serve(argv, spawned)
     finally:

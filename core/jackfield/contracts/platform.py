@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 class Platform(Protocol):
-    """A kind of device. Detection must be cheap and must not initialise the device."""
+    """A kind of device. Detection must be cheap and must not initialise the device.
+
+    A classmethod ``prepare() -> None``, if there is one, is called in the engine's process, in a
+    thread of its own, while torch is imported: what it initialises need not be waited for later.
+    """
 
     name: ClassVar[str]
     api_version: ClassVar[int]

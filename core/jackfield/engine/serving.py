@@ -33,7 +33,7 @@ from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
 from jackfield.engine.clients import KEY_BITS, Channel, Clients
 from jackfield.engine.compilers import compilers
-from jackfield.engine.garbage_collection import collect_rarely, settle
+from jackfield.engine.garbage_collection import settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
@@ -41,7 +41,7 @@ from jackfield.engine.sleeping import Sleeper
 from jackfield.engine.step_loop import EngineCore
 from jackfield.engine.swap_space import SwapSpace
 from jackfield.engine.worker_calls import answer_call
-from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError
+from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield.registry.culprit import culprit
 from jackfield.text.tokenizer import load_tokenizer
@@ -113,10 +113,10 @@ def _wait_for_plan(channel: Channel) -> StartEngine | None:
 
 def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phases) -> None:
     plan = start.plan
-    collect_rarely()
     begin = time.monotonic()
     registry = Registry.for_plan(plan.worker)
     make_scheduler = scheduler_maker(plan, registry)
+    _prepare_device(registry, plan.worker.device)
     executor: Executor = registry.make("executors", plan.worker.executor)
     loaded = time.monotonic()
     phases.append(("scheduler and executor", begin, loaded))
@@ -130,6 +130,14 @@ def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: P
         run(core, clients, pulse, Sleeper(core, executor))
     finally:
         executor.stop()
+
+
+def _prepare_device(registry: Registry, name: str) -> None:
+    """Lets the platform begin what takes its time. A worker may do without a platform."""
+    with contextlib.suppress(UnknownPluginError):
+        prepare = getattr(registry.load("platforms", name), "prepare", None)
+        if prepare is not None:
+            threading.Thread(target=prepare, name="device", daemon=True).start()
 
 
 def scheduler_maker(plan: EnginePlan, registry: Registry) -> Callable[[SchedulerLimits], Scheduler]:

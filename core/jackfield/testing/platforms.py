@@ -45,6 +45,9 @@ class PlatformContract:
         if not self.platform.available():
             pytest.skip("this machine has no such device")
         platform = self.platform()
+        prepare = getattr(self.platform, "prepare", None)
+        if prepare is not None:
+            prepare()
         device = platform.device(0)
         assert int(torch.ones(3, device=device).sum()) == 3
         free, total = platform.memory(device)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,42 @@ def test_no_visible_device_is_no_device(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use a GPU here")
+class FakeDriver:
+    """Notes what it is asked for; ``status`` is what cuInit says."""
+
+    def __init__(self, status: int) -> None:
+        self.calls: list[str] = []
+        self._status = status
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        def call(*arguments: object) -> int:
+            self.calls.append(name)
+            return self._status if name == "cuInit" else 0
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("status", "calls"),
+    [(0, ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain"]), (100, ["cuInit"])],
+)
+def test_the_context_is_made_ahead_where_the_driver_works(
+    status: int, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = FakeDriver(status)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+    CudaPlatform.prepare()
+    assert driver.calls == calls
+
+
+def test_a_missing_driver_is_not_the_preparations_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: no such file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    CudaPlatform.prepare()
+
+
 def test_a_torch_without_cuda_is_one_line() -> None:
     with pytest.raises(ConfigError, match="--device cpu") as error:
         CudaPlatform().device(0)

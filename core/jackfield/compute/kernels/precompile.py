@@ -13,17 +13,21 @@ from functools import partial
 from typing import Any
 
 import triton
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from triton.runtime.jit import JITFunction
 
 from jackfield.compute.kernels.variant import DONE, pack
 
 log = logging.getLogger(__name__)
 
+_MANY_ROWS = 2048
+
 
 @contextmanager
 def compiling_only(sockets: Sequence[int] = ()) -> Iterator[None]:
-    """Launches inside compile, or load from Triton's cache on disk, and run nothing; what they
-    would write stays undefined. At the end all of them are ready.
+    """Launches inside compile, or load from Triton's cache on disk, and run nothing, nor do matrix
+    products of many rows; what they would write stays undefined. At the end all are ready.
 
     ``sockets``: file descriptors of processes that compile beside this one
     (``compile_process``). Without them threads do, and hold each other up, because the half of a
@@ -32,7 +36,12 @@ def compiling_only(sockets: Sequence[int] = ()) -> Iterator[None]:
     compilers = Compilers(sockets)
     threads = len(sockets) or max(1, (os.cpu_count() or 1) - 1)
     try:
-        with ThreadPoolExecutor(threads) as pool, _launches_that_compile(compilers), _Mode(pool):
+        with (
+            ThreadPoolExecutor(threads) as pool,
+            _launches_that_compile(compilers),
+            _CompileMode(pool),
+            _NoLongProducts(),
+        ):
             yield
     finally:
         compilers.close()
@@ -72,7 +81,7 @@ class Compilers:
             self._idle.get().close()
 
 
-class _Mode(triton.AsyncCompileMode):
+class _CompileMode(triton.AsyncCompileMode):  # type: ignore[misc]
     """Triton's own, but a variant under way counts as one that the kernel has: a model launches
     each of them once a layer, and Triton would derive its key anew each time."""
 
@@ -106,6 +115,18 @@ def _launches_that_compile(compilers: Compilers) -> Iterator[None]:
             kernel.compile = compile_here
 
 
+class _NoLongProducts(TorchFunctionMode):
+    """Steps of many tokens are there for the variants that they launch: half a second of
+    products for a model of 8 billion weights, and the start's first real step would wait. Of few
+    tokens they are computed, because cuBLAS loads its code, too, when it is first used."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is functional.linear and args[0].shape[:-1].numel() > _MANY_ROWS:
+            x, weight = args[:2]
+            return x.new_empty((*x.shape[:-1], len(weight)))
+        return func(*args, **(kwargs or {}))
+
+
 class _NotCachedError(Exception):
     pass
 
@@ -118,7 +139,8 @@ def _compile(
     options: dict[str, object],
     **rest: Any,
 ) -> Any:
-    """Triton's ``compile``, which loads what is in the cache. What is not gets there first."""
+    """Triton's ``compile``, which loads what is in the cache. What is not gets there first, with
+    its launcher: that is C, which Triton compiles when a kernel is first launched."""
     # Triton asks the source for its code after it has looked into the cache.
     source.make_ir = _not_cached
     try:
@@ -127,7 +149,9 @@ def _compile(
         compilers.compile(source, target, options)
     finally:
         del source.make_ir
-    return compile_here(source, target=target, options=options, **rest)
+    kernel = compile_here(source, target=target, options=options, **rest)
+    triton.runtime.driver.active.launcher_cls(kernel.src, kernel.metadata)
+    return kernel
 
 
 def _not_cached(*args: object, **kwargs: object) -> Any:

@@ -38,8 +38,17 @@ class Compiled:
     ptx: str
 
 
+class Launcher:
+    """Would be compiled for a kernel."""
+
+    def __init__(self, source: Any, metadata: Any) -> None:
+        self.name = source.name
+
+
 class Driver:
     """Answers what a launch asks of the device."""
+
+    launcher_cls = Launcher
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)

@@ -1,5 +1,6 @@
 """Compiles three variants of kernels for Hopper ahead of launches; ``python -m`` this says as JSON
-how: which Triton found compiled, which it compiled itself, and how many keys it derived.
+how: which Triton found compiled, which it compiled itself, of which it made launchers, and how
+many keys it derived.
 
 Arguments: how many compilers to use, and ``ended`` if they end before they are asked. Triton's
 cache is where the environment says.
@@ -19,7 +20,7 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-from tests.core.compute.kernels.hopper import Driver
+from tests.core.compute.kernels.hopper import Driver, Launcher
 from triton.runtime.jit import JITFunction
 
 from jackfield.compute.kernels import hopper_attention, launch, norm
@@ -54,11 +55,16 @@ def launch_all() -> None:
 
 
 def main(num: int, *how: str) -> None:
-    """Prints ``{"found": [name], "compiled": [name], "keys": number}``."""
-    said: dict[str, Any] = {"found": [], "compiled": [], "keys": 0}
+    """Prints ``{"found": [name], "compiled": [name], "launchers": [name], "keys": number}``."""
+    said: dict[str, Any] = {"found": [], "compiled": [], "launchers": [], "keys": 0}
 
     def listen(*, src: Any, cache_hit: bool, **rest: object) -> None:
         said["found" if cache_hit else "compiled"].append(src.name)
+
+    class NotedLauncher(Launcher):
+        def __init__(self, source: Any, metadata: Any) -> None:
+            super().__init__(source, metadata)
+            said["launchers"].append(self.name)
 
     pack_args = JITFunction._pack_args
 
@@ -82,6 +88,7 @@ def main(num: int, *how: str) -> None:
     )
     with (
         mock.patch.object(JITFunction, "_pack_args", derive),
+        mock.patch.object(Driver, "launcher_cls", NotedLauncher),
         mock.patch.object(launch, "_overlaps", lambda device: True),
         mock.patch.object(compilers, "num_processors", lambda: num + 2),
         compilers.compilers(plan) as worker,

@@ -43,6 +43,7 @@ def test_processes_compile_the_same_kernels_under_the_same_keys(
     said, log = precompile(tmp_path, "2")
     assert Counter(said["found"]) == VARIANTS  # type: ignore[call-overload]
     assert not said["compiled"] and not log
+    assert Counter(said["launchers"]) == VARIANTS  # type: ignore[call-overload]
     assert binaries(tmp_path) == binaries(by_threads)
     assert len(binaries(tmp_path)) == 3
 
@@ -50,6 +51,7 @@ def test_processes_compile_the_same_kernels_under_the_same_keys(
 def test_what_is_in_the_cache_is_loaded_without_waiting_for_a_compiler(by_threads: Path) -> None:
     said, log = precompile(by_threads, "2", "ended")
     assert Counter(said["found"]) == VARIANTS and not log  # type: ignore[call-overload]
+    assert not said["launchers"]
 
 
 def test_what_compilers_do_not_compile_is_compiled_here_and_told(tmp_path: Path) -> None:
