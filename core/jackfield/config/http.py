@@ -74,7 +74,7 @@ class EngineProcessOptions(OptionGroup):
         description="early crashes of the engine in a row that end the server; 0: never replace it",
     )
     engine_heartbeat_timeout: float = Field(
-        10.0, gt=0, description="seconds of silence after which the engine counts as frozen"
+        10.0, gt=0, description="seconds of silence after which a process counts as frozen"
     )
     engine_step_timeout: float = Field(
         300.0, gt=0, description="seconds after which one step of the engine counts as hung"

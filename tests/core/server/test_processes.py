@@ -174,7 +174,8 @@ async def test_a_process_whose_keeper_is_silent_tells_of_itself(
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     words = ["--api-server-count", "2", "--num-threads", "1", "--cpu-kv-cache-gib", "0.25"]
-    running = Server([*words, "--response-store", "none", "--shutdown-timeout", "20"])
+    words += ["--response-store", "none", "--engine-heartbeat-timeout", "5"]
+    running = Server([*words, "--shutdown-timeout", "20"])
     try:
         running.wait_ready(90)
         yield running
@@ -235,6 +236,21 @@ def test_a_process_that_is_killed_is_replaced_and_its_requests_end(server: Serve
     assert len(server.engines()) == 1
 
 
+def test_a_process_that_is_frozen_is_replaced_and_its_next_clients_wait(server: Server) -> None:
+    before = server.api_processes()
+    os.kill(before[0], signal.SIGSTOP)
+    ends: list[str] = []
+    threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # It had accepted none of them: some were answered by the other one, some by its successor.
+    assert ends == ["whole"] * 12
+    after = server.api_processes()
+    assert len(after) == 2 and before[1] in after and before[0] not in after
+
+
 def test_a_killed_engine_is_replaced_for_all(server: Server) -> None:
     os.kill(server.engines()[0], signal.SIGKILL)
     deadline = time.monotonic() + 30
@@ -260,6 +276,36 @@ def test_sigterm_drains_all_and_leaves_nobody(server: Server) -> None:
         thread.join()
     assert ends == ["whole"] * 6
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGKILL]])
+def test_a_second_signal_and_the_keepers_death_end_all_at_once(numbers: list[int]) -> None:
+    words = ["--api-server-count", "2", "--num-threads", "1", "--cpu-kv-cache-gib", "0.25"]
+    server = Server([*words, "--response-store", "none", "--shutdown-timeout", "60"])
+    try:
+        server.wait_ready(90)
+        ends: list[str] = []
+        threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 20
+        while server.metric("num_requests_running") < 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        children = [*server.api_processes(), *server.engines()]
+        for number in numbers:
+            server.process.send_signal(number)
+            time.sleep(0.1)
+        status = server.process.wait(10)
+        assert status == (128 + signal.SIGTERM if len(numbers) == 2 else -signal.SIGKILL)
+        while [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+            assert time.monotonic() < deadline + 5
+            time.sleep(0.05)
+        for thread in threads:
+            thread.join(10)
+        assert len(ends) == 6
+    finally:
+        server.process.kill()
+        server.process.wait()
 
 
 def test_a_process_that_cannot_start_ends_the_server_with_one_line(tmp_path: Path) -> None:

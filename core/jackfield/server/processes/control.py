@@ -96,6 +96,10 @@ class TellSnapshot(msgspec.Struct, frozen=True, tag="tell"):
     number: int
 
 
+class TellAlive(msgspec.Struct, frozen=True, tag="tell_alive"):
+    """To be answered by ``Alive``, at once."""
+
+
 class Snapshots(msgspec.Struct, frozen=True, tag="snapshots"):
     """The answer to ``AskSnapshots``: of the other processes, and of those that have ended."""
 
@@ -104,7 +108,9 @@ class Snapshots(msgspec.Struct, frozen=True, tag="snapshots"):
     ended: list[bytes]
 
 
-ToApi = StartApi | EngineServes | EngineDied | NoEngine | StopApi | TellSnapshot | Snapshots
+ToApi = (
+    StartApi | EngineServes | EngineDied | NoEngine | StopApi | TellSnapshot | TellAlive | Snapshots
+)
 
 
 # --- from an API process -----------------------------------------------------------------
@@ -126,7 +132,11 @@ class AskSnapshots(msgspec.Struct, frozen=True, tag="ask"):
     number: int
 
 
-FromApi = ApiReady | ApiFailed | AskSnapshots | Snapshot
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """The event loop turns."""
+
+
+FromApi = ApiReady | ApiFailed | AskSnapshots | Snapshot | Alive
 
 Received = TypeVar("Received")
 

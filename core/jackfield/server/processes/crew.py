@@ -19,6 +19,7 @@ import msgspec
 from jackfield.engine.child import describe
 from jackfield.errors import EngineError, JackfieldError
 from jackfield.server.processes.control import (
+    Alive,
     ApiFailed,
     ApiReady,
     AskSnapshots,
@@ -29,6 +30,7 @@ from jackfield.server.processes.control import (
     Snapshot,
     Snapshots,
     StartApi,
+    TellAlive,
     TellSnapshot,
 )
 
@@ -39,6 +41,8 @@ MAX_EARLY_ENDS = 3
 EXIT_SECONDS = 1.0
 """How long the two halves of an end, the connection's and the process', may be apart."""
 SNAPSHOT_SECONDS = 1.0
+ALIVE_SECONDS = 1.0
+"""How often a process is asked whether it is alive."""
 MAX_ENDED = 8
 """From so many on, what ended processes said is put together."""
 
@@ -51,6 +55,8 @@ class ApiProcess:
     ) -> None:
         self.index, self.client = index, client
         self.is_ready = False
+        self.num_unanswered = 0
+        """Times in a row that it was asked whether it is alive, and said nothing."""
         self.failure: Failure | None = None
         self.last: Snapshot | None = None
         """What it said last; its counts live on behind it."""
@@ -82,11 +88,15 @@ class ApiProcess:
 
 class Crew:
     """As many processes as there are listening sockets. One that dies is replaced, on the same
-    socket: connections that wait there wait a little longer. Belongs to one event loop."""
+    socket: connections that wait there wait a little longer. One that says nothing for about
+    ``patience_seconds`` is killed. Belongs to one event loop."""
 
-    def __init__(self, words: Sequence[str], listeners: Sequence[socket.socket]) -> None:
+    def __init__(
+        self, words: Sequence[str], listeners: Sequence[socket.socket], patience_seconds: float
+    ) -> None:
         self._words = list(words)
         self._listeners = listeners
+        self._max_unanswered = max(1.0, patience_seconds / ALIVE_SECONDS)
         self._clients = itertools.count(1)
         self._numbers = itertools.count(1)
         self._processes: dict[int, ApiProcess] = {}
@@ -108,6 +118,7 @@ class Crew:
         """Spawns all of them."""
         for index in range(self.count):
             await self._spawn(index, replaces=False)
+        self._start(self._watch())
 
     async def all_ready(self) -> None:
         """Returns when every process serves."""
@@ -153,6 +164,20 @@ class Crew:
             self._changed.clear()
             await self._changed.wait()
 
+    async def _watch(self) -> None:
+        """Kills processes that are frozen. Questions are counted, not seconds: where this process
+        was held up itself, nothing is wrong with the others."""
+        while not self._is_ending:
+            for process in self._processes.values():
+                if not process.is_ready:
+                    continue
+                if process.num_unanswered >= self._max_unanswered:
+                    log.warning("API process %d gives no sign and is killed", process.index)
+                    process.kill()
+                process.num_unanswered += 1
+                process.control.send(TellAlive())
+            await asyncio.sleep(ALIVE_SECONDS)
+
     # --- one process --------------------------------------------------------------------
 
     async def _spawn(self, index: int, *, replaces: bool) -> None:
@@ -171,6 +196,8 @@ class Crew:
                 self._changed.set()
             case ApiFailed(failure):
                 process.failure = failure
+            case Alive():
+                process.num_unanswered = 0
             case AskSnapshots(number):
                 self._start(self._answer(process, number))
             case Snapshot(number):

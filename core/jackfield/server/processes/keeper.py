@@ -90,7 +90,7 @@ class Keeper:
         events = EngineEvents(lambda step: None, self._lost, self._replaced)
         policy = restart_policy(settings)
         self._engine = Supervisor(plan.engine, policy, events, spawned, is_shared=True)
-        self._crew = Crew(words, listeners)
+        self._crew = Crew(words, listeners, policy.heartbeat_seconds)
         self._signals: asyncio.Queue[int] = asyncio.Queue()
 
     def launch(self) -> None:

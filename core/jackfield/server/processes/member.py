@@ -20,6 +20,7 @@ from jackfield.llm.shared_engine import SharedEngine
 from jackfield.server.assembly import event_loop, make_service
 from jackfield.server.options import ServerOptions, options_from_settings
 from jackfield.server.processes.control import (
+    Alive,
     ApiReady,
     Control,
     EngineDied,
@@ -28,6 +29,7 @@ from jackfield.server.processes.control import (
     Snapshots,
     StartApi,
     StopApi,
+    TellAlive,
     TellSnapshot,
     ToApi,
 )
@@ -138,6 +140,8 @@ class Member:
                 self._signals.put_nowait(number)
             case TellSnapshot(number):
                 self._siblings.answer(number)
+            case TellAlive():
+                self._control.send(Alive())
             case Snapshots():
                 self._siblings.take(message)
             case StartApi():
