@@ -35,6 +35,7 @@ from jackfield.errors import RequestError
 from jackfield.registry import Registry
 from jackfield.text.json_schema import check_bounds
 
+DRAFTS = {f"draft{n}": f"http://json-schema.org/draft-0{n}/schema#" for n in (4, 6, 7)}
 BYTES = Vocabulary(tuple(bytes((byte,)) for byte in range(256)), {})
 Case = tuple[str, Any, list[dict[str, Any]]]
 
@@ -46,7 +47,15 @@ def cases(directory: Path) -> Iterator[Case]:
         for group in content if isinstance(content, list) else [content]:
             if isinstance(group, dict) and "schema" in group:
                 name = f"{path.stem}: {group.get('description', '')}"
-                yield name, group["schema"], group.get("tests", [])
+                yield name, _in_dialect(group["schema"], path), group.get("tests", [])
+
+
+def _in_dialect(schema: Any, path: Path) -> Any:
+    """The schema says which draft it is of, as the suite does by its folder."""
+    draft = next((DRAFTS[part] for part in path.parts if part in DRAFTS), None)
+    if draft is None or not isinstance(schema, dict):
+        return schema
+    return {"$schema": draft, **schema}
 
 
 def allows(compiled: CompiledGrammar, instance: object) -> bool:

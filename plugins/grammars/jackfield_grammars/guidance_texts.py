@@ -10,7 +10,15 @@ from typing import Any
 from jackfield.contracts.grammar import GrammarSpec
 from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.json_regex import pieces
-from jackfield_grammars.schema_facts import are_disjoint, assertions, is_local, resolve
+from jackfield_grammars.schema_dialect import settled
+from jackfield_grammars.schema_facts import (
+    DATA,
+    MAPS,
+    are_disjoint,
+    assertions,
+    is_local,
+    resolve,
+)
 from jackfield_grammars.schema_lowering import lowered
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 
@@ -24,8 +32,6 @@ _NEEDS_CODES = re.compile(r"(?<!\\)(\\\\)*\\u00([01][0-9a-f]|7f)")
 
 _FORMATS = frozenset({"duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"})
 """Those that the library does right."""
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_DATA = frozenset({"const", "enum", "default", "examples", "required"})
 _COUNTS = frozenset(
     {"minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"}
 )
@@ -34,7 +40,7 @@ _COUNTS = frozenset(
 def source(spec: GrammarSpec, matcher_class: Any) -> str:
     """The grammar of a request in the library's own form."""
     if spec.kind == "json_schema":
-        schema = without_neutral(_lowered(json.loads(spec.text)))
+        schema = without_neutral(_lowered(settled(json.loads(spec.text))))
         if _NEEDS_CODES.search(json.dumps(schema)):
             raise refuse("control characters in texts are beyond guidance")
         schema = {"not": {}} if schema is False else {} if schema is True else schema
@@ -122,8 +128,8 @@ _NEUTRAL = frozenset(
 
 
 def _cleaned_value(key: str, value: Any, root: Any) -> Any:
-    if key in _DATA:
+    if key in DATA:
         return value
-    if key in _MAPS and isinstance(value, Mapping):
+    if key in MAPS and isinstance(value, Mapping):
         return {name: _cleaned(each, root) for name, each in value.items()}
     return _cleaned(value, root)

@@ -52,6 +52,11 @@ ASSERTIONS |= frozenset().union(*KEYWORDS.values())
 """Every keyword that can make a value invalid. Others are annotations (section 6.5 of the core
 specification: unknown keywords are)."""
 
+MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose values are schemas by name."""
+DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired"})
+"""Keywords whose values are no schemas."""
+
 TYPES = ("string", "integer", "number", "boolean", "null", "array", "object")
 _LOCAL = re.compile(r"#(?:/(?:\$defs|definitions)/[A-Za-z0-9_.\-]+)?")
 

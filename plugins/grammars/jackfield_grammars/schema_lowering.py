@@ -20,14 +20,14 @@ from jackfield_grammars.schema_alternatives import (
 from jackfield_grammars.schema_complement import Document, complement
 from jackfield_grammars.schema_facts import (
     ASSERTIONS,
+    DATA,
+    MAPS,
     Schema,
     are_disjoint,
     assertions,
     resolve,
 )
 
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired"})
 _MAX_CONTAINED = 8
 _MAX_ARRAYS = 256
 """Arrays without repetition that are listed one by one."""
@@ -57,9 +57,9 @@ class _Lowering:
         return {key: self._value(key, value) for key, value in node.items()}
 
     def _value(self, key: str, value: Any) -> Any:
-        if key in _DATA:
+        if key in DATA:
             return value
-        if key in _MAPS and isinstance(value, Mapping):
+        if key in MAPS and isinstance(value, Mapping):
             return {name: self.node(each) for name, each in value.items()}
         return self.node(value)
 

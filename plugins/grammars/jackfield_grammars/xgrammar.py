@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import ForcedTexts
+from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 from jackfield_grammars.xgrammar_ebnf import schema_ebnf
 from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
@@ -135,7 +136,7 @@ class XGrammarBackend:
     def _compile_schema(self, compiler: Any, spec: GrammarSpec) -> Any:
         if spec.whitespace:
             raise refuse("xgrammar takes no whitespace_pattern but the empty one")
-        schema = rewritten(json.loads(spec.text))
+        schema = rewritten(settled(json.loads(spec.text)))
         if not schema.is_plain:
             return compiler.compile_grammar(self._ebnf(schema, spec.whitespace))
         options = _json_options(spec.whitespace)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
 from jackfield_grammars.xgrammar_texts import rewritten_regex
@@ -48,7 +49,7 @@ def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
         if key in ("json_schema", "schema"):
             given = json.loads(value) if isinstance(value, str) else value
             # In other styles strings stand as they are, and only patterns of JSON can be written.
-            schema = rewritten(given, keeps_formats=tag.get("style", "json") == "json")
+            schema = rewritten(settled(given), keeps_formats=tag.get("style", "json") == "json")
             if not schema.is_plain:
                 return _as_grammar(tag, schema, ebnf)
             result[key] = schema.schema
