@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -42,6 +42,7 @@ from jackfield.llm.run import Run
 from jackfield.llm.run_table import Observer, RunTable
 from jackfield.llm.supervisor import RestartPolicy, Supervisor
 from jackfield.llm.text_side import TextSide
+from jackfield.llm.token_stream import TokenStream
 from jackfield.llm.worker_calls import call_message, results_of
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
@@ -253,20 +254,14 @@ class AsyncLLM:
 
     # --- requests --------------------------------------------------------------------
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+    def stream(self, request: GenerationRequest) -> TokenStream:
         """What the choices gain, step by step, until each has finished.
 
-        Closing the iterator aborts what is still running and frees its blocks. Raises
-        ``RequestError`` for a request that cannot be served, ``EngineError`` when the engine dies.
+        Closing the iterator (``aclose``) aborts what is still running and frees its blocks. It
+        raises ``RequestError`` for a request that cannot be served, ``EngineError`` when the engine
+        dies.
         """
-        run = self._submit(request, wake_at_end=False)
-        try:
-            while True:
-                yield await run.take()
-                if not run.num_open:
-                    break
-        finally:
-            self._end(run)
+        return TokenStream(lambda: self._submit(request, wake_at_end=False), self._end)
 
     async def collect(self, request: GenerationRequest) -> list[ChoiceDelta]:
         """Everything the choices gain, once all have finished; cheaper than ``stream``."""

@@ -115,6 +115,11 @@ class Run:
         as long as the consumer has nothing, all can be done over."""
         return self.has_streamed or not self._waits_for_text or bool(delta.text or delta.events)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether every choice has finished and the consumer has all of it."""
+        return not (self.num_open or self._pending)
+
     def fail(self, failure: Exception) -> None:
         """The request cannot go on: a stream gets ``failure`` after what is pending."""
         self.failure = failure
