@@ -178,6 +178,11 @@ class CompletionFrames(Frames):
         deltas = self._shape.wanted(deltas)
         self._usage.count(prompt, deltas)
         first = prompt * self._shape.n
+        if len(deltas) == 1 and self._plain and deltas[0].finish is None:
+            # What nearly every token is.
+            delta = deltas[0]
+            head = self._heads[first + delta.index]
+            return b"%b%b%b" % (head, dumps(delta.text), self._running) if delta.text else b""
         frames: list[bytes] = []
         for delta in deltas:
             index = first + delta.index

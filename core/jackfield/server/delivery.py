@@ -167,34 +167,49 @@ async def deliver_stream(
     """Server-sent events. The response starts with the first token: an error before it is a
     status; one after it is an event, the last before ``[DONE]``."""
     scope, receive, send = exchange
+    events = _EventStream(frames, send)
     async with ClientWatch(receive):
-        started = False
         try:
-            async with aclosing(_deltas(llm, requests)) as deltas:
-                async for prompt, batch in deltas:
-                    data = frames.feed(prompt, batch)
-                    done = frames.done
-                    if done:
-                        await frames.completed()
-                        data += frames.ending()
-                    elif not data:
-                        continue
-                    if not started:
-                        started = True
-                        await _start_stream(send)
-                    await send({"type": "http.response.body", "body": data, "more_body": not done})
+            if len(requests) == 1:
+                async with _closing(llm.stream(requests[0])) as stream:
+                    async for batch in stream:
+                        await events.write(0, batch)
+            else:
+                async with aclosing(_merged(llm, requests)) as streams:
+                    async for prompt, batch in streams:
+                        await events.write(prompt, batch)
         except Exception as error:
             shown = _shown(error, spelling)
-            if started:
+            if events.has_begun:
                 await send({"type": "http.response.body", "body": frames.failure(shown)})
             else:
                 await send_error(scope, send, shown)
 
 
-async def _start_stream(send: Send) -> None:
-    # A new list each time: middleware adds to it.
-    headers = list(_STREAM_HEADERS)
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+class _EventStream:
+    """The frames of one answer on their way out; its head goes out with the first of them."""
+
+    def __init__(self, frames: Frames, send: Send) -> None:
+        self.has_begun = False
+        self._frames = frames
+        self._send = send
+
+    async def write(self, prompt: int, batch: Sequence[ChoiceDelta]) -> None:
+        """Sends what the deltas of prompt number ``prompt`` give; waits for a slow client."""
+        frames, send = self._frames, self._send
+        data = frames.feed(prompt, batch)
+        done = frames.done
+        if done:
+            await frames.completed()
+            data += frames.ending()
+        elif not data:
+            return
+        if not self.has_begun:
+            self.has_begun = True
+            # A new list each time: middleware adds to it.
+            headers = list(_STREAM_HEADERS)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": data, "more_body": not done})
 
 
 def _shown(error: Exception, spelling: Spelling) -> RequestError:
@@ -203,15 +218,10 @@ def _shown(error: Exception, spelling: Spelling) -> RequestError:
     return respelled(as_request_error(error), spelling)
 
 
-async def _deltas(
+async def _merged(
     llm: Door, requests: Sequence[GenerationRequest]
 ) -> AsyncGenerator[tuple[int, list[ChoiceDelta]]]:
     """The deltas of all prompts with their prompt's number; closing it closes every stream."""
-    if len(requests) == 1:
-        async with _closing(llm.stream(requests[0])) as stream:
-            async for batch in stream:
-                yield 0, batch
-        return
     pending: list[tuple[int, list[ChoiceDelta]]] = []
     wake = asyncio.Event()
 
@@ -245,5 +255,5 @@ async def _deltas(
 def _closing(
     stream: AsyncIterator[list[ChoiceDelta]],
 ) -> aclosing[AsyncGenerator[list[ChoiceDelta]]]:
-    """``Door.stream`` gives an async generator: closed as soon as its consumer ends."""
+    """``Door.stream`` gives what has ``aclose``: closed as soon as its consumer ends."""
     return aclosing(cast("AsyncGenerator[list[ChoiceDelta]]", stream))

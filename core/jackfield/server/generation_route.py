@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -61,12 +61,11 @@ class Prepared:
     reply: Answer | Frames
     spelling: Spelling
 
-    async def deliver(self, llm: Door, exchange: Exchange) -> None:
+    def deliver(self, llm: Door, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Generates and answers."""
         if isinstance(self.reply, Frames):
-            await deliver_stream(llm, self.requests, self.reply, self.spelling, exchange)
-        else:
-            await deliver_answer(llm, self.requests, self.reply, self.spelling, exchange)
+            return deliver_stream(llm, self.requests, self.reply, self.spelling, exchange)
+        return deliver_answer(llm, self.requests, self.reply, self.spelling, exchange)
 
 
 Prepare = Callable[[dict[str, Any], int, str | None], Awaitable[Deliverable]]
