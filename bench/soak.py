@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import signal
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 from jackfield.cli.bench import chaos
 from jackfield.cli.bench.chaos import Server
@@ -30,6 +32,15 @@ def resident_mib(pid: int) -> float:
     return 0.0
 
 
+def load_grammars(server: Server) -> None:
+    """The first grammar loads a library and the vocabulary; it must not come later as a growth."""
+    asked = {"prompt": [5], "max_tokens": 4, "guided_regex": "[a-z]+"}
+    head = {"Content-Type": "application/json"}
+    request = Request(server.url + "/v1/completions", json.dumps(asked).encode(), head)
+    with urlopen(request, timeout=60) as answer:
+        answer.read()
+
+
 async def main() -> int:
     parser = argparse.ArgumentParser(description="Mixed load for hours.", allow_abbrev=False)
     parser.add_argument("--minutes", type=float, default=60.0)
@@ -41,6 +52,7 @@ async def main() -> int:
     sizes: dict[str, list[float]] = {"API": [], "engine": []}
     try:
         server.wait_ready(chaos.START_SECONDS)
+        await asyncio.to_thread(load_grammars, server)
         num_files = server.num_files()
         options = chaos._parser().parse_args(["--kill-every", str(args.kill_every)])
         options.duration = min(args.every, args.minutes * 60)

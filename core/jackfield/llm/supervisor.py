@@ -186,9 +186,12 @@ class Supervisor:
             ready = await self._connect()
         except ConfigError:
             raise
-        except EngineError as failure:
+        except (EngineError, OSError) as failure:
+            # Also where there is no process, file or disk left for one: that passes.
             self._num_early += 1
-            return failure
+            if isinstance(failure, EngineError):
+                return failure
+            return EngineError(f"an engine process cannot be started: {failure}")
         log.info("a new engine serves after %.1f s", time.monotonic() - begin)
         self._events.on_replaced(ready)
         return None

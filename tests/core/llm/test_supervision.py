@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 from tests.core.engine.test_process import make_plan
+from tests.faults import Fault, failing
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.sampling import SamplingParams
@@ -191,6 +193,17 @@ async def test_engines_that_crash_early_end_the_service_with_their_own_words() -
         assert str(error) == "the engine failed: ValueError: the device is lost"
         collected.cancel()
         await asyncio.wait({collected})
+
+
+async def test_a_machine_that_has_no_room_for_an_engine_is_asked_again() -> None:
+    async with running("SlowWorker") as llm:
+        fault = Fault(at=1, forever=False, error=BlockingIOError)
+        with failing(subprocess, "Popen", fault):
+            collected = asyncio.create_task(llm.collect(request([1], 20)))
+            await asyncio.sleep(0.1)
+            kill(llm)
+            assert tokens(await asyncio.wait_for(collected, 20)) == continuation([1], 20, 97)
+        assert fault.happened and llm.num_restarts == 2
 
 
 async def test_without_restarts_the_first_death_is_the_end() -> None:
