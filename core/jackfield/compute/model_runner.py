@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ from jackfield.compute.thinking_budget import force_ends
 from jackfield.compute.token_masks import MaskRoom
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend, KVLayer
+from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.logits import LogitsContext
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
@@ -58,6 +58,9 @@ from jackfield.contracts.work import (
     ScheduledBatch,
     TokenMasks,
 )
+
+if TYPE_CHECKING:
+    from jackfield.compute.kernels.precompile import Precompiler
 
 Failures = tuple[tuple[int, str], ...]
 
@@ -103,16 +106,17 @@ class ModelRunner:
         self._graphs: StepGraphs | None = None
         self._kv_scales = kv_scales
         self._store: KVStore | None = None
-        self._kv: tuple[KVLayer, ...] = ()
         self._logits_width = 0
         self._begun: Step | None = None
         self._room: MaskRoom | None = None
 
     @torch.inference_mode()
-    def start(self) -> KVCapacity:
+    def start(self, precompiler: Precompiler | None = None) -> KVCapacity:
         """Sizes and allocates the KV cache, runs one token, captures the decode graphs.
 
-        Raises ``ConfigError`` where the KV cache cannot hold one sequence.
+        ``precompiler`` has traced the backend's ``warm_up``; without it the kernels are compiled
+        already, as after a sleep. Raises ``ConfigError`` where the KV cache cannot hold one
+        sequence.
         """
         self._store = store = KVStore(
             self._plan,
@@ -123,9 +127,10 @@ class ModelRunner:
             self._uploads,
             self._kv_scales,
         )
-        self._kv = store.layers
-        if self._device.type == "cuda":
-            self._compile_kernels()
+        if precompiler is not None:
+            with precompiler.tracing():
+                self._trace()
+            precompiler.finish()
         store.measure(self._run_alone)
         notes = store.told()
         self._logits_width = self._run_dummy(1, 0)
@@ -348,32 +353,19 @@ class ModelRunner:
             failed += self._processors.admit(rows)
         return tuple(failed)
 
-    def _compile_kernels(self) -> None:
-        """Compiles in parallel what steps will launch, so that no request waits for a compiler."""
-        from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
-
+    def _trace(self) -> None:
+        """Launches what steps will launch, so that no request waits for a compiler."""
         plan = self._plan
         longest = min(plan.most_step_tokens, plan.max_model_len - _PREFIX)
-        with compiling_only(plan.compilers):
-            self._warm_attention()
-            warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
-            for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
-                packed = self._uploads.upload(pack_padding(self._state, size))
-                starts = self._query_starts[: size + 1]
-                left = decode_step(self._model, self._state, packed, size, 1, starts)
-                self._choose(left.logits, left.rows, left.positions, GREEDY)
-            for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
-                self._run_dummy(length, 0)
-                self._run_dummy(length, _PREFIX)
-
-    def _warm_attention(self) -> None:
-        """Lets the backend compile what it needs for each kind of layer, if it wants to."""
-        warm_up = getattr(self._backend, "warm_up", None)
-        if warm_up is not None:
-            layers = zip(self._model.attention_specs, self._kv, strict=True)
-            kinds = {replace(spec, layer=0): (kv, spec) for spec, kv in layers}
-            for kv, spec in kinds.values():
-                warm_up(kv, spec, self._plan.max_num_seqs)
+        warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
+        for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
+            packed = self._uploads.upload(pack_padding(self._state, size))
+            starts = self._query_starts[: size + 1]
+            left = decode_step(self._model, self._state, packed, size, 1, starts)
+            self._choose(left.logits, left.rows, left.positions, GREEDY)
+        for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
+            self._run_dummy(length, 0)
+            self._run_dummy(length, _PREFIX)
 
     def _run_dummy(self, num_tokens: int, first: int) -> int:
         """Runs tokens of the dummy row, so that what is lazy is ready. The logits' width."""

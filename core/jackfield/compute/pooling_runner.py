@@ -52,14 +52,10 @@ class PoolingRunner(ModelRunner):
         hidden = self._model.forward(inputs.ids, inputs.attention.positions, inputs.attention)
         return self._pooler.pool(batch, hidden)
 
-    def _compile_kernels(self) -> None:
-        from jackfield.compute.kernels.precompile import compiling_only  # Triton: GPUs only
-
+    def _trace(self) -> None:
         longest = min(self._plan.max_num_batched_tokens, self._plan.max_model_len)
-        with compiling_only(self._plan.compilers):
-            self._warm_attention()
-            for length in sorted({min(n, longest) for n in _LENGTHS}):
-                self._run_dummy(length, 0)
+        for length in sorted({min(n, longest) for n in _LENGTHS}):
+            self._run_dummy(length, 0)
 
     def _run_alone(self, batch: ScheduledBatch) -> int:
         """Runs a step of one sequence that ends in it. The vocabulary's size."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import msgspec
 import torch
@@ -23,6 +23,7 @@ from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.compute.offload import CudaStreams, Offload
 from jackfield.compute.pooling_runner import PoolingRunner
+from jackfield.compute.warm_up import warm_up_attention
 from jackfield.compute.weights import move_weights, read_weights
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend, KVLayer
@@ -34,6 +35,9 @@ from jackfield.contracts.work import Int32Array, KVCapacity, PendingStep, Schedu
 from jackfield.errors import CheckpointError, ConfigError, RequestError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield_workers.threads import threads_for
+
+if TYPE_CHECKING:
+    from jackfield.compute.kernels.precompile import Precompiler
 
 _OUR_MODELS = ("auto", "jackfield", "vllm")
 _ANY_MODEL = "transformers"
@@ -75,6 +79,7 @@ class DeviceWorker:
             quantization = _quantization(plan, registry)
             offload = _offload(plan, device)
             model = _build_model(plan, registry, backend, device, dtype, quantization, offload)
+        precompiler = _precompiler(plan, model, backend, device)
         if device.type == "cpu":
             torch.set_num_threads(plan.num_threads or threads_for(_num_bytes(model)))
         with story.phase("weights loaded"):
@@ -101,7 +106,7 @@ class DeviceWorker:
                 reader.scales,
             )
             runner = make_runner(plan)
-            capacity = runner.start()
+            capacity = runner.start(precompiler)
         # As large again after a sleep; the compilers end with the start.
         plan = msgspec.structs.replace(plan, num_blocks_override=capacity.num_blocks, compilers=())
         self._plan, self._model, self._device, self._runner = plan, model, device, runner
@@ -179,6 +184,21 @@ class DeviceWorker:
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""
         self._runner = self._model = self._make_runner = None
+
+
+def _precompiler(
+    plan: WorkerPlan, model: Model, backend: AttentionBackend, device: torch.device
+) -> Precompiler | None:
+    """On GPUs. The attention's kernels take the longest to compile: they are under way while the
+    weights are loaded."""
+    if device.type != "cuda":
+        return None
+    from jackfield.compute.kernels.precompile import Precompiler  # Triton: GPUs only
+
+    precompiler = Precompiler(plan.compilers)
+    with precompiler.tracing():
+        warm_up_attention(model, backend, plan, device)
+    return precompiler
 
 
 def _runner(

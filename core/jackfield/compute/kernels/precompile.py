@@ -7,7 +7,7 @@ import os
 import queue
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -24,27 +24,62 @@ log = logging.getLogger(__name__)
 _MANY_ROWS = 2048
 
 
-@contextmanager
-def compiling_only(sockets: Sequence[int] = ()) -> Iterator[None]:
-    """Launches inside compile, or load from Triton's cache on disk, and run nothing, nor do matrix
-    products of many rows; what they would write stays undefined. At the end all are ready.
+class Precompiler:
+    """Compiles what is launched while it traces, in the background, or loads it from Triton's cache
+    on disk; ``finish`` waits until all of it is ready to run.
 
     ``sockets``: file descriptors of processes that compile beside this one
     (``compile_process``). Without them threads do, and hold each other up, because the half of a
     compilation is Python. What those processes cannot compile is compiled here.
     """
-    compilers = Compilers(sockets)
-    threads = len(sockets) or max(1, (os.cpu_count() or 1) - 1)
-    try:
-        with (
-            ThreadPoolExecutor(threads) as pool,
-            _launches_that_compile(compilers),
-            _CompileMode(pool),
-            _NoLongProducts(),
-        ):
-            yield
-    finally:
-        compilers.close()
+
+    def __init__(self, sockets: Sequence[int] = ()) -> None:
+        self._compilers = Compilers(sockets)
+        self._pool = ThreadPoolExecutor(len(sockets) or max(1, (os.cpu_count() or 1) - 1))
+        self._kernels: dict[int, Any] = {}
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Launches inside run nothing, nor are matrix products of many rows computed; what they
+        would write stays undefined. For the whole process.
+
+        Triton has a compile-only call for one launch, but launches here lie inside layers: the
+        call that all of them go through is made to compile only.
+        """
+        run = JITFunction.run
+        compile_here: dict[int, Callable[..., Any]] = {}
+
+        def compile_only(kernel: Any, /, *args: Any, grid: Any, warmup: bool, **rest: Any) -> Any:
+            if id(kernel) not in compile_here:
+                # A kernel gets its compiler with what binds its arguments, once a device.
+                kernel.device_caches[triton.runtime.driver.active.get_current_device()]
+                self._kernels[id(kernel)] = kernel
+                compile_here[id(kernel)] = kernel.compile
+                kernel.compile = partial(self._submit, kernel.compile)
+            return run(kernel, *args, grid=grid, warmup=True, **rest)
+
+        JITFunction.run = compile_only
+        try:
+            with _NoLongProducts():
+                yield
+        finally:
+            JITFunction.run = run
+            for key, compile_now in compile_here.items():
+                self._kernels[key].compile = compile_now
+
+    def finish(self) -> None:
+        """Waits for all that was traced; raises what a compilation has raised. Called once."""
+        self._pool.shutdown()
+        self._compilers.close()
+        for kernel in self._kernels.values():
+            for variants, *_ in kernel.device_caches.values():
+                for key, variant in variants.items():
+                    if isinstance(variant, Future):
+                        variants[key] = variant.result()
+
+    def _submit(self, compile_here: Callable[..., Any], source: Any, **rest: Any) -> Future[Any]:
+        """What Triton keeps as the variant until ``finish``: a launch would wait for its result."""
+        return self._pool.submit(_compile, self._compilers, compile_here, source, **rest)
 
 
 class Compilers:
@@ -79,40 +114,6 @@ class Compilers:
         """Lets go of them."""
         while not self._idle.empty():
             self._idle.get().close()
-
-
-class _CompileMode(triton.AsyncCompileMode):  # type: ignore[misc]
-    """Triton's own, but a variant under way counts as one that the kernel has: a model launches
-    each of them once a layer, and Triton would derive its key anew each time."""
-
-    def submit(self, key: Any, compile_fn: Any, finalize_fn: Any) -> Any:
-        future = super().submit(key, compile_fn, finalize_fn)
-        finalize_fn(future)
-        return future
-
-
-@contextmanager
-def _launches_that_compile(compilers: Compilers) -> Iterator[None]:
-    """Triton has a compile-only call for one launch, but launches here lie inside layers; so the
-    call that all launches go through is made to compile only."""
-    run = JITFunction.run
-    compiles: dict[int, tuple[Any, Callable[..., Any]]] = {}
-
-    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
-        if id(self) not in compiles:
-            # A kernel gets its compiler with what binds its arguments, once a device.
-            self.device_caches[triton.runtime.driver.active.get_current_device()]
-            compiles[id(self)] = (self, self.compile)
-            self.compile = partial(_compile, compilers, self.compile)
-        return run(self, *args, grid=grid, warmup=True, **options)
-
-    JITFunction.run = compile_only
-    try:
-        yield
-    finally:
-        JITFunction.run = run
-        for kernel, compile_here in compiles.values():
-            kernel.compile = compile_here
 
 
 class _NoLongProducts(TorchFunctionMode):

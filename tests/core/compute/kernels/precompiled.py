@@ -24,7 +24,7 @@ from tests.core.compute.kernels.hopper import Driver, Launcher
 from triton.runtime.jit import JITFunction
 
 from jackfield.compute.kernels import hopper_attention, launch, norm
-from jackfield.compute.kernels.precompile import compiling_only
+from jackfield.compute.kernels.precompile import Precompiler
 from jackfield.config.plan import WorkerPlan
 from jackfield.engine import compilers
 
@@ -97,9 +97,12 @@ def main(num: int, *how: str) -> None:
         if "ended" in how:
             for descriptor in worker.compilers:
                 socket.socket(fileno=os.dup(descriptor)).shutdown(socket.SHUT_RDWR)
-        with compiling_only(worker.compilers):
-            for _ in range(LAYERS):
-                launch_all()
+        precompiler = Precompiler(worker.compilers)
+        for _ in range(2):
+            with precompiler.tracing():
+                for _ in range(LAYERS):
+                    launch_all()
+        precompiler.finish()
     print(json.dumps(said))
 
 
