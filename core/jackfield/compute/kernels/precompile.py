@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from triton.runtime.jit import JITFunction
 
-from jackfield.compute.kernels.variant import DONE, pack
+from jackfield.compute.kernels.variant import DONE, cache_key, pack
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Precompiler:
 
         def compile_only(kernel: Any, /, *args: Any, grid: Any, warmup: bool, **rest: Any) -> Any:
             if id(kernel) not in compile_here:
+                cache_key(kernel)
                 # A kernel gets its compiler with what binds its arguments, once a device.
                 kernel.device_caches[triton.runtime.driver.active.get_current_device()]
                 self._kernels[id(kernel)] = kernel

@@ -9,7 +9,7 @@ from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
-from triton.runtime.jit import JITFunction
+from triton.runtime.jit import JITCallable, JITFunction
 
 from jackfield.compute.kernels.launch import QuickLaunch
 
@@ -37,14 +37,27 @@ def compile_packed(packed: bytes) -> None:
     triton.compile(source, target=target, options=options)
 
 
-def find_kernel(module: str, name: str, cache_key: str) -> Any:
-    """The kernel of a module, by its name in it, if it has the source that ``cache_key`` names."""
+def cache_key(kernel: Any) -> str:
+    """Triton's key of a kernel's source. On its own that depends on whether the functions that the
+    kernel calls have theirs already, if they use constants of their module: here they always
+    have, so that every process finds the same."""
+    if kernel.hash is None:
+        for name in kernel.fn.__code__.co_names:
+            called = kernel.__globals__.get(name)
+            if isinstance(called, JITCallable) and called is not kernel:
+                cache_key(called)
+    key: str = kernel.cache_key
+    return key
+
+
+def find_kernel(module: str, name: str, key: str) -> Any:
+    """The kernel of a module, by its name in it, if its source has the key."""
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     if isinstance(found, QuickLaunch):
         found = found.kernel
-    if not isinstance(found, JITFunction) or found.cache_key != cache_key:
+    if not isinstance(found, JITFunction) or cache_key(found) != key:
         raise LookupError(f"{module} has another {name}")
     return found
 
@@ -55,7 +68,7 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
         if not isinstance(value, JITFunction):
             return NotImplemented
-        return find_kernel, (value.fn.__module__, value.fn.__qualname__, value.cache_key)
+        return find_kernel, (value.fn.__module__, value.fn.__qualname__, cache_key(value))
 
 
 class _Driver:

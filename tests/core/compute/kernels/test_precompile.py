@@ -63,3 +63,28 @@ def test_what_compilers_do_not_compile_is_compiled_here_and_told(tmp_path: Path)
 def test_layers_of_the_same_shape_derive_a_variant_once(by_threads: Path) -> None:
     said, _ = precompile(by_threads, "0")
     assert said["keys"] == sum(VARIANTS.values())
+
+
+KEYS = """
+import json, sys
+from jackfield.compute.kernels import decode_attention, hopper_attention, prefill_attention
+from jackfield.compute.kernels.variant import cache_key
+
+kernels = {
+    "decode": decode_attention._decode_kernel.kernel,
+    "prefill": prefill_attention._prefill_kernel.kernel,
+    "hopper": hopper_attention._hopper_kernel.kernel,
+}
+print(json.dumps({name: cache_key(kernels[name]) for name in sys.argv[1:]}))
+"""
+
+
+def test_a_kernels_key_does_not_depend_on_which_was_asked_for_before() -> None:
+    def keys(*names: str) -> dict[str, str]:
+        environment = {**os.environ, "TRITON_INTERPRET": "0"}
+        command = [sys.executable, "-c", KEYS, *names]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
+
+    assert keys("decode", "prefill", "hopper") == keys("hopper", "prefill", "decode")
