@@ -296,7 +296,7 @@ def section_linear(report: Report) -> None:
                     found.append((microseconds(run, floor + 2, replays=5), label))
                 except Exception as error:
                     report.error("linear", f"{name} M={m} {label}", error)
-            if hopper_linear.supports(m, n, k, BF16):
+            if hopper_linear.takes(m, n, k, BF16):
                 run = [lambda w=w, x=x: hopper_linear.hopper_linear(x, w, None) for w in ws]
                 found.append((microseconds(run, floor + 2, replays=5), "Hopper's"))
             report_best(report, "linear", f"{name} {n}x{k} M={m} (mm {mm:.1f})", found, floor)

@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 Failures = tuple[tuple[int, str], ...]
 
 
-_DECODE_SIZES = (1, 2, 32, 64, 96, 288)
+_DECODE_SIZES = (1, 2, 32, 64, 96, 256, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
 _PREFIX = 8
 """Steps that between them launch every variant of the kernels: decodes, and prompts with and

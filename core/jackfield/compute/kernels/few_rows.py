@@ -28,7 +28,7 @@ def linear(x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None) -> Tensor | N
     """
     m, (n, k) = len(x), w.shape
     hopper = _hopper_linear(w.device)
-    if hopper and (isinstance(x, ScaledRows) or hopper.supports(m, n, k, x.dtype)):
+    if hopper and (isinstance(x, ScaledRows) or hopper.takes(m, n, k, x.dtype)):
         product: Tensor = hopper.hopper_linear(x, w, bias)
         return product
     assert isinstance(x, Tensor), "rows are only scaled for a product here"
@@ -40,7 +40,7 @@ def linear_gated(x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None) -> Tens
     None where nothing does that in one."""
     m, (n, k) = len(x), w.shape
     hopper = _hopper_linear(w.device)
-    if hopper and n % 16 == 0 and (isinstance(x, ScaledRows) or hopper.supports(m, n, k, x.dtype)):
+    if hopper and n % 16 == 0 and (isinstance(x, ScaledRows) or hopper.takes(m, n, k, x.dtype)):
         gated: Tensor = hopper.hopper_linear_gated(x, w, bias)
         return gated
     assert isinstance(x, Tensor), "rows are only scaled for a product here"

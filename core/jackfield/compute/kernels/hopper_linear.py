@@ -11,8 +11,6 @@ interpreter does not run it, so that it is checked on a GPU only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
@@ -28,16 +26,20 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from jackfield.compute.kernels.hopper_tiles import described, described_gated
 from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.linear_config import (
+    MAX_SPLIT_OUTPUTS,
+    LinearConfig,
+    float8_config,
+    linear_config,
+)
 from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.kernels.split_inputs import split_workspace
 
 MAX_ROWS = 256
 MAX_FLOAT8_ROWS = 128
-_LARGE = 8 << 20
-"""Elements of a weight that cuBLAS multiplies faster with many rows."""
-_MAX_SPLIT_OUTPUTS = 8192
-"""Outputs times parts, where the inner dimension is split."""
-_MAX_PARTS, _MAX_TILES = _MAX_SPLIT_OUTPUTS * MAX_ROWS, 4 * _MAX_SPLIT_OUTPUTS // 64
+_LARGE, _MAX_ROWS_OF_LARGE = 8 << 20, 64
+"""Elements of a weight that cuBLAS multiplies as fast with more rows than these."""
+_MAX_PARTS, _MAX_TILES = MAX_SPLIT_OUTPUTS * MAX_ROWS, 4 * MAX_SPLIT_OUTPUTS // 64
 
 
 @gluon.jit
@@ -290,89 +292,15 @@ def _linear_kernel(
         gl.store(out + place, y.to(out.dtype.element_ty), mask=mask)
 
 
-@dataclass(frozen=True, slots=True)
-class LinearConfig:
-    """A tile's rows of x, rows of the weight and inner elements; tiles in shared memory; parts of
-    the inner dimension; products that run while another is prepared."""
-
-    block_m: int
-    block_n: int
-    block_k: int
-    stages: int
-    split: int
-    pending: int = 0
-
-
-_PROCESSORS = 132
-_ROOM, _HALF_ROOM = 200 << 10, 98 << 10
-"""Bytes of shared memory for tiles, where a processor has one program and where it has two."""
-
-
-def linear_config(m: int, n: int, k: int, itemsize: int = 2) -> LinearConfig:
-    """What measured best on an H200: as many bytes on their way to a processor as it can hold."""
-    return _few_rows(m, n, k, itemsize) if m <= 64 or itemsize == 1 else _many_rows(m, n, k)
-
-
-def _few_rows(m: int, n: int, k: int, itemsize: int) -> LinearConfig:
-    """Bound by reading the weight: all rows of x are in one tile."""
-    block_m, tiles = max(16, power_of_2(m)), triton.cdiv(n, 64)
-    split, room = 1, _ROOM
-    if tiles <= 16 and k >= 1024:
-        split = 4 if m <= 16 else 2
-    elif tiles <= 64 and k >= (4096 if m <= 32 else 8192):
-        split = 2
-    elif tiles > 2 * _PROCESSORS and k * itemsize <= 4096:
-        # Programs are so short that a second one loads while the first one ends.
-        room = _HALF_ROOM
-    block_k = 256 if m <= 32 and (block_m + 64) * 512 * itemsize <= room else 128
-    # A product of few rows is over before the next tile could be asked for.
-    return _fitted(block_m, 64, block_k, split, k, room, itemsize, m > 32)
-
-
-def _many_rows(m: int, n: int, k: int) -> LinearConfig:
-    """Bound by what goes from L2 to processors: one program each, of the largest tiles."""
-    tiles = triton.cdiv(n, 64)
-    for block_m in (32, 64):
-        if triton.cdiv(m, block_m) * tiles <= _PROCESSORS and k < 8192:
-            return _fitted(block_m, 64, 128, 1, k, _ROOM)
-    programs = triton.cdiv(m, 128) * tiles
-    if programs > _PROCESSORS:
-        room = _HALF_ROOM if programs > 2 * _PROCESSORS else _ROOM
-        return _fitted(128, 128, 64, 1, k, room)
-    split = 2 if k >= 8192 and 2 * programs <= _PROCESSORS and 2 * n <= _MAX_SPLIT_OUTPUTS else 1
-    return _fitted(128, 64, 128, split, k, _ROOM)
-
-
-def _fitted(
-    block_m: int,
-    block_n: int,
-    block_k: int,
-    split: int,
-    k: int,
-    room: int,
-    itemsize: int = 2,
-    pending: bool = True,
-) -> LinearConfig:
-    steps = triton.cdiv(k, split * block_k)
-    stages = min(room // ((block_m + block_n) * block_k * itemsize), steps)
-    return LinearConfig(block_m, block_n, block_k, max(1, stages), split, int(pending))
-
-
 def takes(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
-    """Whether there is a way to multiply x [m, k] and w [n, k] here."""
-    return 1 <= m <= MAX_ROWS and k % 8 == 0 and dtype in (torch.bfloat16, torch.float16)
-
-
-def supports(m: int, n: int, k: int, dtype: torch.dtype) -> bool:
-    """Whether ``hopper_linear`` takes x [m, k] and w [n, k], and is meant to: it beats cuBLAS."""
-    return takes(m, n, k, dtype) and (m <= 64 or n * k <= _LARGE)
+    """Whether x [m, k] and w [n, k] are multiplied here: that is faster than cuBLAS."""
+    fits = k % 8 == 0 and dtype in (torch.bfloat16, torch.float16)
+    return fits and 1 <= m <= (MAX_ROWS if n * k <= _LARGE else _MAX_ROWS_OF_LARGE)
 
 
 def fuses(m: int, w: Tensor, reader: Tensor) -> bool:
     """Whether the product of m rows with w [N, K] is to normalize its sums for the product with
-    ``reader`` [., N]: both are of a size to be here."""
-    if m > 128 and max(w.numel(), reader.numel()) > _LARGE:
-        return False
+    ``reader`` [., N]: both are multiplied here."""
     return all(takes(m, len(v), v.shape[1], v.dtype) and len(v) % 16 == 0 for v in (w, reader))
 
 
@@ -426,7 +354,7 @@ def hopper_linear_float8(
 ) -> Tensor:
     """As ``hopper_linear``, x and w in E4M3, up to ``MAX_FLOAT8_ROWS`` rows; ``x_scales`` [M] and
     ``w_scales`` [N], float32, multiply their rows; the result is in ``dtype``."""
-    config = config or linear_config(len(x), len(w), w.shape[1], 1)
+    config = config or float8_config(len(x), len(w), w.shape[1])
     return _product(x, w, bias, config, scales=(x_scales, w_scales), dtype=dtype)
 
 

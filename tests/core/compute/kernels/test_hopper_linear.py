@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from jackfield.compute.kernels import few_rows, hopper_linear
+from jackfield.compute.kernels.linear_config import float8_config, linear_config
 
 SHAPES = [(4096, 1024), (1024, 2048), (6144, 4096), (4096, 12288), (151936, 1024), (896, 4864)]
 SHARED_BYTES = 227 * 1024
@@ -17,7 +18,7 @@ def test_a_configuration_fits_a_processor_and_covers_the_inner_dimension(
 ) -> None:
     if itemsize == 1 and m > hopper_linear.MAX_FLOAT8_ROWS:
         return
-    config = hopper_linear.linear_config(m, n, k, itemsize)
+    config = float8_config(m, n, k) if itemsize == 1 else linear_config(m, n, k)
     tile = (config.block_n + config.block_m) * config.block_k * itemsize
     steps = -(-k // (config.block_k * config.split))
     assert 1 <= config.stages <= steps and config.stages * tile < SHARED_BYTES
@@ -27,13 +28,13 @@ def test_a_configuration_fits_a_processor_and_covers_the_inner_dimension(
 
 
 def test_what_it_takes_is_said_by_shape_and_dtype() -> None:
-    assert hopper_linear.supports(1, 1024, 2048, torch.bfloat16)
-    assert hopper_linear.supports(64, 6144, 4096, torch.float16)
-    assert hopper_linear.supports(256, 6144, 1024, torch.bfloat16)
-    assert not hopper_linear.supports(65, 6144, 4096, torch.bfloat16)  # cuBLAS is as fast
-    assert not hopper_linear.supports(257, 6144, 1024, torch.bfloat16)
-    assert not hopper_linear.supports(8, 1024, 2044, torch.bfloat16)
-    assert not hopper_linear.supports(8, 1024, 2048, torch.float32)
+    assert hopper_linear.takes(1, 1024, 2048, torch.bfloat16)
+    assert hopper_linear.takes(64, 6144, 4096, torch.float16)
+    assert hopper_linear.takes(256, 6144, 1024, torch.bfloat16)
+    assert not hopper_linear.takes(65, 6144, 4096, torch.bfloat16)  # cuBLAS is as fast
+    assert not hopper_linear.takes(257, 6144, 1024, torch.bfloat16)
+    assert not hopper_linear.takes(8, 1024, 2044, torch.bfloat16)
+    assert not hopper_linear.takes(8, 1024, 2048, torch.float32)
 
 
 def test_norms_are_in_products_where_both_products_are_here() -> None:
