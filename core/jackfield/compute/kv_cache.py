@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
@@ -16,10 +17,20 @@ from jackfield.errors import ConfigError
 
 _GIB = 1 << 30
 _WORKSPACE_BYTES = 256 << 20
-"""Libraries' workspaces and captured graphs, on a GPU."""
+"""Libraries' workspaces, on a GPU."""
 
 LOGPROB_SLICE_BYTES = 64 << 20
 """Float32 logits of prompt positions that may exist at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes of a device that the KV cache may not have: the model's weights, which are there
+    already; ``activations`` of a step; and what libraries and graphs take ``beside`` them."""
+
+    weights: int = 0
+    activations: int = 0
+    beside: int = 0
 
 
 def bytes_per_block(
@@ -30,14 +41,23 @@ def bytes_per_block(
     return 2 * sum(sizes) * dtype.itemsize
 
 
-def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: int) -> int:
-    """An upper bound of what one step needs beside weights and KV, from the model's sizes.
+def activation_bytes(
+    config: Mapping[str, object], plan: WorkerPlan, num_tokens: int, itemsize: int
+) -> int:
+    """An upper bound of what a step of ``num_tokens`` needs beside weights and KV, from the model's
+    sizes: in the layers, or behind them, where the logits of all rows exist in the model's dtype
+    and twice in float32."""
+    hidden = _size(text_config(config), "hidden_size", 4096)
+    tokens = max(num_tokens, plan.max_num_seqs)
+    logits = plan.max_num_seqs * vocabulary_size(config) * (itemsize + 8)
+    behind = tokens * hidden * itemsize + logits + 3 * LOGPROB_SLICE_BYTES
+    return max(layer_bytes(config, tokens, itemsize), behind)
 
-    A token holds at once: the residual, its norm and two more of the hidden size; the merged
-    gate and up projections and their product; queries, keys, values and the attention output;
-    in a mixture of experts the output of each expert that it has.
-    The logits of all rows exist in the model's dtype and twice in float32.
-    """
+
+def layer_bytes(config: Mapping[str, object], num_tokens: int, itemsize: int) -> int:
+    """What the layers need at once for so many tokens: of each the residual, its norm and two more
+    of the hidden size; the merged gate and up projections and their product; queries, keys, values
+    and the attention output; in a mixture of experts the output of each expert that it has."""
     text = text_config(config)
     hidden = _size(text, "hidden_size", 4096)
     heads = _size(text, "num_attention_heads", 32)
@@ -50,9 +70,7 @@ def activation_bytes(config: Mapping[str, object], plan: WorkerPlan, itemsize: i
     per_token = 4 * hidden + 3 * inner + 4 * heads * head_dim
     if "moe_intermediate_size" in text:
         per_token += experts * hidden
-    logits = plan.max_num_seqs * vocabulary_size(config) * (itemsize + 8)
-    tokens = max(plan.most_step_tokens, plan.max_num_seqs)
-    return tokens * per_token * itemsize + logits + 3 * LOGPROB_SLICE_BYTES
+    return num_tokens * per_token * itemsize
 
 
 def text_config(config: Mapping[str, object]) -> Mapping[str, object]:
@@ -69,7 +87,7 @@ def vocabulary_size(config: Mapping[str, object]) -> int:
 def num_kv_blocks(
     plan: WorkerPlan,
     block_bytes: int,
-    reserve_bytes: int,
+    needs: Needs,
     memory: tuple[int, int],
     *,
     on_cpu: bool,
@@ -77,8 +95,10 @@ def num_kv_blocks(
     """KV blocks, block 0 (for padding) included: what memory allows, and not more than
     ``max_num_seqs`` sequences of full length can use.
 
-    ``memory``: (free, total) bytes after the weights are loaded. Raises ``ConfigError`` where
-    not even one sequence of ``max_model_len`` fits.
+    ``memory``: (free, total) bytes after the weights are loaded. Weights, activations and the KV
+    cache of this engine have the share of a GPU that the plan says; the rest lies outside of it,
+    and all of it has to be free. Raises ``ConfigError`` where not even one sequence of
+    ``max_model_len`` fits.
     """
     per_sequence = -(-plan.max_model_len // plan.block_size)
     if plan.num_blocks_override is not None:
@@ -87,10 +107,12 @@ def num_kv_blocks(
         budget = plan.cpu_kv_cache_bytes
         if not on_cpu:
             free, total = memory
-            used = total - free
             share = plan.gpu_memory_utilization
-            budget = int(total * share if share <= 1 else min(share, total)) - used
-            budget -= reserve_bytes + _WORKSPACE_BYTES
+            budget = min(
+                int(total * share if share <= 1 else share) - needs.weights,
+                free - needs.beside - _WORKSPACE_BYTES,
+            )
+            budget -= needs.activations
         num_blocks = min(max(budget, 0) // block_bytes, plan.max_num_seqs * per_sequence + 1)
     fits = num_blocks > 1 if plan.limit_context else num_blocks > per_sequence
     if not fits:

@@ -10,6 +10,7 @@ import torch
 from jackfield.compute.eight_bit_kv import is_eight_bit
 from jackfield.compute.host_kv import HostKV
 from jackfield.compute.kv_cache import (
+    Needs,
     activation_bytes,
     allocate_kv,
     bytes_per_block,
@@ -50,14 +51,19 @@ class KVStore:
         check_kv_dtype(backend, self._dtype)
         specs, itemsize = model.attention_specs, getattr(torch, plan.dtype).itemsize
         self._block_bytes = bytes_per_block(specs, backend, self._dtype)
-        reserve = activation_bytes(plan.config, plan, itemsize)
-        if device.type == "cuda" and not plan.enforce_eager:
-            reserve += graph_bytes(plan, itemsize)
+        activations = activation_bytes(plan.config, plan, plan.most_step_tokens, itemsize)
         if is_eight_bit(self._dtype):
-            reserve += getattr(backend, "kv_workspace_bytes", 0)
-        memory = platform.memory(device)
-        on_cpu = device.type == "cpu"
-        self.num_blocks = num_kv_blocks(plan, self._block_bytes, reserve, memory, on_cpu=on_cpu)
+            activations += getattr(backend, "kv_workspace_bytes", 0)
+        on_cuda = device.type == "cuda"
+        free, total = platform.memory(device)
+        needs = Needs(
+            weights=torch.cuda.memory_allocated(device) if on_cuda else total - free,
+            activations=activations,
+            beside=graph_bytes(plan, itemsize) if on_cuda and not plan.enforce_eager else 0,
+        )
+        self.num_blocks = num_kv_blocks(
+            plan, self._block_bytes, needs, (free, total), on_cpu=device.type == "cpu"
+        )
         self.layers = allocate_kv(specs, backend, self.num_blocks, self._dtype, device, scales)
         model.bind_kv(self.layers)
         self.num_host_blocks = 0

@@ -23,7 +23,7 @@ from jackfield.compute.cuda_graphs import (
     StepLogits,
     graph_sizes,
 )
-from jackfield.compute.kv_cache import activation_bytes, vocabulary_size
+from jackfield.compute.kv_cache import layer_bytes, vocabulary_size
 from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs
 from jackfield.compute.row_state import RowState
@@ -149,8 +149,8 @@ def decode_sizes(plan: WorkerPlan) -> tuple[int, ...]:
 
 
 def graph_bytes(plan: WorkerPlan, itemsize: int) -> int:
-    """What graphs keep beside what steps without them use: activations in a memory of their own,
-    and the logits they leave, each decode size in its own place."""
+    """What graphs keep beside what steps without them use: the layers' activations in a memory of
+    their own, and the logits they leave, each decode size in its own place."""
     rows = MAX_SEQS + sum(decode_sizes(plan))
     logits = rows * vocabulary_size(plan.config) * itemsize
-    return activation_bytes(plan.config, plan, itemsize) + logits
+    return layer_bytes(plan.config, plan.max_num_batched_tokens, itemsize) + logits

@@ -16,7 +16,10 @@ class CacheOptions(OptionGroup):
         None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 16 on the CPU"
     )
     gpu_memory_utilization: MemoryShare = Field(
-        0.9, gt=0, description="GPU memory that may be used: a share up to 1, or bytes, such as 20G"
+        0.9,
+        gt=0,
+        description="GPU memory for weights, activations and KV cache: a share up to 1, or bytes,"
+        " such as 20G; CUDA itself and captured graphs lie outside of it",
     )
     num_gpu_blocks_override: HumanInt | None = Field(
         None, ge=2, description="number of KV blocks, whatever memory there is"

@@ -104,8 +104,8 @@ class AttentionBackend(Protocol):
     is divided by its scale and rounded to the nearest; what is too large becomes the largest, a
     NaN too. A query sees all keys and values so rounded, those of its own step like those before:
     how a prompt was cut or cached may not be seen in the result. ``kv_workspace_bytes``: memory
-    of the device that such pages take beside themselves. ``supports_sinks``: a model whose layers
-    have ``sinks`` may be served.
+    of the device that such pages take beside themselves. ``supports_sinks``: ``attend`` takes
+    ``sinks`` behind ``batch``, float32 [H], which it is given where ``spec.sinks``.
     """
 
     name: ClassVar[str]
@@ -130,9 +130,8 @@ class AttentionBackend(Protocol):
         kv: KVLayer,
         spec: AttentionSpec,
         batch: AttentionBatch,
-        sinks: Tensor | None = None,
     ) -> Tensor:
         """[T, H, D] -> [T, H, D]: causal attention of q over everything written for its row up to
         its own position. k and v are the step's own, [T, K, D], written already; a backend may
-        read them instead of the pages. ``sinks`` float32 [H] is given where ``spec.sinks``."""
+        read them instead of the pages."""
         ...

@@ -9,7 +9,7 @@ attention in float64. ``device`` is where it runs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import pytest
@@ -84,7 +84,8 @@ class AttentionBackendContract:
         kv = KVLayer(*(torch.zeros(shape, device=device).to(kept) for _ in range(2)), scales=scales)
         seen = [self._tokens(0, spec) for _ in range(num_rows)]
         sinks = torch.randn(spec.num_heads, device=device) * 2 if spec.sinks else None
-        given = {} if sinks is None else {"sinks": sinks}
+        given = () if sinks is None else (sinks,)
+        attend: Callable[..., Tensor] = backend.attend
         for step in steps:
             rows = sorted((r for r in range(num_rows) if step[r]), key=lambda r: step[r] > 1)
             new = [self._tokens(step[row], spec) for row in rows]
@@ -92,7 +93,7 @@ class AttentionBackendContract:
             batch = _batch(rows, [step[row] for row in rows], starts, table, device)
             q, k, v = (torch.cat([part[i] for part in new]) for i in range(3))
             backend.write(k, v, kv, batch)
-            attended = backend.attend(q, k, v, kv, spec, batch, **given)
+            attended = attend(q, k, v, kv, spec, batch, *given)
             assert attended.shape == q.shape and attended.dtype == q.dtype
             expected = []
             for row, part in zip(rows, new, strict=True):

@@ -6,7 +6,7 @@ the call to the *step* that came down with it: the paged one, or one that looks 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -94,8 +94,9 @@ class PagedStep:
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         kv = self._kv[spec.layer]
         self._backend.write(k, v, kv, self._batch)
+        attend: Callable[..., Tensor] = self._backend.attend
         given = () if sinks is None else (sinks.float(),)
-        return self._backend.attend(q, k, v, kv, spec, self._batch, *given)
+        return attend(q, k, v, kv, spec, self._batch, *given)
 
 
 class SeparateSequences:

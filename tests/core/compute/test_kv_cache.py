@@ -8,6 +8,7 @@ from tests.core.compute.paged_model import PlainAttention
 from tests.core.compute.steps import plan
 
 from jackfield.compute.kv_cache import (
+    Needs,
     activation_bytes,
     allocate_kv,
     bytes_per_block,
@@ -30,28 +31,35 @@ def test_bytes_of_a_block_are_those_of_its_tensors() -> None:
         assert all(not bool(t.any()) for kv in layers for t in (kv.key, kv.value))
 
 
-def test_a_gpu_gives_its_share_less_what_is_used_and_reserved() -> None:
-    big = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=0.9)
-    blocks = num_kv_blocks(big, 1 << 16, 2 * GIB, (60 * GIB, 80 * GIB), on_cpu=False)
-    expected = 72 * GIB - 20 * GIB - 2 * GIB - GIB // 4
-    assert blocks == int(expected) // (1 << 16)
-    given = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=0.9 * 80 * GIB)
-    assert num_kv_blocks(given, 1 << 16, 2 * GIB, (60 * GIB, 80 * GIB), on_cpu=False) == blocks
-    more = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=100.0 * GIB)
-    whole = plan(max_model_len=1 << 20, max_num_seqs=64, gpu_memory_utilization=1.0)
-    assert num_kv_blocks(more, 1 << 16, 0, (60 * GIB, 80 * GIB), on_cpu=False) == num_kv_blocks(
-        whole, 1 << 16, 0, (60 * GIB, 80 * GIB), on_cpu=False
-    )
+def blocks_of(share: float, memory: tuple[int, int], needs: Needs) -> int:
+    big = plan(max_model_len=1 << 19, max_num_seqs=64, gpu_memory_utilization=share)
+    return num_kv_blocks(big, 1 << 16, needs, memory, on_cpu=False)
+
+
+def test_a_gpu_gives_its_share_less_weights_and_activations() -> None:
+    needs = Needs(weights=19 * GIB, activations=2 * GIB, beside=3 * GIB)
+    memory = (60 * GIB, 80 * GIB)
+    assert blocks_of(0.9, memory, needs) == (72 - 19 - 2) * GIB >> 16
+    assert blocks_of(0.9 * 80 * GIB, memory, needs) == blocks_of(0.9, memory, needs)
+
+
+def test_what_is_not_free_is_not_given() -> None:
+    needs = Needs(weights=19 * GIB, activations=2 * GIB, beside=3 * GIB)
+    everything = (60 - 2 - 3) * GIB - GIB // 4 >> 16
+    assert blocks_of(1.0, (60 * GIB, 80 * GIB), needs) == everything
+    assert blocks_of(100.0 * GIB, (60 * GIB, 80 * GIB), needs) == everything
+    # Another engine has half of the device: this one has its share all the same.
+    assert blocks_of(0.45, (24 * GIB, 80 * GIB), Needs(20 * GIB)) == (36 - 20) * GIB >> 16
 
 
 def test_a_cpu_gives_what_the_option_says() -> None:
     small = plan(max_model_len=4096, max_num_seqs=64, cpu_kv_cache_bytes=GIB)
-    assert num_kv_blocks(small, 1 << 16, 5 * GIB, (1, 1), on_cpu=True) == GIB >> 16
+    assert num_kv_blocks(small, 1 << 16, Needs(5 * GIB), (1, 1), on_cpu=True) == GIB >> 16
 
 
 def test_no_more_blocks_than_full_sequences_can_use() -> None:
     tiny = plan(max_model_len=30, max_num_seqs=3, cpu_kv_cache_bytes=GIB)
-    assert num_kv_blocks(tiny, 64, 0, (1, 1), on_cpu=True) == 3 * 8 + 1
+    assert num_kv_blocks(tiny, 64, Needs(), (1, 1), on_cpu=True) == 3 * 8 + 1
 
 
 @pytest.mark.parametrize(
@@ -59,31 +67,32 @@ def test_no_more_blocks_than_full_sequences_can_use() -> None:
     [
         ({"cpu_kv_cache_bytes": 1024}, True, "--cpu-kv-cache-gib"),
         ({"num_blocks_override": 16}, True, "--num-gpu-blocks-override"),
-        ({"gpu_memory_utilization": 0.1}, False, "--gpu-memory-utilization"),
+        ({"gpu_memory_utilization": 1e-6}, False, "--gpu-memory-utilization"),
     ],
 )
 def test_too_little_memory_is_one_line_that_says_what_to_do(
     changes: dict[str, object], on_cpu: bool, flag: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        num_kv_blocks(plan(**changes), 256, 0, (GIB, 2 * GIB), on_cpu=on_cpu)
+        num_kv_blocks(plan(**changes), 256, Needs(), (GIB, 2 * GIB), on_cpu=on_cpu)
     assert flag in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_the_largest_context_offered_fits() -> None:
     with pytest.raises(ConfigError) as error:
-        num_kv_blocks(plan(num_blocks_override=16), 256, 0, (1, 1), on_cpu=True)
+        num_kv_blocks(plan(num_blocks_override=16), 256, Needs(), (1, 1), on_cpu=True)
     offered = int(str(error.value).rsplit(" ", 1)[1])
     fits = plan(num_blocks_override=16, max_model_len=offered)
-    assert num_kv_blocks(fits, 256, 0, (1, 1), on_cpu=True) == 16
+    assert num_kv_blocks(fits, 256, Needs(), (1, 1), on_cpu=True) == 16
 
 
-def test_the_reserve_holds_the_largest_tensors_of_a_step() -> None:
+def test_activations_hold_the_largest_tensors_of_a_step() -> None:
     config = {"hidden_size": 4096, "intermediate_size": 12288, "vocab_size": 151936}
-    big = plan(max_num_batched_tokens=8192, max_num_seqs=256)
-    reserve = activation_bytes(config, big, 2)
-    gate_up, logits = 8192 * 2 * 12288 * 2, 256 * 151936 * 10
-    assert gate_up + logits < reserve < 4 * GIB
-    wrapped = activation_bytes({"text_config": config}, big, 2)
-    assert wrapped == reserve
+    big = plan(max_num_seqs=256)
+    activations = activation_bytes(config, big, 8192, 2)
+    assert 8192 * 3 * 12288 * 2 < activations < 2 * GIB
+    # Of a small step the logits are the largest: in the model's dtype, and twice in float32.
+    assert 256 * 151936 * 10 < activation_bytes(config, big, 16, 2) < GIB
+    wrapped = activation_bytes({"text_config": config}, big, 8192, 2)
+    assert wrapped == activations

@@ -75,6 +75,7 @@ class Attention(nn.Module):
         self._sinks = (sinks,) if sinks is not None else ()
         self._eps = 0.0 if q_norm is None else q_norm.eps
         self._kv: KVLayer | None = None
+        self._attend: Callable[..., Tensor] = self.backend.attend
         self._rotate_and_write: Callable[..., tuple[Tensor, Tensor, Tensor]] | None
         self._rotate_and_write = getattr(self.backend, "rotate_and_write", None)
 
@@ -114,4 +115,4 @@ class Attention(nn.Module):
             batch = selection.attention
             q, k, v = (x.index_select(0, selection.index) for x in (q, k, v))
         sinks = [layer.score for layer in self._sinks]
-        return self.backend.attend(q, k, v, kv, spec, batch, *sinks).reshape(-1, width)
+        return self._attend(q, k, v, kv, spec, batch, *sinks).reshape(-1, width)

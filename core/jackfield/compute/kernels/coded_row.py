@@ -1,0 +1,528 @@
+"""One row times a weight of codes as Hopper wants it: the codes are on their way before the row is.
+
+A program multiplies STRIPS strips of 16 outputs. It requests its codes, all of them or as many as
+its share of shared memory holds, while the kernel before it still runs, and waits for the row then:
+that hides most of what a kernel of a few microseconds waits for. Each thread copies the 16 bytes
+that it will multiply itself, in the order of ``coded_layout``; warps share out the inputs. Written
+in Gluon; the interpreter does not run it, so that it is checked on a GPU only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import async_copy, mma_v2
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.runtime.jit import constexpr_function
+
+from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
+from jackfield.compute.kernels.coded_layout import BLOCK, STRIP, DeviceCodes
+from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.scaled_rows import ScaledRows
+
+
+@constexpr_function
+def _inputs_layout(bits: int, blocks: int, warps: int) -> gl.DistributedLinearLayout:
+    """Which inputs of a step [blocks, 64] a thread multiplies its codes with."""
+    registers, lanes = ([1, 2, 4, 32], [8, 16]) if bits == 4 else ([1, 2, 4, 8], [16, 32])
+    return gl.DistributedLinearLayout(
+        reg_bases=[[0, k] for k in registers] + [[b, 0] for b in (warps, 2 * warps) if b < blocks],
+        lane_bases=[[0, k] for k in lanes] + [[0, 0]] * 3,
+        warp_bases=[[b, 0] for b in (1, 2, 4, 8) if b < warps],
+        block_bases=[],
+        shape=[blocks, 64],
+    )
+
+
+@gluon.jit
+def _operand(numbers, BITS: gl.constexpr, A: gl.constexpr):
+    # Numbers as they were loaded to the weight's side of a product.
+    B: gl.constexpr = numbers.shape[0]
+    S: gl.constexpr = numbers.shape[1]
+    if BITS == 4:
+        # [blocks, strips, 1, 8, 4, 2 (k + 2), 2 (row + 8), 2 (k + 1)].
+        f = numbers.reshape([B, S, 8, 4, 2, 2, 2]).permute([0, 1, 5, 2, 4, 3, 6])
+        return gl.convert_layout(f.reshape([B, S * 16, 16]), A, assert_trivial=True)
+    else:
+        # [blocks, strips, 2 (row + 8), 8, 4, 2 (k + 8), 2 (k + 4), 2 (k + 2)].
+        f = numbers.reshape([B, S, 2, 8, 4, 2, 2, 2]).permute([0, 1, 2, 3, 5, 6, 4, 7])
+        return gl.convert_layout(f.reshape([B, S * 16, 32]), A, assert_trivial=True)
+
+
+@gluon.jit
+def _column(inputs, X: gl.constexpr):
+    # [blocks, k] to the other side: the same in all of 8 columns.
+    B: gl.constexpr = inputs.shape[0]
+    K: gl.constexpr = inputs.shape[1]
+    column = gl.convert_layout(inputs, gl.SliceLayout(2, X), assert_trivial=True)
+    return gl.expand_dims(column, 2).broadcast_to([B, K, 8])
+
+
+@gluon.jit
+def _columns(inputs, BITS: gl.constexpr, X: gl.constexpr):
+    # A step's inputs [blocks, 64] as what codes of the same places are multiplied with.
+    B: gl.constexpr = inputs.shape[0]
+    if BITS == 4:
+        # [blocks, 2 (k + 32), 4, 2 (k + 4), 2 (k + 2), 2 (k + 1)].
+        f = inputs.reshape([B, 2, 4, 2, 2, 2]).permute([0, 4, 2, 5, 3, 1])
+        first, second = f.reshape([B, 16, 2, 2]).split()
+        a, b = first.split()
+        c, d = second.split()
+        return _column(a, X), _column(b, X), _column(c, X), _column(d, X)
+    else:
+        # [blocks, 4, 2 (k + 8), 2 (k + 4), 2 (k + 2), 2 (k + 1)].
+        f = inputs.reshape([B, 4, 2, 2, 2, 2]).permute([0, 2, 3, 1, 4, 5])
+        a, b = f.reshape([B, 32, 2]).split()
+        return _column(a, X), _column(b, X)
+
+
+@gluon.jit
+def _add_products(operands, columns, acc, first: gl.constexpr, stop: gl.constexpr):
+    for i in gl.static_range(first, stop):
+        acc = mma_v2(operands[i], columns[i], acc)
+    return acc
+
+
+@gluon.jit
+def _operands(words, like, ASM: gl.constexpr, BITS: gl.constexpr, A: gl.constexpr):
+    # Codes [blocks, strips, parts, 32 lanes, 8] as numbers.
+    n = numbers_of(words, (), (), like, None, ASM, BITS, 0)
+    if BITS == 4:
+        return (
+            _operand(n[0], BITS, A),
+            _operand(n[1], BITS, A),
+            _operand(n[2], BITS, A),
+            _operand(n[3], BITS, A),
+        )
+    else:
+        return _operand(n[0], BITS, A), _operand(n[1], BITS, A)
+
+
+@gluon.jit
+def _add_scaled(acc, operands, columns, factors, terms, HAS_SHIFTS: gl.constexpr):
+    # Products of each group times its scale, and its inputs' sum times its shift.
+    # factors, terms: [blocks, strips, 2 halves of a block or 1, 8, 2 (row + 8)].
+    ACC: gl.constexpr = acc.type.layout
+    H: gl.constexpr = factors.shape[2]
+    COUNT: gl.constexpr = len(columns)
+    HALF: gl.constexpr = COUNT // H
+    none = gl.zeros(acc.shape, gl.float32, ACC)
+    own = _by_half(factors)
+    for h in gl.static_range(H):
+        some = _add_products(operands, columns, none, h * HALF, h * HALF + HALF)
+        acc += _scaled(some, own[h], ACC)
+    if HAS_SHIFTS:
+        shifts = _by_half(terms)
+        one = gl.full(operands[0].shape, 1.0, operands[0].dtype, operands[0].type.layout)
+        for h in gl.static_range(H):
+            sums = none
+            for i in gl.static_range(h * HALF, h * HALF + HALF):
+                sums = mma_v2(one, columns[i], sums)
+            acc += _scaled(sums, shifts[h], ACC)
+    return acc
+
+
+@gluon.jit
+def _by_half(values):
+    B: gl.constexpr = values.shape[0]
+    S: gl.constexpr = values.shape[1]
+    if values.shape[2] == 2:
+        return values.permute([0, 1, 3, 4, 2]).split()
+    else:
+        return (values.reshape([B, S, 8, 2]),)
+
+
+@gluon.jit
+def _scaled(acc, values, ACC: gl.constexpr):
+    # Accumulators times scales [blocks, strips, 8, 2 (row + 8)].
+    B: gl.constexpr = values.shape[0]
+    S: gl.constexpr = values.shape[1]
+    f = values.to(gl.float32).permute([0, 1, 3, 2]).reshape([B, S * 16])
+    f = gl.convert_layout(f, gl.SliceLayout(2, ACC), assert_trivial=True)
+    return acc * gl.expand_dims(f, 2)
+
+
+@gluon.jit
+def _strips(tile, num_strips, STRIPS: gl.constexpr, GATED: gl.constexpr):
+    # A program's strips; GATED: of the first half and the second.
+    place = gl.arange(0, STRIPS)
+    if GATED:
+        return tile + place * (num_strips // 2)
+    else:
+        return gl.minimum(tile * STRIPS + place, num_strips - 1)
+
+
+@gluon.jit
+def _codes_at(words, strip, num_blocks, BITS: gl.constexpr, CODES: gl.constexpr, B: gl.constexpr):
+    # Where a step's codes are [blocks, strips, parts, 32 lanes, 8 words of 2 bytes].
+    P: gl.constexpr = CODES.size_per_thread[2]
+    block = gl.arange(0, B)[:, None, None, None, None]
+    part = gl.arange(0, P)[None, None, :, None, None]
+    lane = gl.arange(0, 32)[None, None, None, :, None]
+    word = gl.arange(0, 8)[None, None, None, None, :]
+    strip = strip.to(gl.int64)[None, :, None, None, None]
+    if BITS == 4:
+        place = strip * num_blocks * 256 + (block * 256 + part * 0 + lane * 8 + word)
+    else:
+        row = strip * 16 + part * 8 + lane // 4
+        place = row * (num_blocks * 32) + (block * 32 + lane % 4 * 8 + word)
+    return gl.set_auto_layout(words + place, CODES)
+
+
+@gluon.jit
+def _scales_at(scales, strip, num_groups, FACTORS: gl.constexpr):
+    # Where the first groups' scales are [1, strips, 1, 8, 2 (row + 8)].
+    pair = gl.arange(0, 8)[None, None, None, :, None] * 2
+    pair += gl.arange(0, 2)[None, None, None, None, :]
+    place = (strip * num_groups)[None, :, None, None, None] * 16 + pair
+    return gl.set_auto_layout(scales + place, FACTORS)
+
+
+@gluon.jit
+def _request(source, tiles, step, stage, num_blocks, num_groups, shape: gl.constexpr):
+    # Copies a step's codes, scales and shifts; codes behind the last block become 0.
+    codes, factors, terms = source
+    code_tiles, factor_tiles, term_tiles = tiles
+    BITS: gl.constexpr = shape[0]
+    GROUP: gl.constexpr = shape[1]
+    HAS_SHIFTS: gl.constexpr = shape[2]
+    EVEN: gl.constexpr = shape[3]
+    CODES: gl.constexpr = codes.type.layout
+    FACTORS: gl.constexpr = factors.type.layout
+    B: gl.constexpr = code_tiles.shape[1]
+    at = codes + step * (B * (256 if BITS == 4 else 32))
+    if EVEN:
+        async_copy.async_copy_global_to_shared(code_tiles.index(stage), at)
+    else:
+        block = gl.set_auto_layout(gl.arange(0, B)[:, None, None, None, None], CODES)
+        inside = step * B + block < num_blocks
+        async_copy.async_copy_global_to_shared(code_tiles.index(stage), at, mask=inside)
+    if GROUP > 0:
+        k = (step * B + gl.arange(0, B)[:, None, None, None, None]) * 64
+        k += gl.arange(0, factor_tiles.shape[3])[None, None, :, None, None] * 32
+        group = gl.set_auto_layout(gl.minimum(k // GROUP, num_groups - 1) * 16, FACTORS)
+        async_copy.async_copy_global_to_shared(factor_tiles.index(stage), factors + group)
+        if HAS_SHIFTS:
+            async_copy.async_copy_global_to_shared(term_tiles.index(stage), terms + group)
+    async_copy.commit_group()
+
+
+@gluon.jit
+def _fetch_row(x, x_tiles, K, LINE: gl.constexpr, EVEN: gl.constexpr):
+    # The row to shared memory: all of it is on the way before the first part is stored. Parts are
+    # as large as they can be: each store waits for all warps.
+    STEPS: gl.constexpr = x_tiles.shape[0]
+    PART: gl.constexpr = STEPS & -STEPS
+    BLOCKS: gl.constexpr = PART * x_tiles.shape[1]
+    places = x_tiles._reinterpret(x_tiles.dtype, [STEPS // PART, BLOCKS, 64], x_tiles.layout)
+    k = gl.arange(0, BLOCKS, layout=gl.SliceLayout(1, LINE))[:, None] * 64
+    k += gl.arange(0, 64, layout=gl.SliceLayout(0, LINE))[None, :]
+    row = ()
+    for part in gl.static_range(STEPS // PART):
+        first = part * BLOCKS * 64
+        if EVEN:
+            inputs = gl.load(x + (first + k))
+        else:
+            inputs = gl.load(x + (first + k), mask=first + k < K, other=0.0)
+        row += (inputs,)  # type: ignore[assignment]
+    for part in gl.static_range(STEPS // PART):
+        places.index(part).store(row[part])
+
+
+@gluon.jit
+def _multiply(
+    source,
+    tiles,
+    x_tiles,
+    num_blocks,
+    num_groups,
+    shape: gl.constexpr,
+    ASM: gl.constexpr,
+    ACC: gl.constexpr,
+):
+    # Each warp's sums [blocks of a step, outputs, 8 columns].
+    code_tiles, factor_tiles, term_tiles = tiles
+    BITS: gl.constexpr = shape[0]
+    GROUP: gl.constexpr = shape[1]
+    HAS_SHIFTS: gl.constexpr = shape[2]
+    STAGES: gl.constexpr = code_tiles.shape[0]
+    B: gl.constexpr = code_tiles.shape[1]
+    STEPS: gl.constexpr = x_tiles.shape[0]
+    INPUTS: gl.constexpr = _inputs_layout(BITS, B, gl.num_warps())
+    A: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
+    X: gl.constexpr = gl.DotOperandLayout(1, ACC, 2)
+    acc = gl.zeros((B, code_tiles.shape[2] * 16, 8), gl.float32, ACC)
+    for s in range(STEPS):
+        async_copy.wait_group(STAGES - 1)
+        stage = s % STAGES
+        codes = code_tiles.index(stage).load(source[0].type.layout)
+        inputs = x_tiles.index(s).load(INPUTS)
+        operands = _operands(codes, inputs, ASM, BITS, A)
+        columns = _columns(inputs, BITS, X)
+        if GROUP > 0:
+            factors = factor_tiles.index(stage).load(source[1].type.layout)
+            terms = term_tiles.index(stage).load(source[1].type.layout)
+            acc = _add_scaled(acc, operands, columns, factors, terms, HAS_SHIFTS)
+        else:
+            acc = _add_products(operands, columns, acc, 0, len(columns))
+        if s + STAGES < STEPS:
+            _request(source, tiles, s + STAGES, stage, num_blocks, num_groups, shape)
+        else:
+            async_copy.commit_group()
+    return acc
+
+
+@gluon.jit
+def _store_gated(out, tile, y):
+    # SiLU of the first 16 outputs times the other 16.
+    gate, up = y.reshape([2, 16]).permute([1, 0]).split()
+    y = gate / (1.0 + gl.exp(-gate)) * up
+    n = tile * 16 + gl.arange(0, 16, layout=y.type.layout)
+    gl.store(out + n, y.to(out.dtype.element_ty))
+
+
+@quick
+@gluon.jit(do_not_specialize=["num_squares"])
+def _coded_row_kernel(
+    x,
+    words,
+    scales,
+    shifts,
+    row_scales,
+    bias,
+    squares,
+    residual,
+    norm_weight,
+    out,
+    squares_out,
+    N,
+    K,
+    num_strips,
+    num_blocks,
+    num_groups,
+    num_squares,
+    eps,
+    ASM: gl.constexpr,
+    BITS: gl.constexpr,
+    GROUP: gl.constexpr,
+    HAS_SHIFTS: gl.constexpr,
+    HAS_BIAS: gl.constexpr,
+    GATED: gl.constexpr,
+    ADDS: gl.constexpr,
+    MAX_SQUARES: gl.constexpr,
+    EVEN: gl.constexpr,
+    STRIPS: gl.constexpr,
+    UNROLL: gl.constexpr,
+    STEPS: gl.constexpr,
+    STAGES: gl.constexpr,
+    W: gl.constexpr,
+):
+    # A step is UNROLL blocks of 64 inputs for each of W warps; STAGES steps are there at once.
+    # MAX_SQUARES, if not 0: x is divided by its rms, which num_squares sums say. GATED: SiLU of the
+    # first half of the outputs times the second. ADDS: the residual, which keeps the sum; out is
+    # that times the norm's weight.
+    B: gl.constexpr = UNROLL * W
+    P: gl.constexpr = 1 if BITS == 4 else 2
+    ACC: gl.constexpr = gl.NVMMADistributedLayout([2, 0], [W, 1, 1], [1, 16, 8])
+    CODES: gl.constexpr = gl.BlockedLayout(
+        [1, STRIPS, P, 1, 8], [1, 1, 1, 32, 1], [W, 1, 1, 1, 1], [4, 3, 2, 1, 0]
+    )
+    H: gl.constexpr = 2 if GROUP == 32 else 1
+    FACTORS: gl.constexpr = gl.BlockedLayout(
+        [1, STRIPS, H, 1, 2], [1, 1, 1, 8, 4], [W, 1, 1, 1, 1], [4, 3, 2, 1, 0]
+    )
+    LINE: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [W, 1], [1, 0])
+    gdc_launch_dependents()
+    code_tiles = gl.allocate_shared_memory(
+        gl.int16,
+        [STAGES, B, STRIPS, P, 32, 8],
+        gl.SwizzledSharedLayout(1, 1, 1, [4, 3, 2, 1, 0]),
+    )
+    FACTOR_TILE: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [4, 3, 2, 1, 0])
+    factor_tiles = gl.allocate_shared_memory(gl.float16, [STAGES, B, STRIPS, H, 8, 2], FACTOR_TILE)
+    term_tiles = factor_tiles
+    if HAS_SHIFTS:
+        term_tiles = gl.allocate_shared_memory(
+            gl.float16, [STAGES, B, STRIPS, H, 8, 2], FACTOR_TILE
+        )
+    x_tiles = gl.allocate_shared_memory(
+        x.dtype.element_ty, [STEPS, B, 64], gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
+    )
+    tile = gl.program_id(0)
+    source = (
+        _codes_at(words, _strips(tile, num_strips, STRIPS, GATED), num_blocks, BITS, CODES, B),
+        _scales_at(scales, _strips(tile, num_strips, STRIPS, GATED), num_groups, FACTORS),
+        _scales_at(shifts, _strips(tile, num_strips, STRIPS, GATED), num_groups, FACTORS),
+    )
+    tiles = (code_tiles, factor_tiles, term_tiles)
+    shape: gl.constexpr = (BITS, GROUP, HAS_SHIFTS, EVEN)
+    # The weight is nobody's output: as much of it as there is room for comes before x is there.
+    for s in gl.static_range(STAGES):
+        _request(source, tiles, s, s, num_blocks, num_groups, shape)
+    row = gl.arange(0, STRIPS * 16, layout=gl.SliceLayout(1, gl.SliceLayout(0, ACC)))
+    n = tile * 16 + row % 16 + row // 16 * (N // 2) if GATED else tile * (STRIPS * 16) + row
+    factor = gl.load(row_scales + n, mask=n < N, other=0.0)
+    if ADDS:
+        gamma = gl.load(norm_weight + n, mask=n < N, other=0.0).to(gl.float32)
+    gdc_wait()
+    if ADDS:
+        before = gl.load(residual + n, mask=n < N, other=0.0).to(gl.float32)
+    if MAX_SQUARES > 0:
+        p = gl.arange(0, MAX_SQUARES, layout=gl.BlockedLayout([1], [32], [W], [0]))
+        sums = gl.load(squares + p, mask=p < num_squares, other=0.0)
+    _fetch_row(x, x_tiles, K, LINE, EVEN)
+    acc = _multiply(source, tiles, x_tiles, num_blocks, num_groups, shape, ASM, ACC)
+    # All columns are the same.
+    y = gl.max(gl.sum(acc, 0), 1) * factor
+    if MAX_SQUARES > 0:
+        y *= gl.rsqrt(gl.sum(sums, 0) / K + eps)
+    if HAS_BIAS:
+        y += gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32)
+    if GATED:
+        _store_gated(out, tile, y)
+    elif ADDS:
+        # The sum is rounded before the norm, so that the norm sees what the next layer sees.
+        rounded = (y + before).to(residual.dtype.element_ty)
+        gl.store(residual + n, rounded, mask=n < N)
+        y = gl.where(n < N, rounded.to(gl.float32), 0.0)
+        gl.store(squares_out + tile, gl.sum(y * y, 0))
+        gl.store(out + n, (y * gamma).to(out.dtype.element_ty), mask=n < N)
+    else:
+        gl.store(out + n, y.to(out.dtype.element_ty), mask=n < N)
+
+
+@dataclass(frozen=True, slots=True)
+class RowConfig:
+    """Strips of 16 outputs a program, blocks a step for each warp, warps, steps there at once."""
+
+    strips: int
+    unroll: int
+    warps: int
+    stages: int
+
+
+_WARPS = 4
+_LEAST_BLOCKS = 9
+"""A kernel has two steps at least, of two blocks for each warp."""
+
+_MANY_STRIPS = 1024
+"""With more, programs follow each other on a processor."""
+
+
+def takes(codes: DeviceCodes) -> bool:
+    """Whether ``linear_row`` has a way with a weight: groups of half blocks (of 4 bits) or whole
+    ones, and inputs for more than a step."""
+    groups = codes.scaling is Scaling.NONE or (codes.bits == 4 and codes.group == BLOCK // 2)
+    return groups and codes.num_blocks >= _LEAST_BLOCKS
+
+
+def row_config(codes: DeviceCodes) -> RowConfig:
+    """What did best on an H200 for the layers of Qwen3 8B."""
+    unroll = 4 if codes.num_blocks > 4 * _WARPS else 2
+    if 264 < codes.num_strips <= _MANY_STRIPS and codes.inputs <= 4096:
+        return RowConfig(2, 2, _WARPS, 8 if codes.bits == 4 else 4)
+    many = codes.num_strips > _MANY_STRIPS and codes.bits == 4
+    return RowConfig(1, unroll, _WARPS, 2 if many else 4)
+
+
+def gated_config(codes: DeviceCodes) -> RowConfig:
+    """The same for ``gated_row``."""
+    return RowConfig(2, 4 if codes.num_blocks > 4 * _WARPS else 2, _WARPS, 2)
+
+
+def linear_row(
+    x: Tensor | ScaledRows, codes: DeviceCodes, bias: Tensor | None, config: RowConfig | None = None
+) -> Tensor:
+    """As ``coded.linear_codes``, for one row and what ``takes`` says yes to."""
+    return _product(x, codes, bias, config or row_config(codes))
+
+
+def takes_gated(codes: DeviceCodes) -> bool:
+    """Whether ``gated_row`` has a way with a weight: both halves are whole strips."""
+    return takes(codes) and codes.outputs % (2 * STRIP) == 0
+
+
+def gated_row(
+    x: Tensor | ScaledRows, codes: DeviceCodes, bias: Tensor | None, config: RowConfig | None = None
+) -> Tensor:
+    """SiLU of the first half of what ``linear_row`` gives times the second half, [1, N / 2]."""
+    return _product(x, codes, bias, config or gated_config(codes), gated=True)
+
+
+def add_row(
+    x: Tensor,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    config: RowConfig | None = None,
+) -> ScaledRows:
+    """As ``linear_row``, plus ``residual`` [1, N], which keeps the sum; what RMSNorm with
+    ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
+    than float16 holds."""
+    config = config or row_config(codes)
+    shape = (triton.cdiv(codes.num_strips, config.strips), 1)
+    squares = torch.empty(shape, dtype=torch.float32, device=x.device)
+    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
+    return ScaledRows(rows, squares, eps)
+
+
+def _product(
+    x: Tensor | ScaledRows,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    config: RowConfig,
+    *,
+    gated: bool = False,
+    adds: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    # adds: residual, the norm's weight, squares of the sums.
+    row, squares, eps = (x.rows, x.squares, x.eps) if isinstance(x, ScaledRows) else (x, None, 0.0)
+    outputs = codes.outputs // 2 if gated else codes.outputs
+    out = torch.empty((1, outputs), dtype=row.dtype, device=row.device)
+    residual, norm_weight, squares_out = adds or (out, out, out)
+    c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
+    steps = triton.cdiv(num_blocks, c.unroll * c.warps)
+    _coded_row_kernel[(triton.cdiv(codes.num_strips, c.strips),)](
+        row,
+        codes.words,
+        codes.scales,
+        codes.scales if codes.shifts is None else codes.shifts,
+        codes.row_scales,
+        bias if bias is not None else out,
+        squares if squares is not None else out,
+        residual,
+        norm_weight,
+        out,
+        squares_out,
+        codes.outputs,
+        inputs,
+        codes.num_strips,
+        num_blocks,
+        codes.num_groups,
+        0 if squares is None else len(squares),
+        eps,
+        ASM=codes.asm(row.dtype, Scaling.NONE),
+        BITS=codes.bits,
+        GROUP=codes.group,
+        HAS_SHIFTS=codes.shifts is not None,
+        HAS_BIAS=bias is not None,
+        GATED=gated,
+        ADDS=adds is not None,
+        MAX_SQUARES=0 if squares is None else power_of_2(len(squares)),
+        EVEN=num_blocks == steps * c.unroll * c.warps and inputs == num_blocks * BLOCK,
+        STRIPS=c.strips,
+        UNROLL=c.unroll,
+        STEPS=steps,
+        STAGES=min(c.stages, steps),
+        W=c.warps,
+        num_warps=c.warps,
+        launch_pdl=True,
+    )
+    return out
