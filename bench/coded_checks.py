@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from gpu_timing import Launch
 from tests.core.compute.kernels.coded_cases import Format, make_codes
 from torch import Tensor
 
+from jackfield.compute.kernels import coded_row, coded_rows
 from jackfield.compute.kernels.coded import linear_codes
 from jackfield.compute.kernels.coded_decode import decoded
 from jackfield.compute.kernels.coded_experts import coded_experts
@@ -65,7 +67,67 @@ def coded_checks() -> list[Check]:
                 return x.double() @ exact.T + bias.double()
 
             made.append((f"{name}, {rows} rows", launch, wanted))
-    return [*made, *_expert_checks(), *_float8_checks()]
+    return [*made, *_row_checks(), *_expert_checks(), *_float8_checks()]
+
+
+def _row_checks() -> list[Check]:
+    if not runs_hopper_kernels(CUDA):
+        return []
+    made: list[Check] = []
+    for form in FORMATS:
+        codes, exact = make_codes(form, CUDA)
+        x = torch.randn(1, form.inputs, device=CUDA, dtype=BF16)
+        bias = torch.randn(form.outputs, device=CUDA, dtype=BF16)
+        name = f"a row by {form.kind} {form.outputs} x {form.inputs} / {form.groups}"
+
+        def wanted(x: Tensor = x, exact: Tensor = exact, bias: Tensor = bias) -> Tensor:
+            return x.double() @ exact.T + bias.double()
+
+        def gated(wanted: Callable[[], Tensor] = wanted) -> Tensor:
+            gate, up = wanted().chunk(2, -1)
+            return F.silu(gate) * up
+
+        if coded_row.takes(codes):
+            made.append((name, partial(coded_row.linear_row, x, codes, bias), wanted))
+        if coded_row.takes_gated(codes):
+            made.append((f"{name}, gated", partial(coded_row.gated_row, x, codes, bias), gated))
+    return [*made, *_rows_checks(), _normed_row_check()]
+
+
+def _rows_checks() -> list[Check]:
+    made: list[Check] = []
+    for form in FORMATS:
+        codes, exact = make_codes(form, CUDA)
+        for rows in (3, 16, 50, 128) if coded_rows.takes(codes) else ():
+            x = torch.randn(rows, form.inputs, device=CUDA, dtype=BF16)
+
+            def wanted(x: Tensor = x, exact: Tensor = exact) -> Tensor:
+                return x.double() @ exact.T
+
+            name = f"{rows} rows by {form.kind} {form.outputs} x {form.inputs} / {form.groups}"
+            made.append((name, partial(coded_rows.linear_rows, x, codes, None), wanted))
+    return made
+
+
+def _normed_row_check() -> Check:
+    """One product adds to a residual and normalizes the sum, the next one reads that."""
+    first, exact = make_codes(Format("int8", 4096, 12288, 1, False), CUDA)
+    second, its = make_codes(Format("int4", 1024, 4096, 32, False), CUDA)
+    x = torch.randn(1, 12288, device=CUDA, dtype=BF16) / 100
+    residual = torch.randn(1, 4096, device=CUDA, dtype=BF16)
+    weight = torch.rand(4096, device=CUDA, dtype=BF16)
+
+    def launch() -> Tensor:
+        scaled = coded_row.add_row(x, first, None, residual.clone(), weight, 1e-6)
+        return coded_row.gated_row(scaled, second, None)
+
+    def wanted() -> Tensor:
+        total = x.double() @ exact.T + residual.double()
+        normed = total / (total.square().mean() + 1e-6).sqrt() * weight.double()
+        gate, up = (normed @ its.T).chunk(2, -1)
+        return F.silu(gate) * up
+
+    return "a row that is added and normalized between two products", launch, wanted
 
 
 def _expert_checks() -> list[Check]:

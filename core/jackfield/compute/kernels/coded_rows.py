@@ -153,28 +153,16 @@ def _operand(
     S: gl.constexpr = words.shape[0]
     U: gl.constexpr = words.shape[1]
     A: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
-    if BITS == 4:
-        # [strips, blocks, 8, 2, 2 (4 lanes), 2 (k + 8), 2 (row + 8), 2 (k + 1)].
-        FULL: gl.constexpr = gl.BlockedLayout(
-            [1, U, 1, 1, 1, 2, 2, 2],
-            [1, 1, 8, 2, 2, 1, 1, 1],
-            [S, 1, 1, 1, 1, 1, 1, 1],
-            [7, 6, 5, 4, 3, 2, 1, 0],
-        )
-        words = gl.convert_layout(
-            words.reshape([S, U, 8, 2, 2, 2, 2, 2]), FULL, assert_trivial=True
-        )
-    else:
-        # [strips, blocks, 2 (row + 8), 8, 4 lanes, 2 (k + 32), 2 (k + 8), 2 (k + 1)].
-        FULL: gl.constexpr = gl.BlockedLayout(
-            [1, U, 2, 1, 1, 2, 2, 2],
-            [1, 1, 1, 8, 4, 1, 1, 1],
-            [S, 1, 1, 1, 1, 1, 1, 1],
-            [7, 6, 5, 4, 3, 2, 1, 0],
-        )
-        words = gl.convert_layout(
-            words.reshape([S, U, 2, 8, 4, 2, 2, 2]), FULL, assert_trivial=True
-        )
+    # Of 4 bits [strips, blocks, 8, 2, 2 (4 lanes), 2 (k + 8), 2 (row + 8), 2 (k + 1)], of 8
+    # [strips, blocks, 2 (row + 8), 8, 4 lanes, 2 (k + 32), 2 (k + 8), 2 (k + 1)].
+    SHAPE: gl.constexpr = [S, U, 8, 2, 2, 2, 2, 2] if BITS == 4 else [S, U, 2, 8, 4, 2, 2, 2]
+    FULL: gl.constexpr = gl.BlockedLayout(
+        [1, U, 1, 1, 1, 2, 2, 2] if BITS == 4 else [1, U, 2, 1, 1, 2, 2, 2],
+        [1, 1, 8, 2, 2, 1, 1, 1] if BITS == 4 else [1, 1, 1, 8, 4, 1, 1, 1],
+        [S, 1, 1, 1, 1, 1, 1, 1],
+        [7, 6, 5, 4, 3, 2, 1, 0],
+    )
+    words = gl.convert_layout(words.reshape(SHAPE), FULL, assert_trivial=True)
     if SCALING > 0:
         factors = _spread(factors, like, FULL, BITS)
     if SCALING == 2:

@@ -9,14 +9,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jackfield.compute import ops
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.layers.coded_weight import CodedWeight
+from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.tiled_weight import TiledWeight
+
+if TYPE_CHECKING:
+    from jackfield.compute.layers.device_weight import DeviceWeight  # Triton: GPUs only
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +148,45 @@ class CodedLinear(ABC):
     def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None) -> Tensor:
         """[T, in_features] -> [T, out_features], in x's dtype."""
         return cast(Multiplies, layer.__dict__["coded"]).multiply(x, bias)
+
+    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
+        """SiLU of the first half of ``apply``'s outputs times the second half."""
+        fused = _fused(layer)
+        gated = None if fused is None else fused.multiply_gated(x, bias)
+        if gated is not None:
+            return gated
+        if isinstance(x, ScaledRows):
+            return ops.silu_and_mul(self.apply_scaled(layer, x, bias))
+        return ops.silu_and_mul(self.apply(layer, x, bias))
+
+    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
+        """``apply`` to normalized rows of ``apply_add``."""
+        fused = _fused(layer)
+        assert fused is not None, "rows are only scaled for a weight that takes them"
+        return fused.multiply_scaled(x, bias)
+
+    def apply_add(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        bias: Tensor | None,
+        residual: Tensor,
+        norm: RMSNorm,
+        reader: nn.Module,
+    ) -> ScaledRows | None:
+        """``norm`` of ``apply`` plus the residual, which becomes the sum, for ``reader`` to
+        multiply; None where that is not one kernel, or the reader has a weight of another kind,
+        and the residual is left alone."""
+        fused, its = _fused(layer), _fused(reader)
+        if fused is None or its is None or not its.takes_scaled(residual):
+            return None
+        return fused.multiply_add(x, bias, residual, norm.weight, norm.eps)
+
+
+def _fused(layer: nn.Module) -> DeviceWeight | None:
+    # The layer's weight, if it is one of a GPU's kernels.
+    weight = layer.__dict__.get("coded")
+    return weight if hasattr(weight, "multiply_gated") else None
 
 
 @dataclass(frozen=True, slots=True)

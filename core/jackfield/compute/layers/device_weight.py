@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from torch import Tensor
 from jackfield.compute.kernels import coded, coded_decode, coded_wide
 from jackfield.compute.kernels.coded_layout import DeviceCodes, device_codes
 from jackfield.compute.kernels.float8 import BLOCK, multiply_float8, takes
+from jackfield.compute.kernels.launch import runs_hopper_kernels
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.layers.coded_weight import CodedWeight
 
 _DECODED_NUMBERS = 64 << 20
@@ -57,9 +60,11 @@ class DeviceWeight:
                 x, self.codes, bias, static=self.input_scale, block_scales=self.block_scales
             )
         if x.dtype in coded.DTYPES and 0 < num_rows <= coded_wide.MAX_ROWS:
-            few = num_rows <= coded.MAX_ROWS
-            multiply = coded.linear_codes if few else coded_wide.linear_wide
-            return multiply(x, self.codes, bias)
+            row = self._row(x)
+            if row is not None:
+                product: Tensor = row.linear_row(x, self.codes, bias)
+                return product
+            return self._multiply_some(x, bias)
         if self.codes.outputs * self.codes.inputs <= _DECODED_NUMBERS:
             return F.linear(x, coded_decode.decoded(self.codes, x.dtype), bias)
         out = torch.empty((num_rows, self.codes.outputs), dtype=x.dtype, device=x.device)
@@ -67,6 +72,56 @@ class DeviceWeight:
             part = coded_decode.decoded(self.codes.rows(rows), x.dtype)
             torch.mm(x, part.T, out=out[:, rows])
         return out if bias is None else out.add_(bias)
+
+    def _multiply_some(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        if runs_hopper_kernels(x.device) and len(x) > 1:
+            from jackfield.compute.kernels import coded_rows  # needs Gluon
+
+            if coded_rows.takes(self.codes) and coded_rows.pays(len(x), self.codes):
+                return coded_rows.linear_rows(x, self.codes, bias)
+        if len(x) <= coded.MAX_ROWS:
+            return coded.linear_codes(x, self.codes, bias)
+        return coded_wide.linear_wide(x, self.codes, bias)
+
+    def multiply_gated(self, x: Tensor | ScaledRows, bias: Tensor | None = None) -> Tensor | None:
+        """SiLU of the first half of ``multiply``'s outputs times the second half, [T, N / 2]; None
+        where that is not one kernel."""
+        row = self._row(x.rows if isinstance(x, ScaledRows) else x)
+        if row is None or not row.takes_gated(self.codes):
+            return None
+        gated: Tensor = row.gated_row(x, self.codes, bias)
+        return gated
+
+    def takes_scaled(self, x: Tensor) -> bool:
+        """Whether ``multiply_scaled`` has a way with as many rows as x has."""
+        return self._row(x) is not None
+
+    def multiply_scaled(self, x: ScaledRows, bias: Tensor | None = None) -> Tensor:
+        """``multiply`` of the rows that these become."""
+        row = self._row(x.rows)
+        assert row is not None, "rows are only scaled for a kernel that takes them"
+        product: Tensor = row.linear_row(x, self.codes, bias)
+        return product
+
+    def multiply_add(
+        self, x: Tensor, bias: Tensor | None, residual: Tensor, norm_weight: Tensor, eps: float
+    ) -> ScaledRows | None:
+        """``multiply`` plus ``residual``, which becomes the sum, then RMSNorm with ``norm_weight``;
+        None where that is not one kernel."""
+        row = self._row(x)
+        if row is None or x.dtype is not torch.bfloat16:
+            return None
+        scaled: ScaledRows = row.add_row(x, self.codes, bias, residual, norm_weight, eps)
+        return scaled
+
+    def _row(self, x: Tensor) -> ModuleType | None:
+        # The kernels for one row, where they take this one and this weight.
+        one = len(x) == 1 and x.dtype in coded.DTYPES and x.is_contiguous()
+        if not one or not runs_hopper_kernels(x.device):
+            return None
+        from jackfield.compute.kernels import coded_row  # needs Gluon
+
+        return coded_row if coded_row.takes(self.codes) else None
 
     def _stretches(self) -> Iterator[slice]:
         codes = self.codes

@@ -21,6 +21,8 @@ from jackfield.compute.kernels import (
     coded,
     coded_decode,
     coded_experts,
+    coded_row,
+    coded_rows,
     coded_wide,
     experts,
     gemv,
@@ -34,6 +36,7 @@ from jackfield.compute.kernels import (
     sampling,
     step_inputs,
 )
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 Lens = list[tuple[int, int]]
@@ -114,8 +117,24 @@ def served() -> None:
         for rows in (1, 8):
             w = torch.empty((n, k), dtype=bf16)
             gemv.linear_small(torch.empty((rows, k), dtype=bf16), w, None)
-        for rows in (8, 32, 64):
-            hopper_linear.hopper_linear(torch.empty((rows, k), dtype=bf16), w, None)
+        for rows in (1, 32, 64, 128, 256):
+            x, residual = torch.empty((rows, k), dtype=bf16), torch.empty((rows, n), dtype=bf16)
+            hopper_linear.hopper_linear(x, w, None)
+            if n <= k:
+                hopper_linear.hopper_linear_add(x, w, None, residual, residual[0], 1e-6)
+
+
+def served_by_a_gated_block() -> None:
+    """The wide product of a block whose norm is in the product before, and the head."""
+    bf16 = torch.bfloat16
+    for rows in (1, 32, 64, 128, 256):
+        for n, k in ((24576, 4096), (6144, 1024)):
+            x = torch.empty((rows, k), dtype=bf16)
+            scaled = ScaledRows(x, torch.empty((k // 64, rows)), 1e-6)
+            w, bias = torch.empty((n, k), dtype=bf16), torch.empty(n, dtype=bf16)
+            hopper_linear.hopper_linear_gated(scaled, w, None)
+            hopper_linear.hopper_linear_gated(x, w, bias)
+            hopper_linear.hopper_linear(scaled, w, bias)
 
 
 def served_by_mixtures_and_samplers() -> None:
@@ -180,6 +199,14 @@ def served_by_codes() -> None:
         codes, _ = make_codes(Format(kind, 128, 512, groups, False), device)
         multiply(torch.empty((rows, 512), dtype=bf16), codes, None)
     coded_decode.decoded(codes, bf16)
+    row = torch.empty((1, 1024), dtype=bf16)
+    for kind, groups in (("int4", 16), ("fp4", 32), ("int8", 1), ("e4m3", 1)):
+        codes, _ = make_codes(Format(kind, 1024, 1024, groups, False), device)
+        scaled = coded_row.add_row(row, codes, None, row.clone(), row[0], 1e-6)
+        coded_row.linear_row(scaled, codes, row[0])
+        coded_row.gated_row(scaled, codes, None)
+        for rows in (8, 32, 128):
+            coded_rows.linear_rows(row.expand(rows, 1024).contiguous(), codes, None)
     gate_up, _ = make_codes(Format("int4", 8 * 128, 128, 1, False), device)
     down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
     x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)
@@ -225,6 +252,7 @@ def main() -> None:
         warmed_up()
         ahead = len(compiled)
         served()
+        served_by_a_gated_block()
         served_by_mixtures_and_samplers()
         served_by_codes()
         if "--all" in sys.argv:
