@@ -66,6 +66,9 @@ INLINED void multiply_panel(const tiled *w, const factors tiles[PAIR], const pan
             products[r][0] = products[r][1] = _mm512_set1_epi32(x->begin[u * num_rows + r]);
         for (int64_t k = 0; k < unit; k += 16) {
             __m512i weights[PAIR][4];
+            /* Few rows wait for memory; with many the weights are in the cache but for the first. */
+            for (int i = 0; i < PAIR && num_rows <= FEW_ROWS; i++)
+                for (int at = 0; at < LINE * lines(coding); at += LINE) __builtin_prefetch(codes[i] + AHEAD + at);
             for (int i = 0; i < PAIR; i++) codes[i] = unpack(codes[i], coding, lookup, weights[i]);
             for (int four = 0; four < 4; four++, integers += 4 * num_rows)
                 for (int r = 0; r < num_rows; r++) {
@@ -74,16 +77,21 @@ INLINED void multiply_panel(const tiled *w, const factors tiles[PAIR], const pan
                         products[r][i] = _mm512_dpbusd_epi32(products[r][i], weights[i][four], of_x);
                 }
         }
+        const float *of_x = x->scales + u * num_rows, *sums_of_x = x->sums + u * num_rows;
         for (int i = 0; i < PAIR; i++) {
             __m512 scale = _mm512_loadu_ps(tiles[i].scales + TILE * group);
             for (int r = 0; r < num_rows; r++) {
-                __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(x->scales[u * num_rows + r]));
+                __m512 factor = _mm512_mul_ps(scale, _mm512_set1_ps(of_x[r]));
                 sums[r][i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[r][i]), factor, sums[r][i]);
             }
-            if (!tiles[i].shifts) continue;
-            __m512 shift = _mm512_loadu_ps(tiles[i].shifts + TILE * group);
-            for (int r = 0; r < num_rows; r++)
-                sums[r][i] = _mm512_fmadd_ps(shift, _mm512_set1_ps(x->sums[u * num_rows + r]), sums[r][i]);
+        }
+        if (tiles[0].shifts) {
+            __m512 shift[PAIR];
+            for (int i = 0; i < PAIR; i++) shift[i] = _mm512_loadu_ps(tiles[i].shifts + TILE * group);
+            for (int r = 0; r < num_rows; r++) {
+                __m512 sum = _mm512_set1_ps(sums_of_x[r]);
+                for (int i = 0; i < PAIR; i++) sums[r][i] = _mm512_fmadd_ps(shift[i], sum, sums[r][i]);
+            }
         }
         if (++in_group == of_group) group++, in_group = 0;
     }

@@ -11,6 +11,8 @@ enum {
     LINE = 64,         /* bytes */
     PAIR = 2,          /* tiles at once */
     ROWS_AT_ONCE = 6,  /* with a pair of tiles 12 sums of integers and 12 of floats: 24 registers of 32 */
+    FEW_ROWS = 4,
+    AHEAD = 4096,      /* bytes of codes that are asked for before they are needed */
     SUPER = 256,       /* inputs with one float16 where scales have two levels */
     SHARED_CODES = 1 << 18
 };
@@ -51,9 +53,11 @@ static inline int64_t row_room(int64_t inputs, int64_t unit) { return inputs + i
 
 static inline int64_t num_groups(const tiled *w) { return ((w->inputs - 1) >> w->log_group) + 1; }
 
+/* Of 16 inputs. */
+INLINED int lines(int coding) { return coding == BYTES ? 4 : coding == SIX ? 3 : 2; }
+
 static inline int64_t tile_bytes(const tiled *w) {
-    static const int of_16[] = {[BYTES] = 256, [HALVES] = 128, [LOOKED_UP] = 128, [SIX] = 192};
-    return w->inputs / 16 * of_16[w->coding];
+    return w->inputs / 16 * lines((int)w->coding) * LINE;
 }
 
 /* 16 stored numbers. */
