@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from jackfield.engine.garbage_collection import collect_rarely
-from jackfield.engine.spawning import SpawnedEngine
+from jackfield.engine.spawning import SpawnedEngine, early_engine
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -20,12 +20,9 @@ def main(argv: list[str]) -> int:
         return _help(argv)
     # Before anything else: the engine imports torch while its plan is made. Even reading the
     # command line takes a quarter of a second of imports.
-    spawned = SpawnedEngine(early=("torch",))
-    collect_rarely()
-    try:
+    with early_engine() as spawned:
+        collect_rarely()
         return _serve(argv, spawned)
-    finally:
-        spawned.discard()
 
 
 def _help(argv: list[str]) -> int:
@@ -74,8 +71,4 @@ def _serve_settings(settings: Settings, argv: list[str], spawned: SpawnedEngine)
 
     from jackfield.server.run import run
 
-    if plan.engine.worker.num_threads == spawned.num_threads:
-        return run(settings, plan, registry, hooks, argv, spawned)
-    # The libraries that it may have imported have chosen their threads.
-    spawned.discard()
-    return run(settings, plan, registry, hooks, argv)
+    return run(settings, plan, registry, hooks, argv, spawned)

@@ -26,8 +26,9 @@ class EngineProcess:
     """The child, owned by one thread that spawns it, sends it its plan, and waits for its end.
 
     One thread for all three, alive as long as the child: Linux sends a child its death signal
-    when the *thread* that spawned it ends. A child that is ``spawned`` already must suit the plan.
-    A shared child listens at ``clients_path`` once it serves.
+    when the *thread* that spawned it ends. A child that is ``spawned`` already is taken, if its
+    libraries have the plan's number of threads. A shared child listens at ``clients_path`` once it
+    serves.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class EngineProcess:
 
     def _own_child(self, spawned: SpawnedEngine | None) -> None:
         try:
-            spawned = spawned or SpawnedEngine(self._plan.worker.num_threads)
+            spawned = self._suitable(spawned)
         except BaseException as error:
             self._spawned.set_exception(error)
             return
@@ -95,6 +96,14 @@ class EngineProcess:
         status = child.wait()
         shutil.rmtree(directory, ignore_errors=True)
         self.status.set_result(status)
+
+    def _suitable(self, spawned: SpawnedEngine | None) -> SpawnedEngine:
+        num_threads = self._plan.worker.num_threads
+        if spawned is not None and spawned.num_threads == num_threads:
+            return spawned
+        if spawned is not None:
+            spawned.discard()
+        return SpawnedEngine(num_threads)
 
 
 def describe(status: int) -> str:

@@ -9,12 +9,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jackfield.config.environment import child_environment
 
 # A unix socket's path has room for 107 bytes.
 MAX_DIRECTORY_BYTES = 90
+
+
+@contextmanager
+def early_engine() -> Iterator[SpawnedEngine]:
+    """An engine's process that imports torch until somebody takes it, which ends if nobody does.
+    To be called in the main thread."""
+    spawned = SpawnedEngine(early=("torch",))
+    try:
+        yield spawned
+    finally:
+        spawned.discard()
 
 
 class SpawnedEngine:
@@ -29,28 +42,29 @@ class SpawnedEngine:
         self.launched = time.monotonic()
         self.num_threads = num_threads
         self.is_taken = False
-        self.directory = _socket_directory()
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.pulse, beats = os.pipe()
-        try:
-            path = str(Path(self.directory) / "engine")
-            self.listener.bind(path)
-            self.listener.listen(1)
-            # -P: the working directory is on the path only if it is on ours.
-            module = ("-P", "-m", "jackfield.engine.process")
-            self.process = subprocess.Popen(
-                [sys.executable, *module, path, str(beats), *early],
-                stdin=subprocess.DEVNULL,
-                # Libraries that print must not print into the program's own output.
-                stdout=2,
-                env=_environment(num_threads),
-                pass_fds=(beats,),
-            )
-        except BaseException:
-            self._close()
-            raise
-        finally:
-            os.close(beats)
+        with ExitStack() as undo:
+            self.directory = _socket_directory()
+            undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+            self.listener = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            self.pulse, beats = os.pipe()
+            undo.callback(os.close, self.pulse)
+            try:
+                path = str(Path(self.directory) / "engine")
+                self.listener.bind(path)
+                self.listener.listen(1)
+                # -P: the working directory is on the path only if it is on ours.
+                module = ("-P", "-m", "jackfield.engine.process")
+                self.process = subprocess.Popen(
+                    [sys.executable, *module, path, str(beats), *early],
+                    stdin=subprocess.DEVNULL,
+                    # Libraries that print must not print into the program's own output.
+                    stdout=2,
+                    env=_environment(num_threads),
+                    pass_fds=(beats,),
+                )
+            finally:
+                os.close(beats)
+            self._undo = undo.pop_all()
 
     def discard(self) -> None:
         """Ends the process, unless somebody else owns it."""
@@ -59,12 +73,7 @@ class SpawnedEngine:
         self.is_taken = True
         self.process.kill()
         self.process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        os.close(self.pulse)
-        self.listener.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self._undo.close()
 
 
 def _environment(num_threads: int) -> dict[str, str]:

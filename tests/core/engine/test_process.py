@@ -30,7 +30,7 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
-from jackfield.engine.spawning import SpawnedEngine
+from jackfield.engine.spawning import SpawnedEngine, early_engine
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.testing.simulated_worker import continuation
 
@@ -274,11 +274,17 @@ async def test_an_engine_may_be_spawned_before_there_is_a_plan() -> None:
         assert "colorsys is imported" in ready.notes
 
 
+async def test_an_engine_with_other_threads_than_the_plans_is_replaced() -> None:
+    with early_engine() as spawned:
+        async with running(make_plan(num_threads=1), spawned=spawned) as (client, _, _):
+            assert client.pid != spawned.process.pid
+            assert not _is_alive(spawned.process.pid)
+
+
 def test_an_engine_that_gets_no_plan_leaves_nothing_behind() -> None:
     before = set(os.listdir("/proc/self/fd"))
-    spawned = SpawnedEngine()
-    assert os.stat(spawned.directory).st_mode & 0o777 == 0o700
-    spawned.discard()
+    with early_engine() as spawned:
+        assert os.stat(spawned.directory).st_mode & 0o777 == 0o700
     spawned.discard()
     assert not _is_alive(spawned.process.pid) and not os.path.exists(spawned.directory)
     assert set(os.listdir("/proc/self/fd")) == before
