@@ -7,19 +7,28 @@ before, in ``guidance_texts``.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield.errors import PluginError, RequestError
 from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
 from jackfield_grammars.guidance_texts import source
+from jackfield_grammars.json_path import SchemaPaths
+from jackfield_grammars.json_text import JsonText
+from jackfield_grammars.pacing import Pace
 from jackfield_grammars.texts import refuse
+from jackfield_grammars.unique_items import UniqueTokens
 
 _END = b"<|end of output|>"
 MAX_THREADS = 8
 MIN_SHARED = 16
-"""To wake threads costs more than fewer masks, of some 10 us each."""
+"""To wake threads costs more than fewer masks, of some 5 us each."""
+_NUM_TOGETHER = 8
+"""Matchers that are made one after the other share what they have in common, behind a lock."""
 
 
 class GuidanceMatcher:
@@ -63,17 +72,101 @@ class GuidanceMatcher:
             raise _given_up(self.matcher)
 
 
-class GuidanceCompiled:
-    """A compiled grammar: a matcher at the beginning, to be copied."""
+class UniqueItemsMatcher(GuidanceMatcher):
+    """An output whose arrays may not have the same item twice."""
 
-    def __init__(self, matcher: Any, num_bytes: int, forced: ForcedTexts) -> None:
-        self._matcher = matcher
-        self.num_bytes = num_bytes
+    __slots__ = ("_ids", "_paths", "_text", "_tokens")
+
+    def __init__(
+        self, matcher: Any, forced: ForcedTexts, tokens: UniqueTokens, paths: SchemaPaths
+    ) -> None:
+        super().__init__(matcher, forced)
+        self._tokens, self._paths = tokens, paths
+        self._ids: list[int] = []
+        self._text = JsonText(paths)
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        """Writes the mask to ``masks[index]``."""
+        super().fill_bitmask(masks, index)
+        self.restrict(masks[index])
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id, if it is allowed."""
+        if not super().accept(token_id):
+            return False
+        if self.follow(token_id):
+            return True
+        self.rollback(1)
+        return False
+
+    def rollback(self, num_tokens: int) -> None:
+        """Takes ids back."""
+        if not num_tokens:
+            return
+        super().rollback(num_tokens)
+        ids, self._ids, self._text = self._ids[:-num_tokens], [], JsonText(self._paths)
+        for token_id in ids:
+            self.follow(token_id)
+
+    def jump(self) -> list[int]:
+        """Nothing where items may be written."""
+        ids = GuidanceMatcher(self.matcher, self._forced).jump()
+        has_items = any(b"[" in self._tokens.tokens[each] for each in ids)
+        return [] if self._text.num_unique or has_items else ids
+
+    def restrict(self, mask: Masks) -> None:
+        """Takes out of the grammar's mask what would write an item again."""
+        self._tokens.restrict(mask, self._text)
+
+    def follow(self, token_id: int) -> bool:
+        """An id that the grammar has taken; False where it wrote an item again."""
+        self._ids.append(token_id)
+        return self._text.feed(self._tokens.tokens[token_id])
+
+
+class GuidanceCompiled:
+    """A compiled grammar: matchers at the beginning, to be copied. Copies share a lock with theirs,
+    so that threads need several: ``more`` make others in the background, once there are many. With
+    ``unique`` the text is followed too."""
+
+    def __init__(
+        self,
+        matcher: Any,
+        num_bytes: int,
+        forced: ForcedTexts,
+        unique: tuple[UniqueTokens, SchemaPaths] | None = None,
+        more: Sequence[Callable[[], Future[Any]]] = (),
+    ) -> None:
+        self._matchers = [matcher]
+        self._num_bytes = num_bytes
         self._forced = forced
+        self._unique = unique
+        self._more = list(more)
+        self._making: Future[Any] | None = None
+        self._num_made = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """About."""
+        return self._num_bytes * len(self._matchers)
 
     def matcher(self) -> GuidanceMatcher:
-        """A matcher at the beginning."""
-        return GuidanceMatcher(self._matcher.deep_copy(), self._forced)
+        """A matcher at the beginning. Called from the step loop's thread."""
+        if self._num_made >= MIN_SHARED:
+            self._grow()
+        turn = self._num_made // _NUM_TOGETHER % len(self._matchers)
+        self._num_made += 1
+        copied = self._matchers[turn].deep_copy()
+        if self._unique is None:
+            return GuidanceMatcher(copied, self._forced)
+        return UniqueItemsMatcher(copied, self._forced, *self._unique)
+
+    def _grow(self) -> None:
+        if self._making is not None and self._making.done():
+            self._matchers.append(self._making.result())
+            self._making = None
+        if self._making is None and self._more:
+            self._making = self._more.pop()()
 
 
 class GuidanceBackend:
@@ -90,57 +183,86 @@ class GuidanceBackend:
                 "the grammars plugin 'guidance' needs llguidance: pip install 'jackfield[guidance]'"
             ) from None
         self._library: Any = llguidance
+        self._vocabulary = vocabulary
+        self._made_unique_tokens: UniqueTokens | None = None
+        self._making = threading.Lock()
         self._forced = ForcedTexts(vocabulary)
         self._tokenizer: Any = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(_Tokens(vocabulary)), n_vocab=vocabulary.size + 1
         )
         self._num_threads = max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2))
         self._executor: Any = llguidance.LLExecutor(self._num_threads)
+        least = MIN_SHARED if self._num_threads > 1 else sys.maxsize
+        self._accepting, self._filling = Pace(least), Pace(least)
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="grammar-copies")
 
     def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
         """Refuses what the library refuses."""
         matcher_class = self._library.LLMatcher
         try:
-            grammar = source(spec, matcher_class)
+            grammar, followed = source(spec, matcher_class)
         except ValueError as error:
             raise refuse(f"guidance: {error}") from error
         matcher = matcher_class(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
             lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]
             raise refuse(f"guidance: {lines[0][:300]}")
-        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced)
+        unique = None if followed is None else (self._unique_tokens(), SchemaPaths(followed))
+
+        def another() -> Future[Any]:
+            return self._background.submit(matcher_class, self._tokenizer, grammar, log_level=0)
+
+        more = [another] * (self._num_threads - 1)
+        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced, unique, more)
 
     def accept_tokens(
         self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
     ) -> Sequence[bool]:
         """One after the other, or where there are many in the library's threads."""
-        own = [cast(GuidanceMatcher, each).matcher for each in matchers]
-        if not self._shares_out(len(own)):
-            return [
-                each.try_consume_tokens([token_id]) == 1
-                for each, token_id in zip(own, token_ids, strict=True)
-            ]
-        taken: list[bool] = self._executor.consume_token_par(list(zip(own, token_ids, strict=True)))
+        pairs = [
+            (cast(GuidanceMatcher, each).matcher, token_id)
+            for each, token_id in zip(matchers, token_ids, strict=True)
+        ]
+        taken: list[bool] = self._accepting.run(
+            len(pairs),
+            lambda: [each.try_consume_tokens([token_id]) == 1 for each, token_id in pairs],
+            lambda: cast(list[bool], self._executor.consume_token_par(pairs)),
+        )
+        for place, each in enumerate(matchers):
+            if isinstance(each, UniqueItemsMatcher) and taken[place]:
+                taken[place] = each.follow(token_ids[place])
         return taken
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """One after the other, or where there are many in the library's threads."""
-        own = [cast(GuidanceMatcher, each).matcher for each in matchers]
-        start, row_bytes = masks.ctypes.data, masks.strides[0]
-        if self._shares_out(len(own)):
-            pairs = list(zip(own, indices, strict=True))
-            self._executor.unsafe_compute_mask_ptr(pairs, start, row_bytes, len(masks))
-        else:
-            for each, index in zip(own, indices, strict=True):
+        pairs = [
+            (cast(GuidanceMatcher, each).matcher, index)
+            for each, index in zip(matchers, indices, strict=True)
+        ]
+        start, row_bytes, size = masks.ctypes.data, masks.strides[0], len(masks)
+
+        def serial() -> None:
+            for each, index in pairs:
                 each.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
-        for each in own:
+
+        def shared() -> None:
+            self._executor.unsafe_compute_mask_ptr(pairs, start, row_bytes, size)
+
+        self._filling.run(len(pairs), serial, shared)
+        for each, _ in pairs:
             if each.is_error():
                 raise _given_up(each)
+        for matcher, index in zip(matchers, indices, strict=True):
+            if isinstance(matcher, UniqueItemsMatcher):
+                matcher.restrict(masks[index])
 
-    def _shares_out(self, count: int) -> bool:
-        return count >= MIN_SHARED and self._num_threads > 1
+    def _unique_tokens(self) -> UniqueTokens:
+        with self._making:
+            if self._made_unique_tokens is None:
+                self._made_unique_tokens = UniqueTokens(self._vocabulary)
+            return self._made_unique_tokens
 
 
 def _given_up(matcher: Any) -> RequestError:

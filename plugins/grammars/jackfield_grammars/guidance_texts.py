@@ -14,6 +14,7 @@ from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.schema_facts import (
     DATA,
     MAPS,
+    Schema,
     are_disjoint,
     assertions,
     is_local,
@@ -37,20 +38,28 @@ _COUNTS = frozenset(
 )
 
 
-def source(spec: GrammarSpec, matcher_class: Any) -> str:
-    """The grammar of a request in the library's own form."""
-    if spec.kind == "json_schema":
-        schema = without_neutral(_lowered(settled(json.loads(spec.text))))
-        if _NEEDS_CODES.search(json.dumps(schema)):
-            raise refuse("control characters in texts are beyond guidance")
-        schema = {"not": {}} if schema is False else {} if schema is True else schema
-        options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
-        options |= {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
-        if spec.whitespace:
-            options["whitespace_pattern"] = spec.whitespace
-        if spec.whitespace == "":
-            del options["whitespace_pattern"]
-        return str(matcher_class.grammar_from_json_schema(json.dumps(schema), overrides=options))
+def source(spec: GrammarSpec, matcher_class: Any) -> tuple[str, Schema | None]:
+    """The grammar of a request in the library's own form, and the schema whose ``uniqueItems`` it
+    does not keep, if there are any."""
+    if spec.kind != "json_schema":
+        return _text_source(spec, matcher_class), None
+    given = settled(json.loads(spec.text))
+    lower, leaves_unique = _lowered(given)
+    schema = without_neutral(lower)
+    if _NEEDS_CODES.search(json.dumps(schema)):
+        raise refuse("control characters in texts are beyond guidance")
+    schema = {"not": {}} if schema is False else {} if schema is True else schema
+    options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
+    options |= {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
+    if spec.whitespace:
+        options["whitespace_pattern"] = spec.whitespace
+    if spec.whitespace == "":
+        del options["whitespace_pattern"]
+    text = str(matcher_class.grammar_from_json_schema(json.dumps(schema), overrides=options))
+    return text, given if leaves_unique else None
+
+
+def _text_source(spec: GrammarSpec, matcher_class: Any) -> str:
     if spec.kind == "regex":
         return str(matcher_class.grammar_from_regex(spec.text))
     if spec.kind == "choice":
@@ -64,7 +73,7 @@ def source(spec: GrammarSpec, matcher_class: Any) -> str:
     raise refuse("the guidance backend has no structural tags; use xgrammar")
 
 
-def _lowered(schema: Any) -> Any:
+def _lowered(schema: Any) -> tuple[Any, bool]:
     try:
         return lowered(schema)
     except (TypeError, AttributeError, KeyError) as error:

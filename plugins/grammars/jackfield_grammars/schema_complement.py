@@ -28,6 +28,8 @@ class Document:
 
     def __init__(self, root: Schema) -> None:
         self.root = root
+        self.leaves_unique = False
+        """Whether some ``uniqueItems`` was taken out, to be kept beside the schema."""
         self._num_left = _MAX_PARTS
 
     def count(self) -> None:

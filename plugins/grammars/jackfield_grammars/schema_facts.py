@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
 Schema = Mapping[str, Any]
 
@@ -109,6 +110,22 @@ def resolve(root: Schema, node: object) -> object:
             target = target.get(part) if isinstance(target, Mapping) else None
         node = target
     return node
+
+
+def pointed_at(root: Schema, reference: str) -> object:
+    """What a JSON pointer as a fragment (RFC 6901, section 6) leads to; None where nothing."""
+    node: object = root
+    if not reference.startswith("#"):
+        return None
+    for part in unquote(reference[1:]).split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, Mapping):
+            node = node.get(name)
+        elif isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        else:
+            return None
+    return node if reference in ("#", "") or reference.startswith("#/") else None
 
 
 def matches_type(value: object, type_name: str) -> bool:

@@ -33,14 +33,18 @@ _MAX_ARRAYS = 256
 """Arrays without repetition that are listed one by one."""
 
 
-def lowered(schema: Any) -> Any:
-    """The schema in simpler keywords."""
-    return _Lowering(schema).node(schema) if isinstance(schema, Mapping) else schema
+def lowered(schema: Any) -> tuple[Any, bool]:
+    """The schema in simpler keywords, and whether it still needs ``uniqueItems`` to be kept
+    beside it."""
+    if not isinstance(schema, Mapping):
+        return schema, False
+    document = Document(schema)
+    return _Lowering(document).node(schema), document.leaves_unique
 
 
 class _Lowering:
-    def __init__(self, root: Schema) -> None:
-        self._document = Document(root)
+    def __init__(self, document: Document) -> None:
+        self._document = document
 
     def node(self, node: Any) -> Any:
         """One schema and what is in it."""
@@ -162,42 +166,37 @@ def _contains(document: Document, node: Schema) -> dict[str, Any] | None:
     return _replaced(node, keywords, [part] if len(part) > 2 or least else [])
 
 
-def _unique(document: Document, node: Schema) -> dict[str, Any] | None:
-    """Arrays of few listed values, one by one; else arrays of at most one item where the schema
-    has no longer ones."""
+def _unique(document: Document, node: Schema) -> dict[str, Any]:
+    """Arrays of few listed values one by one, where there are at most so many arrays of them;
+    others are left to who follows the text."""
     if node.get("maxItems", 2) <= 1:
         return _replaced(node, {"uniqueItems"}, [])
-    if node.get("type") != "array" or not assertions(node) <= {
-        "type",
-        "items",
-        "uniqueItems",
-        "minItems",
-        "maxItems",
-    }:
-        return None
+    listed = _arrays(document, node)
+    if listed:
+        rest = {"type", "items", "uniqueItems", "minItems", "maxItems"}
+        return {**_replaced(node, rest, []), "enum": listed}
+    document.leaves_unique = True
+    return _replaced(node, {"uniqueItems"}, [])
+
+
+def _arrays(document: Document, node: Schema) -> list[list[Any]]:
+    """All arrays that fit a schema, in every order; none where they are many or it says more."""
+    known = {"type", "items", "uniqueItems", "minItems", "maxItems"}
+    if node.get("type") != "array" or not assertions(node) <= known:
+        return []
     items = resolve(document.root, node.get("items"))
-    values = items.get("enum") if isinstance(items, Mapping) else None
-    if (
-        values is None
-        or not isinstance(items, Mapping)
-        or not assertions(items) <= {"enum", "type"}
-    ):
-        return None
-    values = [each for each in values if isinstance(each, str)]
-    if len(values) != len(items["enum"]) or len(set(values)) != len(values):
-        return None
+    if not isinstance(items, Mapping) or not assertions(items) <= {"enum", "type"}:
+        return []
+    values = [each for each in items.get("enum", ()) if isinstance(each, str)]
+    if not values or len(values) != len(items["enum"]) or len(set(values)) != len(values):
+        return []
     least, most = int(node.get("minItems", 0)), int(node.get("maxItems", len(values)))
-    sizes = range(least, min(most, len(values)) + 1)
-    for arrange in (itertools.permutations, itertools.combinations):
-        listed = [
-            list(each)
-            for size in sizes
-            for each in itertools.islice(arrange(values, size), _MAX_ARRAYS + 1)
-        ]
-        if 0 < len(listed) <= _MAX_ARRAYS:
-            rest = {"type", "items", "uniqueItems", "minItems", "maxItems"}
-            return {**_replaced(node, rest, []), "enum": listed}
-    return None
+    found = [
+        list(each)
+        for size in range(least, min(most, len(values)) + 1)
+        for each in itertools.islice(itertools.permutations(values, size), _MAX_ARRAYS + 1)
+    ]
+    return found if len(found) <= _MAX_ARRAYS else []
 
 
 def _property_names(document: Document, node: Schema) -> dict[str, Any] | None:

@@ -72,8 +72,9 @@ def test_auto_takes_the_backend_that_can() -> None:
 
 
 def test_auto_says_why_no_backend_can() -> None:
-    with pytest.raises(RequestError, match="uniqueItems"):
-        AutoBackend(VOCABULARY).compile(spec({"type": "array", "uniqueItems": True}))
+    schema = {"type": "string", "not": {"pattern": "a"}}
+    with pytest.raises(RequestError, match=r"guidance: .*not.*; not .*xgrammar"):
+        AutoBackend(VOCABULARY).compile(spec(schema))
 
 
 def test_without_the_extra_auto_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
