@@ -38,7 +38,9 @@ def make_request(message: AddRequest, bounds: RequestBounds) -> Request:
             f"max_tokens must be at least 1, not {message.max_tokens}", param="max_tokens"
         )
     ids = np.frombuffer(message.prompt, dtype="<i4")
-    _check_ids("prompt", int(ids.min()), int(ids.max()), bounds.logits_width)
+    # As unsigned numbers those below 0 are the largest.
+    if np.maximum.reduce(ids.view("<u4")) >= bounds.logits_width:
+        _check_ids("prompt", int(ids.min()), int(ids.max()), bounds.logits_width)
     total = len(ids) + max_tokens
     if message.pooling:
         _check_prompt(len(ids), bounds)

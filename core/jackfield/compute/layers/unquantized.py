@@ -59,7 +59,8 @@ class UnquantizedLinear:
         """x [T, in_features] -> x @ weight.T + bias, [T, out_features], in x's dtype."""
         packed = layer.__dict__.get("packed_weight")
         if packed is None:
-            return _multiply_plain(x, layer.get_parameter("weight"), bias)
+            # Not by ``get_parameter``: in a small model that takes as long as a product.
+            return _multiply_plain(x, cast(Tensor, layer._parameters["weight"]), bias)
         rows = x.shape[-2]
         padded = padded_rows(rows)
         if padded != rows and rows <= _PADDED_ROWS:
@@ -119,7 +120,7 @@ def _multiply_plain(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         product = few_rows.linear(x, weight, bias)
         if product is not None:
             return product
-    if x.device.type == "cpu" and x.dtype is weight.dtype and not packs(x.dtype):
+    if x.is_cpu and x.dtype is weight.dtype and not packs(x.dtype):
         kernels = kernels_for(x.dtype)
         if kernels is not None and multiplies(weight):
             return kernels.linear(x, weight, bias)

@@ -29,6 +29,8 @@ _BLOCK = 16
 WHOLE_ROW = 62
 """``log_group`` of a weight whose rows have one scale each."""
 
+_KEPT_ROOM = 1 << 18
+
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
     "rms_norm": (_P, _P, _P, _I, _I, _F),
@@ -93,6 +95,7 @@ class Kernels:
         self._linear = library.linear
         self._attend_decodes = library.attend_decodes
         self._choose_greedily = library.choose_greedily
+        self._room: Tensor | None = None
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., N], weight [N] -> x / rms(x) * weight."""
@@ -128,10 +131,18 @@ class Kernels:
         outputs, inputs = weight.shape
         num_tokens = x.numel() // inputs
         out = x.new_empty((*x.shape[:-1], outputs))
-        room = torch.empty(num_tokens * (inputs + _BLOCK), dtype=torch.float32)
+        room = self._room_for(num_tokens * (inputs + _BLOCK))
         arrays = (x, weight, bias, out, room)
         self._linear(*map(pointer, arrays), num_tokens, outputs, inputs)
         return out
+
+    def _room_for(self, size: int) -> Tensor:
+        """Float32, at least ``size`` of them; a small room is kept for the next product."""
+        if size > _KEPT_ROOM:
+            return torch.empty(size, dtype=torch.float32)
+        if self._room is None:
+            self._room = torch.empty(_KEPT_ROOM, dtype=torch.float32)
+        return self._room
 
     def choose_greedily(
         self, logits: Tensor, rows: Tensor, positions: Tensor, token_ids: Tensor
