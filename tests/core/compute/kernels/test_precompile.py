@@ -10,6 +10,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional
+
+from jackfield.compute.kernels.precompile import Precompiler
 
 VARIANTS = Counter({"_rms_norm_kernel": 2, "_hopper_kernel": 1})
 
@@ -63,6 +67,18 @@ def test_what_compilers_do_not_compile_is_compiled_here_and_told(tmp_path: Path)
 def test_layers_of_the_same_shape_derive_a_variant_once(by_threads: Path) -> None:
     said, _ = precompile(by_threads, "0")
     assert said["keys"] == sum(VARIANTS.values())
+
+
+def test_products_of_many_rows_are_not_computed_while_tracing() -> None:
+    precompiler = Precompiler()
+    few, many, weight = torch.ones(4, 8), torch.ones(3000, 8), torch.ones(6, 8)
+    with precompiler.tracing():
+        assert (functional.linear(few, weight) == 8).all()
+        assert functional.linear(many, weight).shape == (3000, 6)
+        # What is not computed is not looked at either.
+        assert functional.linear(many, torch.ones(6, 5)).shape == (3000, 6)
+    precompiler.finish()
+    assert (functional.linear(many, weight) == 8).all()
 
 
 KEYS = """
