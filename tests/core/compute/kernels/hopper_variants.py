@@ -36,7 +36,6 @@ from jackfield.compute.kernels import (
     sampling,
     step_inputs,
 )
-from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 Lens = list[tuple[int, int]]
@@ -117,24 +116,22 @@ def served() -> None:
         for rows in (1, 8):
             w = torch.empty((n, k), dtype=bf16)
             gemv.linear_small(torch.empty((rows, k), dtype=bf16), w, None)
-        for rows in (1, 32, 64, 128, 256):
-            x, residual = torch.empty((rows, k), dtype=bf16), torch.empty((rows, n), dtype=bf16)
-            hopper_linear.hopper_linear(x, w, None)
-            if n <= k:
-                hopper_linear.hopper_linear_add(x, w, None, residual, residual[0], 1e-6)
 
 
-def served_by_a_gated_block() -> None:
-    """The wide product of a block whose norm is in the product before, and the head."""
+def served_by_products_on_hopper() -> None:
+    """Few rows and many; with and without the norm between two products, and the gate."""
     bf16 = torch.bfloat16
     for rows in (1, 32, 64, 128, 256):
-        for n, k in ((24576, 4096), (6144, 1024)):
-            x = torch.empty((rows, k), dtype=bf16)
-            scaled = ScaledRows(x, torch.empty((k // 64, rows)), 1e-6)
-            w, bias = torch.empty((n, k), dtype=bf16), torch.empty(n, dtype=bf16)
-            hopper_linear.hopper_linear_gated(scaled, w, None)
-            hopper_linear.hopper_linear_gated(x, w, bias)
-            hopper_linear.hopper_linear(scaled, w, bias)
+        heads, residual = (
+            torch.empty((rows, 2048), dtype=bf16),
+            torch.empty((rows, 1024), dtype=bf16),
+        )
+        o, down = torch.empty((1024, 2048), dtype=bf16), torch.empty((4096, 12288), dtype=bf16)
+        gate_up = torch.empty((6144, 1024), dtype=bf16)
+        scaled = hopper_linear.hopper_linear_add(heads, o, None, residual, residual[0], 1e-6)
+        hopper_linear.hopper_linear_gated(scaled, gate_up, None)
+        hopper_linear.hopper_linear(scaled, gate_up, gate_up[:, 0].contiguous())
+        hopper_linear.hopper_linear(torch.empty((rows, 12288), dtype=bf16), down, None)
 
 
 def served_by_mixtures_and_samplers() -> None:
@@ -252,7 +249,7 @@ def main() -> None:
         warmed_up()
         ahead = len(compiled)
         served()
-        served_by_a_gated_block()
+        served_by_products_on_hopper()
         served_by_mixtures_and_samplers()
         served_by_codes()
         if "--all" in sys.argv:
