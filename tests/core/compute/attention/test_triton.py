@@ -155,7 +155,7 @@ def test_widened_pages_hold_the_same_numbers(kv_dtype: torch.dtype) -> None:
     moved = replace(batch, rows=rows, block_table=table, fresh=False)
     out = backend.attend(case.q, case.k, case.v, case.kv, spec, batch)
     wide = KVLayer(key.nan_to_num(), value.nan_to_num())
-    backend._prefill(case.q, case.k, case.v, wide, spec, moved, out)
+    backend._prefill(case.q, case.k, case.v, wide, spec, moved, None, out)
     assert case.error(out) < 1e-5
 
 

@@ -41,10 +41,10 @@ def test_a_layer_gives_the_same_whether_the_backend_rotates_or_not(kv_dtype: tor
             max_model_len=64,
             max_num_batched_tokens=64,
         )
-        norms = [RMSNorm(64, eps=1e-6, context=context) for _ in "qk"]
-        for norm in norms:
+        q_norm, k_norm = (RMSNorm(64, eps=1e-6, context=context) for _ in "qk")
+        for norm in (q_norm, k_norm):
             norm.weight.data.copy_(torch.linspace(0.5, 1.5, 64))
-        layer = Attention(spec, context, rope, *norms)
+        layer = Attention(spec, context, rope, q_norm, k_norm)
         kv = KVLayer(case.kv.key.clone(), case.kv.value.clone(), scales=case.kv.scales)
         layer.bind_kv(kv)
         outputs.append(layer(qkv, case.batch.positions, dataclasses.replace(case.batch)))
