@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 EARLY_SECONDS = 60.0
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
+NO_ROOM_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +187,12 @@ class Supervisor:
             ready = await self._connect()
         except ConfigError:
             raise
-        except (EngineError, OSError) as failure:
-            # Also where there is no process, file or disk left for one: that passes.
+        except EngineError as failure:
             self._num_early += 1
-            if isinstance(failure, EngineError):
-                return failure
+            return failure
+        except OSError as failure:
+            # No process, file or disk is left for one now: no engine has crashed, and it passes.
+            await asyncio.sleep(NO_ROOM_SECONDS)
             return EngineError(f"an engine process cannot be started: {failure}")
         log.info("a new engine serves after %.1f s", time.monotonic() - begin)
         self._events.on_replaced(ready)
