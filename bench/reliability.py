@@ -73,8 +73,8 @@ class Round:
                 if not has_begun and self.killed is None:
                     has_begun = True
                     self.begun += 1
-        if has_begun and b'"error"' in data[-400:]:
-            assert self.killed is not None
+        # A first token may have been on its way when the engine was killed.
+        if b'"choices"' in data and b'"error"' in data[-400:] and self.killed is not None:
             self.slowest = max(self.slowest, time.monotonic() - self.killed)
             self.ends["told"] += 1
         elif status == 200 and data.endswith(DONE) and b'"completion_tokens":%d' % tokens in data:
