@@ -200,7 +200,7 @@ class GuidanceBackend:
         """Refuses what the library refuses."""
         matcher_class = self._library.LLMatcher
         try:
-            grammar, followed = source(spec, matcher_class)
+            grammar, followed = source(spec, matcher_class, self._vocabulary)
         except ValueError as error:
             raise refuse(f"guidance: {error}") from error
         matcher = matcher_class(self._tokenizer, grammar, log_level=0)

@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from jackfield.contracts.grammar import GrammarSpec
+from jackfield.contracts.grammar import GrammarSpec, Vocabulary
 from jackfield_grammars.formats import FORMATS
+from jackfield_grammars.guidance_tags import TagGrammar
 from jackfield_grammars.json_regex import pieces
 from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.schema_facts import (
     DATA,
     MAPS,
-    Schema,
     are_disjoint,
     assertions,
     is_local,
@@ -38,17 +38,16 @@ _COUNTS = frozenset(
 )
 
 
-def source(spec: GrammarSpec, matcher_class: Any) -> tuple[str, Schema | None]:
+def source(spec: GrammarSpec, matcher_class: Any, vocabulary: Vocabulary) -> tuple[str, Any]:
     """The grammar of a request in the library's own form, and the schema whose ``uniqueItems`` it
-    does not keep, if there are any."""
+    does not keep, None if there are none."""
+    if spec.kind == "structural_tag":
+        lark = TagGrammar(vocabulary.special, _schema_in_tag).lark(json.loads(spec.text))
+        return str(matcher_class.grammar_from_lark(lark)), None
     if spec.kind != "json_schema":
         return _text_source(spec, matcher_class), None
     given = settled(json.loads(spec.text))
-    lower, leaves_unique = _lowered(given)
-    schema = without_neutral(lower)
-    if _NEEDS_CODES.search(json.dumps(schema)):
-        raise refuse("control characters in texts are beyond guidance")
-    schema = {"not": {}} if schema is False else {} if schema is True else schema
+    schema, leaves_unique = _simple(given)
     options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
     options |= {"whitespace_flexible": spec.whitespace != "", "whitespace_pattern": _SPACE}
     if spec.whitespace:
@@ -57,6 +56,26 @@ def source(spec: GrammarSpec, matcher_class: Any) -> tuple[str, Schema | None]:
         del options["whitespace_pattern"]
     text = str(matcher_class.grammar_from_json_schema(json.dumps(schema), overrides=options))
     return text, given if leaves_unique else None
+
+
+def _simple(given: Any) -> tuple[dict[str, Any], bool]:
+    """A schema as the library takes it, and whether it leaves ``uniqueItems`` out."""
+    lower, leaves_unique = _lowered(given)
+    schema = without_neutral(lower)
+    if _NEEDS_CODES.search(json.dumps(schema)):
+        raise refuse("control characters in texts are beyond guidance")
+    return {"not": {}} if schema is False else {} if schema is True else schema, leaves_unique
+
+
+def _schema_in_tag(given: Any, max_space: int | None) -> dict[str, Any]:
+    schema, leaves_unique = _simple(settled(given))
+    if leaves_unique:
+        raise refuse("uniqueItems in a structural tag is beyond guidance")
+    most = MAX_WHITESPACE if max_space is None else max_space
+    options: dict[str, object] = {"json_allowed_escapes": _ESCAPES, "whitespace_flexible": most > 0}
+    if most > 0:
+        options["whitespace_pattern"] = _SPACE.replace(str(MAX_WHITESPACE), str(most))
+    return {**schema, "x-guidance": options}
 
 
 def _text_source(spec: GrammarSpec, matcher_class: Any) -> str:
@@ -70,7 +89,7 @@ def _text_source(spec: GrammarSpec, matcher_class: Any) -> str:
         if is_ebnf(text):
             text = _lark_from_ebnf(text)
         return str(matcher_class.grammar_from_lark(text))
-    raise refuse("the guidance backend has no structural tags; use xgrammar")
+    raise refuse(f"the guidance backend has no {spec.kind}")
 
 
 def _lowered(schema: Any) -> tuple[Any, bool]:
