@@ -252,6 +252,7 @@ LINEARS = {
 }
 LINEARS["0.6b"] |= {"down": (1024, 3072), "lm_head": (151936, 1024)}
 LINEARS["8b"] |= {"down": (4096, 12288), "lm_head": (151936, 4096)}
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 GEMVS = [(1, 1024, 1), (2, 1024, 1), (2, 1024, 2), (4, 1024, 2), (4, 1024, 4), (2, 2048, 4)]
 WIDES = [(64, 128, 5, 1), (64, 128, 5, 2), (32, 256, 4, 4), (128, 128, 4, 1), (64, 256, 3, 1)]
 
@@ -268,7 +269,7 @@ def section_linear(report: Report) -> None:
     pool = torch.randn(1_300_000_000, device=CUDA, dtype=BF16) * 0.02
     xs = {
         (m, k): torch.randn(m, k, device=CUDA, dtype=BF16)
-        for m in (1, 2, 4, 8, 16, 32, 64)
+        for m in ROWS
         for k in (1024, 2048, 3072, 4096, 12288)
     }
     shapes = [(f"{model} {layer}", *nk) for model, s in LINEARS.items() for layer, nk in s.items()]
@@ -282,7 +283,7 @@ def section_linear(report: Report) -> None:
     for name, n, k in shapes:
         copies = max(1, min(pool.numel() // (n * k), math.ceil(ROTATED_BYTES / (n * k * 2))))
         ws = [pool[i * n * k : (i + 1) * n * k].view(n, k) for i in range(copies)]
-        for m in (1, 2, 4, 8, 16, 32, 64):
+        for m in ROWS:
             x, floor = xs[m, k], n * k * 2 / COPY_BYTES_PER_SECOND * 1e6
             out = torch.empty((m, n), device=CUDA, dtype=BF16)
             mm = microseconds(
