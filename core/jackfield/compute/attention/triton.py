@@ -7,14 +7,13 @@ from types import ModuleType
 from typing import ClassVar
 
 import torch
-import triton
 from torch import Tensor
 
 from jackfield.compute.eight_bit_kv import KV_DTYPES, measure
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.compute.kernels.kv_write import kv_write
-from jackfield.compute.kernels.launch import runs_hopper_kernels
+from jackfield.compute.kernels.launch import cdiv, runs_hopper_kernels
 from jackfield.compute.kernels.prefill_attention import prefill_attention
 from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
@@ -216,7 +215,7 @@ class TritonAttention:
         where there is no room for them, or they are too short to be worth it."""
         first, num_seqs = batch.num_decodes, batch.num_seqs
         longest = batch.max_query_len if batch.fresh else batch.max_seq_len
-        max_blocks = triton.cdiv(longest, self._block_size)
+        max_blocks = cdiv(longest, self._block_size)
         count = (num_seqs - first) * max_blocks
         size = 2 * count * kv.key[0].numel() * self._dtype.itemsize
         if self._dtype is not torch.bfloat16 or size > self.kv_workspace_bytes:

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, quick
 
 _BLOCK = 1024
 
@@ -42,7 +42,7 @@ def silu_and_mul(x: Tensor) -> Tensor:
     if not num_rows:
         return out
     pdl = overlaps(x)
-    _silu_and_mul_kernel[(num_rows, triton.cdiv(n, _BLOCK))](
+    _silu_and_mul_kernel[(num_rows, cdiv(n, _BLOCK))](
         x, out, x.stride(0), N=n, BLOCK=_BLOCK, PDL=pdl, num_warps=4, launch_pdl=pdl
     )
     return out

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from jackfield.compute.kernels.coded_layout import DeviceCodes
 from jackfield.compute.kernels.coded_tiles import multiply_codes
-from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, quick
 from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 
@@ -162,10 +162,10 @@ def linear_codes(
     c = config or coded_config(num_rows, codes)
     num_strips, num_blocks = codes.num_strips, codes.num_blocks
     shares = c.wk * c.split * c.unroll
-    steps = triton.cdiv(num_blocks, shares)
+    steps = cdiv(num_blocks, shares)
     parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if c.split > 1 else (out, out)
     pdl = overlaps(x)
-    grid = (triton.cdiv(num_strips, c.wn * c.strips), c.split, triton.cdiv(num_rows, 8 * c.eights))
+    grid = (cdiv(num_strips, c.wn * c.strips), c.split, cdiv(num_rows, 8 * c.eights))
     _coded_kernel[grid](
         x,
         codes.words,

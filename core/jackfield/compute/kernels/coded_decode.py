@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
 from jackfield.compute.kernels.coded_layout import DeviceCodes
-from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, quick
 
 _WARPS = 4
 _BLOCKS = 2
@@ -89,7 +89,7 @@ def decode_codes(codes: DeviceCodes, out: Tensor) -> None:
     num_strips, num_blocks = codes.num_strips, codes.num_blocks
     through = torch.bfloat16 if out.dtype is torch.bfloat16 else torch.float16
     pdl = overlaps(out)
-    _decode_codes_kernel[(num_strips, triton.cdiv(num_blocks, _BLOCKS))](
+    _decode_codes_kernel[(num_strips, cdiv(num_blocks, _BLOCKS))](
         codes.words,
         codes.scales,
         codes.scales if codes.shifts is None else codes.shifts,

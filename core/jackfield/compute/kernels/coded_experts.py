@@ -20,7 +20,7 @@ from jackfield.compute.kernels.expert_routing import (
     num_blocks,
     route,
 )
-from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 
 @quick
@@ -200,9 +200,9 @@ def _multiply(x: Tensor, product: _Product, routed: Routed, out: Tensor) -> None
     num_experts = len(routed.counts)
     num_strips = outputs // STRIP
     own = c.strips if gate is None else c.strips // 2
-    tiles = triton.cdiv(num_strips, c.wn * own)
+    tiles = cdiv(num_strips, c.wn * own)
     shares = c.wk * c.unroll
-    steps = triton.cdiv(codes.num_blocks, shares)
+    steps = cdiv(codes.num_blocks, shares)
     pdl = overlaps(x)
     _coded_expert_kernel[(num_blocks(num_picks, num_experts, 8 * c.eights) * tiles,)](
         x,

@@ -16,7 +16,7 @@ from torch import Tensor
 from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
 from jackfield.compute.kernels.coded import MAX_PARTS, MAX_TILES
 from jackfield.compute.kernels.coded_layout import BLOCK, DeviceCodes
-from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, quick
 from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 
@@ -191,7 +191,7 @@ class WideConfig:
 def wide_config(num_rows: int, codes: DeviceCodes) -> WideConfig:
     """As many programs as an H200 has processors, or parts of them. Not timed yet."""
     rows = 32 if num_rows <= 32 else 64 if num_rows <= 64 else 128
-    tiles = triton.cdiv(codes.num_strips, 8) * triton.cdiv(num_rows, rows)
+    tiles = cdiv(codes.num_strips, 8) * cdiv(num_rows, rows)
     split = 1 if tiles > 66 else 2 if tiles > 33 else 4
     if split * num_rows * codes.outputs > MAX_PARTS:
         split = 1
@@ -210,7 +210,7 @@ def linear_wide(
         scaling = Scaling.SCALE if codes.shifts is None else Scaling.SHIFT
     pdl = overlaps(x)
     parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if c.split > 1 else (out, out)
-    grid = (triton.cdiv(num_rows, c.rows), triton.cdiv(codes.num_strips, c.strips), c.split)
+    grid = (cdiv(num_rows, c.rows), cdiv(codes.num_strips, c.strips), c.split)
     _coded_wide_kernel[grid](
         x,
         codes.words,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from jackfield.compute.kernels.decode_config import DecodeConfig, decode_config
 from jackfield.compute.kernels.kv_write import load_scale
-from jackfield.compute.kernels.launch import num_processors, overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, power_of_2, quick
 from jackfield.compute.kernels.softmax import (
     MASKED,
     add_tile,
@@ -358,9 +358,7 @@ def decode_attention(
     group = num_heads // num_kv_heads
     if config is None:
         config = decode_config(head_dim, key_pages.element_size(), num_seqs)
-    max_tiles = (
-        num_seqs * num_kv_heads * triton.cdiv(block_table.shape[1] * block_size, config.tile)
-    )
+    max_tiles = num_seqs * num_kv_heads * cdiv(block_table.shape[1] * block_size, config.tile)
     programs = min(num_processors(q.device) * config.programs_per_processor, max_tiles)
     workspace.reserve(group, head_dim)
     pdl = overlaps(q)

@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 
 @quick
@@ -162,7 +162,7 @@ def add_picks(picked: Tensor, routed: Routed, out: Tensor) -> None:
     num_tokens, hidden = out.shape
     num_experts = len(routed.counts)
     block, pdl = min(1024, power_of_2(hidden)), overlaps(out)
-    _add_picks_kernel[(num_tokens, triton.cdiv(hidden, block))](
+    _add_picks_kernel[(num_tokens, cdiv(hidden, block))](
         picked,
         out,
         routed.counts,

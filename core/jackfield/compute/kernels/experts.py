@@ -18,7 +18,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from jackfield.compute.kernels.activation import gated
 from jackfield.compute.kernels.expert_routing import add_picks, find_block, num_blocks, route
-from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 
 @triton.jit
@@ -246,7 +246,7 @@ def experts(
     block_e = power_of_2(num_experts)
     first, second = config.gate_up, config.down
     activated = torch.empty((num_picks, inner), dtype=x.dtype, device=x.device)
-    _gate_up_kernel[(num_blocks(num_picks, num_experts, first.m) * triton.cdiv(inner, first.n),)](
+    _gate_up_kernel[(num_blocks(num_picks, num_experts, first.m) * cdiv(inner, first.n),)](
         x,
         _rows(gate_up, first),
         x if gate_up_bias is None else gate_up_bias,
@@ -273,7 +273,7 @@ def experts(
         launch_pdl=pdl,
     )
     picked = torch.empty((num_picks, hidden), dtype=x.dtype, device=x.device)
-    _down_kernel[(num_blocks(num_picks, num_experts, second.m) * triton.cdiv(hidden, second.n),)](
+    _down_kernel[(num_blocks(num_picks, num_experts, second.m) * cdiv(hidden, second.n),)](
         activated,
         _rows(down, second),
         x if down_bias is None else down_bias,

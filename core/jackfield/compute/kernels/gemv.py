@@ -13,7 +13,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from jackfield.compute.kernels.launch import overlaps, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, quick
 from jackfield.compute.kernels.split_inputs import split_workspace, sum_of_parts
 
 MAX_ROWS = 16
@@ -197,7 +197,7 @@ def _gemv(
 ) -> None:
     n, k = out.shape[1], w.shape[1]
     pdl = overlaps(x)
-    _gemv_kernel[(triton.cdiv(n, config.rows),)](
+    _gemv_kernel[(cdiv(n, config.rows),)](
         x,
         w,
         bias if bias is not None else w,
@@ -220,7 +220,7 @@ def _wide(x: Tensor, w: Tensor, bias: Tensor | None, out: Tensor, config: WideCo
         split_workspace(x.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
     )
     pdl = overlaps(x)
-    _wide_kernel[(triton.cdiv(n, config.block_n), config.split)](
+    _wide_kernel[(cdiv(n, config.block_n), config.split)](
         TensorDescriptor.from_tensor(x, [MAX_ROWS, config.block_k]),
         TensorDescriptor.from_tensor(w, [config.block_n, config.block_k]),
         bias if bias is not None else out,

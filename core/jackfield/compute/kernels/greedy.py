@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 
 _PART = 8192
 
@@ -62,7 +62,7 @@ def choose_greedily(logits: Tensor, rows: Tensor, positions: Tensor, token_ids: 
     ``rows``, ``positions``, int64 [N] both."""
     num_rows, width = logits.shape
     assert logits.stride(1) == 1
-    parts = triton.cdiv(width, _PART)
+    parts = cdiv(width, _PART)
     device = logits.device
     peaks = torch.empty((num_rows, parts), dtype=torch.float32, device=device)
     places = torch.empty((num_rows, parts), dtype=torch.int32, device=device)

@@ -10,7 +10,6 @@ interpreter does not run it, so that it is checked on a GPU only.
 from __future__ import annotations
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -22,7 +21,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 
 from jackfield.compute.kernels.hopper_tiles import described, shared_layout
-from jackfield.compute.kernels.launch import power_of_2, quick, runs_hopper_kernels
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick, runs_hopper_kernels
 
 MASKED = gl.constexpr(-1.0e30)
 
@@ -333,7 +332,7 @@ def hopper_attention(
     num_kv_heads, block_size = key_pages.shape[1:3]
     group = q.shape[1] // num_kv_heads
     num_prefills = num_seqs - first_seq
-    blocks = triton.cdiv(num_tokens, _BLOCK_ROWS // group) + num_prefills - 1
+    blocks = cdiv(num_tokens, _BLOCK_ROWS // group) + num_prefills - 1
     # Neighbouring programs share a block of queries in a small step, a head's keys in a large one.
     head_step, block_step = (1, num_kv_heads) if num_tokens <= 2048 else (blocks, 1)
     _hopper_kernel[(blocks * num_kv_heads,)](

@@ -12,7 +12,6 @@ interpreter does not run it, so that it is checked on a GPU only.
 from __future__ import annotations
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -25,7 +24,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from jackfield.compute.kernels.hopper_tiles import described, described_gated
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 from jackfield.compute.kernels.linear_config import (
     MAX_SPLIT_OUTPUTS,
     LinearConfig,
@@ -337,7 +336,7 @@ def hopper_linear_add(
     ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
     than float16 holds."""
     config = config or linear_config(len(x), len(w), w.shape[1])
-    shape = (triton.cdiv(len(w), config.block_n), len(x))
+    shape = (cdiv(len(w), config.block_n), len(x))
     squares = torch.empty(shape, dtype=torch.float32, device=w.device)
     rows = _product(x, w, bias, config, adds=(residual, norm_weight, squares))
     return ScaledRows(rows, squares, eps)
@@ -379,8 +378,8 @@ def _product(
     parts, arrivals = (
         split_workspace(w.device, _MAX_PARTS, _MAX_TILES) if config.split > 1 else (out, out)
     )
-    k_per_part = triton.cdiv(triton.cdiv(k, config.split), config.block_k) * config.block_k
-    grid = (triton.cdiv(m, config.block_m), triton.cdiv(n, config.block_n), config.split)
+    k_per_part = cdiv(cdiv(k, config.split), config.block_k) * config.block_k
+    grid = (cdiv(m, config.block_m), cdiv(n, config.block_n), config.split)
     describe = described_gated if gated else described
     _linear_kernel[grid](
         described(rows, config.block_m, config.block_k),

@@ -105,6 +105,12 @@ def runs_hopper_kernels(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device)[0] == 9
 
 
+# Triton has both, for kernels too: a call from here takes 2.5 microseconds, a launch makes several.
 def power_of_2(n: int) -> int:
     """The smallest power of two that is at least n."""
-    return int(triton.next_power_of_2(n))
+    return 1 << max(0, n - 1).bit_length()
+
+
+def cdiv(n: int, size: int) -> int:
+    """How many pieces of ``size`` n makes, the last perhaps shorter."""
+    return -(-n // size)

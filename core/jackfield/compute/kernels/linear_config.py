@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
-import triton
-
-from jackfield.compute.kernels.launch import power_of_2
+from jackfield.compute.kernels.launch import cdiv, power_of_2
 
 MAX_SPLIT_OUTPUTS = 8192
 """Outputs times parts, where the inner dimension is split."""
@@ -31,6 +30,7 @@ _ROOM, _SHARED_ROOM = 200 << 10, 80 << 10
 of a wide weight with few inputs are so short that one loads while the other ends."""
 
 
+@cache
 def linear_config(m: int, n: int, k: int) -> LinearConfig:
     """What measured best on an H200: as many bytes on their way to a processor as it can hold."""
     return _few_rows(m, n, k) if m <= 64 else _many_rows(m, n, k)
@@ -38,7 +38,7 @@ def linear_config(m: int, n: int, k: int) -> LinearConfig:
 
 def _few_rows(m: int, n: int, k: int) -> LinearConfig:
     """Bound by reading the weight: all rows of x are in one tile."""
-    block_m, tiles = max(16, power_of_2(m)), triton.cdiv(n, 64)
+    block_m, tiles = max(16, power_of_2(m)), cdiv(n, 64)
     if tiles > 2 * _PROCESSORS and k <= 2048:
         block_k = 256 if m <= 16 else 64 if m <= 32 else 128
         return _fitted(block_m, 64, block_k, 1, k, _SHARED_ROOM, pending=False)
@@ -53,16 +53,17 @@ def _few_rows(m: int, n: int, k: int) -> LinearConfig:
 
 def _many_rows(m: int, n: int, k: int) -> LinearConfig:
     """Bound by what goes from L2 to processors: one program each, of the largest tiles."""
-    tiles = triton.cdiv(n, 64)
+    tiles = cdiv(n, 64)
     for block_m in (32, 64, 128):
-        if triton.cdiv(m, block_m) * tiles <= _PROCESSORS:
+        if cdiv(m, block_m) * tiles <= _PROCESSORS:
             return _fitted(block_m, 64, 128, 1, k, _ROOM, pending=True)
     return _fitted(128, 128, 64, 1, k, _ROOM, pending=True)
 
 
+@cache
 def float8_config(m: int, n: int, k: int) -> LinearConfig:
     """The same for weights and rows of 8 bits."""
-    tiles = triton.cdiv(n, 64)
+    tiles = cdiv(n, 64)
     split = 4 if tiles <= 16 and k >= 1024 else 2 if tiles <= 64 and k >= 8192 and m > 32 else 1
     if tiles * split > 2 * _PROCESSORS:
         block_k, room = (256 if m <= 16 else 64 if m <= 32 else 128), _SHARED_ROOM
@@ -83,7 +84,5 @@ def _fitted(
     itemsize: int = 2,
 ) -> LinearConfig:
     # As many stages as there is room and use for.
-    stages = min(
-        room // ((block_m + block_n) * block_k * itemsize), triton.cdiv(k, split * block_k)
-    )
+    stages = min(room // ((block_m + block_n) * block_k * itemsize), cdiv(k, split * block_k))
     return LinearConfig(block_m, block_n, block_k, stages, split, int(pending and stages > 1))

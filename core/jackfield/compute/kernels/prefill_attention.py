@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.kv_write import load_scale
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 from jackfield.compute.kernels.softmax import add_tile, as_factor, before_any_key, page_places
 
 
@@ -291,7 +291,7 @@ def prefill_attention(
         config = prefill_config(head_dim, q.element_size(), max_query_len, eight_bit=eight_bit)
     block_m = max(config.block_m, power_of_2(group))
     num_prefills = num_seqs - first_seq
-    blocks = triton.cdiv(num_tokens, block_m // group) + num_prefills - 1
+    blocks = cdiv(num_tokens, block_m // group) + num_prefills - 1
     # Neighbouring programs share a block of queries in a small step, a head's keys in a large one.
     head_step, block_step = (1, num_kv_heads) if num_tokens <= 2048 else (blocks, 1)
     _prefill_kernel[(blocks * num_kv_heads,)](

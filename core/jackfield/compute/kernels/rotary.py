@@ -6,7 +6,7 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.kv_write import as_stored, load_scale
-from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 _HEADS_A_PROGRAM = 8
 _FEW_PROGRAMS = 2048
@@ -175,7 +175,7 @@ def _launch(
     block_h = 1 if num_tokens * turned <= _FEW_PROGRAMS else _HEADS_A_PROGRAM
     rest = head_dim - cos_sin.shape[1]
     pdl = overlaps(qkv)
-    _qk_norm_rope_kernel[(num_tokens, triton.cdiv(turned, block_h))](
+    _qk_norm_rope_kernel[(num_tokens, cdiv(turned, block_h))](
         qkv,
         positions,
         cos_sin,

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 
 _PART = 4096
 _BELOW_ONE = tl.constexpr(1.0 - 2.0**-53)
@@ -114,7 +114,7 @@ def draw(
     """
     num_rows, width = logits.shape
     assert logits.stride(1) == 1
-    parts = triton.cdiv(width, _PART)
+    parts = cdiv(width, _PART)
     device = logits.device
     peaks, sums = torch.empty((2, num_rows, parts), dtype=torch.float32, device=device).unbind()
     ids = torch.empty(num_rows, dtype=torch.int64, device=device)

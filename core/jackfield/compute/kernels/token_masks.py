@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.launch import quick
+from jackfield.compute.kernels.launch import cdiv, quick
 
 _BLOCK = 4096
 
@@ -34,7 +34,7 @@ def mask_logits(logits: Tensor, places: Tensor, bits: Tensor) -> None:
     """
     num_masks, num_words = bits.shape
     width = logits.shape[1]
-    grid = (num_masks, triton.cdiv(width, _BLOCK))
+    grid = (num_masks, cdiv(width, _BLOCK))
     _mask_kernel[grid](
         logits, places, bits, logits.stride(0), num_words, width, BLOCK=_BLOCK, num_warps=8
     )
