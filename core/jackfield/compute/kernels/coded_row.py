@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -22,7 +21,7 @@ from triton.runtime.jit import constexpr_function
 
 from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
 from jackfield.compute.kernels.coded_layout import BLOCK, STRIP, DeviceCodes
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 from jackfield.compute.kernels.scaled_rows import ScaledRows
 
 
@@ -36,6 +35,31 @@ def _inputs_layout(bits: int, blocks: int, warps: int) -> gl.DistributedLinearLa
         warp_bases=[[b, 0] for b in (1, 2, 4, 8) if b < warps],
         block_bases=[],
         shape=[blocks, 64],
+    )
+
+
+@constexpr_function
+def _parts_layout(outputs: int, warps: int) -> gl.DistributedLinearLayout:
+    """Who adds [warps, outputs, 4]: a lane what one output of each strip has."""
+    strips = [[0, n, 0] for n in (16, 32) if n < outputs]
+    return gl.DistributedLinearLayout(
+        reg_bases=[[0, 0, 1], [0, 0, 2], *strips, *([w, 0, 0] for w in (1, 2, 4, 8) if w < warps)],
+        lane_bases=[[0, 1, 0], [0, 2, 0], [0, 4, 0], [0, 8, 0], [0, 0, 0]],
+        warp_bases=[[0, 0, 0] for w in (1, 2, 4, 8) if w < warps],
+        block_bases=[],
+        shape=[warps, outputs, 4],
+    )
+
+
+@constexpr_function
+def _outputs_layout(outputs: int, warps: int) -> gl.DistributedLinearLayout:
+    """Who has the sums [outputs] then: every warp."""
+    return gl.DistributedLinearLayout(
+        reg_bases=[[n] for n in (16, 32) if n < outputs],
+        lane_bases=[[1], [2], [4], [8], [0]],
+        warp_bases=[[0] for w in (1, 2, 4, 8) if w < warps],
+        block_bases=[],
+        shape=[outputs],
     )
 
 
@@ -245,7 +269,7 @@ def _multiply(
     ASM: gl.constexpr,
     ACC: gl.constexpr,
 ):
-    # Each warp's sums [blocks of a step, outputs, 8 columns].
+    # Sums [outputs], in every warp.
     code_tiles, factor_tiles, term_tiles = tiles
     BITS: gl.constexpr = shape[0]
     GROUP: gl.constexpr = shape[1]
@@ -257,8 +281,11 @@ def _multiply(
     A: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
     X: gl.constexpr = gl.DotOperandLayout(1, ACC, 2)
     acc = gl.zeros((B, code_tiles.shape[2] * 16, 8), gl.float32, ACC)
+    if STAGES == STEPS:
+        async_copy.wait_group(0)
     for s in range(STEPS):
-        async_copy.wait_group(STAGES - 1)
+        if STAGES < STEPS:
+            async_copy.wait_group(STAGES - 1)
         stage = s % STAGES
         codes = code_tiles.index(stage).load(source[0].type.layout)
         inputs = x_tiles.index(s).load(INPUTS)
@@ -270,11 +297,29 @@ def _multiply(
             acc = _add_scaled(acc, operands, columns, factors, terms, HAS_SHIFTS)
         else:
             acc = _add_products(operands, columns, acc, 0, len(columns))
-        if s + STAGES < STEPS:
-            _request(source, tiles, s + STAGES, stage, num_blocks, num_groups, shape)
-        else:
-            async_copy.commit_group()
-    return acc
+        if STAGES < STEPS:
+            if s + STAGES < STEPS:
+                _request(source, tiles, s + STAGES, stage, num_blocks, num_groups, shape)
+            else:
+                async_copy.commit_group()
+    return _sum_of_warps(acc)
+
+
+@gluon.jit
+def _sum_of_warps(acc):
+    # [blocks of a step, outputs, 8 columns, all the same] to [outputs]: every warp has it then.
+    W: gl.constexpr = gl.num_warps()
+    U: gl.constexpr = acc.shape[0] // W
+    N: gl.constexpr = acc.shape[1]
+    acc = gl.sum(acc.reshape([U, W, N, 8]), 0)
+    own, _ = acc.reshape([W, N, 4, 2]).split()
+    LINE: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [2, 1, 0])
+    sums = gl.allocate_shared_memory(gl.float32, [W, N, 4], LINE)
+    sums.store(own)
+    parts = gl.sum(sums.load(_parts_layout(N, W)), 0)
+    first, _ = parts.reshape([N, 2, 2]).split()
+    first, _ = first.split()
+    return gl.convert_layout(first, _outputs_layout(N, W), assert_trivial=True)
 
 
 @gluon.jit
@@ -364,7 +409,7 @@ def _coded_row_kernel(
     # The weight is nobody's output: as much of it as there is room for comes before x is there.
     for s in gl.static_range(STAGES):
         _request(source, tiles, s, s, num_blocks, num_groups, shape)
-    row = gl.arange(0, STRIPS * 16, layout=gl.SliceLayout(1, gl.SliceLayout(0, ACC)))
+    row = gl.arange(0, STRIPS * 16, layout=_outputs_layout(STRIPS * 16, W))
     n = tile * 16 + row % 16 + row // 16 * (N // 2) if GATED else tile * (STRIPS * 16) + row
     factor = gl.load(row_scales + n, mask=n < N, other=0.0)
     if ADDS:
@@ -376,9 +421,7 @@ def _coded_row_kernel(
         p = gl.arange(0, MAX_SQUARES, layout=gl.BlockedLayout([1], [32], [W], [0]))
         sums = gl.load(squares + p, mask=p < num_squares, other=0.0)
     _fetch_row(x, x_tiles, K, LINE, EVEN)
-    acc = _multiply(source, tiles, x_tiles, num_blocks, num_groups, shape, ASM, ACC)
-    # All columns are the same.
-    y = gl.max(gl.sum(acc, 0), 1) * factor
+    y = _multiply(source, tiles, x_tiles, num_blocks, num_groups, shape, ASM, ACC) * factor
     if MAX_SQUARES > 0:
         y *= gl.rsqrt(gl.sum(sums, 0) / K + eps)
     if HAS_BIAS:
@@ -467,7 +510,7 @@ def add_row(
     ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
     than float16 holds."""
     config = config or row_config(codes)
-    shape = (triton.cdiv(codes.num_strips, config.strips), 1)
+    shape = (cdiv(codes.num_strips, config.strips), 1)
     squares = torch.empty(shape, dtype=torch.float32, device=x.device)
     rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
     return ScaledRows(rows, squares, eps)
@@ -488,8 +531,8 @@ def _product(
     out = torch.empty((1, outputs), dtype=row.dtype, device=row.device)
     residual, norm_weight, squares_out = adds or (out, out, out)
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
-    steps = triton.cdiv(num_blocks, c.unroll * c.warps)
-    _coded_row_kernel[(triton.cdiv(codes.num_strips, c.strips),)](
+    steps = cdiv(num_blocks, c.unroll * c.warps)
+    _coded_row_kernel[(cdiv(codes.num_strips, c.strips),)](
         row,
         codes.words,
         codes.scales,

@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
@@ -20,6 +19,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
     async_copy,
     fence_async_shared,
     warpgroup_mma,
+    warpgroup_mma_wait,
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
@@ -27,7 +27,7 @@ from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
 from jackfield.compute.kernels.coded import MAX_PARTS, MAX_TILES
 from jackfield.compute.kernels.coded_layout import BLOCK, DeviceCodes
 from jackfield.compute.kernels.hopper_linear import _add_parts
-from jackfield.compute.kernels.launch import power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 from jackfield.compute.kernels.split_inputs import split_workspace
 
 
@@ -256,6 +256,106 @@ def _multiply(
     return acc
 
 
+@gluon.jit
+def _begin_step(
+    rows,
+    s,
+    buffer,
+    given,
+    x_tiles,
+    tiles,
+    first,
+    steps,
+    like,
+    FORM: gl.constexpr,
+    LAYOUTS: gl.constexpr,
+):
+    # Stores a step's rows, requests the next ones, and turns its codes into numbers.
+    x, m, num_rows, K = given
+    code_tiles, factor_tiles, term_tiles = tiles
+    STAGES: gl.constexpr = code_tiles.shape[0]
+    U: gl.constexpr = code_tiles.shape[2]
+    # All warps are done with the product that read this buffer.
+    gl.thread_barrier()
+    x_tiles.index(buffer).store(_in_order(rows, FORM[0]))
+    fence_async_shared()
+    following = (first + gl.minimum(s + 1, steps - 1)) * U
+    SHAPE: gl.constexpr = (x_tiles.shape[1], U * 64)
+    rows = _fetch(x, m, following, num_rows, K, LAYOUTS[2], SHAPE, FORM[3])
+    async_copy.wait_group(STAGES - 1)
+    words = code_tiles.index(s % STAGES).load(LAYOUTS[0])
+    factors = factor_tiles.index(s % STAGES).load(LAYOUTS[1])
+    terms = term_tiles.index(s % STAGES).load(LAYOUTS[1])
+    a = _operand(words, factors, terms, like, FORM[4], FORM[0], FORM[2], LAYOUTS[3])
+    return rows, a
+
+
+@gluon.jit
+def _refill(source, tiles, first, s, steps, sizes, FORM: gl.constexpr):
+    # Requests the codes of the step for which this one's room is.
+    STAGES: gl.constexpr = tiles[0].shape[0]
+    if s + STAGES < steps:
+        block = (first + s + STAGES) * tiles[0].shape[2]
+        stage = s % STAGES
+        _request(
+            source,
+            tiles,
+            block,
+            stage,
+            sizes[0],
+            sizes[1],
+            FORM[0],
+            FORM[1],
+            FORM[3],
+            FORM[2] == 2,
+        )
+    else:
+        async_copy.commit_group()
+
+
+@gluon.jit
+def _multiply_overlapping(
+    given,
+    x_tiles,
+    source,
+    tiles,
+    first,
+    steps,
+    sizes,
+    FORM: gl.constexpr,
+    LINE: gl.constexpr,
+    ACC: gl.constexpr,
+):
+    # As ``_multiply``, an even number of steps: codes become numbers while the tensor cores
+    # multiply those before. Two a turn, since a product's registers are in use until it is done.
+    x, m, num_rows, K = given
+    U: gl.constexpr = tiles[0].shape[2]
+    BLOCK_M: gl.constexpr = x_tiles.shape[1]
+    LAYOUTS: gl.constexpr = (source[0].type.layout, source[1].type.layout, LINE, ACC)
+    like = gl.zeros((1,), x.dtype.element_ty, gl.BlockedLayout([1], [32], [gl.num_warps()], [0]))
+    rows = _fetch(x, m, first * U, num_rows, K, LINE, (BLOCK_M, U * 64), FORM[3])
+    OUTPUTS: gl.constexpr = tiles[0].shape[1] * 16
+    acc = gl.zeros((OUTPUTS, BLOCK_M), gl.float32, ACC)
+    rows, a = _begin_step(rows, 0, 0, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS)
+    for turn in range(steps // 2):
+        s = turn * 2
+        acc = warpgroup_mma(a, x_tiles.index(0).permute((1, 0)), acc, is_async=True)
+        _refill(source, tiles, first, s, steps, sizes, FORM)
+        rows, b = _begin_step(
+            rows, s + 1, 1, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS
+        )
+        # Both are waited for: numbers are made before, not behind the wait.
+        acc, b = warpgroup_mma_wait(0, deps=[acc, b])
+        acc = warpgroup_mma(b, x_tiles.index(1).permute((1, 0)), acc, is_async=True)
+        _refill(source, tiles, first, s + 1, steps, sizes, FORM)
+        # Behind the last step there is nothing; it is not multiplied.
+        rows, a = _begin_step(
+            rows, s + 2, 0, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS
+        )
+        acc, a = warpgroup_mma_wait(0, deps=[acc, a])
+    return acc
+
+
 @quick
 @gluon.jit(do_not_specialize=["num_rows", "share"])
 def _coded_rows_kernel(
@@ -285,6 +385,7 @@ def _coded_rows_kernel(
     U: gl.constexpr,
     STAGES: gl.constexpr,
     SPLIT: gl.constexpr,
+    OVERLAPS: gl.constexpr,
     W: gl.constexpr,
 ):
     # A step is U blocks of 64 inputs; ``share`` of them is a program's part.
@@ -335,7 +436,12 @@ def _coded_rows_kernel(
     rows = (x, m, num_rows, K)
     FORM: gl.constexpr = (BITS, GROUP, SCALING, EVEN, ASM)
     sizes = (num_blocks, num_groups)
-    acc = _multiply(rows, x_tiles, source, tiles, first, steps, sizes, FORM, LINE, ACC)
+    if OVERLAPS:
+        acc = _multiply_overlapping(
+            rows, x_tiles, source, tiles, first, steps, sizes, FORM, LINE, ACC
+        )
+    else:
+        acc = _multiply(rows, x_tiles, source, tiles, first, steps, sizes, FORM, LINE, ACC)
     n = tile * (W * 16) + gl.arange(0, W * 16, layout=gl.SliceLayout(1, ACC))[:, None]
     row = m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, ACC))[None, :]
     mask = (n < N) & (row < num_rows)
@@ -358,13 +464,14 @@ MAX_ROWS = 128
 @dataclass(frozen=True, slots=True)
 class RowsConfig:
     """Rows of a tile; warps, each with 16 outputs; blocks a step; steps there at once; parts of the
-    inputs."""
+    inputs; whether codes become numbers while others are multiplied, if the steps are even."""
 
     rows: int
     warps: int
     unroll: int
     stages: int
     split: int = 1
+    overlaps: bool = False
 
 
 def takes(codes: DeviceCodes) -> bool:
@@ -378,14 +485,15 @@ def pays(num_rows: int, codes: DeviceCodes) -> bool:
 
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
-    """What did best on an H200 for the layers of Qwen3 8B."""
+    """What did best on an H200 for the layers of Qwen3 8B; above 64 rows it was not timed yet."""
     rows = min(128, max(8, power_of_2(num_rows)))
     many = codes.num_strips > 512
     if rows <= 16:
         return RowsConfig(rows, 4, 4, 3) if many else RowsConfig(rows, 4, 2, 4, 8)
     if rows <= 64:
         return RowsConfig(rows, 8, 2, 4, 1 if many else 8)
-    return RowsConfig(rows, 4, 1, 6 if many else 8, 1 if many else 4)
+    tiles = cdiv(codes.num_strips, 8)
+    return RowsConfig(rows, 8, 2, 4, 4 if tiles <= 33 else 2 if tiles <= 66 else 1, overlaps=True)
 
 
 def linear_rows(
@@ -400,8 +508,9 @@ def linear_rows(
         scaling = Scaling.SCALE if codes.shifts is None else Scaling.SHIFT
     split = c.split if c.split * num_rows * codes.outputs <= MAX_PARTS else 1
     parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if split > 1 else (out, out)
-    tiles = triton.cdiv(codes.num_strips, c.warps)
-    _coded_rows_kernel[(triton.cdiv(num_rows, c.rows), tiles, split)](
+    tiles = cdiv(codes.num_strips, c.warps)
+    share = cdiv(cdiv(codes.num_blocks, c.unroll), split)
+    _coded_rows_kernel[(cdiv(num_rows, c.rows), tiles, split)](
         x,
         codes.words,
         codes.scales,
@@ -417,7 +526,7 @@ def linear_rows(
         codes.num_strips,
         codes.num_blocks,
         codes.num_groups,
-        triton.cdiv(triton.cdiv(codes.num_blocks, c.unroll), split),
+        share,
         ASM=codes.asm(x.dtype, scaling),
         BITS=codes.bits,
         GROUP=codes.group,
@@ -428,6 +537,7 @@ def linear_rows(
         U=c.unroll,
         STAGES=c.stages,
         SPLIT=split,
+        OVERLAPS=c.overlaps and share % 2 == 0 and share * split * c.unroll == codes.num_blocks,
         W=c.warps,
         num_warps=c.warps,
         launch_pdl=True,
