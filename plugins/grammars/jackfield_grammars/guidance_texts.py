@@ -11,6 +11,7 @@ from jackfield.contracts.grammar import GrammarSpec, Vocabulary
 from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.guidance_tags import TagGrammar
 from jackfield_grammars.json_regex import pieces
+from jackfield_grammars.look_ahead import without_look_aheads
 from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.schema_facts import (
     DATA,
@@ -133,15 +134,28 @@ def _cleaned(node: Any, root: Any) -> Any:
             value = int(value)
         if key == "oneOf" and "anyOf" not in node and are_disjoint(root, value):
             key = "anyOf"
-        if key == "pattern" and isinstance(value, str):
-            # A byte order mark is white space in ECMA 262, whose regexes JSON Schema has.
-            value = "".join("[^\\s\\uFEFF]" if p == r"\S" else p for p in pieces(value))
         result[key] = _cleaned_value(key, value, root)
+    result = _with_simple_patterns(result)
     name = node.get("format")
     if name in FORMATS and name not in _FORMATS:
         pattern = {"pattern": f"^({FORMATS[name]})$"}
         result |= {"allOf": [*result.get("allOf", []), pattern]} if "pattern" in node else pattern
     return result
+
+
+def _with_simple_patterns(node: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(node.get("pattern"), str):
+        return node
+    first, *others = map(_in_ecma, without_look_aheads(node["pattern"]))
+    result = {**node, "pattern": first}
+    if others:
+        result["allOf"] = [*node.get("allOf", []), *({"pattern": each} for each in others)]
+    return result
+
+
+def _in_ecma(pattern: str) -> str:
+    """A byte order mark is white space in ECMA 262, whose regexes JSON Schema has."""
+    return "".join("[^\\s\\uFEFF]" if part == r"\S" else part for part in pieces(pattern))
 
 
 def _check_reference(node: Mapping[str, Any], root: Any) -> None:
