@@ -27,6 +27,7 @@ static void weigh(float *scores, int64_t num_keys, float scale, float soft_cap, 
     for (int64_t t = 0; t < num_keys; t++) scores[t] *= scale;
     if (soft_cap > 0.0f)
         for (int64_t t = 0; t < num_keys; t++) scores[t] = soft_cap * tanhf(scores[t] / soft_cap);
+#pragma omp simd reduction(max : highest)
     for (int64_t t = 0; t < num_keys; t++) highest = scores[t] > highest ? scores[t] : highest;
     float correction = exponential(*maximum - highest), sum = 0.0f;
     for (int64_t t = 0; t < num_keys; t++) {

@@ -90,6 +90,9 @@ static void add_values(const float *weights, const stored *values, int64_t num_k
 
 static void store_row(const float *sums, float scale, int64_t dim, stored *out) {
     int64_t whole = dim / SPAN * SPAN;
-    for (int64_t i = 0; i < whole; i++) out[i / SPAN * SPAN + place_in_span(i % SPAN)] = narrow(sums[i] * scale);
+    for (int64_t i = 0; i < whole; i += SPAN) {
+        wide span[2] = {load_wide(sums + i) * scale, load_wide(sums + i + WIDTH) * scale};
+        narrow_span(span, out + i);
+    }
     for (int64_t i = whole; i < dim; i++) out[i] = narrow(sums[i] * scale);
 }

@@ -144,12 +144,19 @@ INLINED void widen_span(const stored *from, int whole, wide out[2]) {
 #endif
 }
 
-/* Where the number is in a span that comes out as the i-th in the quick order. */
-static inline int64_t place_in_span(int64_t i) {
+/* Numbers in the places that widen_span gives them, back to what is stored, in order. */
+INLINED void narrow_span(const wide from[2], stored *to) {
 #ifdef STORED_BF16
-    return i < WIDTH ? 2 * i : 2 * (i - WIDTH) + 1;
+    wide_words bits[2];
+    for (int i = 0; i < 2; i++) {
+        bits[i] = (wide_words)from[i];
+        bits[i] += 0x7fff + ((bits[i] >> 16) & 1);
+    }
+    wide_words pairs = (bits[0] >> 16) | (bits[1] & 0xffff0000u);
+    memcpy(to, &pairs, sizeof pairs);
 #else
-    return i;
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < WIDTH; j++) to[i * WIDTH + j] = narrow(from[i][j]);
 #endif
 }
 
