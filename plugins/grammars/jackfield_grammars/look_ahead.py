@@ -1,4 +1,5 @@
-"""Look-aheads at the beginning of a pattern, as patterns of their own that hold beside it.
+"""Look-aheads at the beginning of a pattern, and what must not be its last character, as patterns
+of their own that hold beside it.
 
 llguidance has no look-around. What ``^(?=...)`` asks for is a pattern; what ``^(?!...)`` forbids
 is turned round where that is simple: a text, or a text at the end, two equal characters, nothing
@@ -26,6 +27,10 @@ def without_look_aheads(pattern: str) -> list[str]:
     pattern = pattern.replace(_NOTHING_FOLLOWS, "$")
     parts = [_SURROGATES.sub("", p) if p[0] == "[" and len(p) > 1 else p for p in pieces(pattern)]
     found: list[str] = []
+    if parts[-7:-3] == ["(", "?", "<", "!"] and parts[-2:] == [")", "$"]:
+        last = _not_inside(parts[-3:-2], at_end=True)
+        if last is not None and not _has_alternatives(parts):
+            parts, found = [*parts[:-7], "$"], [last]
     place = 1 if parts[:1] == ["^"] else 0
     is_anchored = place == 1
     while parts[place : place + 3] in (["(", "?", "="], ["(", "?", "!"]):
@@ -35,13 +40,14 @@ def without_look_aheads(pattern: str) -> list[str]:
         inside = inside[1:] if inside[:1] == ["^"] else inside
         made = _asking(inside) if parts[place + 2] == "=" else _forbidding(inside)
         if made is None or not is_anchored:
-            return ["".join(parts)]
+            return [pattern]
         found.append(made)
         place = end + 1
     rest = parts[place:]
-    if not found or _has_alternatives(rest):
-        return ["".join(parts)]
-    return ["".join(rest if rest[:1] == ["^"] else ["^", *rest]), *found]
+    if _has_alternatives(rest):
+        return [pattern] if found else ["".join(parts)]
+    starts = parts[:place] if place == is_anchored else ["^"]
+    return ["".join([*(() if rest[:1] == ["^"] else starts), *rest]), *found]
 
 
 def _asking(parts: Sequence[str]) -> str:
