@@ -39,6 +39,13 @@ def cache_directory() -> Path:
     return Path(base) / "jackfield"
 
 
+def triton_cache() -> Path:
+    """Where Triton keeps compiled kernels (its ``TRITON_CACHE_DIR`` and ``TRITON_HOME``); may not
+    exist."""
+    home = os.environ.get("TRITON_HOME") or Path.home()
+    return Path(os.environ.get("TRITON_CACHE_DIR") or Path(home) / ".triton" / "cache")
+
+
 def client_api_key() -> str | None:
     """The key that terminal clients send unless one is given."""
     return os.environ.get("JACKFIELD_API_KEY") or os.environ.get("OPENAI_API_KEY")

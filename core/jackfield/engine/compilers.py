@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 
-from jackfield.config.environment import child_environment
+import jackfield
+from jackfield.config.environment import child_environment, triton_cache
 from jackfield.config.plan import WorkerPlan
 
 _MAIN = "jackfield.compute.kernels.compile_process"
@@ -24,21 +28,42 @@ _KEPT = 2
 @contextmanager
 def compilers(plan: WorkerPlan) -> Iterator[WorkerPlan]:
     """The plan with up to ``max_compilers`` compilers that a worker may use inside. They import
-    torch while the engine does, so that none waits for the other."""
+    torch while the engine does, so that none waits for the other.
+
+    There are none if an engine has started by this plan before, with the same kernels: then they
+    are all in Triton's cache. A note there says so, and goes with it.
+    """
     num = min(plan.max_compilers, num_processors() - _KEPT)
-    if num < _FEWEST:
+    if num < _FEWEST or (note := _note(plan)).exists():
         yield plan
         return
     pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(num)]
     child = _spawn([theirs for _, theirs in pairs])
     try:
         yield msgspec.structs.replace(plan, compilers=tuple(ours.fileno() for ours, _ in pairs))
+        # Without a cache, or the right to write there, the next start compiles as this one.
+        with suppress(OSError):
+            note.touch()
     finally:
         for ours, _ in pairs:
             ours.close()
         # What it has forked sees the sockets close; it may itself be importing still.
         child.kill()
         child.wait()
+
+
+def _note(plan: WorkerPlan) -> Path:
+    kernels = Path(jackfield.__file__).parent / "compute" / "kernels"
+    written = [(file.name, file.stat().st_mtime_ns) for file in sorted(kernels.glob("*.py"))]
+    all_of_it = (_triton_version(), written, msgspec.json.encode(plan))
+    digest = hashlib.sha256(repr(all_of_it).encode()).hexdigest()
+    return triton_cache() / f"jackfield-{digest[:32]}"
+
+
+def _triton_version() -> str:
+    with suppress(PackageNotFoundError):  # some builds have another name
+        return version("triton")
+    return "unknown"
 
 
 def _spawn(sockets: list[socket.socket]) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from jackfield.config.plan import WorkerPlan
@@ -24,6 +25,12 @@ PLAN = WorkerPlan(
     block_size=1,
     max_compilers=3,
 )
+
+
+@pytest.fixture(autouse=True)
+def triton_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    return tmp_path
 
 
 def compiler_pids() -> set[int]:
@@ -80,3 +87,30 @@ def test_they_end_where_the_start_fails_before_they_are_there(
     with pytest.raises(RuntimeError, match="no weights"), compilers.compilers(PLAN):
         raise RuntimeError("no weights")
     assert not compiler_pids()
+
+
+def test_a_plan_that_an_engine_has_started_by_needs_none(
+    triton_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 64)
+    with pytest.raises(RuntimeError), compilers.compilers(PLAN):
+        raise RuntimeError("no start")
+    with compilers.compilers(PLAN) as first:
+        assert first.compilers
+    with compilers.compilers(PLAN) as second:
+        assert second == PLAN
+    with compilers.compilers(msgspec.structs.replace(PLAN, block_size=2)) as other:
+        assert other.compilers
+    for note in triton_cache.iterdir():
+        note.unlink()
+    with compilers.compilers(PLAN) as again:
+        assert again.compilers
+
+
+def test_where_nothing_can_be_noted_a_start_goes_on(
+    triton_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilers, "num_processors", lambda: 64)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(triton_cache / "missing"))
+    with compilers.compilers(PLAN) as plan:
+        assert plan.compilers
