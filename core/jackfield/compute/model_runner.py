@@ -130,7 +130,6 @@ class ModelRunner:
         if precompiler is not None:
             with precompiler.tracing():
                 self._trace()
-            precompiler.finish()
         store.measure(self._run_alone)
         notes = store.told()
         self._logits_width = self._run_dummy(1, 0)
@@ -157,6 +156,9 @@ class ModelRunner:
                 self._masks,
             )
             notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
+        if precompiler is not None:
+            # Prompts' kernels take the longest, and decodes have not waited for them.
+            precompiler.finish()
         return KVCapacity(
             num_blocks=store.num_blocks,
             logits_width=self._logits_width,
