@@ -44,7 +44,7 @@ def _few_rows(m: int, n: int, k: int) -> LinearConfig:
         return _fitted(block_m, 64, block_k, 1, k, _SHARED_ROOM, pending=False)
     split = 1
     if tiles <= 16 and k >= 1024:
-        split = 4 if m <= 16 else 2
+        split = 4 if m <= 16 and k > 2048 else 2
     elif tiles <= 64 and k >= (4096 if m <= 32 else 8192):
         split = 2
     # A product of few rows is over before the next tile could be asked for.
