@@ -14,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-import jackfield
 from jackfield.config.environment import child_environment, triton_cache
 from jackfield.config.plan import WorkerPlan
 
@@ -53,7 +52,7 @@ def compilers(plan: WorkerPlan) -> Iterator[WorkerPlan]:
 
 
 def _note(plan: WorkerPlan) -> Path:
-    kernels = Path(jackfield.__file__).parent / "compute" / "kernels"
+    kernels = Path(__file__).parents[1] / "compute" / "kernels"
     written = [(file.name, file.stat().st_mtime_ns) for file in sorted(kernels.glob("*.py"))]
     all_of_it = (_triton_version(), written, msgspec.json.encode(plan))
     digest = hashlib.sha256(repr(all_of_it).encode()).hexdigest()
