@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.checkpoints import make, reference
+from torch import Tensor
 
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.config.plan import WorkerPlan
@@ -80,16 +81,22 @@ def test_after_a_sleep_everything_is_as_before(level: int) -> None:
     worker = DeviceWorker()
     worker.start(plan(make("Qwen3ForCausalLM"), num_blocks_override=9))
     before = generate(worker, 8)
-    shape = _inner(worker)._kv[0].key.shape
-    model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_inner(worker)._kv[0].key)
+    shape = _key(worker).shape
+    model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_key(worker))
     for _ in range(2):
         worker.sleep(level)
         assert kv() is None
         assert (model() is None) == (level == 2)
         worker.wake_up()
         assert generate(worker, 8) == before
-        assert _inner(worker)._kv[0].key.shape == shape
-        model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_inner(worker)._kv[0].key)
+        assert _key(worker).shape == shape
+        model, kv = weakref.ref(_inner(worker)._model), weakref.ref(_key(worker))
+
+
+def _key(worker: DeviceWorker) -> Tensor:
+    store = _inner(worker)._store
+    assert store is not None
+    return store.layers[0].key
 
 
 def _inner(worker: DeviceWorker) -> ModelRunner:
