@@ -123,6 +123,7 @@ def main(argv: list[str]) -> int:
         "streams ended by an error event": ledger.told,
         "engines killed": len(recoveries),
         "slowest recovery, s": max(recoveries, default=0.0),
+        "without an engine, s": sum(recoveries),
         **dict(sorted(ledger.faults.items())),
         **left,
         "exit status of the server": status,
