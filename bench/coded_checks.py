@@ -34,6 +34,7 @@ FORMATS = [
     Format("int4", 512, 2048, 1, True),
     Format("fp4", 1024, 4096, 256, False),
     Format("fp4", 1024, 4096, 64, False),
+    Format("any", 1024, 4096, 64, False),
     Format("int8", 4096, 12288, 1, False),
     Format("int8", 512, 2080, 130, False),
     Format("int8", 1024, 4096, 32, True),

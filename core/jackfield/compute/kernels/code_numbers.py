@@ -102,6 +102,25 @@ def floats_of_8_bits(dtype: torch.dtype, exponent_bits: int, scaling: Scaling) -
     return _program(2, lines, scaling, kind)
 
 
+def floats_of_4_bits(dtype: torch.dtype, scaling: Scaling) -> str:
+    """E2M1, as ``floats_of_8_bits``."""
+    kind = _kind(dtype)
+    mantissa_bits, wide_bias = (7, 127) if dtype is torch.bfloat16 else (10, 15)
+    # Three bits of a magnitude end where the wide format's exponent begins; 2 ** (bias - 1).
+    place, power = mantissa_bits - 1, (2 * wide_bias - 1) << mantissa_bits
+    lines = [f"mov.b32 u, {power << 16 | power:#x};"]
+    for o in range(4):
+        magnitude, sign = place - 4 * o, 12 - 4 * o
+        lines += (
+            f"{'shl' if magnitude > 0 else 'shr'}.b32 t, CODES, {abs(magnitude)};",
+            f"and.b32 t, t, {(7 << place) * 0x10001:#x};",
+            f"shl.b32 r0, CODES, {sign};",
+            f"lop3.b32 t, r0, 0x80008000, t, {_AND_OR:#x};",
+            f"mul.{kind} ${o}, t, u;",
+        )
+    return _program(4, lines, scaling, kind)
+
+
 def table_of_16(entries: Sequence[float], dtype: torch.dtype, scaling: Scaling) -> str:
     """Any 16 numbers. Each is looked up as two bytes, four codes at a time."""
     stored = torch.tensor(entries, dtype=torch.float64).to(dtype)

@@ -22,6 +22,7 @@ from jackfield.compute.layers.coded_weight import CodedWeight
 STRIP = 16
 BLOCK = 64
 _EARLY = (16, 32)
+_E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,8 @@ class DeviceCodes:
     ``words`` int16: of 4 bits [strips, blocks, 256]; of 8 bits [strips * 16, blocks * 32], two
     inputs each. ``scales`` and ``shifts`` float16 [strips, groups, 16],
     a row l // 4 beside the row 8 behind it; ``row_scales`` float32 [strips * 16] multiplies both,
-    and is all there is where ``group`` is 0. ``kind``: int, e4m3, e5m2 or table. ``table`` float32
-    [2 ** bits]: what a code means.
+    and is all there is where ``group`` is 0. ``kind``: int, e2m1, e4m3, e5m2 or table. ``table``
+    float32 [2 ** bits]: what a code means.
     """
 
     words: Tensor
@@ -123,6 +124,8 @@ class DeviceCodes:
 def _asm(
     kind: str, bits: int, entries: tuple[float, ...], dtype: torch.dtype, scaling: Scaling
 ) -> str:
+    if kind == "e2m1":
+        return code_numbers.floats_of_4_bits(dtype, scaling)
     if kind == "table":
         return code_numbers.table_of_16(entries, dtype, scaling)
     if kind == "int":
@@ -136,7 +139,7 @@ def _kind(weight: CodedWeight) -> str | None:
     if table is None:
         return "int"
     known = (
-        {"int": torch.arange(16.0) - 8}
+        {"int": torch.arange(16.0) - 8, "e2m1": torch.cat((_E2M1, -_E2M1))}
         if weight.bits == 4
         else {
             "e4m3": _floats(torch.float8_e4m3fn),

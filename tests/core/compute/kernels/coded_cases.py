@@ -20,6 +20,7 @@ def _floats(dtype: torch.dtype) -> Tensor:
 TABLES = {
     "int4": (4, torch.arange(16) - 8.0),
     "fp4": (4, torch.cat((E2M1, -E2M1))),
+    "any": (4, torch.linspace(-1, 1, 16) ** 3),
     "int8": (8, None),
     "e4m3": (8, _floats(torch.float8_e4m3fn)),
     "e5m2": (8, _floats(torch.float8_e5m2)),

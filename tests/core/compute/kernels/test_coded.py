@@ -30,6 +30,7 @@ FORMATS = [
     Format("int4", 32, 192, 6, True),
     Format("fp4", 32, 128, 8, False),
     Format("fp4", 32, 128, 2, False),
+    Format("any", 32, 128, 2, False),
     Format("int8", 32, 192, 1, False),
     Format("int8", 24, 192, 3, True),
     Format("int8", 32, 128, 4, True),
