@@ -141,7 +141,7 @@ def watch(core: EngineCore, executor: Executor) -> Stages:
     for name in ("execute", "begin", "finish"):
         stages.around(executor, name, name)
     stages.around(core, "_build", "schedule")
-    stages.around(ConstrainedRequests, "accept_all", "accept")
+    stages.around(ConstrainedRequests, "accept", "accept")
     stages.around(MaskFiller, "fill", "fill")
     stages.around(MaskFiller, "settle_ends", "ends")
     stages.around(FrameEncoder, "encode", "encode")

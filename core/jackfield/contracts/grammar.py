@@ -173,19 +173,6 @@ class GrammarBackend(Protocol):
 
 
 @runtime_checkable
-class AcceptsTogether(Protocol):
-    """A ``GrammarBackend`` that can tell many of its matchers their next ids at once. Optional;
-    others are told one after the other."""
-
-    def accept_tokens(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """``accept`` of each matcher, in parallel where it helps. A matcher whose id is not
-        allowed is not used any more."""
-        ...
-
-
-@runtime_checkable
 class LoadsLate(Protocol):
     """A ``GrammarBackend`` that loads some of what it is made of when a grammar needs it.
     Optional."""

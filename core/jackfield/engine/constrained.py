@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import compress
-from typing import cast
 
 import numpy as np
 
-from jackfield.contracts.grammar import AcceptsTogether, GrammarBackend
 from jackfield.contracts.work import Executor, HasMaskRoom, TokenMasks
 from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
@@ -20,7 +17,6 @@ MIN_JUMP = 2
 """So many forced ids are worth a step with a prompt-like part."""
 
 Outcome = tuple[Request, BaseException | None]
-Failure = tuple[Request, BaseException]
 
 
 class ConstrainedRequests:
@@ -87,61 +83,7 @@ class ConstrainedRequests:
         constraint = request.constraint
         assert constraint is not None
         if not constraint.accept(token):
-            raise _not_allowed(token)
-        self._note_jump(request, constraint)
-
-    def accept_all(self, sampled: Sequence[tuple[Request, int]]) -> list[Failure]:
-        """Tells the grammars of requests their next tokens, side by side where backends can.
-        Returns those that fail."""
-        by_backend: dict[GrammarBackend, list[tuple[Request, int]]] = {}
-        failed: list[Failure] = []
-        for each in sampled:
-            constraint = each[0].constraint
-            assert constraint is not None
-            if constraint.is_under_way:
-                by_backend.setdefault(constraint.backend, []).append(each)
-            else:
-                failed += self._accept_each([each])
-        for backend, own in by_backend.items():
-            if len(own) > 1 and isinstance(backend, AcceptsTogether):
-                failed += self._accept_together(backend, own)
-            else:
-                failed += self._accept_each(own)
-        return failed
-
-    def _accept_each(self, sampled: Sequence[tuple[Request, int]]) -> list[Failure]:
-        failed: list[Failure] = []
-        for request, token in sampled:
-            try:
-                self.accept(request, token)
-            except Exception as error:
-                failed.append((request, error))
-        return failed
-
-    def _accept_together(
-        self, backend: AcceptsTogether, sampled: Sequence[tuple[Request, int]]
-    ) -> list[Failure]:
-        constraints = [cast(Constraint, request.constraint) for request, _ in sampled]
-        tokens = [token for _, token in sampled]
-        try:
-            taken = backend.accept_tokens([each.matcher for each in constraints], tokens)
-        except RAISED as error:
-            return [(request, error) for request, _ in sampled]
-        failed: list[Failure] = []
-        for (request, token), constraint, is_taken in zip(sampled, constraints, taken, strict=True):
-            if not is_taken:
-                failed.append((request, _not_allowed(token)))
-                continue
-            try:
-                constraint.go_on()
-            except RAISED as error:
-                failed.append((request, error))
-                continue
-            if constraint.forced:
-                self._note_jump(request, constraint)
-        return failed
-
-    def _note_jump(self, request: Request, constraint: Constraint) -> None:
+            raise RequestError(f"the grammar does not allow token {token}, which was sampled")
         if len(constraint.forced) >= MIN_JUMP and _needs_no_logits(request):
             self._can_jump[request] = None
 
@@ -185,10 +127,6 @@ class ConstrainedRequests:
             outcomes.append((requests[row.index], error))
         places = np.array([row.index for row in rows], dtype=np.int32)
         return TokenMasks(places, masks), outcomes
-
-
-def _not_allowed(token: int) -> RequestError:
-    return RequestError(f"the grammar does not allow token {token}, which was sampled")
 
 
 def _needs_no_logits(request: Request) -> bool:

@@ -77,15 +77,11 @@ class Constraint:
     def _follow(self, token_id: int) -> bool:
         if not self.matcher.accept(token_id):
             return False
-        self.go_on()
-        return True
-
-    def go_on(self) -> None:
-        """What follows an id that the matcher has taken; only where ``is_under_way``."""
         if self.forced:
             del self.forced[0]
         elif self._may_force:
             self.forced = self.matcher.jump()
+        return True
 
     def _look_ahead(self) -> None:
         if self._may_force and not self.is_waiting and self._num_opened < 0:

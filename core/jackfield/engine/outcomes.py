@@ -53,7 +53,6 @@ class Outcomes:
         add_key, add_token = outbox.keys.append, outbox.token_ids.append
         add_finish = outbox.finish.append
         num_before = len(outbox.keys)
-        held: list[tuple[Request, int]] = []
         for request, token, sampled in zip(
             step.requests, output.token_ids.tolist(), step.samples, strict=True
         ):
@@ -72,25 +71,17 @@ class Outcomes:
                         self._note_if_first(request, num_known)
                         continue
                 if request.constraint is not None:
-                    held.append((request, token))
+                    self._constrained.accept(request, token)
                 add_key(request.key)
                 add_token(token)
                 add_finish(0)
                 if num_known == request.num_prompt_tokens + 1:
                     self._note_if_first(request, num_known)
+                if request.given:
+                    self._append_given(request)
             except Exception as error:
                 self._live.fail(request, error)
         self.num_generation_tokens += len(outbox.keys) - num_before
-        if held:
-            self._accept(held)
-
-    def _accept(self, held: list[tuple[Request, int]]) -> None:
-        """Tells grammars the tokens of a step. What they force behind them follows."""
-        for request, error in self._constrained.accept_all(held):
-            self._live.fail(request, error)
-        for request, _ in held:
-            if request.given and not request.ended:
-                self.take_given(request)
 
     def _collect_pooled(self, step: StepUnderWay, output: StepOutput) -> None:
         """Sends vectors, and ends the requests whose prompt is computed."""
@@ -107,7 +98,7 @@ class Outcomes:
             self.num_prompt_tokens += request.num_prompt_tokens
 
     def take_given(self, request: Request) -> None:
-        """What a grammar forces behind the known tokens of a request, all of which it was told."""
+        """What a grammar forces behind the known tokens of a request of which none is in flight."""
         num_before = len(self._live.outbox.keys)
         try:
             self._append_given(request)

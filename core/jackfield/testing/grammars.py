@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 
 from jackfield.contracts.grammar import (
-    AcceptsTogether,
     CompiledGrammar,
     GrammarBackend,
     GrammarKind,
@@ -170,29 +169,6 @@ class GrammarContract:
         assert (masks[0] == -1).all()
         for matcher, row in zip(matchers, masks[1:], strict=True):
             assert np.array_equal(row, mask_of(matcher))
-
-    def test_many_ids_are_taken_as_each_is(self) -> None:
-        backend = self.made()
-        if not isinstance(backend, AcceptsTogether):
-            pytest.skip(f"{self.backend.name} tells matchers one after the other")
-        matchers = [matcher for seed in range(12) for _, matcher, _ in self.walks(seed)]
-        chance = random.Random(1)
-        ids = [
-            chance.choice(allowed_ids(matcher) or [VOCABULARY.size - 1])
-            if place % 3
-            else chance.randrange(VOCABULARY.size)
-            for place, matcher in enumerate(matchers)
-        ]
-        wanted = [
-            token_id in allowed_ids(each) for each, token_id in zip(matchers, ids, strict=True)
-        ]
-        assert list(backend.accept_tokens(matchers, ids)) == wanted
-        assert True in wanted and False in wanted
-        for each, token_id, is_taken in zip(matchers, ids, wanted, strict=True):
-            if is_taken:
-                after = mask_of(each)
-                each.rollback(1)
-                assert each.accept(token_id) and np.array_equal(mask_of(each), after)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_forced_ids_write_the_only_text_there_is(self, seed: int) -> None:

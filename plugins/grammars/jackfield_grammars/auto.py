@@ -66,25 +66,6 @@ class AutoBackend:
             )
         raise refuse("; ".join(reasons))
 
-    def accept_tokens(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """Each matcher by its own backend."""
-        taken = [True] * len(matchers)
-        of_guidance = []
-        for place, (matcher, token_id) in enumerate(zip(matchers, token_ids, strict=True)):
-            if isinstance(matcher, GuidanceMatcher):
-                of_guidance.append(place)
-            else:
-                taken[place] = matcher.accept(token_id)
-        if of_guidance and self._guidance is not None:
-            own, ids = [matchers[i] for i in of_guidance], [token_ids[i] for i in of_guidance]
-            for place, each in zip(
-                of_guidance, self._guidance.accept_tokens(own, ids), strict=True
-            ):
-                taken[place] = each
-        return taken
-
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:

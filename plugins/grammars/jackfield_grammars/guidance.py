@@ -6,11 +6,8 @@ before, in ``guidance_texts``.
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
@@ -19,16 +16,10 @@ from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_text import JsonText
-from jackfield_grammars.pacing import Pace
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
 
 _END = b"<|end of output|>"
-MAX_THREADS = 8
-MIN_SHARED = 16
-"""To wake threads costs more than fewer masks, of some 5 us each."""
-_NUM_TOGETHER = 8
-"""Matchers that are made one after the other share what they have in common, behind a lock."""
 
 
 class GuidanceMatcher:
@@ -69,7 +60,7 @@ class GuidanceMatcher:
     def check(self) -> None:
         """Raises where the library has given up on this output."""
         if self.matcher.is_error():
-            raise _given_up(self.matcher)
+            raise RequestError(f"the grammar cannot go on: {self.matcher.get_error()[:200]}")
 
 
 class UniqueItemsMatcher(GuidanceMatcher):
@@ -125,9 +116,8 @@ class UniqueItemsMatcher(GuidanceMatcher):
 
 
 class GuidanceCompiled:
-    """A compiled grammar: matchers at the beginning, to be copied. Copies share a lock with theirs,
-    so that threads need several: ``more`` make others in the background, once there are many. With
-    ``unique`` the text is followed too."""
+    """A compiled grammar: a matcher at the beginning, to be copied. With ``unique`` the text is
+    followed too."""
 
     def __init__(
         self,
@@ -135,38 +125,18 @@ class GuidanceCompiled:
         num_bytes: int,
         forced: ForcedTexts,
         unique: tuple[UniqueTokens, SchemaPaths] | None = None,
-        more: Sequence[Callable[[], Future[Any]]] = (),
     ) -> None:
-        self._matchers = [matcher]
-        self._num_bytes = num_bytes
+        self._matcher = matcher
+        self.num_bytes = num_bytes
         self._forced = forced
         self._unique = unique
-        self._more = list(more)
-        self._making: Future[Any] | None = None
-        self._num_made = 0
-
-    @property
-    def num_bytes(self) -> int:
-        """About."""
-        return self._num_bytes * len(self._matchers)
 
     def matcher(self) -> GuidanceMatcher:
-        """A matcher at the beginning. Called from the step loop's thread."""
-        if self._num_made >= MIN_SHARED:
-            self._grow()
-        turn = self._num_made // _NUM_TOGETHER % len(self._matchers)
-        self._num_made += 1
-        copied = self._matchers[turn].deep_copy()
+        """A matcher at the beginning."""
+        copied = self._matcher.deep_copy()
         if self._unique is None:
             return GuidanceMatcher(copied, self._forced)
         return UniqueItemsMatcher(copied, self._forced, *self._unique)
-
-    def _grow(self) -> None:
-        if self._making is not None and self._making.done():
-            self._matchers.append(self._making.result())
-            self._making = None
-        if self._making is None and self._more:
-            self._making = self._more.pop()()
 
 
 class GuidanceBackend:
@@ -190,11 +160,6 @@ class GuidanceBackend:
         self._tokenizer: Any = llguidance.LLTokenizer(
             llguidance.TokenizerWrapper(_Tokens(vocabulary)), n_vocab=vocabulary.size + 1
         )
-        self._num_threads = max(1, min(MAX_THREADS, len(os.sched_getaffinity(0)) // 2))
-        self._executor: Any = llguidance.LLExecutor(self._num_threads)
-        least = MIN_SHARED if self._num_threads > 1 else sys.maxsize
-        self._accepting, self._filling = Pace(least), Pace(least)
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="grammar-copies")
 
     def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
         """Refuses what the library refuses."""
@@ -208,65 +173,26 @@ class GuidanceBackend:
             lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]
             raise refuse(f"guidance: {lines[0][:300]}")
         unique = None if followed is None else (self._unique_tokens(), SchemaPaths(followed))
-
-        def another() -> Future[Any]:
-            return self._background.submit(matcher_class, self._tokenizer, grammar, log_level=0)
-
-        more = [another] * (self._num_threads - 1)
-        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced, unique, more)
-
-    def accept_tokens(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """One after the other, or where there are many in the library's threads."""
-        pairs = [
-            (cast(GuidanceMatcher, each).matcher, token_id)
-            for each, token_id in zip(matchers, token_ids, strict=True)
-        ]
-        taken: list[bool] = self._accepting.run(
-            len(pairs),
-            lambda: [each.try_consume_tokens([token_id]) == 1 for each, token_id in pairs],
-            lambda: cast(list[bool], self._executor.consume_token_par(pairs)),
-        )
-        for place, each in enumerate(matchers):
-            if isinstance(each, UniqueItemsMatcher) and taken[place]:
-                taken[place] = each.follow(token_ids[place])
-        return taken
+        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced, unique)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
-        """One after the other, or where there are many in the library's threads."""
-        pairs = [
-            (cast(GuidanceMatcher, each).matcher, index)
-            for each, index in zip(matchers, indices, strict=True)
-        ]
-        start, row_bytes, size = masks.ctypes.data, masks.strides[0], len(masks)
-
-        def serial() -> None:
-            for each, index in pairs:
-                each.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
-
-        def shared() -> None:
-            self._executor.unsafe_compute_mask_ptr(pairs, start, row_bytes, size)
-
-        self._filling.run(len(pairs), serial, shared)
-        for each, _ in pairs:
-            if each.is_error():
-                raise _given_up(each)
+        """One after the other: the library's threads, which wait for each other, take longer."""
+        start, row_bytes = masks.ctypes.data, masks.strides[0]
         for matcher, index in zip(matchers, indices, strict=True):
-            if isinstance(matcher, UniqueItemsMatcher):
-                matcher.restrict(masks[index])
+            own = cast(GuidanceMatcher, matcher)
+            own.matcher.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
+            if own.matcher.is_error():
+                own.check()
+            if isinstance(own, UniqueItemsMatcher):
+                own.restrict(masks[index])
 
     def _unique_tokens(self) -> UniqueTokens:
         with self._making:
             if self._made_unique_tokens is None:
                 self._made_unique_tokens = UniqueTokens(self._vocabulary)
             return self._made_unique_tokens
-
-
-def _given_up(matcher: Any) -> RequestError:
-    return RequestError(f"the grammar cannot go on: {matcher.get_error()[:200]}")
 
 
 class _Tokens:

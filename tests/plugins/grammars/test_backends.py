@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import json
-import os
 
-import numpy as np
 import pytest
 
-from jackfield.contracts.grammar import GrammarSpec, Vocabulary
+from jackfield.contracts.grammar import GrammarSpec
 from jackfield.errors import RequestError
 from jackfield.testing import GrammarContract
-from jackfield.testing.grammars import VOCABULARY, mask_of
+from jackfield.testing.grammars import VOCABULARY
 from jackfield_grammars.auto import AutoBackend
-from jackfield_grammars.guidance import MIN_SHARED, GuidanceBackend, GuidanceCompiled
+from jackfield_grammars.guidance import GuidanceBackend, GuidanceCompiled
 from jackfield_grammars.xgrammar import XGrammarBackend, XGrammarCompiled
 
 LIMITED = (
@@ -30,27 +28,6 @@ class TestXGrammar(GrammarContract):
 class TestGuidance(GrammarContract):
     backend = GuidanceBackend
     schemas = (*GrammarContract.schemas, *LIMITED, {"type": "integer", "multipleOf": 7})
-
-
-class ThreadedBackend(GuidanceBackend):
-    """As on a machine with many processors."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-            super().__init__(vocabulary)
-
-
-class TestThreads(GrammarContract):
-    backend = ThreadedBackend
-
-    def test_many_masks_are_those_of_each_in_threads(self) -> None:
-        matchers = [matcher for seed in range(12) for _, matcher, _ in self.walks(seed)]
-        assert len(matchers) >= MIN_SHARED
-        masks = np.zeros((len(matchers), VOCABULARY.mask_words), dtype=np.int32)
-        self.made().fill_bitmasks(matchers, masks, range(len(matchers)))
-        for matcher, row in zip(matchers, masks, strict=True):
-            assert np.array_equal(row, mask_of(matcher))
 
 
 class TestAuto(GrammarContract):
