@@ -11,6 +11,10 @@ from jackfield.contracts.messages import AddRequest
 from jackfield.contracts.pooling import PoolingRequest
 from jackfield.text.output import ChoiceOutput
 
+Shortcut = Callable[[ChoiceDelta], bool]
+"""Delivers a delta at once; False: it must take the usual way. Called in the event loop between two
+steps' tokens: it may not wait."""
+
 MAX_PENDING = 4096
 """Deltas of a choice that may wait for a consumer that streams; about 1 MiB of plain ones."""
 
@@ -27,6 +31,7 @@ class Run:
         "_has_news",
         "_make_choices",
         "_pending",
+        "_shortcut",
         "_waiter",
         "_waits_for_text",
         "arrival",
@@ -75,6 +80,7 @@ class Run:
         """Whether the consumer has something: from then on nothing can be done over."""
         self.failure: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._shortcut: Shortcut | None = None
 
     def begin(self) -> None:
         """The first start, or another one with a new engine: nothing has come yet."""
@@ -100,8 +106,16 @@ class Run:
         self.num_output += 1
         return last
 
+    def divert(self, shortcut: Shortcut) -> None:
+        """Running deltas may go past a consumer that waits for them; a stream of one choice only,
+        which has begun."""
+        if len(self.keys) == 1 and self.has_streamed:
+            self._shortcut = shortcut
+
     def push(self, delta: ChoiceDelta, finished: Finish | None) -> bool:
         """Keeps a delta for the consumer and wakes it. False if the consumer is too far behind."""
+        if self._shortcut is not None and finished is None and self._goes_past(delta):
+            return True
         self._pending.append(delta)
         if finished is not None:
             self.num_open -= 1
@@ -109,6 +123,18 @@ class Run:
         if self.num_open == 0 or (not self.wake_at_end and self._is_news(delta)):
             self._wake()
         return self.wake_at_end or len(self._pending) < MAX_PENDING * len(self.keys)
+
+    def _goes_past(self, delta: ChoiceDelta) -> bool:
+        """Whether the shortcut has taken the delta. A consumer that is busy still has to deliver
+        what came before."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._pending or self._shortcut is None:
+            return False
+        try:
+            return self._shortcut(delta)
+        except Exception as error:
+            self.fail(error)
+            return True
 
     def _is_news(self, delta: ChoiceDelta) -> bool:
         """Whether a stream should hear of the delta now. Its beginning waits for the first text:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from jackfield.contracts.generation import ChoiceDelta
-from jackfield.llm.run import Run
+from jackfield.llm.run import Run, Shortcut
 
 
 class TokenStream(AsyncIterator[list[ChoiceDelta]]):
@@ -35,6 +35,13 @@ class TokenStream(AsyncIterator[list[ChoiceDelta]]):
         except BaseException:
             await self.aclose()
             raise
+
+    def divert(self, shortcut: Shortcut) -> None:
+        """What comes while ``__anext__`` is waited for goes to ``shortcut``, where it takes it, and
+        not through the consumer's task. Ends, failures and requests of several choices take the
+        usual way; so does everything before the first batch."""
+        if self._run is not None:
+            self._run.divert(shortcut)
 
     async def aclose(self) -> None:
         """Nobody wants more: aborts what is still running. Once more does nothing more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jackfield.errors import RequestError
 from jackfield.server.errors import BodyTooLargeError, error_body, error_headers
@@ -19,12 +19,37 @@ Headers = list[tuple[bytes, bytes]]
 MAX_NESTING = 64
 
 
+WRITER = "jackfield.writer"
+"""An ASGI extension of ours; its ``reference`` is a weak one to a ``Writer``. It is there where
+nobody between server and route looks at the bodies of answers."""
+
+
+class Writer(Protocol):
+    """The way of an answer's body past ``send``, for pieces that must not wait."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the body has begun, goes on, and ``send`` would not have to wait."""
+        ...
+
+    def write_now(self, data: bytes) -> None:
+        """Writes a piece of the body; where it ``is_writable``."""
+        ...
+
+
 class Exchange(NamedTuple):
     """One HTTP request with the two ends of its connection."""
 
     scope: Scope
     receive: Receive
     send: Send
+
+    @property
+    def writer(self) -> Writer | None:
+        """The answer's, if the server has one."""
+        reference = self.scope.get("extensions", {}).get(WRITER, {}).get("reference")
+        writer: Writer | None = None if reference is None else reference()
+        return writer
 
 
 class ClientDisconnected(Exception):

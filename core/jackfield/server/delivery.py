@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.errors import JackfieldError, RequestError
-from jackfield.server.asgi import Exchange, Receive, Send, send_answer, send_error
+from jackfield.llm.token_stream import TokenStream
+from jackfield.server.asgi import Exchange, Receive, Send, Writer, send_answer, send_error
 from jackfield.server.door import Door
 from jackfield.server.errors import as_request_error, error_object
 from jackfield.server.json_bytes import dumps
@@ -167,13 +168,15 @@ async def deliver_stream(
     """Server-sent events. The response starts with the first token: an error before it is a
     status; one after it is an event, the last before ``[DONE]``."""
     scope, receive, send = exchange
-    events = _EventStream(frames, send)
+    events = _EventStream(frames, send, exchange.writer)
     async with ClientWatch(receive):
         try:
             if len(requests) == 1:
                 async with _closing(llm.stream(requests[0])) as stream:
                     async for batch in stream:
                         await events.write(0, batch)
+                        if events.writer is not None and isinstance(stream, TokenStream):
+                            stream.divert(events.write_now)
             else:
                 async with aclosing(_merged(llm, requests)) as streams:
                     async for prompt, batch in streams:
@@ -189,10 +192,21 @@ async def deliver_stream(
 class _EventStream:
     """The frames of one answer on their way out; its head goes out with the first of them."""
 
-    def __init__(self, frames: Frames, send: Send) -> None:
+    def __init__(self, frames: Frames, send: Send, writer: Writer | None) -> None:
         self.has_begun = False
+        self.writer = writer
         self._frames = frames
         self._send = send
+
+    def write_now(self, delta: ChoiceDelta) -> bool:
+        """Sends what a running delta of the only prompt gives; a ``Shortcut``, for a stream that
+        has begun."""
+        if self.writer is None or not self.writer.is_writable:
+            return False
+        data = self._frames.feed(0, (delta,))
+        if data:
+            self.writer.write_now(data)
+        return True
 
     async def write(self, prompt: int, batch: Sequence[ChoiceDelta]) -> None:
         """Sends what the deltas of prompt number ``prompt`` give; waits for a slow client."""

@@ -27,7 +27,16 @@ from starlette.responses import Response
 from jackfield.errors import RAISED, ConfigError, RequestError
 from jackfield.registry import Registry
 from jackfield.registry.lookup import is_class_path
-from jackfield.server.asgi import ASGIApp, Message, Receive, Scope, Send, route_path, send_error
+from jackfield.server.asgi import (
+    WRITER,
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    route_path,
+    send_error,
+)
 from jackfield.server.errors import (
     AuthenticationError,
     BodyTooLargeError,
@@ -171,6 +180,18 @@ class RootPath:
         return self._app(scope, receive, send)
 
 
+class WithoutWriter:
+    """Stands around middleware that is not the server's own: it sees all of an answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Passes the request on without the ``WRITER``."""
+        scope.get("extensions", {}).pop(WRITER, None)
+        return self._app(scope, receive, send)
+
+
 class RequestIdHeaders:
     """Answers with ``X-Request-Id``: the client's own, or a new one."""
 
@@ -215,7 +236,8 @@ def build_middleware(
     foreign = [*map(Middleware, hooked), *named]
     if foreign:
         # A foreign middleware that raises costs its request, and the answer says no more.
-        stack += [Middleware(ServerErrorMiddleware, handler=_failed), *foreign]
+        stack += [Middleware(WithoutWriter), Middleware(ServerErrorMiddleware, handler=_failed)]
+        stack += foreign
     return [Middleware(ExitGuard), *stack]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import weakref
 from http import HTTPStatus
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -18,7 +19,7 @@ from urllib.parse import unquote
 from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from jackfield.server.asgi import Headers, Message, Scope
+from jackfield.server.asgi import WRITER, Headers, Message, Scope
 
 MAX_HEAD_BYTES = 16 << 10
 MAX_BODY_BYTES = 64 << 10
@@ -75,6 +76,8 @@ class PlainCycle(RequestResponseCycle):
 
     def __init__(self, body: bytes, **parts: Any) -> None:
         super().__init__(message_event=asyncio.Event(), **parts)
+        # Weak, because the scope is the cycle's: together they would be garbage to be looked for.
+        self.scope["extensions"] = {WRITER: {"reference": weakref.ref(self)}}
         self._request: Message | None = {"type": "http.request", "body": body, "more_body": False}
         self._head = b""
         self._left: int | None = None
@@ -101,6 +104,16 @@ class PlainCycle(RequestResponseCycle):
             raise RuntimeError(f"{message['type']!r} does not belong here in an answer")
         else:
             self._write(message.get("body", b""), message.get("more_body", False))
+
+    @property
+    def is_writable(self) -> bool:
+        """A ``Writer``'s."""
+        is_open = self.response_started and not (self.response_complete or self.disconnected)
+        return is_open and not self.flow.write_paused
+
+    def write_now(self, data: bytes) -> None:
+        """A ``Writer``'s."""
+        self._write(data, True)
 
     def _start(self, message: Message) -> None:
         if message["type"] != "http.response.start":
