@@ -19,11 +19,10 @@ _BASE64 = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
 def settled(schema: Any) -> Any:
     """The schema without ``$schema``. Older forms of keywords are understood whatever it says;
     an unknown dialect is taken for the newest. ``contentEncoding: base64`` becomes a pattern.
-    Refuses an ``$id`` beside a ``$ref``, which drafts understand differently, and, where the
-    schema says draft 7, other content, which validators of that draft may check."""
+    Refuses other content where the schema says draft 7, whose validators may check it."""
     if not isinstance(schema, Mapping):
         return schema
-    result = _Settling(_draft(schema.get("$schema"))).node(schema, is_root=True)
+    result = _Settling(_draft(schema.get("$schema"))).node(schema)
     result.pop("$schema", None)
     return result
 
@@ -39,13 +38,11 @@ class _Settling:
     def __init__(self, draft: int) -> None:
         self._draft = draft
 
-    def node(self, node: Any, *, is_root: bool = False) -> Any:
+    def node(self, node: Any) -> Any:
         if isinstance(node, list):
             return [self.node(each) for each in node]
         if not isinstance(node, Mapping):
             return node
-        if "$ref" in node and not is_root and _names_itself(node):
-            raise refuse("an $id beside a $ref, which drafts understand differently")
         result = {key: self._value(key, value) for key, value in node.items()}
         if self._draft <= _DRAFT_7:
             self._check_content(result)
@@ -70,7 +67,8 @@ def _of_old_draft(node: dict[str, Any]) -> dict[str, Any]:
     if "prefixItems" in node:
         raise refuse("prefixItems in a schema of an older draft")
     if "$ref" in node:
-        return {key: each for key, each in node.items() if key == "$ref" or key not in ASSERTIONS}
+        ignored = ASSERTIONS - {"$ref"} | {"$id", "id"}
+        return {key: each for key, each in node.items() if key not in ignored}
     result = {key: each for key, each in node.items() if key not in ("minContains", "maxContains")}
     if isinstance(result.get("id"), str):
         result.setdefault("$id", result.pop("id"))
@@ -105,7 +103,3 @@ def _with_base64(node: dict[str, Any]) -> dict[str, Any]:
     if "pattern" in node:
         return node | {"allOf": [*node.get("allOf", []), {"pattern": _BASE64}]}
     return node | {"pattern": _BASE64}
-
-
-def _names_itself(node: Schema) -> bool:
-    return any(isinstance(node.get(key), str) for key in ("$id", "id"))
