@@ -74,7 +74,7 @@ class Round:
                     has_begun = True
                     self.begun += 1
         # A first token may have been on its way when the engine was killed.
-        if b'"choices"' in data and b'"error"' in data[-400:] and self.killed is not None:
+        if b'"choices"' in data and b'"engine_dead"' in data[-400:] and self.killed is not None:
             self.slowest = max(self.slowest, time.monotonic() - self.killed)
             self.ends["told"] += 1
         elif status == 200 and data.endswith(DONE) and b'"completion_tokens":%d' % tokens in data:
@@ -83,7 +83,7 @@ class Round:
             # It came when there was no engine.
             self.ends["refused"] += 1
         else:
-            self.ends[f"lost: {status} {data[-100:]!r}"] += 1
+            self.ends[f"lost: {status} {data[-300:]!r}"] += 1
 
 
 async def kill_once(server: Server, address: Address, rng: random.Random) -> Round:
