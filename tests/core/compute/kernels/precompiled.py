@@ -2,8 +2,8 @@
 how: which Triton found compiled, which it compiled itself, of which it made launchers, and how
 many keys it derived.
 
-Arguments: how many compilers to use, and ``ended`` if they end before they are asked. Triton's
-cache is where the environment says.
+Arguments: how many compilers to use, ``ended`` if they end before they are asked, ``launch`` if a
+kernel is launched before all are ready. Triton's cache is where the environment says.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -21,6 +22,7 @@ os.environ["TRITON_INTERPRET"] = "0"
 import torch
 import triton
 from tests.core.compute.kernels.hopper import Driver, Launcher
+from triton.compiler import CompiledKernel
 from triton.runtime.jit import JITFunction
 
 from jackfield.compute.kernels import hopper_attention, launch, norm
@@ -55,8 +57,9 @@ def launch_all() -> None:
 
 
 def main(num: int, *how: str) -> None:
-    """Prints ``{"found": [name], "compiled": [name], "launchers": [name], "keys": number}``."""
-    said: dict[str, Any] = {"found": [], "compiled": [], "launchers": [], "keys": 0}
+    """Prints ``{"found": [name], "compiled": [name], "launchers": [name], "launched": [name],
+    "keys": number}``."""
+    said: dict[str, Any] = {"found": [], "compiled": [], "launchers": [], "launched": [], "keys": 0}
 
     def listen(*, src: Any, cache_hit: bool, **rest: object) -> None:
         said["found" if cache_hit else "compiled"].append(src.name)
@@ -65,6 +68,9 @@ def main(num: int, *how: str) -> None:
         def __init__(self, source: Any, metadata: Any) -> None:
             super().__init__(source, metadata)
             said["launchers"].append(self.name)
+
+    def run(self: Any) -> Callable[..., None]:
+        return lambda *arguments: said["launched"].append(self.name)
 
     pack_args = JITFunction._pack_args
 
@@ -88,6 +94,8 @@ def main(num: int, *how: str) -> None:
     )
     with (
         mock.patch.object(JITFunction, "_pack_args", derive),
+        mock.patch.object(CompiledKernel, "run", property(run)),
+        mock.patch.object(CompiledKernel, "_init_handles", lambda self: None),
         mock.patch.object(Driver, "launcher_cls", NotedLauncher),
         mock.patch.object(launch, "_overlaps", lambda device: True),
         mock.patch.object(compilers, "num_processors", lambda: num + 2),
@@ -102,6 +110,10 @@ def main(num: int, *how: str) -> None:
             with precompiler.tracing():
                 for _ in range(LAYERS):
                     launch_all()
+        if "launch" in how:
+            # Nothing is finished: the launch waits for its kernel.
+            x, weight = torch.empty((4, 256)).bfloat16(), torch.empty(256).bfloat16()
+            norm.rms_norm(x, weight, 1e-6)
         precompiler.finish()
     print(json.dumps(said))
 

@@ -69,6 +69,11 @@ def test_layers_of_the_same_shape_derive_a_variant_once(by_threads: Path) -> Non
     assert said["keys"] == sum(VARIANTS.values())
 
 
+def test_a_launch_before_all_are_ready_waits_for_its_kernel_only(tmp_path: Path) -> None:
+    said, log = precompile(tmp_path, "2", "launch")
+    assert said["launched"] == ["_rms_norm_kernel"] and not log
+
+
 def test_products_of_many_rows_are_not_computed_while_tracing() -> None:
     precompiler = Precompiler()
     few, many, weight = torch.ones(4, 8), torch.ones(3000, 8), torch.ones(6, 8)
