@@ -1,105 +1,207 @@
-"""Decoding a GGUF file, in turn by Jackfield and by llama.cpp, on the same threads of a CPU.
+"""A GGUF file served by Jackfield and by llama.cpp over HTTP, in turn, with the same load.
 
-Needs the package llama-cpp-python:
+    python bench/gguf_beside_llama_cpp.py FILE.gguf --threads 2 \\
+        --llama "PYTHON -m llama_cpp.server --model {file} --port {port} --n_threads {threads}
+                 --n_threads_batch {threads} --n_ctx {context}"
 
-    python bench/gguf_beside_llama_cpp.py FILE.gguf --threads 2
-
-Prints milliseconds a token, by the clock and of processor time, which other programs on the machine
-disturb less. Our processor time is the engine's: model, sampler and scheduler.
+``--llama`` is the command of a server that has ``/v1/completions`` and ``/v1/models``; without it
+that of llama-cpp-python, of this Python, is started. Prints milliseconds a token while so many
+clients decode, and milliseconds of a fresh prompt up to its first token: by the clock, and of
+processor time of all processes of a server, which other programs on the machine disturb less.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
+import http.client
+import json
 import os
+import random
+import shlex
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jackfield import LLM, SamplingParams
-
-PROMPT = list(range(1000, 1016))
-CONTEXT = 1024
+LLAMA = (
+    f"{sys.executable} -m llama_cpp.server --model {{file}} --port {{port}} "
+    "--n_threads {threads} --n_threads_batch {threads} --n_ctx {context}"
+)
+JACKFIELD = (
+    f"{sys.executable} -m jackfield serve {{file}} --port {{port}} --num-threads {{threads}} "
+    "--max-model-len {context}"
+)
+CONTEXT = 2048
+FIRST_PORT = 8431
+START_SECONDS = 180.0
+REQUEST_SECONDS = 300.0
 Measured = tuple[float, float]
-"""Seconds by the clock, seconds of processor time."""
+"""Milliseconds by the clock, milliseconds of processor time."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running one."""
+
+    pid: int
+    port: int
+    model: str
+
+    def complete(self, prompt: str, tokens: int) -> int:
+        """-> tokens of the prompt. Raises RuntimeError where fewer tokens come than asked for."""
+        body = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        usage = ask(self.port, "POST", "/v1/completions", body)["usage"]
+        if usage["completion_tokens"] != tokens:
+            raise RuntimeError(f"port {self.port}: {usage} instead of {tokens} tokens")
+        return int(usage["prompt_tokens"])
+
+    def timed(self, run: Callable[[], object]) -> Measured:
+        """What it takes, and what the server's processes do for it."""
+        clock, used = time.perf_counter(), processor_seconds(self.pid)
+        run()
+        return (
+            1e3 * (time.perf_counter() - clock),
+            1e3 * (processor_seconds(self.pid) - used),
+        )
+
+    def prompt(self, text: str) -> Measured:
+        """Of a prompt that the server has not seen."""
+        return self.timed(lambda: self.complete(text, 1))
+
+    def decode(self, texts: list[str], tokens: int) -> Measured:
+        """Of a token, while each text has a client of its own; prompts are cached before."""
+
+        def generate(count: int) -> Measured:
+            with ThreadPoolExecutor(len(texts)) as pool:
+                return self.timed(lambda: list(pool.map(lambda t: self.complete(t, count), texts)))
+
+        generate(1)
+        first, all_tokens = generate(1), generate(1 + tokens)
+        clock, used = (
+            (whole - once) / tokens / len(texts)
+            for whole, once in zip(all_tokens, first, strict=True)
+        )
+        return clock, used
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("file")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--llama", default=LLAMA, help="the other server's command")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--words", type=int, default=12, help="of a prompt, times 9 in tokens")
+    parser.add_argument("--clients", type=int, nargs="+", default=[1])
     parser.add_argument("--rounds", type=int, default=6)
     args = parser.parse_args()
-    sides = {
-        "jackfield": jackfield(args.file, args.threads, args.tokens),
-        "llama.cpp": llama_cpp(args.file, args.threads, args.tokens),
-    }
-    found: dict[str, list[Measured]] = {name: [] for name in sides}
-    for _ in range(args.rounds):
-        for name, measure in sides.items():
-            found[name].append(measure())
-    for name, rounds in found.items():
-        for what, seconds in zip(("clock", "processor"), zip(*rounds, strict=True), strict=True):
-            each = [1e3 * second / args.tokens for second in seconds]
-            print(
-                f"{name:10} {what:10} best {min(each):6.1f}  median {statistics.median(each):6.1f}"
+    source = random.Random(7)
+    found: dict[tuple[str, str], list[Measured]] = {}
+    with ExitStack() as stack:
+        servers = {
+            name: stack.enter_context(serving(command, args.file, FIRST_PORT + place, args.threads))
+            for place, (name, command) in enumerate(
+                {"jackfield": JACKFIELD, "llama.cpp": args.llama}.items()
             )
-
-
-def jackfield(file: str, threads: int, tokens: int) -> Callable[[], Measured]:
-    llm = LLM(file, max_model_len=CONTEXT, num_threads=threads, use_tqdm_on_load=False)
-
-    def generate(count: int) -> Measured:
-        sampling = SamplingParams(temperature=0.0, max_tokens=count, ignore_eos=True)
-        return timed(
-            lambda: llm.generate([{"prompt_token_ids": PROMPT}], sampling, use_tqdm=False),
-            children_seconds,
+        }
+        sizes = {
+            name: server.complete(text_of(source, args.words), 1)
+            for name, server in servers.items()
+        }
+        print("tokens of a prompt:", sizes)
+        for turn in range(args.rounds):
+            fresh = text_of(source, args.words)
+            texts = [text_of(source, 8) for _ in range(max(args.clients))]
+            for name in list(servers)[:: 1 if turn % 2 == 0 else -1]:
+                server = servers[name]
+                found.setdefault((name, "prompt"), []).append(server.prompt(fresh))
+                for count in args.clients:
+                    measured = server.decode(texts[:count], args.tokens)
+                    found.setdefault((name, f"token, {count} clients"), []).append(measured)
+    for (name, what), rounds in sorted(found.items(), key=lambda entry: entry[0][1]):
+        columns = zip(("clock", "processor"), zip(*rounds, strict=True), strict=True)
+        figures = "  ".join(
+            f"{kind}: best {min(each):7.1f} median {statistics.median(each):7.1f}"
+            for kind, each in columns
         )
-
-    def measure() -> Measured:
-        first, all_tokens = generate(1), generate(1 + tokens)
-        return all_tokens[0] - first[0], all_tokens[1] - first[1]
-
-    return measure
+        print(f"{what:18} {name:10} {figures}")
 
 
-def llama_cpp(file: str, threads: int, tokens: int) -> Callable[[], Measured]:
-    package: Any = importlib.import_module("llama_cpp")
-    model = package.Llama(
-        file, n_ctx=CONTEXT, n_threads=threads, n_threads_batch=threads, verbose=False
-    )
-
-    def generate() -> None:
-        for token in range(tokens):
-            model.eval([2000 + token])
-
-    def measure() -> Measured:
-        model.reset()
-        model.eval(PROMPT)
-        return timed(generate, time.process_time)
-
-    return measure
+@contextmanager
+def serving(command: str, file: Path, port: int, threads: int) -> Iterator[Server]:
+    """A server from its command on until it is left; its output goes to the null device."""
+    filled = command.format(file=file, port=port, threads=threads, context=CONTEXT)
+    with subprocess.Popen(
+        shlex.split(filled),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            yield ready(process, port)
+        finally:
+            process.terminate()
 
 
-def timed(run: Callable[[], object], processor: Callable[[], float]) -> Measured:
-    clock, used = time.perf_counter(), processor()
-    run()
-    return time.perf_counter() - clock, processor() - used
+def ready(process: subprocess.Popen[bytes], port: int) -> Server:
+    """The server, when it has completed something."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            model = str(ask(port, "GET", "/v1/models")["data"][0]["id"])
+            server = Server(process.pid, port, model)
+            server.complete("ready", 1)
+            return server
+        except (OSError, http.client.HTTPException, RuntimeError):
+            time.sleep(0.2)
+    raise SystemExit(f"{process.args!r} does not answer")
 
 
-def children_seconds() -> float:
-    """Processor time of the processes that this one started, and theirs."""
-    ticks, waiting = 0, [os.getpid()]
+def ask(port: int, method: str, path: str, body: object = None) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REQUEST_SECONDS)
+    try:
+        connection.request(
+            method,
+            path,
+            None if body is None else json.dumps(body),
+            {"Content-Type": "application/json"},
+        )
+        response = connection.getresponse()
+        content = response.read()
+        if response.status != 200:
+            raise RuntimeError(f"{path}: {response.status} {content[:200]!r}")
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+    finally:
+        connection.close()
+
+
+def text_of(source: random.Random, words: int) -> str:
+    """A prompt that no other begins like."""
+    return " ".join(f"{source.randrange(10_000)} is the number;" for _ in range(words))
+
+
+def processor_seconds(root: int) -> float:
+    """Of a process and all that it started."""
+    ticks, waiting = 0, [root]
     while waiting:
-        for listed in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            for child in map(int, listed.read_text().split()):
-                waiting.append(child)
-                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(fields[11]) + int(fields[12])
+        process = Path(f"/proc/{waiting.pop()}")
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+        for listed in process.glob("task/*/children"):
+            waiting += map(int, listed.read_text().split())
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
