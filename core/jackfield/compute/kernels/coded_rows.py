@@ -481,7 +481,8 @@ def takes(codes: DeviceCodes) -> bool:
 
 def pays(num_rows: int, codes: DeviceCodes) -> bool:
     """Whether ``linear_rows`` beats ``coded`` and ``coded_wide``."""
-    return 8 < num_rows <= MAX_ROWS or (codes.bits == 4 and 0 < codes.group < 2 * BLOCK)
+    few = 1 if codes.bits == 4 and 0 < codes.group < 2 * BLOCK else 8
+    return few < num_rows <= MAX_ROWS
 
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
