@@ -18,6 +18,7 @@ class Level:
     property, in the text; -1 between them."""
 
     __slots__ = (
+        "has_integers",
         "is_array",
         "is_unique",
         "known",
@@ -29,8 +30,16 @@ class Level:
         "texts",
     )
 
-    def __init__(self, is_array: bool, nodes: Nodes, texts: frozenset[bytes] | None) -> None:
+    def __init__(
+        self,
+        is_array: bool,
+        nodes: Nodes,
+        texts: frozenset[bytes] | None = None,
+        has_integers: bool = False,
+    ) -> None:
         self.is_array = is_array
+        self.has_integers = has_integers
+        """Of an array: whether its items are integers."""
         self.nodes = nodes
         self.is_unique = is_array and any(node.get("uniqueItems") is True for node in nodes)
         self.start = -1
@@ -114,12 +123,16 @@ class JsonText:
             self.mode = "string"
         elif byte in b"[{":
             is_array = byte == 0x5B
-            texts = self._paths.texts(self._paths.items(nodes)) if is_array else None
-            self.levels.append(Level(is_array, nodes, texts))
+            self.levels.append(self._array(nodes) if is_array else Level(False, nodes))
             self.num_unique += self.levels[-1].is_unique
             self.mode = "value" if is_array else "key"
         else:
             self.mode = "scalar"
+
+    def _array(self, nodes: Nodes) -> Level:
+        items = self._paths.items(nodes)
+        has_integers = len(items) == 1 and items[0].get("type") == "integer"
+        return Level(True, nodes, self._paths.texts(items), has_integers)
 
     def _nodes(self) -> Nodes:
         if not self.levels:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +24,7 @@ _SCALAR = rb"(-?[0-9.eE+-]+|true|false|null)"
 _CLOSED = re.compile(rb"\{.*\}|\[.*\]|[\s,\[:]" + _SCALAR + rb"[\s,\]}]", re.DOTALL)
 _WHOLE = re.compile(rb"\".*\"|^" + _SCALAR + rb"[\s,\]}]", re.DOTALL)
 _THREE_QUOTES = re.compile(rb"\".*\".*\"", re.DOTALL)
-_TAIL = re.compile(rb"^[0-9.eE+-]*[a-z]*[\s,\]}]")
+_TAIL = re.compile(rb"^([0-9.eE+-]*|r?u?e?|a?l?s?e?|u?l?l?)[\s,\]}]")
 _MAX_LISTED = 2000
 
 
@@ -40,10 +39,17 @@ class UniqueTokens:
         closed = self._having(_CLOSED, words)
         self._in_string = closed | self._having(_THREE_QUOTES, words)
         self._outside = closed | self._having(_WHOLE, words)
-        self._tails = self._having(_TAIL, words)
         self._closing = {
-            byte: self._having(re.compile(re.escape(bytes((byte,)))), words) for byte in b"]}"
+            (byte, is_string): self._having(re.compile(start + re.escape(bytes((byte,)))), words)
+            for byte in b"]}"
+            for is_string, start in ((False, b""), (True, rb"(?s)\".*"))
         }
+        self._tails: dict[bytes, list[int]] = {}
+        """Tokens that may end a scalar, by what they add to it."""
+        for token, token_id in self._sorted:
+            tail = _TAIL.search(token)
+            if tail:
+                self._tails.setdefault(tail[1], []).append(token_id)
 
     def restrict(self, mask: Masks, text: JsonText) -> None:
         """Takes out of a mask [W] what would write an item again."""
@@ -63,12 +69,22 @@ class UniqueTokens:
             elif text.mode == "string":
                 self._restrict_string(words, text.item, level)
             elif text.mode == "scalar":
-                self._forbid(words, self._tails, partial(_repeats, text.item, level))
+                self._restrict_scalar(words, text.item, level)
 
     def _restrict_string(self, words: Words, item: bytes, level: Level) -> None:
         for known in level.known.values():
             if known.startswith(item):
                 _clear(words, self._beginning_with(known[len(item) :]))
+
+    def _restrict_scalar(self, words: Words, item: bytes, level: Level) -> None:
+        tails: Iterable[bytes] = self._tails
+        if level.has_integers and item not in (b"-", b"-0"):
+            # Which are written in one way only.
+            known = level.known.values()
+            tails = [each[len(item) :] for each in known if each.startswith(item)]
+        for tail in tails:
+            if tail in self._tails and _is_known(item + tail, level):
+                _clear(words, self._tails[tail])
 
     def _restrict_listed(self, words: Words, text: JsonText, level: Level) -> None:
         """The values are few: none is begun that must come to one that is there."""
@@ -86,17 +102,15 @@ class UniqueTokens:
         if not inner.is_array and not _may_repeat(inner, level):
             return
         begun = bytes(text.text[level.start :])
-        closing = self._closing[0x5D if inner.is_array else 0x7D]
+        is_string = text.mode in ("string", "name")
+        closing = self._closing[0x5D if inner.is_array else 0x7D, is_string]
         num_open = len(text.levels) - 1 - depth
 
-        def repeats(token: bytes) -> bool:
+        for token_id in _ids(words & closing):
+            token = self.tokens[token_id]
             end = _end_of(token, text, num_open)
-            return end > 0 and _is_known(begun + token[:end], level)
-
-        self._forbid(words, closing, repeats)
-
-    def _forbid(self, words: Words, among: Words, repeats: Callable[[bytes], bool]) -> None:
-        _clear(words, (i for i in _ids(words & among) if repeats(self.tokens[i])))
+            if end and _is_known(begun + token[:end], level):
+                _clear(words, [token_id])
 
     def _having(self, pattern: re.Pattern[bytes], num_words: int) -> Words:
         bits = np.zeros(num_words, dtype=np.uint32)
@@ -115,12 +129,6 @@ class UniqueTokens:
 def _may_repeat(inner: Level, level: Level) -> bool:
     """Whether all properties of an object so far are those of an item that is there."""
     return any(inner.members <= known for known in level.known_members)
-
-
-def _repeats(item: bytes, level: Level, token: bytes) -> bool:
-    """Whether a token ends a scalar as one that is there."""
-    end = next(place for place, byte in enumerate(token) if byte in ENDS)
-    return _is_known(item + token[:end], level)
 
 
 def _is_known(text: bytes, level: Level) -> bool:
