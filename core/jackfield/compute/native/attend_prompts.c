@@ -131,13 +131,16 @@ static float *values_at(const place *p, int64_t i, int64_t dim) {
 }
 
 static void pack_values(const stored *const found[KEYS], int64_t count, int64_t dim, const place *p) {
-    float row[MOST_DIM + WIDTH];
+    float row[MOST_DIM + WIDTH], *to[MOST_DIM];
+    int64_t tiles = num_tiles(dim), starts[MOST_DIM + 1];
+    for (int64_t i = 0; i <= tiles; i++) starts[i] = tile_start(i, dim);
+    for (int64_t i = 0; i < tiles; i++) to[i] = values_at(p, i, dim);
     memset(row + dim, 0, WIDTH * sizeof(float));
     for (int64_t t = 0; t < count; t++) {
         widen_row_in_order(found[t], dim, row);
-        for (int64_t i = 0; i < num_tiles(dim); i++) {
-            int64_t first = tile_start(i, dim), size = tile_start(i + 1, dim) - first;
-            put_wide(values_at(p, i, dim) + t * size, load_wide(row + first));
+        for (int64_t i = 0; i < tiles; i++) {
+            put_wide(to[i], load_wide(row + starts[i]));
+            to[i] += starts[i + 1] - starts[i];
         }
     }
 }
@@ -204,12 +207,22 @@ static void attend_panel(const step *s, const rows *r, int64_t panel, int64_t be
 }
 
 static void store_panel(const step *s, const rows *r, int64_t panel, const place *p, stored *out) {
-    int64_t dim = s->dim, first = r->first + panel * PANEL;
-    const float *sums = p->sums + panel * dim * PANEL, *totals = p->totals + panel * PANEL;
-    for (int64_t i = 0; i < PANEL && first + i < r->end; i++) {
-        stored *to = out + head_of(s, r, first + i) * dim;
-        float scale = s->value_scale / totals[i];
-        for (int64_t d = 0; d < dim; d++) to[d] = narrow(sums[d * PANEL + i] * scale);
+    int64_t dim = s->dim;
+    for (int64_t i = 0; i < PANEL; i += WIDTH) {
+        int64_t first = r->first + panel * PANEL + i;
+        const float *sums = p->sums + panel * dim * PANEL + i;
+        wide scale = all_wide(s->value_scale) / load_wide(p->totals + panel * PANEL + i);
+        for (int64_t d = 0; d < dim; d += WIDTH) {
+            wide in[WIDTH], of[WIDTH];
+            for (int j = 0; j < WIDTH; j++) in[j] = load_wide(sums + (d + j) * PANEL) * scale;
+            transpose(in, of);
+            for (int64_t j = 0; j < WIDTH && first + j < r->end; j++) {
+                float row[WIDTH];
+                put_wide(row, of[j]);
+                stored *to = out + head_of(s, r, first + j) * dim + d;
+                for (int k = 0; k < WIDTH; k++) to[k] = narrow(row[k]);
+            }
+        }
     }
 }
 

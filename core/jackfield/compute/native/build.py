@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from jackfield.config.environment import cache_directory
@@ -92,8 +94,9 @@ def _compile(
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as directory:
-            files = [str(source) for source in sources]
-            _run(compiler, *_FLAGS, *definitions, "-c", *files, directory=directory)
+            compile_one = partial(_run, compiler, *_FLAGS, *definitions, "-c", directory=directory)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(compile_one, map(str, sources)))
             objects = [f"{source.stem}.o" for source in sources]
             # Without -fopenmp here: the runtime is the one that is in the process already.
             _run(compiler, "-shared", *objects, "-o", "library.so", "-lm", directory=directory)

@@ -95,7 +95,7 @@ class Kernels:
         self._linear = library.linear
         self._attend_decodes = library.attend_decodes
         self._choose_greedily = library.choose_greedily
-        self._room: Tensor | None = None
+        self._room = torch.empty(0, dtype=torch.float32)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., N], weight [N] -> x / rms(x) * weight."""
@@ -137,11 +137,10 @@ class Kernels:
         return out
 
     def _room_for(self, size: int) -> Tensor:
-        """Float32, at least ``size`` of them; a small room is kept for the next product."""
-        if size > _KEPT_ROOM:
-            return torch.empty(size, dtype=torch.float32)
-        if self._room is None:
-            self._room = torch.empty(_KEPT_ROOM, dtype=torch.float32)
+        """Float32, at least ``size`` of them; the largest is kept: fresh memory for each product
+        would cost a page fault every 4 KiB."""
+        if len(self._room) < size:
+            self._room = torch.empty(size, dtype=torch.float32)
         return self._room
 
     def choose_greedily(

@@ -67,10 +67,14 @@ INLINED void put_wide(float *to, wide x) { memcpy(to, &x, sizeof x); }
 
 /* The first n of x, n at most WIDTH. */
 INLINED void put_some(float *to, wide x, int64_t n) {
+#ifdef __AVX512F__
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << n) - 1), (__m512)x);
+#else
     if (n == WIDTH)
         put_wide(to, x);
     else
         memcpy(to, &x, n * sizeof(float));
+#endif
 }
 
 INLINED wide all_wide(float x) {
