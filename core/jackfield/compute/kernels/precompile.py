@@ -22,6 +22,8 @@ from jackfield.compute.kernels.variant import DONE, cache_key, pack
 log = logging.getLogger(__name__)
 
 _MANY_ROWS = 2048
+_PATIENCE_SECONDS = 60.0
+"""A variant takes 4 s at most on a core of its own."""
 
 
 class Precompiler:
@@ -89,7 +91,9 @@ class Compilers:
     def __init__(self, sockets: Sequence[int]) -> None:
         self._idle: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
         for descriptor in sockets:
-            self._idle.put(socket.socket(fileno=os.dup(descriptor)))
+            connection = socket.socket(fileno=os.dup(descriptor))
+            connection.settimeout(_PATIENCE_SECONDS)
+            self._idle.put(connection)
 
     def compile(self, source: Any, target: Any, options: dict[str, object]) -> None:
         """Waits until a process has compiled ``source`` into the cache on disk, or cannot.
@@ -99,22 +103,30 @@ class Compilers:
         except queue.Empty:
             return
         try:
-            connection.send(pack(source, target, options))
-            answer = connection.recv(1 << 12)
-        except Exception as error:  # whatever constants raise when they are packed, or OSError
+            answer = _ask(connection, pack(source, target, options))
+        except Exception as error:  # whatever constants raise when they are packed
             answer = f"{type(error).__name__}: {error}".encode()
         if answer:
             self._idle.put(connection)
         else:
             connection.close()
         if answer != DONE:
-            reason = answer.decode(errors="replace") or "its compiler has ended"
+            reason = answer.decode(errors="replace") or "its compiler does not answer"
             log.warning("kernel %s is compiled by the engine itself: %s", source.name, reason)
 
     def close(self) -> None:
         """Lets go of them."""
         while not self._idle.empty():
             self._idle.get().close()
+
+
+def _ask(connection: socket.socket, packed: bytes) -> bytes:
+    """Nothing from a process that has ended, or is too long about it."""
+    try:
+        connection.send(packed)
+        return connection.recv(1 << 12)
+    except OSError:
+        return b""
 
 
 class _NoLongProducts(TorchFunctionMode):

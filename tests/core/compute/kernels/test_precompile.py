@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional
 
+from jackfield.compute.kernels import precompile as precompile_module
 from jackfield.compute.kernels.precompile import Precompiler
 
 VARIANTS = Counter({"_rms_norm_kernel": 2, "_hopper_kernel": 1})
@@ -61,12 +64,33 @@ def test_what_is_in_the_cache_is_loaded_without_waiting_for_a_compiler(by_thread
 def test_what_compilers_do_not_compile_is_compiled_here_and_told(tmp_path: Path) -> None:
     said, log = precompile(tmp_path, "2", "ended")
     assert Counter(said["compiled"]) == VARIANTS  # type: ignore[call-overload]
-    assert log.count("is compiled by the engine itself") == 3
+    assert log.count("its compiler does not answer") == 2
 
 
 def test_layers_of_the_same_shape_derive_a_variant_once(by_threads: Path) -> None:
     said, _ = precompile(by_threads, "0")
     assert said["keys"] == sum(VARIANTS.values())
+
+
+def test_a_compiler_that_hangs_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precompile_module, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(precompile_module, "pack", lambda *parts: b"a variant")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        compilers = precompile_module.Compilers([ours.fileno()])
+        for _ in range(2):
+            compilers.compile(SimpleNamespace(name="slow_kernel"), None, {})
+        compilers.close()
+        assert theirs.recv(100) == b"a variant"
+        # Asked once; what it answers later is for nobody.
+        theirs.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            theirs.recv(100)
+    assert [record.message for record in caplog.records] == [
+        "kernel slow_kernel is compiled by the engine itself: its compiler does not answer"
+    ]
 
 
 def test_a_launch_before_all_are_ready_waits_for_its_kernel_only(tmp_path: Path) -> None:
