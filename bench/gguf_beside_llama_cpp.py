@@ -117,10 +117,8 @@ def main() -> None:
                 {"jackfield": JACKFIELD, "llama.cpp": args.llama}.items()
             )
         }
-        sizes = {
-            name: server.complete(text_of(source, args.words), 1)
-            for name, server in servers.items()
-        }
+        text = text_of(source, args.words)
+        sizes = {name: server.complete(text, 1) for name, server in servers.items()}
         print("tokens of a prompt:", sizes)
         for turn in range(args.rounds):
             fresh = text_of(source, args.words)

@@ -19,6 +19,7 @@ from tests.plugins.quantization.test_methods import expected, logprobs, worker_p
 
 from jackfield.checkpoint import TENSOR_TYPES
 from jackfield.compute.attention.cpu import CpuAttention
+from jackfield.compute.kernels.coded_layout import device_codes
 from jackfield.compute.layers.coded_linear import Stacked
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
@@ -100,6 +101,24 @@ def test_types_may_be_mixed(architecture: str, kinds: tuple[str, ...], tmp_path:
     write(tmp_path / "model.gguf", metadata, tensors)
     found = logprobs(worker_plan(tmp_path))
     torch.testing.assert_close(found, expected(with_numbers(source, numbers)), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kinds", [("Q8_0", "Q5_0"), ("Q4_K", "Q6_K"), ("Q4_0", "IQ4_NL")])
+def test_activations_of_bfloat16_are_near(kinds: tuple[str, ...], tmp_path: Path) -> None:
+    """As what multiplies codes on this processor rounds them."""
+    source = make(
+        "Qwen3ForCausalLM",
+        hidden_size=256,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        head_dim=64,
+    )
+    metadata, tensors, numbers = convert(source, mixed(kinds))
+    write(tmp_path / "model.gguf", metadata, tensors)
+    found = logprobs(worker_plan(tmp_path, dtype="bfloat16"))
+    away = (found - expected(with_numbers(source, numbers))).abs()
+    # bfloat16 alone is 0.04 and 0.12 away where logprobs differ by 2.5.
+    assert float(away.mean()) < 0.08 and float(away.max()) < 0.25
 
 
 class TestGguf(QuantizationContract):
@@ -200,6 +219,13 @@ def test_a_tied_head_shares_the_codes_of_the_embedding(dtype: torch.dtype) -> No
         assert float(error) < (1e-4 if dtype is torch.float32 else 4e-2)
     assert not list(model.parameters())
     assert head.__dict__["coded"] is embedding.__dict__["coded"]
+
+
+def test_a_head_of_8_bits_has_no_other_codes_on_a_gpu() -> None:
+    """Its kernels take rows as they are; 16 at a time."""
+    coded, _ = encoded("Q6_K", weight(32))
+    on_device = device_codes(coded)
+    assert on_device is not None and on_device.words.data_ptr() == coded.packed.data_ptr()
 
 
 def test_a_shard_is_whole_blocks_or_refused() -> None:
