@@ -494,7 +494,9 @@ def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
     if rows <= 64:
         return RowsConfig(rows, 8, 2, 4, 1 if many else 8)
     tiles = cdiv(codes.num_strips, 8)
-    return RowsConfig(rows, 8, 2, 4, 4 if tiles <= 33 else 2 if tiles <= 66 else 1, overlaps=True)
+    split = 4 if tiles <= 33 else 2 if tiles <= 66 else 1
+    # Numbers of two blocks of 8 bits would not leave enough registers.
+    return RowsConfig(rows, 8, 2 if codes.bits == 4 else 1, 4, split, overlaps=True)
 
 
 def linear_rows(
