@@ -58,10 +58,9 @@ class Tool(StrictModel):
 class ChatRequest(RequestFields):
     """OpenAI's chat completion request with vLLM's extra parameters."""
 
-    sampling_fields: ClassVar[tuple[str, ...]] = (
-        *RequestFields.sampling_fields,
+    sampling_fields: ClassVar[frozenset[str]] = RequestFields.sampling_fields | {
         "thinking_token_budget",
-    )
+    }
 
     # Checked by ``check_messages``: templates see messages as they came.
     messages: Annotated[

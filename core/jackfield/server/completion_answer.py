@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from jackfield.contracts.generation import ChoiceDelta
@@ -22,8 +22,7 @@ from jackfield.server.token_text import (
 from jackfield.server.usage import Usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionShape:
+class CompletionShape(msgspec.Struct, frozen=True, kw_only=True):
     """What one completion request wants to see."""
 
     id: str

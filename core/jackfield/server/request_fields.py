@@ -85,27 +85,29 @@ class SamplingFields(StrictModel):
 class RequestFields(SamplingFields):
     """What chat and completion requests share beside."""
 
-    sampling_fields: ClassVar[tuple[str, ...]] = (
-        "n",
-        "temperature",
-        "top_p",
-        "top_k",
-        "min_p",
-        "repetition_penalty",
-        "presence_penalty",
-        "frequency_penalty",
-        "seed",
-        "max_tokens",
-        "min_tokens",
-        "stop",
-        "stop_token_ids",
-        "bad_words",
-        "allowed_token_ids",
-        "ignore_eos",
-        "prompt_logprobs",
-        "include_stop_str_in_output",
-        "skip_special_tokens",
-        "spaces_between_special_tokens",
+    sampling_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "n",
+            "temperature",
+            "top_p",
+            "top_k",
+            "min_p",
+            "repetition_penalty",
+            "presence_penalty",
+            "frequency_penalty",
+            "seed",
+            "max_tokens",
+            "min_tokens",
+            "stop",
+            "stop_token_ids",
+            "bad_words",
+            "allowed_token_ids",
+            "ignore_eos",
+            "prompt_logprobs",
+            "include_stop_str_in_output",
+            "skip_special_tokens",
+            "spaces_between_special_tokens",
+        }
     )
 
     model: str | None = None

@@ -25,12 +25,10 @@ def sampling_params(
     """``defaults`` are the checkpoint's (``generation_config.json``). ``default_max_tokens`` holds
     where neither they nor the request say one; ``overrides`` win over both."""
     values: dict[str, Any] = {"max_tokens": default_max_tokens, **defaults}
-    given = request.model_fields_set
-    for name in request.sampling_fields:
-        if name in given:
-            value = getattr(request, name)
-            if value is not None:
-                values[name] = value
+    for name in request.model_fields_set & request.sampling_fields:
+        value = getattr(request, name)
+        if value is not None:
+            values[name] = value
     if request.logit_bias:
         values["logit_bias"] = _logit_bias(request.logit_bias)
     values["structured_outputs"] = structured_outputs(request)
