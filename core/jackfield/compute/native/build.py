@@ -28,7 +28,7 @@ _FLAGS = (
     # infinities keep their meaning.
     *("-fno-math-errno", "-fno-trapping-math", "-fassociative-math", "-fno-signed-zeros"),
 )
-_DEADLINE_SECONDS = 60.0
+_DEADLINE_SECONDS = 180.0
 _MAPS = Path("/proc/self/maps")
 _OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
