@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,6 +15,10 @@ from jackfield.compute.attention import cpu
 from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES, rounded
 from jackfield.compute.native import kernels_for
+from jackfield.compute.native.build import load_library
+from jackfield.compute.native.library import _DEFINITIONS as DEFINITIONS
+from jackfield.compute.native.library import Kernels
+from jackfield.compute.native.prompts import PromptKernels
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 TOLERANCE = {torch.float32: 5e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
@@ -180,6 +185,25 @@ def test_every_block_size_window_and_cap(
     window: int | None, cap: float | None, block_size: int, dtype: torch.dtype
 ) -> None:
     assert_steps_are_exact(spec(window=window, cap=cap), block_size, dtype, STEPS)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="another kind of processor")
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+@pytest.mark.parametrize("architecture", ["x86-64", "x86-64-v3"])
+def test_processors_with_smaller_vectors(
+    architecture: str, dtype: torch.dtype, means: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if means != "compiled for prompts":
+        pytest.skip("the same kernels")
+    if architecture == "x86-64-v3" and not torch.cpu._is_avx2_supported():
+        pytest.skip("this processor has no AVX2")
+    flags = (*DEFINITIONS[dtype], f"-march={architecture}")
+    prompts = PromptKernels(load_library(flags, "attend_prompts"))
+    monkeypatch.setattr(cpu, "prompt_kernels_for", lambda dtype: prompts)
+    decodes = Kernels(load_library(flags))
+    monkeypatch.setattr(cpu, "kernels_for", lambda dtype: decodes)
+    for of in (spec(4, 2, 80), spec(3, 1, 256), spec(4, 2, 64, 33, 5.0)):
+        assert_steps_are_exact(of, 16, dtype, STEPS)
 
 
 @pytest.mark.parametrize("window", [None, 100])
