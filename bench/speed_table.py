@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -87,10 +88,19 @@ ANCHORS: dict[str, dict[str, str]] = {
 }
 
 
+def free_port() -> int:
+    """One that nobody listens on: several tables may be made on one machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 @contextmanager
-def served(directory: str, options: list[str], cache: str, port: int) -> Iterator[float]:
-    """A server, once it is ready; seconds from its process' start. Raises ``RuntimeError`` with
-    the end of its log if it ends before."""
+def served(directory: str, options: list[str], cache: str) -> Iterator[tuple[float, int]]:
+    """A server, once it is ready: seconds from its process' start, and its port. Raises
+    ``RuntimeError`` with the end of its log if it ends before."""
+    port = free_port()
     command = [sys.executable, "-m", "jackfield", "serve", directory, "--port", str(port)]
     environment = {**os.environ, "XDG_CACHE_HOME": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
     with tempfile.TemporaryFile() as log:
@@ -104,7 +114,7 @@ def served(directory: str, options: list[str], cache: str, port: int) -> Iterato
                     log.seek(0)
                     raise RuntimeError(log.read()[-2000:].decode(errors="replace"))
                 time.sleep(0.02)
-            yield time.perf_counter() - begin
+            yield time.perf_counter() - begin, port
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait()
@@ -148,12 +158,12 @@ def load_row(load: Load, directory: str, port: int) -> dict[str, object]:
 def rows(directory: str, options: list[str]) -> Iterator[dict[str, object]]:
     """One dictionary a figure, in the order in which they are measured."""
     with tempfile.TemporaryDirectory() as cache:
-        with served(directory, options, cache, 8100) as seconds:
+        with served(directory, options, cache) as (seconds, _):
             yield {"row": "start, nothing cached, s", "s": seconds}
-        with served(directory, options, cache, 8101) as seconds:
+        with served(directory, options, cache) as (seconds, port):
             yield {"row": "start, kernels cached, s", "s": seconds}
             for load in LOADS:
-                yield load_row(load, directory, 8101)
+                yield load_row(load, directory, port)
         command = [sys.executable, str(BENCH / "anchors.py"), directory]
         environment = {**os.environ, "XDG_CACHE_HOME": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
         with subprocess.Popen(
