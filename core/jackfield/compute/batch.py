@@ -161,8 +161,15 @@ def _gather_decode(
     positions = np.maximum(first, 0)
     pages, offsets = np.divmod(positions, state.block_size)
     slots = table[rows, pages] * np.int64(state.block_size) + offsets
-    found = (rows, first + 1, positions, slots, token_ids[rows, positions].astype(np.int64))
-    return torch.from_numpy(numbers[size : 2 * size] + 1), *map(torch.from_numpy, found)
+    ids = token_ids[rows, positions].astype(np.int64)
+    return (
+        torch.from_numpy(numbers[size : 2 * size] + 1),
+        torch.from_numpy(rows),
+        torch.from_numpy(first + 1),
+        torch.from_numpy(positions),
+        torch.from_numpy(slots),
+        torch.from_numpy(ids),
+    )
 
 
 def padded_batch(batch: ScheduledBatch, state: RowState) -> ScheduledBatch:
