@@ -218,11 +218,15 @@ void linear_coded_tiles(const tiled *w, const stored *x, stored *out, void *room
     if (at_once < 1) at_once = 1;
     int64_t parts = (panels + at_once - 1) / at_once, pairs = (w->outputs + 2 * TILE - 1) / (2 * TILE);
     at_once = (panels + parts - 1) / parts;
+    /* One token is there before threads could have met to share it. */
+    if (num_tokens == 1) prepare(w, x, room, 1, 0);
 #pragma omp parallel if (num_tokens * w->outputs * w->inputs >= SHARED_CODES)
     {
         float wide[PAIR * wide_room(w) + 1];
+        if (num_tokens > 1) {
 #pragma omp for schedule(static)
-        for (int64_t t = 0; t < num_tokens; t++) prepare(w, x, room, num_tokens, t);
+            for (int64_t t = 0; t < num_tokens; t++) prepare(w, x, room, num_tokens, t);
+        }
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < parts * pairs; i++) {
             int64_t begin = i / pairs * at_once, end = begin + at_once < panels ? begin + at_once : panels;
