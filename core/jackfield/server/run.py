@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jackfield.contracts.messages import EngineReady
-from jackfield.engine.garbage_collection import collect_rarely, settle
+from jackfield.engine.garbage_collection import settle
 from jackfield.errors import JackfieldError
 from jackfield.llm import AsyncLLM
 from jackfield.llm.supervisor import restart_policy
@@ -61,7 +61,6 @@ def run(
     launched = time.monotonic()
     llm = AsyncLLM(plan, registry, restart_policy(settings), spawned)
     llm.launch()
-    collect_rarely()
     # The engine process is on its way: only now what takes its time to import.
     from jackfield.hooks import Hooks
 
