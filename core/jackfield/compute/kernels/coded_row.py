@@ -466,16 +466,21 @@ def takes(codes: DeviceCodes) -> bool:
 
 def row_config(codes: DeviceCodes) -> RowConfig:
     """What did best on an H200 for the layers of Qwen3 8B."""
-    unroll = 4 if codes.num_blocks > 4 * _WARPS else 2
-    if 264 < codes.num_strips <= _MANY_STRIPS and codes.inputs <= 4096:
-        return RowConfig(2, 2, _WARPS, 8 if codes.bits == 4 else 4)
-    many = codes.num_strips > _MANY_STRIPS and codes.bits == 4
-    return RowConfig(1, unroll, _WARPS, 2 if many else 4)
+    blocks, many = codes.num_blocks, codes.num_strips > _MANY_STRIPS
+    if codes.bits == 8 and 264 < codes.num_strips and not many and codes.inputs <= 4096:
+        return RowConfig(2, 2, _WARPS, 4)
+    if codes.bits == 4 and not many and blocks > 8 * _WARPS:
+        return RowConfig(1, 4, 2 * _WARPS, 4)
+    return RowConfig(
+        1, 4 if blocks > 4 * _WARPS else 2, _WARPS, 2 if many and codes.bits == 4 else 4
+    )
 
 
 def gated_config(codes: DeviceCodes) -> RowConfig:
     """The same for ``gated_row``."""
-    return RowConfig(2, 4 if codes.num_blocks > 4 * _WARPS else 2, _WARPS, 2)
+    if codes.num_blocks <= 4 * _WARPS:
+        return RowConfig(2, 2, _WARPS, 2)
+    return RowConfig(2, 4, _WARPS, 2) if codes.bits == 4 else RowConfig(2, 2, 2 * _WARPS, 2)
 
 
 def linear_row(

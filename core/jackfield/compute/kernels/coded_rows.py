@@ -482,21 +482,18 @@ def takes(codes: DeviceCodes) -> bool:
 def pays(num_rows: int, codes: DeviceCodes) -> bool:
     """Whether ``linear_rows`` beats ``coded`` and ``coded_wide``."""
     few = 1 if codes.bits == 4 and 0 < codes.group < 2 * BLOCK else 8
-    return few < num_rows <= MAX_ROWS
+    return few < num_rows <= (MAX_ROWS if codes.bits == 4 else MAX_ROWS // 2)
 
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
-    """What did best on an H200 for the layers of Qwen3 8B; above 64 rows it was not timed yet."""
+    """What did best on an H200 for the layers of Qwen3 8B."""
     rows = min(128, max(8, power_of_2(num_rows)))
     many = codes.num_strips > 512
     if rows <= 16:
         return RowsConfig(rows, 4, 4, 3) if many else RowsConfig(rows, 4, 2, 4, 8)
     if rows <= 64:
         return RowsConfig(rows, 8, 2, 4, 1 if many else 8)
-    tiles = cdiv(codes.num_strips, 8)
-    split = 4 if tiles <= 33 else 2 if tiles <= 66 else 1
-    # Numbers of two blocks of 8 bits would not leave enough registers.
-    return RowsConfig(rows, 8, 2 if codes.bits == 4 else 1, 4, split, overlaps=True)
+    return RowsConfig(rows, 4, 1, 6) if many else RowsConfig(rows, 4, 1, 6, 4, overlaps=True)
 
 
 def linear_rows(
