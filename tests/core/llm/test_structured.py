@@ -131,7 +131,7 @@ def test_requests_without_a_grammar_are_as_ever(llm: LLM) -> None:
 @pytest.mark.parametrize(
     ("structure", "reason"),
     [
-        ({"json": {"type": "array", "uniqueItems": True}}, "uniqueItems"),
+        ({"json": {"type": "string", "not": {"pattern": "a"}}}, "not"),
         ({"regex": "(?=a)b"}, "regex|Regex|lookahead"),
         ({"regex": "("}, "regex|Regex"),
         ({"grammar": "root ::= missing"}, "missing"),
