@@ -10,6 +10,7 @@ import time
 from typing import ClassVar
 
 import numpy as np
+from no_model import Sampled
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import AddRequest
@@ -27,17 +28,6 @@ NUM_STEPS = 400
 BLOCK_SIZE = 16
 
 
-class NoStep:
-    def __init__(self, output: StepOutput) -> None:
-        self._output = output
-
-    def done(self) -> bool:
-        return True
-
-    def wait(self) -> StepOutput:
-        return self._output
-
-
 class NoExecutor:
     name: ClassVar[str] = "none"
     api_version: ClassVar[int] = 1
@@ -45,8 +35,8 @@ class NoExecutor:
     def start(self, plan: WorkerPlan) -> KVCapacity:
         raise AssertionError("not started")
 
-    def execute(self, batch: ScheduledBatch) -> NoStep:
-        return NoStep(StepOutput(np.full(len(batch.rows), 17, dtype=np.int32)))
+    def execute(self, batch: ScheduledBatch) -> Sampled:
+        return Sampled(StepOutput(np.full(len(batch.rows), 17, dtype=np.int32)))
 
     def stop(self) -> None: ...
 

@@ -13,16 +13,15 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from jackfield.cli.bench.chaos import Server
 
 BENCH = Path(__file__).resolve().parent
 START_SECONDS = 300
@@ -88,52 +87,23 @@ ANCHORS: dict[str, dict[str, str]] = {
 }
 
 
-def free_port() -> int:
-    """One that nobody listens on: several tables may be made on one machine."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @contextmanager
-def served(directory: str, options: list[str], cache: str) -> Iterator[tuple[float, int]]:
-    """A server, once it is ready: seconds from its process' start, and its port. Raises
-    ``RuntimeError`` with the end of its log if it ends before."""
-    port = free_port()
-    command = [sys.executable, "-m", "jackfield", "serve", directory, "--port", str(port)]
-    environment = {**os.environ, "XDG_CACHE_HOME": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
-    with tempfile.TemporaryFile() as log:
-        begin = time.perf_counter()
-        process = subprocess.Popen(
-            [*command, "--max-num-seqs", "512", *options], env=environment, stdout=log, stderr=log
-        )
-        try:
-            while not _answers(port):
-                if process.poll() is not None or time.perf_counter() - begin > START_SECONDS:
-                    log.seek(0)
-                    raise RuntimeError(log.read()[-2000:].decode(errors="replace"))
-                time.sleep(0.02)
-            yield time.perf_counter() - begin, port
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-
-
-def _answers(port: int) -> bool:
+def served(directory: str, options: list[str]) -> Iterator[tuple[float, Server]]:
+    """Seconds until a server answered, and the server; it is drained at the end."""
+    server = Server([directory, "--max-num-seqs", "512", *options])
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        yield server.wait_ready(START_SECONDS), server
+    finally:
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait()
 
 
-def load_row(load: Load, directory: str, port: int) -> dict[str, object]:
+def load_row(load: Load, directory: str, url: str) -> dict[str, object]:
     """What ``jackfield bench serve`` finds for one load."""
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         options = {
-            "--base-url": f"http://127.0.0.1:{port}",
+            "--base-url": url,
             "--model": directory,
             "--max-concurrency": load.clients,
             "--num-prompts": load.requests,
@@ -158,17 +128,16 @@ def load_row(load: Load, directory: str, port: int) -> dict[str, object]:
 def rows(directory: str, options: list[str]) -> Iterator[dict[str, object]]:
     """One dictionary a figure, in the order in which they are measured."""
     with tempfile.TemporaryDirectory() as cache:
-        with served(directory, options, cache) as (seconds, _):
+        os.environ.update(XDG_CACHE_HOME=cache, TRITON_CACHE_DIR=f"{cache}/triton")
+        with served(directory, options) as (seconds, _):
             yield {"row": "start, nothing cached, s", "s": seconds}
-        with served(directory, options, cache) as (seconds, port):
+        with served(directory, options) as (seconds, server):
             yield {"row": "start, kernels cached, s", "s": seconds}
             for load in LOADS:
-                yield load_row(load, directory, port)
+                yield load_row(load, directory, server.url)
         command = [sys.executable, str(BENCH / "anchors.py"), directory]
-        environment = {**os.environ, "XDG_CACHE_HOME": cache, "TRITON_CACHE_DIR": f"{cache}/triton"}
         with subprocess.Popen(
             [*command, "--no-enable-prefix-caching", *options],
-            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
