@@ -13,10 +13,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from jackfield.compute.layers.model_config import ModelConfig
-from jackfield.compute.layers.moe import ExpertsConfig
+from jackfield.compute.layers.moe import ExpertsConfig, experts_apart
 from jackfield_models.decoder import DecoderConfig, DecoderForCausalLM
 
-_EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)(_bias)?")
+_EXPERTS = re.compile(r"(.*\.experts\.(?:gate_up_proj|down_proj))(_bias)?")
 
 
 class GptOssForCausalLM(DecoderForCausalLM):
@@ -61,10 +61,6 @@ def _by_expert(weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Ten
         if found is None:
             yield name, tensor
             continue
-        parts = {"down_proj": slice(None)}
-        if found[2] == "gate_up_proj":
-            parts = {"gate_proj": slice(0, None, 2), "up_proj": slice(1, None, 2)}
-        kind = "bias" if found[3] else "weight"
-        for index, expert in enumerate(tensor):
-            for part, outputs in parts.items():
-                yield f"{found[1]}.{index}.{part}.{kind}", expert[..., outputs].t()
+        kind = "bias" if found[2] else "weight"
+        for own, part in experts_apart(found[1], tensor if found[2] else tensor.transpose(1, 2)):
+            yield f"{own}.{kind}", part

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from jackfield.compute.layers.moe import experts_apart
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.compressed_tensors import PackedFloats
 from jackfield_quantization.layer_names import is_listed, is_router
@@ -22,7 +23,7 @@ from jackfield_quantization.layer_tensors import Named
 from jackfield_quantization.options import names, require
 
 _OWN = {"blocks": "weight_packed", "scales": "weight_scale", "bias": "bias"}
-_EXPERTS = re.compile(r"(.*\.experts)\.(gate_up_proj|down_proj)_(blocks|scales|bias)")
+_EXPERTS = re.compile(r"(.*\.experts\.(?:gate_up_proj|down_proj))_(blocks|scales|bias)")
 _LINEAR = re.compile(r"(.*)\.weight_(blocks|scales)")
 
 
@@ -46,20 +47,12 @@ class Mxfp4Quantization:
         """Experts one by one, gate and up apart; views of the checkpoint's tensors."""
         for name, tensor in weights:
             if (found := _EXPERTS.fullmatch(name)) is not None:
-                yield from _by_expert(found[1], found[2], found[3], tensor)
+                for own, part in experts_apart(found[1], tensor):
+                    yield f"{own}.{_OWN[found[2]]}", _joined(found[2], part)
             elif (found := _LINEAR.fullmatch(name)) is not None:
                 yield f"{found[1]}.{_OWN[found[2]]}", _joined(found[2], tensor)
             else:
                 yield name, tensor
-
-
-def _by_expert(prefix: str, projection: str, own: str, tensor: Tensor) -> Iterator[Named]:
-    parts = {"down_proj": slice(None)}
-    if projection == "gate_up_proj":
-        parts = {"gate_proj": slice(0, None, 2), "up_proj": slice(1, None, 2)}
-    for index, expert in enumerate(tensor):
-        for part, rows in parts.items():
-            yield f"{prefix}.{index}.{part}.{_OWN[own]}", _joined(own, expert[rows])
 
 
 def _joined(own: str, tensor: Tensor) -> Tensor:

@@ -256,6 +256,18 @@ class FusedExperts(LoadableLayer):
         return self.group.all_reduce(mixed)
 
 
+def experts_apart(name: str, stacked: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Each expert's part of ``stacked`` [E, outputs, ...] and its name, as views. ``name`` ends in
+    ``down_proj``, or in ``gate_up_proj``, whose outputs are gate and up by turns."""
+    prefix, _, projection = name.rpartition(".")
+    parts = {projection: slice(None)}
+    if projection == "gate_up_proj":
+        parts = {"gate_proj": slice(0, None, 2), "up_proj": slice(1, None, 2)}
+    for index, expert in enumerate(stacked):
+        for part, outputs in parts.items():
+            yield f"{prefix}.{index}.{part}", expert[outputs]
+
+
 def summed_once(
     gate_up: Tensor | None, down: Tensor | None, group: TensorParallelGroup
 ) -> tuple[Tensor, Tensor | None] | None:
