@@ -66,7 +66,13 @@ class DeviceCodes:
     @property
     def scaling(self) -> Scaling:
         """What products do to numbers before they multiply them: something for small groups."""
-        if self.group not in _EARLY:
+        return self.decoding if self.group in _EARLY else Scaling.NONE
+
+    @property
+    def decoding(self) -> Scaling:
+        """What makes numbers of codes that are scaled before they are multiplied, whatever the
+        size of their groups."""
+        if not self.group:
             return Scaling.NONE
         return Scaling.SCALE if self.shifts is None else Scaling.SHIFT
 

@@ -531,7 +531,7 @@ def _product(
     adds: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> Tensor:
     # adds: residual, the norm's weight, squares of the sums.
-    row, squares, eps = (x.rows, x.squares, x.eps) if isinstance(x, ScaledRows) else (x, None, 0.0)
+    row, squares, eps = ScaledRows.parts(x)
     outputs = codes.outputs // 2 if gated else codes.outputs
     out = torch.empty((1, outputs), dtype=row.dtype, device=row.device)
     residual, norm_weight, squares_out = adds or (out, out, out)

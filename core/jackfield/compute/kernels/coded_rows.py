@@ -503,9 +503,6 @@ def linear_rows(
     num_rows, inputs = x.shape
     out = torch.empty((num_rows, codes.outputs), dtype=x.dtype, device=x.device)
     c = config or rows_config(num_rows, codes)
-    scaling = Scaling.NONE
-    if codes.group:
-        scaling = Scaling.SCALE if codes.shifts is None else Scaling.SHIFT
     split = c.split if c.split * num_rows * codes.outputs <= MAX_PARTS else 1
     parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if split > 1 else (out, out)
     tiles = cdiv(codes.num_strips, c.warps)
@@ -527,10 +524,10 @@ def linear_rows(
         codes.num_blocks,
         codes.num_groups,
         share,
-        ASM=codes.asm(x.dtype, scaling),
+        ASM=codes.asm(x.dtype, codes.decoding),
         BITS=codes.bits,
         GROUP=codes.group,
-        SCALING=scaling,
+        SCALING=codes.decoding,
         HAS_BIAS=bias is not None,
         EVEN=codes.num_blocks % c.unroll == 0 and inputs == codes.num_blocks * BLOCK,
         BLOCK_M=c.rows,

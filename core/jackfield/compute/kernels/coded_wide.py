@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.code_numbers import Scaling, numbers_of
+from jackfield.compute.kernels.code_numbers import numbers_of
 from jackfield.compute.kernels.coded import MAX_PARTS, MAX_TILES
 from jackfield.compute.kernels.coded_layout import BLOCK, DeviceCodes
 from jackfield.compute.kernels.launch import cdiv, overlaps, quick
@@ -205,9 +205,6 @@ def linear_wide(
     num_rows, inputs = x.shape
     out = torch.empty((num_rows, codes.outputs), dtype=x.dtype, device=x.device)
     c = config or wide_config(num_rows, codes)
-    scaling = Scaling.NONE
-    if codes.group:
-        scaling = Scaling.SCALE if codes.shifts is None else Scaling.SHIFT
     pdl = overlaps(x)
     parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if c.split > 1 else (out, out)
     grid = (cdiv(num_rows, c.rows), cdiv(codes.num_strips, c.strips), c.split)
@@ -228,10 +225,10 @@ def linear_wide(
         codes.num_strips,
         codes.num_blocks,
         codes.num_groups,
-        ASM="" if triton.knobs.runtime.interpret else codes.asm(x.dtype, scaling),
+        ASM="" if triton.knobs.runtime.interpret else codes.asm(x.dtype, codes.decoding),
         BITS=codes.bits,
         GROUP=codes.group,
-        SCALING=scaling,
+        SCALING=codes.decoding,
         HAS_BIAS=bias is not None,
         EVEN=inputs == codes.num_blocks * BLOCK,
         STRIPS=c.strips,

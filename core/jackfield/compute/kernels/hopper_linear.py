@@ -369,7 +369,7 @@ def _product(
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     # adds: residual, the norm's weight, squares of the sums.
-    rows, squares, eps = (x.rows, x.squares, x.eps) if isinstance(x, ScaledRows) else (x, None, 0.0)
+    rows, squares, eps = ScaledRows.parts(x)
     (m, k), n = rows.shape, w.shape[0]
     config = config or linear_config(m, n, k)
     out = torch.empty((m, n // 2 if gated else n), dtype=dtype or rows.dtype, device=w.device)

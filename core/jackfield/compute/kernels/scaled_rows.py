@@ -20,5 +20,10 @@ class ScaledRows:
     squares: Tensor
     eps: float
 
+    @classmethod
+    def parts(cls, x: Tensor | ScaledRows) -> tuple[Tensor, Tensor | None, float]:
+        """(rows, squares, eps); plain rows have no squares."""
+        return (x.rows, x.squares, x.eps) if isinstance(x, ScaledRows) else (x, None, 0.0)
+
     def __len__(self) -> int:
         return len(self.rows)

@@ -200,7 +200,6 @@ class Kernels:
         """The leading ``batch.num_decodes`` queries of q, each over all its sequence has in the
         pages, into the same places of out; [T, H, D] both."""
         q = q[: batch.num_decodes].contiguous()
-        key_scale, value_scale = scales_of(kv)
         self._attend_decodes(
             q.data_ptr(),
             kv.key.data_ptr(),
@@ -210,16 +209,7 @@ class Kernels:
             batch.seq_lens.data_ptr(),
             out.data_ptr(),
             batch.num_decodes,
-            spec.num_heads,
-            spec.num_kv_heads,
-            spec.head_dim,
-            *kv.key.shape[1:3],
-            batch.block_table.shape[1],
-            spec.sliding_window or 0,
-            KINDS.get(kv.key.dtype, 0),
-            spec.scale * key_scale,
-            value_scale,
-            spec.soft_cap or 0.0,
+            *attention_numbers(kv, spec, batch),
             pointer(sinks),
         )
 
@@ -288,6 +278,25 @@ def _declare(library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]) -
     for name, types in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
+
+
+def attention_numbers(
+    kv: KVLayer, spec: AttentionSpec, batch: AttentionBatch
+) -> tuple[int | float, ...]:
+    """What kernels of attention take behind the number of sequences, in their order."""
+    key_scale, value_scale = scales_of(kv)
+    return (
+        spec.num_heads,
+        spec.num_kv_heads,
+        spec.head_dim,
+        *kv.key.shape[1:3],
+        batch.block_table.shape[1],
+        spec.sliding_window or 0,
+        KINDS.get(kv.key.dtype, 0),
+        spec.scale * key_scale,
+        value_scale,
+        spec.soft_cap or 0.0,
+    )
 
 
 def scales_of(kv: KVLayer) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import functools
 import torch
 from torch import Tensor
 
-from jackfield.compute.native.library import KINDS, attends, load_for, pointer, scales_of
+from jackfield.compute.native.library import attends, attention_numbers, load_for, pointer
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
@@ -50,7 +50,7 @@ class PromptKernels:
         """The queries behind the leading ``batch.num_decodes``, over all that their sequences have
         in the pages, into the same places of out; q, out [T, H, D]."""
         q = q.contiguous()
-        first, key_scale, value_scale = batch.num_decodes, *scales_of(kv)
+        first = batch.num_decodes
         size = self._room_size(spec.head_dim)
         if len(self._room) < size:
             self._room = torch.empty(size)
@@ -66,14 +66,5 @@ class PromptKernels:
             out.data_ptr(),
             self._room.data_ptr(),
             batch.num_seqs - first,
-            spec.num_heads,
-            spec.num_kv_heads,
-            spec.head_dim,
-            *kv.key.shape[1:3],
-            batch.block_table.shape[1],
-            spec.sliding_window or 0,
-            KINDS.get(kv.key.dtype, 0),
-            spec.scale * key_scale,
-            value_scale,
-            spec.soft_cap or 0.0,
+            *attention_numbers(kv, spec, batch),
         )
