@@ -202,6 +202,23 @@ def stream(server: Server, ends: list[str]) -> None:
         ends.append("broken")
 
 
+def streams(server: Server, count: int) -> tuple[list[threading.Thread], list[str]]:
+    """So many streams at once, and how they have ended."""
+    ends: list[str] = []
+    threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    return threads, ends
+
+
+def wait_until_running(server: Server, count: int) -> float:
+    """Until so many requests run, or the moment that is returned has passed."""
+    deadline = time.monotonic() + 20
+    while server.metric("num_requests_running") < count and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return deadline
+
+
 def test_metrics_are_of_all_processes(server: Server) -> None:
     before = server.metric("e2e_request_latency_seconds_count")
     for _ in range(12):
@@ -213,13 +230,8 @@ def test_metrics_are_of_all_processes(server: Server) -> None:
 
 
 def test_a_process_that_is_killed_is_replaced_and_its_requests_end(server: Server) -> None:
-    ends: list[str] = []
-    threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 20
-    while server.metric("num_requests_running") < 8 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    threads, ends = streams(server, 8)
+    deadline = wait_until_running(server, 8)
     before = server.api_processes()
     os.kill(before[0], signal.SIGKILL)
     for _ in range(10):
@@ -239,10 +251,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_requests_end(server: Serve
 def test_a_process_that_is_frozen_is_replaced_and_its_next_clients_wait(server: Server) -> None:
     before = server.api_processes()
     os.kill(before[0], signal.SIGSTOP)
-    ends: list[str] = []
-    threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(12)]
-    for thread in threads:
-        thread.start()
+    threads, ends = streams(server, 12)
     for thread in threads:
         thread.join()
     # It had accepted none of them: some were answered by the other one, some by its successor.
@@ -262,13 +271,8 @@ def test_a_killed_engine_is_replaced_for_all(server: Server) -> None:
 
 
 def test_sigterm_drains_all_and_leaves_nobody(server: Server) -> None:
-    ends: list[str] = []
-    threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + 20
-    while server.metric("num_requests_running") < 6 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    threads, ends = streams(server, 6)
+    wait_until_running(server, 6)
     children = [*server.api_processes(), *server.engines()]
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(30) == 0
@@ -284,13 +288,8 @@ def test_a_second_signal_and_the_keepers_death_end_all_at_once(numbers: list[int
     server = Server([*words, "--response-store", "none", "--shutdown-timeout", "60"])
     try:
         server.wait_ready(90)
-        ends: list[str] = []
-        threads = [threading.Thread(target=stream, args=(server, ends)) for _ in range(6)]
-        for thread in threads:
-            thread.start()
-        deadline = time.monotonic() + 20
-        while server.metric("num_requests_running") < 6 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        threads, ends = streams(server, 6)
+        deadline = wait_until_running(server, 6)
         children = [*server.api_processes(), *server.engines()]
         for number in numbers:
             server.process.send_signal(number)

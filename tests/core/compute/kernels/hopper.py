@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 import triton
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from jackfield.compute.kernels import launch
+from jackfield.compute.kernels import hopper_attention, launch
 
 H200_PROCESSORS = 132
 
@@ -97,3 +99,25 @@ def compiling() -> Iterator[list[Compiled]]:
         mock.patch.object(launch, "_overlaps", lambda device: True),
     ):
         yield compiled
+
+
+def launch_attention() -> Tensor:
+    """Hopper's own attention, of 300 bfloat16 queries in 32 heads; the pages that it was over."""
+    q = torch.empty(300, 32, 128, dtype=torch.bfloat16)
+    pages = torch.empty(3, 8, 64, 128, dtype=torch.bfloat16)
+    numbers = torch.zeros(400, dtype=torch.int32)
+    hopper_attention.hopper_attention(
+        q,
+        pages,
+        pages,
+        numbers,
+        numbers,
+        numbers,
+        numbers.view(20, 20),
+        q,
+        first_seq=1,
+        num_seqs=4,
+        num_tokens=300,
+        scale=0.1,
+    )
+    return pages

@@ -12,7 +12,7 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 from tests.core.compute.kernels.coded_cases import Format, make_codes
-from tests.core.compute.kernels.hopper import Compiled, compiling
+from tests.core.compute.kernels.hopper import Compiled, compiling, launch_attention
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
@@ -27,7 +27,6 @@ from jackfield.compute.kernels import (
     experts,
     gemv,
     greedy,
-    hopper_attention,
     hopper_linear,
     kv_widen,
     kv_write,
@@ -138,21 +137,7 @@ def served_by_mixtures_and_samplers() -> None:
     """What has no dimension of attention in it, and the attention that is Hopper's own."""
     bf16 = torch.bfloat16
     numbers = torch.zeros(400, dtype=torch.int32)
-    q, pages = torch.empty(300, 32, 128, dtype=bf16), torch.empty(3, 8, 64, 128, dtype=bf16)
-    hopper_attention.hopper_attention(
-        q,
-        pages,
-        pages,
-        numbers,
-        numbers,
-        numbers,
-        numbers.view(20, 20),
-        q,
-        first_seq=1,
-        num_seqs=4,
-        num_tokens=300,
-        scale=0.1,
-    )
+    pages = launch_attention()
     eight = pages.to(KV_DTYPES[0])
     places = {"first_seq": 1, "num_seqs": 4, "max_blocks": 2, "dtype": bf16}
     kv_widen.widen_pages(

@@ -21,11 +21,11 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-from tests.core.compute.kernels.hopper import Driver, Launcher
+from tests.core.compute.kernels.hopper import Driver, Launcher, launch_attention
 from triton.compiler import CompiledKernel
 from triton.runtime.jit import JITFunction
 
-from jackfield.compute.kernels import hopper_attention, launch, norm
+from jackfield.compute.kernels import launch, norm
 from jackfield.compute.kernels.precompile import Precompiler
 from jackfield.config.plan import WorkerPlan
 from jackfield.engine import compilers
@@ -36,24 +36,9 @@ LAYERS = 20
 def launch_all() -> None:
     """Two variants of one kernel, and one of Gluon's."""
     x, weight = torch.empty((4, 256)).bfloat16(), torch.empty(256).bfloat16()
-    q, pages = torch.empty((300, 32, 128)).bfloat16(), torch.empty((3, 8, 64, 128)).bfloat16()
-    numbers = torch.zeros(400, dtype=torch.int32)
     norm.rms_norm(x, weight, 1e-6)
     norm.rms_norm(x.float(), weight.float(), 1e-6)
-    hopper_attention.hopper_attention(
-        q,
-        pages,
-        pages,
-        numbers,
-        numbers,
-        numbers,
-        numbers.view(20, 20),
-        q,
-        first_seq=1,
-        num_seqs=4,
-        num_tokens=300,
-        scale=0.1,
-    )
+    launch_attention()
 
 
 def main(num: int, *how: str) -> None:
