@@ -1,10 +1,15 @@
 """Every speed figure of one model on one GPU, in one run: start, latency, throughput, HTTP load.
 
-    python bench/speed_table.py DIR [--anchors qwen3-0.6b] [--out FILE] [options of jackfield serve]
+    python bench/speed_table.py DIR [--anchors qwen3-0.6b] [--out FILE] [--skip PART]
+        [options of jackfield serve]
 
 The server is started with nothing cached (kernels are compiled), then again; the second one takes
 the load. Then ``bench/anchors.py`` measures in one engine without a server. ``--anchors`` puts
 vLLM 0.26's figures on the same kind of machine (23 November 2026) beside ours.
+
+Every row over HTTP has prompts of its own, and warms up with others, as many at once as it has
+clients: nothing measured is in the prefix cache. ``prefix_hits`` in a row is the share of its
+prompt tokens that was found there all the same.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from jackfield.cli.bench.chaos import Server
 
 BENCH = Path(__file__).resolve().parent
 START_SECONDS = 300
+PARTS = ("first-start", "http", "engine")
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,18 @@ def served(directory: str, options: list[str]) -> Iterator[tuple[float, Server]]
         server.process.wait()
 
 
-def load_row(load: Load, directory: str, url: str) -> dict[str, object]:
-    """What ``jackfield bench serve`` finds for one load."""
+def load_row(load: Load, directory: str, server: Server, seed: int) -> dict[str, object]:
+    """What ``jackfield bench serve`` finds for one load; ``seed`` is that of its prompts."""
+    before = server.metric("prompt_tokens_cached_total")
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         options = {
-            "--base-url": url,
+            "--base-url": server.url,
             "--model": directory,
             "--max-concurrency": load.clients,
             "--num-prompts": load.requests,
-            "--num-warmups": min(load.clients, 64),
+            "--num-warmups": load.clients,
+            "--seed": seed,
             "--random-input-len": load.input_len,
             "--random-output-len": load.output_len,
             "--result-filename": result,
@@ -116,37 +124,47 @@ def load_row(load: Load, directory: str, url: str) -> dict[str, object]:
         command = [sys.executable, "-m", "jackfield", "bench", "serve", "--disable-tqdm", *words]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         found = json.loads(result.read_text())
+    cached = server.metric("prompt_tokens_cached_total") - before
     return {
         "row": load.name,
         "tok_per_s": found["output_throughput"],
         "ttft_ms": found["median_ttft_ms"],
         "tpot_ms": found.get("median_tpot_ms"),
         "failed": load.requests - found["completed"],
+        "prefix_hits": cached / found["total_input_tokens"],
     }
 
 
-def rows(directory: str, options: list[str]) -> Iterator[dict[str, object]]:
+def rows(directory: str, options: list[str], skip: list[str]) -> Iterator[dict[str, object]]:
     """One dictionary a figure, in the order in which they are measured."""
     with tempfile.TemporaryDirectory() as cache:
         os.environ.update(XDG_CACHE_HOME=cache, TRITON_CACHE_DIR=f"{cache}/triton")
-        with served(directory, options) as (seconds, _):
-            yield {"row": "start, nothing cached, s", "s": seconds}
-        with served(directory, options) as (seconds, server):
-            yield {"row": "start, kernels cached, s", "s": seconds}
-            for load in LOADS:
-                yield load_row(load, directory, server.url)
-        command = [sys.executable, str(BENCH / "anchors.py"), directory]
-        with subprocess.Popen(
-            [*command, "--no-enable-prefix-caching", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as engine:
-            assert engine.stdout is not None
-            for line in engine.stdout:
-                row = json.loads(line)
-                if row["row"] != "start":
-                    yield row
+        if "first-start" not in skip:
+            with served(directory, options) as (seconds, _):
+                yield {"row": "start, nothing cached, s", "s": seconds}
+        if "http" not in skip:
+            with served(directory, options) as (seconds, server):
+                yield {"row": "start, kernels cached, s", "s": seconds}
+                for seed, load in enumerate(LOADS):
+                    yield load_row(load, directory, server, seed)
+        if "engine" not in skip:
+            yield from engine_rows(directory, options)
+
+
+def engine_rows(directory: str, options: list[str]) -> Iterator[dict[str, object]]:
+    """What ``bench/anchors.py`` finds but for its start."""
+    command = [sys.executable, str(BENCH / "anchors.py"), directory]
+    with subprocess.Popen(
+        [*command, "--no-enable-prefix-caching", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as engine:
+        assert engine.stdout is not None
+        for line in engine.stdout:
+            row = json.loads(line)
+            if row["row"] != "start":
+                yield row
 
 
 def text_of(row: dict[str, object]) -> str:
@@ -164,10 +182,11 @@ def main() -> int:
     parser.add_argument("directory")
     parser.add_argument("--anchors", choices=sorted(ANCHORS), default=None)
     parser.add_argument("--out", help="adds the rows to this file, as JSON lines")
+    parser.add_argument("--skip", action="append", choices=PARTS, default=[])
     args, options = parser.parse_known_args()
     anchors = ANCHORS.get(args.anchors, {})
     lines = ["| figure | ours | vLLM |", "| --- | --- | --- |"]
-    for row in rows(args.directory, options):
+    for row in rows(args.directory, options, args.skip):
         print(json.dumps(row), flush=True)
         if args.out:
             with open(args.out, "a", encoding="utf-8") as out:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.checkpoints import make
-from tests.core.server.fake_llm import FakeLLM
+from tests.core.server.fake_llm import FakeLLM, letters
 from tests.core.server.http_server import serving
 
-from jackfield.cli.bench import latency, main, throughput
+from jackfield.cli.bench import latency, main, serve, throughput
 from jackfield.cli.bench.http_client import Address
-from jackfield.cli.bench.serve import summarise
 from jackfield.cli.bench.statistics import percentile, spread
 from jackfield.cli.bench.traffic import Load, Outcome, drive
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 
 AT_ONCE = Load(max_concurrency=3, request_rate=float("inf"), burstiness=1.0, seed=0)
 
@@ -49,6 +51,45 @@ async def test_every_request_is_sent_once_and_its_tokens_are_counted() -> None:
         assert outcome.sent <= outcome.first <= outcome.last <= outcome.done
 
 
+async def test_warm_ups_are_sent_at_once_with_prompts_that_nothing_measured_has() -> None:
+    most = 0
+
+    def script(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        async def stream() -> AsyncIterator[list[ChoiceDelta]]:
+            nonlocal most
+            if len(llm.requests) <= 4:
+                most = max(most, llm.active)
+                await asyncio.sleep(0.2)
+            async for delta in letters(request):
+                yield delta
+
+        return stream()
+
+    async def prompts(num_warmups: int, seed: int) -> list[tuple[int, ...]]:
+        llm.requests.clear()
+        words = ["--base-url", url, "--model", "fake", "--disable-tqdm", "--num-prompts", "6"]
+        words += ["--num-warmups", str(num_warmups), "--seed", str(seed), "--max-concurrency", "4"]
+        words += ["--random-input-len", "9", "--random-output-len", "2", "--min-token-id", "0"]
+        assert await asyncio.to_thread(serve.main, [*words, "--max-token-id", "256"]) == 0
+        return [request.prompt_token_ids for request in llm.requests]
+
+    llm = FakeLLM(script)
+    async with serving(llm) as url:
+        warmed = await prompts(4, seed=1)
+        assert most == 4
+        bare, other = await prompts(0, seed=1), await prompts(0, seed=2)
+    assert len(warmed) == 10 and len(set(warmed)) == 10
+    assert set(warmed[4:]) == set(bare)
+    assert not set(bare) & set(other)
+
+
+async def test_a_warm_up_that_fails_ends_the_run() -> None:
+    async with serving(FakeLLM()) as url:
+        words = ["--base-url", url, "--model", "other", "--disable-tqdm"]
+        with pytest.raises(SystemExit, match="warm-up request failed: HTTP 404"):
+            await asyncio.to_thread(serve.main, words)
+
+
 async def test_a_refused_request_is_an_outcome_and_the_others_go_on() -> None:
     async with serving(FakeLLM()) as url:
         bodies = [body(), body(model="other"), body()]
@@ -79,7 +120,7 @@ def test_the_summary_adds_up() -> None:
                 output_tokens=3),
         Outcome(sent=0.0, error="HTTP 500", done=1.0),
     ]  # fmt: skip
-    values = summarise(outcomes, 2.0, [50.0, 99.0])
+    values = serve.summarise(outcomes, 2.0, [50.0, 99.0])
     assert (values["completed"], values["failed"]) == (1, 1)
     assert values["output_throughput"] == 1.5
     assert values["total_token_throughput"] == 5.0

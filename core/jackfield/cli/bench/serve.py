@@ -8,6 +8,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tqdm import tqdm
 
@@ -26,7 +27,7 @@ def main(argv: list[str]) -> int:
     except ValueError as error:
         _parser().error(f"--base-url: {error}")
     percents = [float(part) for part in args.metric_percentiles.split(",")]
-    bodies = make_bodies(args)
+    warm_ups, bodies = make_bodies(args)
     headers = {"Authorization": f"Bearer {args.api_key}"} if args.api_key else {}
     load = Load(args.max_concurrency, args.request_rate, args.burstiness, args.seed)
     with tqdm(total=args.num_prompts, disable=args.disable_tqdm, unit="request") as bar:
@@ -34,7 +35,9 @@ def main(argv: list[str]) -> int:
         def on_done() -> None:
             bar.update(1)
 
-        outcomes, duration = asyncio.run(_run(address, args, headers, bodies, load, on_done))
+        outcomes, duration = asyncio.run(
+            _run(address, args, headers, warm_ups, bodies, load, on_done)
+        )
     values = summarise(outcomes, duration, percents)
     settings = {
         "max_concurrency": args.max_concurrency,
@@ -51,49 +54,55 @@ async def _run(
     address: Address,
     args: argparse.Namespace,
     headers: dict[str, str],
+    warm_ups: Sequence[bytes],
     bodies: Sequence[bytes],
     load: Load,
     on_done: Callable[[], None],
 ) -> tuple[list[Outcome], float]:
     loop = asyncio.get_running_loop()
-    for body in bodies[: args.num_warmups]:
-        warm = await drive(address, args.endpoint, headers, [body], load, lambda: None)
-        if warm[0].error:
-            raise SystemExit(f"jackfield bench: the warm-up request failed: {warm[0].error}")
+    at_once = replace(load, request_rate=float("inf"))
+    for warm in await drive(address, args.endpoint, headers, warm_ups, at_once, lambda: None):
+        if warm.error:
+            raise SystemExit(f"jackfield bench: a warm-up request failed: {warm.error}")
     start = loop.time()
-    outcomes = await drive(
-        address, args.endpoint, headers, bodies[args.num_warmups :], load, on_done
-    )
+    outcomes = await drive(address, args.endpoint, headers, bodies, load, on_done)
     return outcomes, loop.time() - start
 
 
-def make_bodies(args: argparse.Namespace) -> list[bytes]:
-    """The request bodies, encoded beforehand: random prompts of exactly the asked lengths where
-    the endpoint takes ids, about as many common words where it takes messages."""
+def make_bodies(args: argparse.Namespace) -> tuple[list[bytes], list[bytes]]:
+    """The bodies of the warm-up and of the measured requests, encoded beforehand. They are drawn
+    apart: the warm-up leaves only ``--random-prefix-len`` ids in a prefix cache, and its length
+    does not change what is measured."""
     rng = random.Random(args.seed)
-    chat = args.endpoint.endswith("/chat/completions")
-    low, high = args.min_token_id, args.max_token_id
-    prefix = [rng.randrange(low, high) for _ in range(args.random_prefix_len)]
-    bodies = []
-    for _ in range(args.num_prompts + args.num_warmups):
-        spread_factor = args.random_range_ratio
-        length = _around(rng, args.random_input_len, spread_factor)
-        output = _around(rng, args.random_output_len, spread_factor)
-        body: dict[str, object] = {
-            "model": args.model,
-            "max_tokens": output,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "temperature": args.temperature,
-            "ignore_eos": args.ignore_eos,
-        }
-        if chat:
-            text = " ".join(rng.choices(WORDS, k=length))
-            body["messages"] = [{"role": "user", "content": text}]
-        else:
-            body["prompt"] = prefix + [rng.randrange(low, high) for _ in range(length)]
-        bodies.append(json.dumps(body).encode())
-    return bodies
+    prefix = [
+        rng.randrange(args.min_token_id, args.max_token_id) for _ in range(args.random_prefix_len)
+    ]
+    apart = random.Random(f"warm-up {args.seed}")
+    return (
+        [_body(args, apart, prefix) for _ in range(args.num_warmups)],
+        [_body(args, rng, prefix) for _ in range(args.num_prompts)],
+    )
+
+
+def _body(args: argparse.Namespace, rng: random.Random, prefix: list[int]) -> bytes:
+    """One request: a random prompt of exactly the asked length where the endpoint takes ids, about
+    as many common words where it takes messages."""
+    length = _around(rng, args.random_input_len, args.random_range_ratio)
+    body: dict[str, object] = {
+        "model": args.model,
+        "max_tokens": _around(rng, args.random_output_len, args.random_range_ratio),
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": args.temperature,
+        "ignore_eos": args.ignore_eos,
+    }
+    if args.endpoint.endswith("/chat/completions"):
+        text = " ".join(rng.choices(WORDS, k=length))
+        body["messages"] = [{"role": "user", "content": text}]
+    else:
+        low, high = args.min_token_id, args.max_token_id
+        body["prompt"] = prefix + [rng.randrange(low, high) for _ in range(length)]
+    return json.dumps(body).encode()
 
 
 def summarise(
@@ -145,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--model", required=True, help="the name in the requests")
     add("--api-key", help="sent as a bearer token")
     add("--num-prompts", type=int, default=100)
-    add("--num-warmups", type=int, default=1, help="requests sent before, one at a time")
+    add("--num-warmups", type=int, default=1, help="requests before, as many at once")
     add("--max-concurrency", type=int, help="requests under way at once")
     add("--request-rate", type=float, default=float("inf"), help="arrivals a second")
     add("--burstiness", type=float, default=1.0, help="gamma shape of the gaps; 1 is Poisson")
@@ -158,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--temperature", type=float, default=0.0)
     add("--ignore-eos", action=argparse.BooleanOptionalAction, default=True)
     add("--metric-percentiles", default="50,90,99", help="comma-separated")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="another one: other prompts")
     add("--result-filename", help="write the values as JSON")
     add("--disable-tqdm", action="store_true")
     return parser
