@@ -44,8 +44,8 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows:
     assert all(row["wgmma"] for row in rows["_linear_kernel"])
     for kernel in ("_coded_kernel", "_coded_expert_kernel"):
         assert all(row["mma"] for row in rows[kernel])
-    assert all(row["mma"] and row["pipelined"] for row in rows["_coded_row_kernel"])
-    assert all(row["wgmma"] and row["pipelined"] for row in rows["_coded_rows_kernel"])
+    assert all(row["mma"] and row["pipelined"] for row in rows["coded_row_kernel"])
+    assert all(row["wgmma"] and row["pipelined"] for row in rows["coded_rows_kernel"])
     assert all(row["wgmma"] and row["pipelined"] for row in rows["_coded_wide_kernel"])
     assert len(rows) == 30
 
