@@ -153,7 +153,11 @@ class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
-    """Gauges and counters (totals since start) of the engine, at most a few times a second."""
+    """Gauges and counters (totals since start) of the engine, at most a few times a second.
+
+    ``stage_seconds``: what its loop has spent, by stage of a step. ``steps_over`` by kind, and
+    ``step_seconds``, what they took: from the launch, or the end of the step before.
+    """
 
     num_running: int
     num_waiting: int
@@ -164,6 +168,9 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     num_prompt_tokens: int
     num_generation_tokens: int
     num_steps: int
+    stage_seconds: dict[str, float] = {}
+    steps_over: dict[str, int] = {}
+    step_seconds: dict[str, float] = {}
 
 
 class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):

@@ -12,42 +12,53 @@ from jackfield.engine.live_requests import LiveRequests
 from jackfield.engine.outbox import NO_TOKEN
 from jackfield.engine.pooled_step import pooled_parts
 from jackfield.engine.request import Request
+from jackfield.engine.step_builder import BuiltStep
+from jackfield.engine.step_clock import COLLECT, WAIT, StepClock
 from jackfield.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True)
 class StepUnderWay:
-    """An enqueued step: whose tokens come out of it, in the order of the batch."""
+    """An enqueued step, and when its launch began."""
 
+    built: BuiltStep
     pending: PendingStep
-    requests: list[Request]
-    rows: list[int]
-    samples: list[bool]
+    began: float
 
 
 class Outcomes:
     """Takes in steps, in the order in which they were enqueued."""
 
     def __init__(
-        self, live: LiveRequests, blocks: BlockManager, constrained: ConstrainedRequests
+        self,
+        live: LiveRequests,
+        blocks: BlockManager,
+        constrained: ConstrainedRequests,
+        clock: StepClock,
     ) -> None:
         self.num_prompt_tokens = 0
         self.num_generation_tokens = 0
         self._live = live
         self._blocks = blocks
         self._constrained = constrained
+        self._clock = clock
 
     def collect(self, step: StepUnderWay) -> None:
         """Takes in what a step made. Waits for the device."""
+        built = step.built
+        self._clock.mark(COLLECT)
         output = step.pending.wait()
+        self._clock.mark(WAIT)
+        self._clock.step_over(step.began, built.has_prompts)
         if output.failed or output.logprobs:
-            self._note_rows(step, output)
+            self._note_rows(built, output)
         if output.pooled is not None:
-            self._collect_pooled(step, output)
+            self._collect_pooled(built, output)
         else:
-            self._collect_tokens(step, output)
+            self._collect_tokens(built, output)
+        self._clock.mark(COLLECT)
 
-    def _collect_tokens(self, step: StepUnderWay, output: StepOutput) -> None:
+    def _collect_tokens(self, step: BuiltStep, output: StepOutput) -> None:
         """A step's tokens: appends, ends what has ended."""
         outbox = self._live.outbox
         add_key, add_token = outbox.keys.append, outbox.token_ids.append
@@ -83,7 +94,7 @@ class Outcomes:
                 self._live.fail(request, error)
         self.num_generation_tokens += len(outbox.keys) - num_before
 
-    def _collect_pooled(self, step: StepUnderWay, output: StepOutput) -> None:
+    def _collect_pooled(self, step: BuiltStep, output: StepOutput) -> None:
         """Sends vectors, and ends the requests whose prompt is computed."""
         for part in pooled_parts(output, step.samples):
             request = step.requests[part.place]
@@ -120,7 +131,7 @@ class Outcomes:
             self._live.outbox.note_first(request)
             self.num_prompt_tokens += request.num_prompt_tokens
 
-    def _note_rows(self, step: StepUnderWay, output: StepOutput) -> None:
+    def _note_rows(self, step: BuiltStep, output: StepOutput) -> None:
         """Failures and logprobs, which come by row, to their requests."""
         by_row = dict(zip(step.rows, zip(step.requests, step.samples, strict=True), strict=True))
         for row, message in output.failed:

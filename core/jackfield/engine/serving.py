@@ -38,6 +38,7 @@ from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
+from jackfield.engine.step_clock import IDLE, RECEIVE, SEND
 from jackfield.engine.step_loop import EngineCore
 from jackfield.engine.swap_space import SwapSpace
 from jackfield.engine.worker_calls import answer_call
@@ -251,6 +252,7 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
     pulse.is_idle = is_warm = False
+    clock = core.clock
     while not clients.closed:
         for client, message in clients.poll():
             if isinstance(message, StopEngine):
@@ -263,10 +265,12 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
             return
         if clients.gone:
             _end_requests_of(core, clients)
+        clock.mark(RECEIVE)
         if core.has_work:
             tokens = core.step()
             if tokens is not None:
                 clients.send_step(tokens)
+            clock.mark(SEND)
             pulse.turns += 1
         else:
             pulse.is_idle = True
@@ -275,6 +279,7 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
             if not is_warm and time.monotonic() - began >= WARM_UP_SECONDS:
                 core.warm_up()
                 is_warm = True
+            clock.mark(IDLE)
             pulse.is_idle = False
 
 

@@ -22,7 +22,7 @@ class BuiltStep:
     """A batch and whose it is, in its order.
 
     ``constrained``: places in it that sample under a grammar. ``last_sampled``: requests that
-    compute nothing any more behind this step.
+    compute nothing any more behind this step. ``has_prompts``: some have more than one token.
     """
 
     batch: ScheduledBatch
@@ -31,6 +31,7 @@ class BuiltStep:
     samples: list[bool]
     constrained: list[int]
     last_sampled: list[Request]
+    has_prompts: bool
 
 
 class StepBuilder:
@@ -115,7 +116,7 @@ class StepBuilder:
         )
         for request, _ in chunks:
             self._blocks.register(request)
-        return BuiltStep(batch, requests, rows, samples, constrained, last_sampled)
+        return BuiltStep(batch, requests, rows, samples, constrained, last_sampled, bool(chunks))
 
     def _take_given(self) -> Int32Array | None:
         if not self._given:

@@ -34,7 +34,7 @@ from jackfield.contracts.messages import (
     StepTokens,
 )
 from jackfield.contracts.scheduling import Scheduler
-from jackfield.contracts.work import Executor, PendingStep
+from jackfield.contracts.work import Executor
 from jackfield.engine.admission import RequestBounds, make_request
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.constrained import ConstrainedRequests
@@ -44,6 +44,7 @@ from jackfield.engine.outbox import Outbox
 from jackfield.engine.outcomes import Outcomes, StepUnderWay
 from jackfield.engine.request import Request
 from jackfield.engine.step_builder import BuiltStep, Entries, StepBuilder
+from jackfield.engine.step_clock import BUILD, LAUNCH, MASK, SCHEDULE, StepClock
 from jackfield.errors import RAISED, EngineError, RequestError
 
 STATS_INTERVAL_SECONDS = 0.25
@@ -74,10 +75,12 @@ class EngineCore:
         self._live = LiveRequests(scheduler, blocks, self._builder)
         self.requests = self._live.by_key
         self._under_way: deque[StepUnderWay] = deque()
+        self._begun_at = 0.0
         self._begun: BuiltStep | None = None
         """The newest step, where it waits for masks; all others are in ``_under_way``."""
         self._constrained = ConstrainedRequests(grammars, bounds.logits_width, executor)
-        self._outcomes = Outcomes(self._live, blocks, self._constrained)
+        self.clock = StepClock()
+        self._outcomes = Outcomes(self._live, blocks, self._constrained, self.clock)
         self._stream_interval = stream_interval
         self._num_held_steps = 0
         self._next_stats = 0.0
@@ -214,6 +217,7 @@ class EngineCore:
         """Schedules a step, while the device computes the one that was begun; None if nothing can
         run now."""
         schedule = self._scheduler.schedule(self._blocks)
+        self.clock.mark(SCHEDULE)
         for preempted in schedule.preempted:
             self._builder.free_row(cast(Request, preempted))
         self._num_preemptions += len(schedule.preempted)
@@ -228,17 +232,18 @@ class EngineCore:
         step = self._builder.build(cast(Entries, schedule.entries))
         for request in step.last_sampled:
             self._live.retire(request)
+        self.clock.mark(BUILD)
         return step
 
     def _enqueue(self, step: BuiltStep) -> None:
+        began = self.clock.last
         if step.constrained:
             self._executor.begin(step.batch)
-            self._begun = step
+            self._begun, self._begun_at = step, began
         else:
-            self._add_under_way(step, self._executor.execute(step.batch))
-
-    def _add_under_way(self, step: BuiltStep, pending: PendingStep) -> None:
-        self._under_way.append(StepUnderWay(pending, step.requests, step.rows, step.samples))
+            pending = self._executor.execute(step.batch)
+            self._under_way.append(StepUnderWay(step, pending, began))
+        self.clock.mark(LAUNCH)
 
     def _jump(self) -> None:
         """Lets requests go on with what their grammars force, without sampling it."""
@@ -259,7 +264,10 @@ class EngineCore:
                 self._live.fail(request, error)
             else:
                 self._live.end(request, FinishReason.STOP)
-        self._add_under_way(step, self._executor.finish(masks))
+        self.clock.mark(MASK)
+        pending = self._executor.finish(masks)
+        self._under_way.append(StepUnderWay(step, pending, self._begun_at))
+        self.clock.mark(LAUNCH)
 
     def _collect_all(self) -> None:
         while self._under_way:
@@ -277,4 +285,7 @@ class EngineCore:
             num_prompt_tokens=self._outcomes.num_prompt_tokens,
             num_generation_tokens=self._outcomes.num_generation_tokens,
             num_steps=self._builder.num_built,
+            stage_seconds=self.clock.stage_seconds(),
+            steps_over=self.clock.num_steps(),
+            step_seconds=self.clock.step_seconds(),
         )

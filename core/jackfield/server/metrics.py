@@ -6,7 +6,7 @@ Observing costs a few list increments; everything else is made when somebody scr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -177,10 +177,19 @@ class Metrics(Collector):
         for name, text in _ENGINE_COUNTERS.items():
             source = _COUNTER_FIELDS.get(name, name)
             yield self._counter(name, text, getattr(stats, source))
+        for name, (field, label, text) in _ENGINE_PARTS.items():
+            yield self._parts(name, text, label, getattr(stats, field))
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(self._prefix + name, text, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), value)
+        return family
+
+    def _parts(self, name: str, text: str, label: str, parts: Mapping[str, float]) -> Metric:
+        labels = [*self._labels, label]
+        family = CounterMetricFamily(self._prefix + name, text, labels=labels)
+        for part, value in parts.items():
+            family.add_metric([*self._labels.values(), part], value)
         return family
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
@@ -201,6 +210,13 @@ _ENGINE_COUNTERS = {
     "prompt_tokens": "Prompt tokens processed.",
     "generation_tokens": "Tokens generated.",
 }
+_ENGINE_PARTS = {
+    "engine_stage_seconds": ("stage_seconds", "stage", "What the engine's loop has spent."),
+    "engine_steps": ("steps_over", "kind", "Steps that are over."),
+    "engine_step_seconds": ("step_seconds", "kind", "What they took, one behind the other."),
+}
+"""Counters in parts, by name: the field of ``EngineStats``, the label of a part, a line of help."""
+
 _COUNTER_FIELDS = {
     "gpu_prefix_cache_queries": "prefix_cache_queries",
     "gpu_prefix_cache_hits": "prefix_cache_hits",
@@ -211,4 +227,5 @@ _COUNTER_FIELDS = {
 
 def engine_families(prefix: str) -> frozenset[str]:
     """Counters that are the engine's: every process that shares it has the same."""
-    return frozenset(f"{prefix}:{name}" for name in (*_ENGINE_COUNTERS, "engine_restarts"))
+    names = (*_ENGINE_COUNTERS, *_ENGINE_PARTS, "engine_restarts")
+    return frozenset(f"{prefix}:{name}" for name in names)

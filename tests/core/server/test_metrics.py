@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as Reference
 from prometheus_client.parser import text_string_to_metric_families
@@ -92,6 +93,22 @@ async def test_requests_and_engine_counts_are_told() -> None:
     assert samples["jackfield:request_prefill_kv_computed_tokens_sum"] == 72
     assert samples["jackfield:inter_token_latency_seconds_count"] == 4
     assert samples["jackfield:inter_token_latency_seconds_sum"] == 2.0
+
+
+async def test_what_the_engine_spends_is_told_in_parts() -> None:
+    llm = FakeLLM()
+    assert llm.stats is not None
+    llm.stats = msgspec.structs.replace(
+        llm.stats,
+        stage_seconds={"launch": 1.5, "wait": 0.25},
+        steps_over={"decode": 7},
+        step_seconds={"decode": 0.5},
+    )
+    samples = await scrape(llm)
+    assert samples["jackfield:engine_stage_seconds_total|launch"] == 1.5
+    assert samples["jackfield:engine_stage_seconds_total|wait"] == 0.25
+    assert samples["jackfield:engine_steps_total|decode"] == 7
+    assert samples["jackfield:engine_step_seconds_total|decode"] == 0.5
 
 
 async def test_boards_for_vllm_find_their_names() -> None:
