@@ -5,8 +5,8 @@
 
 Puts the loads of ``bench/speed_table.py`` on a server of its own, and says for each what the
 engine's loop spent a step by stage (``engine.step_clock``), how many steps of each kind there were
-and what one took, and what share of a core the API process and the clients needed. A loop that
-mostly waits is ahead of its device; a step that takes longer than it waits is bound by the host.
+and what one took, what a request waited for, and the CPU time of each side; the load's warm-up is
+in all but the rate. A loop that mostly waits is ahead of its device; one that does not is the limit.
 """
 
 from __future__ import annotations
@@ -24,30 +24,38 @@ from speed_table import LOADS, Load, load_row, served
 from jackfield.cli.bench.chaos import Server
 
 PARTS = ("engine_stage_seconds", "engine_steps", "engine_step_seconds")
+TIMES = {
+    "request_queue_time_seconds": "waiting",
+    "request_prefill_time_seconds": "scheduled to first token",
+    "time_to_first_token_seconds": "arrival to first token",
+}
 Counts = dict[tuple[str, str], float]
 
 
-def engine_counts(server: Server) -> Counts:
-    """The engine's counters in parts: (name, part) -> value."""
+def counts(server: Server) -> Counts:
+    """(name, part) -> value: the engine's counters in parts, sums and counts of requests' times."""
     with urllib.request.urlopen(f"{server.url}/metrics", timeout=5) as answer:
         families = text_string_to_metric_families(answer.read().decode())
-    names = {f"jackfield:{name}": name for name in PARTS}
-    return {
-        (names[family.name], sample.labels.get("stage") or sample.labels["kind"]): sample.value
-        for family in families
-        if family.name in names
-        for sample in family.samples
-    }
+    found: Counts = {}
+    for family in families:
+        name = family.name.removeprefix("jackfield:")
+        for sample in family.samples:
+            if name in PARTS:
+                part = sample.labels.get("stage") or sample.labels["kind"]
+                found[name, part] = sample.value
+            elif name in TIMES and not sample.name.endswith("_bucket"):
+                found[name, sample.name.rpartition("_")[2]] = sample.value
+    return found
 
 
 def measure(load: Load, directory: str, server: Server, seed: int) -> None:
-    """Runs a load, its warm-up included, and prints three lines."""
-    before, began = engine_counts(server), time.monotonic()
+    """Runs a load, its warm-up included, and prints four lines."""
+    before, began = counts(server), time.monotonic()
     api, engine = server.cpu_seconds()
     clients = children_seconds()
     row = load_row(load, directory, server, seed)
     seconds = time.monotonic() - began
-    after = engine_counts(server)
+    after = counts(server)
     api, engine = (
         now - then for now, then in zip(server.cpu_seconds(), (api, engine), strict=True)
     )
@@ -58,7 +66,8 @@ def measure(load: Load, directory: str, server: Server, seed: int) -> None:
         f"{children_seconds() - clients:.1f}, API {api:.1f}, engine {engine:.1f}"
     )
     print("  " + steps_line(grown))
-    print("  " + stages_line(grown), flush=True)
+    print("  " + stages_line(grown))
+    print("  " + requests_line(grown), flush=True)
 
 
 def children_seconds() -> float:
@@ -84,6 +93,15 @@ def stages_line(grown: Mapping[tuple[str, str], float]) -> str:
     idle = stages.pop("idle")
     each = ", ".join(f"{stage} {s / count * 1e6:.0f}" for stage, s in stages.items() if s)
     return f"us a step: {each}; idle {idle:.2f} s"
+
+
+def requests_line(grown: Mapping[tuple[str, str], float]) -> str:
+    """Means of a request's times as the API process sees them, in milliseconds."""
+    means = [
+        f"{text} {grown[name, 'sum'] / grown[name, 'count'] * 1e3:.2f}"
+        for name, text in TIMES.items()
+    ]
+    return f"ms a request: {', '.join(means)}"
 
 
 def main() -> int:
