@@ -6,7 +6,7 @@
 Puts the loads of ``bench/speed_table.py`` on a server of its own, and says for each what the
 engine's loop spent a step by stage (``engine.step_clock``), how many steps of each kind there were
 and what one took, what a request waited for, and the CPU time of each side; the load's warm-up is
-in all but the rate. A loop that mostly waits is ahead of its device; one that does not is the limit.
+in all but the rates. A loop that mostly waits is ahead of its device; another is the limit.
 """
 
 from __future__ import annotations
