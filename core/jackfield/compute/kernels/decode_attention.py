@@ -8,6 +8,8 @@ to arrive merges them (split-KV: FlashDecoding, crfm.stanford.edu, 2023-10-12). 
 of a group are the rows of one tensor-core tile.
 """
 
+from math import gcd
+
 import torch
 import triton
 import triton.language as tl
@@ -39,26 +41,40 @@ def _prefetch(
     value,
     table,
     head,
-    seq_len,
     start,
+    stop,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
-    TILE: tl.constexpr,
+    PIECE: tl.constexpr,
 ):
-    # Brings a tile's keys and values as far as L2 while the kernel that writes the newest of them
-    # still runs: L2 is where the device is coherent, so that none of them can be out of date.
-    LINE: tl.constexpr = 1024 // key.dtype.element_ty.primitive_bitwidth
-    tokens = tl.minimum(start + tl.arange(0, TILE), seq_len - 1)
-    places = page_places(table, start, tokens, tokens >= 0, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
-    for line in tl.static_range(0, HEAD_DIM, LINE):
-        offsets = places * HEAD_DIM + line
-        for pages in tl.static_range(2):
-            pointers = ((key if pages == 0 else value) + offsets).to(tl.int64)
+    # Brings keys and values of tokens start .. stop, or of the first 32 pieces of them, as far as
+    # L2 while the kernel that writes the newest of them still runs: L2 is where the device is
+    # coherent, so that none of them can be out of date. A piece is contiguous: a lane asks for it.
+    ROW_BYTES: tl.constexpr = HEAD_DIM * (key.dtype.element_ty.primitive_bitwidth // 8)
+    if ROW_BYTES % 16 == 0:
+        tokens = start + tl.arange(0, 32) * PIECE
+        live = tokens < stop
+        pages = tl.load(table + tokens // BLOCK_SIZE, mask=live, other=0).to(tl.int64)
+        places = (pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE
+        num_bytes = tl.where(live, tl.minimum(stop - tokens, PIECE), 0) * ROW_BYTES
+        for kind in tl.static_range(2):
+            pointers = ((key if kind == 0 else value) + places * HEAD_DIM).to(tl.int64)
+            # All warps have the 32 pieces; one asks for them.
             tl.inline_asm_elementwise(
-                "prefetch.global.L2 [$1]; mov.u32 $0, 0;",
-                "=r,l",
-                [pointers],
+                """
+                {
+                    .reg .pred live, first;
+                    .reg .u32 thread;
+                    mov.u32 thread, %tid.x;
+                    setp.lt.u32 first, thread, 32;
+                    setp.ne.and.u32 live, $2, 0, first;
+                    @live cp.async.bulk.prefetch.L2.global [$1], $2;
+                    mov.u32 $0, 0;
+                }
+                """,
+                "=r,l,r",
+                [pointers, num_bytes],
                 dtype=tl.int32,
                 is_pure=False,
                 pack=1,
@@ -125,38 +141,71 @@ def _leave(
 
 
 @triton.jit
+def _part(
+    partial,
+    stats,
+    program,
+    first,
+    last,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
+    # What ``program`` left of a pair: its second slot if it is the pair's first, else its first
+    # slot; beyond the pair's last nothing.
+    g = tl.arange(0, BLOCK_ROWS)
+    dims = tl.arange(0, BLOCK_D)[None, :]
+    rows = (g < GROUP) & (program <= last)
+    place = (2 * program + (program == first).to(tl.int32)) * GROUP + g
+    m = tl.load(stats + 2 * place, mask=rows, other=MASKED, cache_modifier=".cg")
+    denom = tl.load(stats + 2 * place + 1, mask=rows, other=0.0, cache_modifier=".cg")
+    offsets = place[:, None] * HEAD_DIM + dims
+    mask = rows[:, None] & (dims < HEAD_DIM)
+    return m, denom, tl.load(partial + offsets, mask=mask, other=0.0, cache_modifier=".cg")
+
+
+@triton.jit
+def _joined(part, other):
+    m, denom, acc = part
+    other_m, other_denom, other_acc = other
+    both = tl.maximum(m, other_m)
+    weight, other_weight = tl.exp2(m - both), tl.exp2(other_m - both)
+    acc = acc * weight[:, None] + other_acc * other_weight[:, None]
+    return both, denom * weight + other_denom * other_weight, acc
+
+
+@triton.jit
 def _merge(
     partial,
     stats,
     first,
     last,
+    out,
+    factor,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    BLOCK_G: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
 ):
-    # The pair's parts: the second slot of program ``first``, the first slot of those after it.
-    g = tl.arange(0, BLOCK_G)
+    # The pair's parts times ``factor``, [GROUP, HEAD_DIM] at ``out``. Four parts are asked for
+    # before one is looked at.
     dims = tl.arange(0, BLOCK_D)[None, :]
-    rows = g < GROUP
-    mask = rows[:, None] & (dims < HEAD_DIM)
-    m = tl.full((BLOCK_G,), MASKED, tl.float32)
-    for program in tl.range(first, last + 1, loop_unroll_factor=4):
-        place = (2 * program + (program == first).to(tl.int32)) * GROUP + g
-        part = tl.load(stats + 2 * place, mask=rows, other=MASKED, cache_modifier=".cg")
-        m = tl.maximum(m, part)
-    denom = tl.zeros((BLOCK_G,), tl.float32)
-    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
-    for program in tl.range(first, last + 1, loop_unroll_factor=4):
-        place = (2 * program + (program == first).to(tl.int32)) * GROUP + g
-        part = tl.load(stats + 2 * place, mask=rows, other=MASKED, cache_modifier=".cg")
-        part_denom = tl.load(stats + 2 * place + 1, mask=rows, other=1.0, cache_modifier=".cg")
-        offsets = place[:, None] * HEAD_DIM + dims
-        part_acc = tl.load(partial + offsets, mask=mask, other=0.0, cache_modifier=".cg")
-        weight = tl.exp2(part - m)
-        denom += part_denom * weight
-        acc += part_acc * weight[:, None]
-    return denom, acc
+    g = tl.arange(0, BLOCK_ROWS)
+    mask = (g < GROUP)[:, None] & (dims < HEAD_DIM)
+    m = tl.full((BLOCK_ROWS,), MASKED, tl.float32)
+    denom = tl.zeros((BLOCK_ROWS,), tl.float32)
+    acc = tl.zeros((BLOCK_ROWS, BLOCK_D), tl.float32)
+    for program in range(first, last + 1, 4):
+        a = _part(partial, stats, program, first, last, GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D)
+        b = _part(partial, stats, program + 1, first, last, GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D)
+        c = _part(partial, stats, program + 2, first, last, GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D)
+        d = _part(partial, stats, program + 3, first, last, GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D)
+        four = _joined(_joined((m, denom, acc), a), _joined(_joined(b, c), d))
+        m, denom, acc = four
+    denom = tl.where(g < GROUP, denom, 1.0)
+    y = (acc * (factor / denom)[:, None]).to(out.dtype.element_ty)
+    tl.store(out + g[:, None] * HEAD_DIM + dims, y, mask=mask)
 
 
 @triton.jit
@@ -186,7 +235,7 @@ def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
 # The step's index tensors are views into uploads, at any offset: one variant serves all.
 @quick
 @triton.jit(
-    do_not_specialize=["num_seqs", "table_stride"],
+    do_not_specialize=["num_seqs", "ahead", "table_stride"],
     do_not_specialize_on_alignment=["rows", "seq_lens", "block_table", "scales"],
 )
 def _decode_kernel(
@@ -203,6 +252,7 @@ def _decode_kernel(
     stats,
     arrivals,
     num_seqs,
+    ahead,
     q_stride,
     table_stride,
     scale,
@@ -215,9 +265,11 @@ def _decode_kernel(
     HAS_SINKS: tl.constexpr,
     BLOCK_SEQS: tl.constexpr,
     BLOCK_G: tl.constexpr,
+    BLOCK_ROWS: tl.constexpr,
     BLOCK_D: tl.constexpr,
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
+    PIECE: tl.constexpr,
     PDL: tl.constexpr,
 ):
     program = tl.program_id(0)
@@ -247,9 +299,10 @@ def _decode_kernel(
         # A sink is in the pair's first part only.
         m, denom = before_any_key(sinks, head * GROUP + g, (g < GROUP) & (skipped == 0), HAS_SINKS)
         if PDL:
-            start = first_tile * TILE
+            end = tl.minimum((first_tile + tl.minimum(count, ahead)) * TILE, seq_len)
             _prefetch(
-                key, value, table, head, seq_len, start, NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, TILE
+                *(key, value, table, head, first_tile * TILE, end),
+                *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, PIECE),
             )
             tl.extra.cuda.gdc_wait()
         query = tl.load(q + seq.to(tl.int64) * q_stride + places, mask=mask, other=0.0)
@@ -275,10 +328,10 @@ def _decode_kernel(
             TILE,
             STAGES,
         )
-        target = out + seq.to(tl.int64) * heads_dim + places
         first, last = pair_start // share, (pair_start + head_tiles - 1) // share
         if first == last:
             acc *= load_scale(scales + 1, key)
+            target = out + seq.to(tl.int64) * heads_dim + places
             tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
         else:
             slot = (2 * program + (skipped == 0).to(tl.int32)) * GROUP + g
@@ -287,9 +340,12 @@ def _decode_kernel(
             tl.debug_barrier()
             if tl.atomic_add(arrivals + first, 1, sem="acq_rel") == last - first:
                 tl.debug_barrier()
-                denom, acc = _merge(partial, stats, first, last, GROUP, HEAD_DIM, BLOCK_G, BLOCK_D)
-                acc *= load_scale(scales + 1, key)
-                tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
+                pair = out + seq.to(tl.int64) * heads_dim + head * GROUP * HEAD_DIM
+                factor = load_scale(scales + 1, key)
+                _merge(
+                    *(partial, stats, first, last, pair, factor),
+                    *(GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D),
+                )
                 tl.store(arrivals + first, 0)
         here += count
     if PDL:
@@ -376,6 +432,7 @@ def decode_attention(
         workspace.stats,
         workspace.arrivals,
         num_seqs,
+        config.ahead,
         q.stride(0),
         block_table.stride(0),
         scale * 1.4426950408889634,
@@ -388,9 +445,11 @@ def decode_attention(
         HAS_SINKS=sinks is not None,
         BLOCK_SEQS=64 if num_seqs <= 64 else max(512, power_of_2(num_seqs)),
         BLOCK_G=max(16, power_of_2(group)),
+        BLOCK_ROWS=power_of_2(group),
         BLOCK_D=power_of_2(head_dim),
         TILE=config.tile,
         STAGES=config.stages,
+        PIECE=gcd(config.tile, block_size),
         PDL=pdl,
         num_warps=config.warps,
         launch_pdl=pdl,
