@@ -6,6 +6,7 @@ import asyncio
 import json
 import statistics
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.core.server.fake_llm import FakeLLM, letters
 from tests.core.server.http_server import serving
 
 from jackfield.cli.bench import latency, main, serve, throughput
-from jackfield.cli.bench.http_client import Address
+from jackfield.cli.bench.http_client import Address, Connection
 from jackfield.cli.bench.statistics import percentile, spread
 from jackfield.cli.bench.traffic import Load, Outcome, drive
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
@@ -99,6 +100,45 @@ async def test_a_refused_request_is_an_outcome_and_the_others_go_on() -> None:
     errors = [outcome.error for outcome in outcomes if outcome.error]
     assert len(errors) == 1
     assert "404" in errors[0] and "other" in errors[0]
+
+
+async def body_of(pieces: list[bytes]) -> bytes:
+    """What the client makes of an answer that comes in these pieces."""
+    answered = asyncio.Event()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.002)
+        writer.close()
+        await writer.wait_closed()
+        answered.set()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with closing(Connection(Address("127.0.0.1", port, "", False), {})) as connection:
+            status, found = await connection.post("/", b"{}")
+            assert status == 200
+            try:
+                return b"".join([piece async for piece in found])
+            finally:
+                await answered.wait()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_a_body_in_chunks_is_the_same_however_it_is_split(size: int) -> None:
+    chunks = [b"a", b"\r\n", b"0123456789" * 3, b"0\r\n\r\n"]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    pieces = [framed[start : start + size] for start in range(0, len(framed), size)]
+    assert await body_of(pieces) == b"".join(chunks)
+
+
+async def test_a_body_that_breaks_off_is_an_error() -> None:
+    with pytest.raises(EOFError):
+        await body_of([b"3\r\nabc\r\n5\r\nde"])
 
 
 async def test_a_server_that_is_not_there_is_an_error_of_each_request() -> None:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+READ_BYTES = 1 << 16
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -86,11 +88,41 @@ class Connection:
         self, reader: asyncio.StreamReader, headers: dict[str, str]
     ) -> AsyncIterator[bytes]:
         if headers.get("transfer-encoding", "").lower() == "chunked":
-            while size := int(await reader.readline(), 16):
-                data = await reader.readexactly(size + 2)
-                yield data[:-2]
-            await reader.readline()
+            async for piece in _read_chunks(reader):
+                yield piece
         else:
             yield await reader.readexactly(int(headers.get("content-length", "0")))
         if headers.get("connection", "").lower() == "close":
             self.close()
+
+
+async def _read_chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """The content of a body in chunks; what has come together is one piece."""
+    data = b""
+    while True:
+        pieces, used, is_last = _whole_chunks(data)
+        if pieces:
+            yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if is_last:
+            return
+        more = await reader.read(READ_BYTES)
+        if not more:
+            raise asyncio.IncompleteReadError(data[used:], None)
+        data = data[used:] + more
+
+
+def _whole_chunks(data: bytes) -> tuple[list[bytes], int, bool]:
+    """The contents of the chunks that are all there, how many bytes they and their frames have, and
+    whether the last of the body is among them."""
+    contents: list[bytes] = []
+    start = 0
+    while (end := data.find(b"\r\n", start)) >= 0:
+        size = int(data[start:end], 16)
+        behind = end + size + 4
+        if behind > len(data):
+            break
+        if not size:
+            return contents, behind, True
+        contents.append(data[end + 2 : behind - 2])
+        start = behind
+    return contents, start, False

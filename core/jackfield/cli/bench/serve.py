@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import uvloop
 from tqdm import tqdm
 
 from jackfield.cli.bench.http_client import Address
@@ -35,7 +36,7 @@ def main(argv: list[str]) -> int:
         def on_done() -> None:
             bar.update(1)
 
-        outcomes, duration = asyncio.run(
+        outcomes, duration = uvloop.run(
             _run(address, args, headers, warm_ups, bodies, load, on_done)
         )
     values = summarise(outcomes, duration, percents)
