@@ -52,6 +52,7 @@ def test_a_file_is_answered_line_by_line(source: Path, tmp_path: Path) -> None:
         ("-i {in} -o {in}", "same file"),
         ("-i {in}.no -o {out}", "cannot be read"),
         ("--input_file {in} --output_file {out} --max-model-length 3", "did you mean"),
+        ("-i {in} -o {out} --api-server-count 2", "one process"),
     ],
 )
 def test_what_cannot_work_is_said_before_a_model_is_loaded(
