@@ -20,6 +20,7 @@ from jackfield.compute.kernels.coded_wide import linear_wide
 from jackfield.compute.kernels.hopper_linear import hopper_linear_float8
 from jackfield.compute.kernels.launch import runs_hopper_kernels
 from jackfield.compute.kernels.quantize_rows import E4M3, quantize_rows
+from jackfield.compute.kernels.scaled_rows import Rounding
 
 CUDA = torch.device("cuda")
 BF16 = torch.bfloat16
@@ -177,7 +178,8 @@ def _float8_checks() -> list[Check]:
         return []
     made: list[Check] = []
     for m, n, k in ((5, 512, 1024), (16, 4096, 12288), (32, 1000, 512), (100, 4096, 12288)):
-        x, x_scales = quantize_rows(torch.randn(m, k, device=CUDA, dtype=BF16))
+        rounded = quantize_rows(torch.randn(m, k, device=CUDA, dtype=BF16), Rounding())
+        x, x_scales = rounded.rows, rounded.scales
         w = (torch.randn(n, k, device=CUDA) * 30).to(E4M3)
         w_scales = torch.rand(n, device=CUDA) + 0.1
 

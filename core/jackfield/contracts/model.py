@@ -51,11 +51,14 @@ class LinearMethod(Protocol):
     ``layer`` is an ``nn.Module`` that has ``in_features`` and ``out_features`` (of this shard).
 
     Optional: ``apply_gated(layer, x, bias)`` does what ``apply`` and ``compute.ops.silu_and_mul``
-    after it do, in one pass; a gated block calls it where the method has it. ``apply_add(layer, x,
-    bias, residual, norm, reader)`` does what ``apply``, the residual's addition (in place) and the
-    norm do, and leaves the norm's division to ``reader``, the layer that multiplies the result: it
-    returns ``ScaledRows``, which the ``apply_gated`` and ``apply_scaled(layer, x, bias)`` of that
-    layer's method take; or None, and has done nothing.
+    after it do, in one pass; a gated block calls it where the method has it, or, before that,
+    ``apply_gated_for(layer, x, bias, reader)``, which may give the result in the form that
+    ``reader``, the layer that multiplies it, takes. ``apply_add(layer, x, bias, residual, norm,
+    reader)`` does what ``apply``, the residual's addition (in place) and the norm do, in such a
+    form too; or it returns None, and has done nothing. Forms are ``PassedRows``
+    (``compute.kernels.scaled_rows``): what is yet to be divided by its root mean square, or is
+    rounded to E4M3. The ``apply_gated`` and ``apply_scaled(layer, x, bias)`` of the reader's method
+    take what was made for it.
     """
 
     def create_weights(self, layer: nn.Module, dtype: torch.dtype, device: torch.device) -> None:

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import PassedRows
 from jackfield.compute.layers.attention import Attention, Sinks
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import QKVParallelLinear, RowParallelLinear
@@ -126,7 +126,7 @@ class DecoderAttention(nn.Module):
 
     def forward(
         self,
-        x: Tensor | ScaledRows,
+        x: Tensor | PassedRows,
         positions: Tensor,
         batch: AttentionBatch,
         selection: Selection | None = None,
@@ -150,22 +150,22 @@ class DecoderLayer(nn.Module):
 
     def forward(
         self,
-        x: Tensor | ScaledRows,
+        x: Tensor | PassedRows,
         residual: Tensor | None,
         positions: Tensor,
         batch: AttentionBatch,
         selection: Selection | None = None,
         following: DecoderLayer | None = None,
-    ) -> tuple[Tensor | ScaledRows, Tensor]:
+    ) -> tuple[Tensor | PassedRows, Tensor]:
         """What the block adds, and the sum of all before, both [T, hidden]; of the selected tokens
         [N, hidden], while keys and values of all are kept.
 
         Where one kernel can do it, what it adds is in the sum already and normalized for the block
-        ``following``: ``ScaledRows``.
+        ``following``: ``PassedRows``.
         """
-        if isinstance(x, ScaledRows):
+        if not isinstance(x, Tensor):
             assert residual is not None
-            normed: Tensor | ScaledRows = x
+            normed: Tensor | PassedRows = x
         elif residual is None:
             normed, residual = self.input_layernorm(x), x
         else:
@@ -179,23 +179,23 @@ class DecoderLayer(nn.Module):
 
     def _fed_forward(
         self, heads: Tensor, residual: Tensor, following: DecoderLayer | None
-    ) -> tuple[Tensor | ScaledRows, Tensor]:
+    ) -> tuple[Tensor | PassedRows, Tensor]:
         o_proj, norm, mlp = self.self_attn.o_proj, self.post_attention_layernorm, self.mlp
         if not isinstance(mlp, GatedMLP):
             normed, residual = norm(o_proj(heads), residual)
             return mlp(normed), residual
-        scaled = None
-        if mlp.takes_scaled_rows:
-            scaled = o_proj.added(heads, residual, norm, mlp.gate_up_proj)
-        if scaled is None:
+        passed = None
+        if mlp.takes_passed_rows:
+            passed = o_proj.added(heads, residual, norm, mlp.gate_up_proj)
+        if passed is None:
             normed, residual = norm(o_proj(heads), residual)
             return mlp(normed), residual
-        inner = mlp.inner(scaled)
+        inner = mlp.inner(passed)
         if following is not None:
             norm, qkv_proj = following.input_layernorm, following.self_attn.qkv_proj
-            scaled = mlp.down_proj.added(inner, residual, norm, qkv_proj)
-            if scaled is not None:
-                return scaled, residual
+            passed = mlp.down_proj.added(inner, residual, norm, qkv_proj)
+            if passed is not None:
+                return passed, residual
         return mlp.down_proj(inner), residual
 
 

@@ -24,6 +24,9 @@ class RowConfig:
     stages: int
 
 
+AHEAD_BYTES = 0
+"""Of the weight that is read next: what memory gives while a row waits for attention."""
+
 _WARPS = 4
 _LEAST_BLOCKS = 9
 """A kernel has two steps at least, of two blocks for each warp."""
@@ -85,14 +88,16 @@ def add_row(
     norm_weight: Tensor,
     eps: float,
     config: RowConfig | None = None,
+    ahead: Tensor | None = None,
 ) -> ScaledRows:
     """As ``linear_row``, plus ``residual`` [1, N], which keeps the sum; what RMSNorm with
     ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
-    than float16 holds."""
+    than float16 holds. The first of ``ahead``, if given, is asked for meanwhile: the weight of the
+    product that follows."""
     config = config or row_config(codes)
     shape = (cdiv(codes.num_strips, config.strips), 1)
     squares = torch.empty(shape, dtype=torch.float32, device=x.device)
-    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
+    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares), ahead=ahead)
     return ScaledRows(rows, squares, eps)
 
 
@@ -104,6 +109,7 @@ def _product(
     *,
     gated: bool = False,
     adds: tuple[Tensor, Tensor, Tensor] | None = None,
+    ahead: Tensor | None = None,
 ) -> Tensor:
     # adds: residual, the norm's weight, squares of the sums.
     row, squares, eps = ScaledRows.parts(x)
@@ -112,7 +118,13 @@ def _product(
     residual, norm_weight, squares_out = adds or (out, out, out)
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
     steps = cdiv(num_blocks, c.unroll * c.warps)
-    coded_row_kernel[(cdiv(codes.num_strips, c.strips),)](
+    programs = cdiv(codes.num_strips, c.strips)
+    share = (
+        0
+        if ahead is None
+        else min(ahead.nbytes, AHEAD_BYTES) // (programs * c.warps * 32 * 16) * 16
+    )
+    coded_row_kernel[(programs,)](
         row,
         codes.words,
         codes.scales,
@@ -124,12 +136,14 @@ def _product(
         norm_weight,
         out,
         squares_out,
+        out if ahead is None else ahead,
         codes.outputs,
         inputs,
         codes.num_strips,
         num_blocks,
         codes.num_groups,
         0 if squares is None else len(squares),
+        share,
         eps,
         ASM=codes.asm(row.dtype, Scaling.NONE),
         BITS=codes.bits,

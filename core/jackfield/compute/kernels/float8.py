@@ -10,6 +10,7 @@ from torch.nn.functional import ScalingType
 from jackfield.compute.kernels.coded_layout import DeviceCodes
 from jackfield.compute.kernels.launch import runs_hopper_kernels
 from jackfield.compute.kernels.quantize_rows import E4M3, quantize_rows
+from jackfield.compute.kernels.scaled_rows import RoundedRows, Rounding
 
 BLOCK = 128
 """Outputs and inputs of a block that has a scale."""
@@ -25,58 +26,57 @@ _ALIGNED = 16
 """What torch's products in E4M3 ask of the number of inputs and outputs."""
 
 
-def takes(codes: DeviceCodes, x: Tensor, block_scales: Tensor | None) -> bool:
-    """Whether x [T, K] is meant to be multiplied here, by a weight with a scale for each output, or
-    one for each block."""
+def takes(
+    codes: DeviceCodes, num_rows: int, dtype: torch.dtype, block_scales: Tensor | None
+) -> bool:
+    """Whether so many rows are meant to be multiplied here, by a weight with a scale for each
+    output, or one for each block."""
     aligned = codes.outputs % _ALIGNED == 0 and codes.words.shape[1] * 2 == codes.inputs
-    if codes.kind != "e4m3" or not aligned or x.dtype is not torch.bfloat16:
+    if codes.kind != "e4m3" or not aligned or dtype is not torch.bfloat16:
         return False
     if codes.group:
-        return block_scales is not None and len(x) >= _LEAST_ROWS_OF_BLOCKS
-    return len(x) >= _LEAST_ROWS
+        return block_scales is not None and num_rows >= _LEAST_ROWS_OF_BLOCKS
+    return num_rows >= _LEAST_ROWS
 
 
 def multiply_float8(
-    x: Tensor,
+    x: Tensor | RoundedRows,
     codes: DeviceCodes,
     bias: Tensor | None,
-    *,
-    static: Tensor | None,
+    rounding: Rounding,
     block_scales: Tensor | None,
 ) -> Tensor:
-    """x [T, K], contiguous -> [T, N] in x's dtype. ``static``: float32 of one element, the inputs'
-    scale; None: each row (or 128 inputs of it) has one of its own. ``block_scales``: float32
-    [N / 128, K / 128]."""
+    """x [T, K], contiguous, or rounded by ``rounding`` already -> [T, N] in x's dtype.
+    ``block_scales``: float32 [N / 128, K / 128]."""
     weight = codes.words.view(E4M3)
+    rows = x if isinstance(x, RoundedRows) else quantize_rows(x, rounding)
     if codes.group:
         assert block_scales is not None
-        return _multiply_blocks(x, weight, block_scales, bias)
-    rounded, scales = quantize_rows(x, static)
-    if len(x) <= _MAX_FEW_ROWS and runs_hopper_kernels(x.device):
+        return _multiply_blocks(rows, weight, block_scales, bias)
+    if len(rows) <= _MAX_FEW_ROWS and runs_hopper_kernels(weight.device):
         from jackfield.compute.kernels import hopper_linear  # needs Gluon
 
         return hopper_linear.hopper_linear_float8(
-            rounded, scales, weight, codes.row_scales, bias, x.dtype
+            rows.rows, rows.scales, weight, codes.row_scales, bias, rows.dtype
         )
     out = torch._scaled_mm(
-        rounded,
+        rows.rows,
         weight.t(),
-        scales,
+        rows.scales,
         codes.row_scales[None, :],
-        out_dtype=x.dtype,
+        out_dtype=rows.dtype,
         use_fast_accum=True,
     )
     return out if bias is None else out.add_(bias)
 
 
 def _multiply_blocks(
-    x: Tensor, weight: Tensor, block_scales: Tensor, bias: Tensor | None
+    x: RoundedRows, weight: Tensor, block_scales: Tensor, bias: Tensor | None
 ) -> Tensor:
-    rounded, scales = quantize_rows(x, stretch=BLOCK)
     out: Tensor = F.scaled_mm(
-        rounded,
+        x.rows,
         weight.t(),
-        scales.t().contiguous().t(),
+        x.scales.t().contiguous().t(),
         ScalingType.BlockWise1x128,
         block_scales.t(),
         ScalingType.BlockWise128x128,

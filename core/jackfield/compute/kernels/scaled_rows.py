@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -27,3 +28,30 @@ class ScaledRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RoundedRows:
+    """Rows whose product with ``scales`` is meant: ``rows`` E4M3 [M, K], ``scales`` float32
+    [M, K / stretch]; products of them are in ``dtype``."""
+
+    rows: Tensor
+    scales: Tensor
+    dtype: torch.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How rows are rounded to E4M3: the largest magnitude of ``stretch`` inputs (None: of the whole
+    row) becomes 448; with ``static``, float32 of one element, that is the scale, and what is beyond
+    it is cut off."""
+
+    static: Tensor | None = None
+    stretch: int | None = None
+
+
+PassedRows = ScaledRows | RoundedRows
+"""What a product leaves in the form that the next one takes."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute import ops
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import PassedRows, RoundedRows
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.tiled_weight import TiledWeight
@@ -149,38 +149,41 @@ class CodedLinear(ABC):
         """[T, in_features] -> [T, out_features], in x's dtype."""
         return cast(Multiplies, layer.__dict__["coded"]).multiply(x, bias)
 
-    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
-        """SiLU of the first half of ``apply``'s outputs times the second half."""
+    def apply_gated_for(
+        self, layer: nn.Module, x: Tensor | PassedRows, bias: Tensor | None, reader: nn.Module
+    ) -> Tensor | RoundedRows:
+        """SiLU of the first half of ``apply``'s outputs times the second half, as ``reader`` takes
+        it."""
         fused = _fused(layer)
-        gated = None if fused is None else fused.multiply_gated(x, bias)
-        if gated is not None:
-            return gated
-        if isinstance(x, ScaledRows):
-            return ops.silu_and_mul(self.apply_scaled(layer, x, bias))
-        return ops.silu_and_mul(self.apply(layer, x, bias))
+        made = None if fused is None else fused.multiply_gated(x, bias, _fused(reader))
+        if made is not None:
+            return made
+        if isinstance(x, Tensor):
+            return ops.silu_and_mul(self.apply(layer, x, bias))
+        return ops.silu_and_mul(self.apply_scaled(layer, x, bias))
 
-    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
-        """``apply`` to normalized rows of ``apply_add``."""
+    def apply_scaled(self, layer: nn.Module, x: PassedRows, bias: Tensor | None) -> Tensor:
+        """``apply`` to rows that another layer made for this one."""
         fused = _fused(layer)
-        assert fused is not None, "rows are only scaled for a weight that takes them"
-        return fused.multiply_scaled(x, bias)
+        assert fused is not None, "rows are only passed to a weight that takes them"
+        return fused.multiply_passed(x, bias)
 
     def apply_add(
         self,
         layer: nn.Module,
-        x: Tensor,
+        x: Tensor | RoundedRows,
         bias: Tensor | None,
         residual: Tensor,
         norm: RMSNorm,
         reader: nn.Module,
-    ) -> ScaledRows | None:
+    ) -> PassedRows | None:
         """``norm`` of ``apply`` plus the residual, which becomes the sum, for ``reader`` to
-        multiply; None where that is not one kernel, or the reader has a weight of another kind,
+        multiply; None where that gains nothing, or the reader has a weight of another kind,
         and the residual is left alone."""
         fused, its = _fused(layer), _fused(reader)
-        if fused is None or its is None or not its.takes_scaled(residual):
+        if fused is None or its is None:
             return None
-        return fused.multiply_add(x, bias, residual, norm.weight, norm.eps)
+        return fused.multiply_add(x, bias, residual, norm.weight, norm.eps, its)
 
 
 def _fused(layer: nn.Module) -> DeviceWeight | None:

@@ -14,7 +14,8 @@ from jackfield.compute.kernels import coded, coded_decode, coded_wide
 from jackfield.compute.kernels.coded_layout import DeviceCodes, device_codes
 from jackfield.compute.kernels.float8 import BLOCK, multiply_float8, takes
 from jackfield.compute.kernels.launch import runs_hopper_kernels
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.quantize_rows import add_rms_norm_rounded, silu_and_mul_rounded
+from jackfield.compute.kernels.scaled_rows import PassedRows, RoundedRows, Rounding, ScaledRows
 from jackfield.compute.layers.coded_weight import CodedWeight
 
 _DECODED_NUMBERS = 64 << 20
@@ -55,10 +56,9 @@ class DeviceWeight:
         """x [T, K] -> x @ weight.T + bias, [T, N] in x's dtype."""
         x = x.contiguous()
         num_rows = len(x)
-        if self.rounds_inputs and takes(self.codes, x, self.block_scales):
-            return multiply_float8(
-                x, self.codes, bias, static=self.input_scale, block_scales=self.block_scales
-            )
+        rounding = self.rounding(num_rows, x.dtype)
+        if rounding is not None:
+            return multiply_float8(x, self.codes, bias, rounding, self.block_scales)
         if x.dtype in coded.DTYPES and 0 < num_rows <= coded_wide.MAX_ROWS:
             row = self._row(x)
             if row is not None:
@@ -83,35 +83,61 @@ class DeviceWeight:
             return coded.linear_codes(x, self.codes, bias)
         return coded_wide.linear_wide(x, self.codes, bias)
 
-    def multiply_gated(self, x: Tensor | ScaledRows, bias: Tensor | None = None) -> Tensor | None:
-        """SiLU of the first half of ``multiply``'s outputs times the second half, [T, N / 2]; None
-        where that is not one kernel."""
-        row = self._row(x.rows if isinstance(x, ScaledRows) else x)
-        if row is None or not row.takes_gated(self.codes):
+    def multiply_gated(
+        self, x: Tensor | PassedRows, bias: Tensor | None, reader: DeviceWeight | None
+    ) -> Tensor | RoundedRows | None:
+        """SiLU of the first half of ``multiply``'s outputs times the second half, [T, N / 2], as
+        ``reader``, if it is known, takes it; None where that is no kernel of its own."""
+        if not isinstance(x, RoundedRows):
+            row = self._row(x.rows if isinstance(x, ScaledRows) else x)
+            if row is not None and row.takes_gated(self.codes):
+                gated: Tensor = row.gated_row(x, self.codes, bias)
+                return gated
+        dtype = x.rows.dtype if isinstance(x, ScaledRows) else x.dtype
+        rounding = None if reader is None else reader.rounding(len(x), dtype)
+        if rounding is None:
             return None
-        gated: Tensor = row.gated_row(x, self.codes, bias)
-        return gated
+        both = self.multiply(x, bias) if isinstance(x, Tensor) else self.multiply_passed(x, bias)
+        return silu_and_mul_rounded(both, rounding)
 
-    def takes_scaled(self, x: Tensor) -> bool:
-        """Whether ``multiply_scaled`` has a way with as many rows as x has."""
-        return self._row(x) is not None
+    def rounding(self, num_rows: int, dtype: torch.dtype) -> Rounding | None:
+        """How so many rows of a dtype are rounded for a product; None where they are not."""
+        if not self.rounds_inputs or not takes(self.codes, num_rows, dtype, self.block_scales):
+            return None
+        return Rounding(self.input_scale, BLOCK if self.codes.group else None)
 
-    def multiply_scaled(self, x: ScaledRows, bias: Tensor | None = None) -> Tensor:
-        """``multiply`` of the rows that these become."""
+    def multiply_passed(self, x: PassedRows, bias: Tensor | None = None) -> Tensor:
+        """``multiply`` of the rows that these become or stand for."""
+        if isinstance(x, RoundedRows):
+            rounding = self.rounding(len(x), x.dtype)
+            assert rounding is not None, "rows are only rounded for a weight that takes them"
+            return multiply_float8(x, self.codes, bias, rounding, self.block_scales)
         row = self._row(x.rows)
         assert row is not None, "rows are only scaled for a kernel that takes them"
         product: Tensor = row.linear_row(x, self.codes, bias)
         return product
 
     def multiply_add(
-        self, x: Tensor, bias: Tensor | None, residual: Tensor, norm_weight: Tensor, eps: float
-    ) -> ScaledRows | None:
-        """``multiply`` plus ``residual``, which becomes the sum, then RMSNorm with ``norm_weight``;
-        None where that is not one kernel."""
-        row = self._row(x)
-        if row is None or x.dtype is not torch.bfloat16:
+        self,
+        x: Tensor | RoundedRows,
+        bias: Tensor | None,
+        residual: Tensor,
+        norm_weight: Tensor,
+        eps: float,
+        reader: DeviceWeight,
+    ) -> PassedRows | None:
+        """``multiply`` plus ``residual``, which becomes the sum, then RMSNorm with ``norm_weight``,
+        as ``reader`` takes it; None where the norm is better left to its own kernel."""
+        rounding = reader.rounding(len(residual), residual.dtype)
+        if rounding is not None and residual.is_contiguous():
+            y = self.multiply(x, bias) if isinstance(x, Tensor) else self.multiply_passed(x, bias)
+            return add_rms_norm_rounded(y, residual, norm_weight, eps, rounding)
+        row = self._row(x) if isinstance(x, Tensor) and x.dtype is torch.bfloat16 else None
+        if row is None or reader._row(residual) is None:
             return None
-        scaled: ScaledRows = row.add_row(x, self.codes, bias, residual, norm_weight, eps)
+        scaled: ScaledRows = row.add_row(
+            x, self.codes, bias, residual, norm_weight, eps, ahead=reader.codes.words
+        )
         return scaled
 
     def _row(self, x: Tensor) -> ModuleType | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from jackfield.compute import ops
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import PassedRows, RoundedRows
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.sharding import (
     Shard,
@@ -71,6 +71,13 @@ class ShardedLinear(LoadableLayer):
         if bias:
             empty = torch.empty(self.out_features, dtype=context.dtype, device=context.device)
             self.bias = nn.Parameter(empty, requires_grad=False)
+
+    def multiplied(self, x: Tensor | PassedRows, bias: Tensor | None) -> Tensor:
+        """x or the rows that were made for this layer, times its weight."""
+        if isinstance(x, Tensor):
+            return self.method.apply(self, x, bias)
+        product: Tensor = self.method.apply_scaled(self, x, bias)  # type: ignore[attr-defined]
+        return product
 
     def slots(self, prefix: str) -> Iterator[tuple[str, Slot]]:
         beside = prefix.rpartition(".")[0]
@@ -167,8 +174,13 @@ class MergedColumnParallelLinear(ShardedLinear):
         """[T, inputs] -> [T, this worker's outputs of every part]."""
         return self.method.apply(self, x, self.bias)
 
-    def gated(self, x: Tensor | ScaledRows) -> Tensor:
-        """[T, inputs] -> SiLU of this worker's first half of the outputs times the second half."""
+    def gated(self, x: Tensor | PassedRows, reader: ShardedLinear) -> Tensor | RoundedRows:
+        """[T, inputs] -> SiLU of this worker's first half of the outputs times the second half, for
+        ``reader`` to multiply."""
+        apply_gated_for = getattr(self.method, "apply_gated_for", None)
+        if apply_gated_for is not None:
+            made: Tensor | RoundedRows = apply_gated_for(self, x, self.bias, reader)
+            return made
         apply_gated = getattr(self.method, "apply_gated", None)
         if apply_gated is None:
             assert isinstance(x, Tensor)
@@ -207,12 +219,9 @@ class QKVParallelLinear(ShardedLinear):
         self.num_heads = heads.length
         self.num_kv_heads = kv_heads.length
 
-    def forward(self, x: Tensor | ScaledRows) -> Tensor:
+    def forward(self, x: Tensor | PassedRows) -> Tensor:
         """[T, hidden] -> [T, (H + 2 K) * D]."""
-        if isinstance(x, ScaledRows):
-            scaled: Tensor = self.method.apply_scaled(self, x, self.bias)  # type: ignore[attr-defined]
-            return scaled
-        return self.method.apply(self, x, self.bias)
+        return self.multiplied(x, self.bias)
 
 
 class RowParallelLinear(ShardedLinear):
@@ -232,23 +241,23 @@ class RowParallelLinear(ShardedLinear):
         shard = even_shard(inputs, context.group, prefix)
         super().__init__(shard, (part,), bias=bias, context=context, prefix=prefix)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | RoundedRows) -> Tensor:
         """[T, this worker's inputs] -> [T, outputs]."""
         # The bias must be in the sum once.
         bias = self.bias if self.group.rank == 0 else None
-        return self.group.all_reduce(self.method.apply(self, x, bias))
+        return self.group.all_reduce(self.multiplied(x, bias))
 
     def added(
-        self, x: Tensor, residual: Tensor, norm: RMSNorm, reader: ShardedLinear
-    ) -> ScaledRows | None:
+        self, x: Tensor | RoundedRows, residual: Tensor, norm: RMSNorm, reader: ShardedLinear
+    ) -> PassedRows | None:
         """``norm`` of this layer's outputs plus ``residual`` [T, outputs], which becomes the sum,
-        for ``reader`` to multiply. None where the three are not one kernel, or ``reader`` takes no
-        rows that are yet to be scaled; the residual is as it was then."""
+        in the form in which ``reader`` multiplies it. None where ``reader`` takes plain rows; the
+        residual is as it was then."""
         add = getattr(self.method, "apply_add", None)
         if add is None or self.group.size > 1:
             return None
-        scaled: ScaledRows | None = add(self, x, self.bias, residual, norm, reader)
-        return scaled
+        passed: PassedRows | None = add(self, x, self.bias, residual, norm, reader)
+        return passed
 
 
 def linear_method(context: BuildContext, prefix: str) -> LinearMethod:

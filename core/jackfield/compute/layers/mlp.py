@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from jackfield.compute import ops
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import PassedRows, RoundedRows
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError
@@ -49,14 +49,14 @@ class GatedMLP(nn.Module):
         down: Tensor = self.down_proj(self.inner(x))
         return down
 
-    def inner(self, x: Tensor | ScaledRows) -> Tensor:
-        """What comes before the last product: [T, hidden] -> [T, intermediate]."""
+    def inner(self, x: Tensor | PassedRows) -> Tensor | RoundedRows:
+        """What the last product multiplies: [T, hidden] -> [T, intermediate]."""
         if self._clamp is None:
-            return self.gate_up_proj.gated(x)
-        assert isinstance(x, Tensor), "rows are only scaled for the usual gate"
+            return self.gate_up_proj.gated(x, self.down_proj)
+        assert isinstance(x, Tensor), "rows are only made for the usual gate"
         return ops.clamped_swiglu(self.gate_up_proj(x), *self._clamp)
 
     @property
-    def takes_scaled_rows(self) -> bool:
+    def takes_passed_rows(self) -> bool:
         """Whether ``inner`` does, if the first product's method does."""
         return self._clamp is None

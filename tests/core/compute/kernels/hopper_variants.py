@@ -35,6 +35,7 @@ from jackfield.compute.kernels import (
     sampling,
     step_inputs,
 )
+from jackfield.compute.kernels.scaled_rows import Rounding
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 Lens = list[tuple[int, int]]
@@ -193,9 +194,12 @@ def served_by_codes() -> None:
     down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
     x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)
     coded_experts.coded_experts(x, logits, gate_up, down, top_k=2, renormalize=True)
-    rounded, scales = quantize_rows.quantize_rows(torch.empty((20, 4096), dtype=bf16))
-    w = torch.empty((4096, 4096), dtype=rounded.dtype)
-    hopper_linear.hopper_linear_float8(rounded, scales, w, torch.empty(4096), None, bf16)
+    plain, weight = torch.empty((20, 4096), dtype=bf16), torch.empty(4096, dtype=bf16)
+    rounded = quantize_rows.quantize_rows(plain, Rounding())
+    quantize_rows.add_rms_norm_rounded(plain, plain, weight, 1e-6, Rounding())
+    quantize_rows.silu_and_mul_rounded(plain, Rounding(stretch=128))
+    w, scales = torch.empty((4096, 4096), dtype=quantize_rows.E4M3), torch.empty(4096)
+    hopper_linear.hopper_linear_float8(rounded.rows, rounded.scales, w, scales, None, bf16)
 
 
 def every_shape() -> None:
