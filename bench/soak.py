@@ -2,10 +2,11 @@
 
     python bench/soak.py MODEL [options of jackfield serve] [--minutes 60] [--kill-every 0]
 
-Every minute (``--every``) a line with requests, resident memory of both kinds of processes, open
-files, and requests lost. After a quarter of the time memory should be flat: the exit status is 1
-where either grew by more than 10 % from then on, or anything was lost or left behind. The KV cache
-fills as the soak goes on, and is memory of the engine: give it little (--cpu-kv-cache-gib 0.06).
+Every minute (``--every``) it rests for some seconds, so that the engine gives back what its heap does
+not use; then a line tells requests, resident memory of both kinds of processes, open files, and
+requests lost. After a quarter of the time memory should be flat: the exit status is 1 where either
+grew by more than 10 % from then on, or anything was lost or left behind. The KV cache fills as the
+soak goes on, and is memory of the engine: give it little (--cpu-kv-cache-gib 0.06).
 Engines that are killed are no measure of their memory.
 """
 
@@ -21,6 +22,7 @@ from urllib.request import Request, urlopen
 
 from jackfield.cli.bench import chaos
 from jackfield.cli.bench.chaos import Server
+from jackfield.engine.idle import TRIM_SECONDS
 
 MAX_GROWTH = 0.1
 
@@ -60,6 +62,7 @@ async def main() -> int:
         while (minutes := (time.monotonic() - begin) / 60) < args.minutes:
             ledger, _ = await chaos._run(server, options)
             left = await asyncio.to_thread(chaos._left_behind, server, num_files)
+            await asyncio.sleep(TRIM_SECONDS + 1)
             lost += sum(ledger.lost.values()) + sum(map(bool, left.values()))
             api = sum(map(resident_mib, server.api_processes()))
             engine = sum(map(resident_mib, server.engines()))

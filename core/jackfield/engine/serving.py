@@ -35,6 +35,7 @@ from jackfield.engine.clients import KEY_BITS, Channel, Clients
 from jackfield.engine.compilers import compilers
 from jackfield.engine.garbage_collection import settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
+from jackfield.engine.idle import Idle, trim_heap
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
@@ -51,8 +52,6 @@ log = logging.getLogger(__name__)
 
 LAST_WORDS_SECONDS = 2.0
 GRAMMAR_POLL_SECONDS = 0.002
-WARM_UP_SECONDS = 0.5
-"""An engine that has had nothing to do for so long loads what requests may need later."""
 
 Phases = list[tuple[str, float, float]]
 
@@ -251,7 +250,8 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
 def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> None:
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
-    pulse.is_idle = is_warm = False
+    pulse.is_idle = False
+    idle = Idle(core.warm_up, trim_heap)
     clock = core.clock
     while not clients.closed:
         for client, message in clients.poll():
@@ -272,13 +272,12 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
                 clients.send_step(tokens)
             clock.mark(SEND)
             pulse.turns += 1
+            idle.has_worked = True
         else:
             pulse.is_idle = True
-            began, patience = time.monotonic(), None if is_warm else WARM_UP_SECONDS
-            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else patience)
-            if not is_warm and time.monotonic() - began >= WARM_UP_SECONDS:
-                core.warm_up()
-                is_warm = True
+            began = time.monotonic()
+            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else idle.patience_seconds)
+            idle.waited(time.monotonic() - began)
             clock.mark(IDLE)
             pulse.is_idle = False
 

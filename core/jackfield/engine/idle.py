@@ -1,0 +1,48 @@
+"""What an engine does once it has had nothing to do for a while."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+
+WARM_UP_SECONDS = 0.5
+"""After so long without work, what requests may need later is loaded; once."""
+TRIM_SECONDS = 5.0
+"""After so long the heap's free pages go back to the system; once for each stretch of work."""
+
+
+class Idle:
+    """Asked how long the engine may sleep, and told when it has slept for nothing, or worked."""
+
+    def __init__(self, warm_up: Callable[[], None], trim: Callable[[], None]) -> None:
+        self._warm_up = warm_up
+        self._trim = trim
+        self._is_warm = False
+        self.has_worked = False
+        """Set by the loop with each step."""
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """How long to wait at most; None: until something comes."""
+        if not self._is_warm:
+            return WARM_UP_SECONDS
+        return TRIM_SECONDS if self.has_worked else None
+
+    def waited(self, seconds: float) -> None:
+        """Called after each wait, whether or not something came."""
+        if not self._is_warm:
+            if seconds >= WARM_UP_SECONDS:
+                self._is_warm = True
+                self._warm_up()
+        elif self.has_worked and seconds >= TRIM_SECONDS:
+            self.has_worked = False
+            self._trim()
+
+
+def trim_heap() -> None:
+    """Gives the pages of freed memory back to the system, where the C library can (glibc); some
+    milliseconds. Kernels that are made for a shape and dropped again, and buffers of every size
+    between them, leave holes that the heap would keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
