@@ -2,8 +2,8 @@
 
     python bench/soak.py MODEL [options of jackfield serve] [--minutes 60] [--kill-every 0]
 
-Every minute (``--every``) it rests for some seconds, so that the engine gives back what its heap does
-not use; then a line tells requests, resident memory of both kinds of processes, open files, and
+Every minute (``--every``) it rests for some seconds, in which the engine gives back what its heap
+does not use; then a line tells requests, resident memory of both kinds of processes, open files and
 requests lost. After a quarter of the time memory should be flat: the exit status is 1 where either
 grew by more than 10 % from then on, or anything was lost or left behind. The KV cache fills as the
 soak goes on, and is memory of the engine: give it little (--cpu-kv-cache-gib 0.06).
