@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from coded_checks import coded_checks
@@ -25,7 +26,12 @@ from jackfield.compute.kernels import (
 )
 from jackfield.compute.kernels.experts import experts
 from jackfield.compute.kernels.greedy import choose_greedily
+from jackfield.compute.row_state import RowState
+from jackfield.compute.sampler import uniforms
+from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import AttentionSpec
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.work import AdmittedRow
 
 CUDA = torch.device("cuda")
 BF16 = torch.bfloat16
@@ -211,30 +217,41 @@ def expert_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
 
 def check_sampling(report: Report) -> None:
     """Draws and cuts over a vocabulary of 151,936 against float64."""
+    temperature, top_p = torch.linspace(0.3, 2.0, 64), torch.linspace(0.05, 0.999, 64)
+    samplings = [
+        TokenSampling(temperature=t, top_p=p, top_k=0 if row % 3 else 5000, seed=row)
+        for row, (t, p) in enumerate(zip(temperature.tolist(), top_p.tolist(), strict=True))
+    ]
+    state = RowState(
+        max_num_seqs=64, max_model_len=64, block_size=64, device=CUDA, uploads=Uploads(CUDA)
+    )
+    ids = np.zeros(1, dtype=np.int32)
+    state.admit([AdmittedRow(row, ids, 1, each) for row, each in enumerate(samplings)])
+    rows = torch.arange(64, device=CUDA)
+    given = state.gather_sampling(rows)
     for dtype in (BF16, torch.float32):
         logits = (torch.randn(64, 151936, device=CUDA) * 3).to(dtype)
-        temperature = torch.linspace(0.3, 2.0, 64, device=CUDA).unsqueeze(1)
-        top_k = torch.zeros((64, 1), dtype=torch.int32, device=CUDA)
-        top_k[::3] = 5000
-        top_p = torch.linspace(0.05, 0.999, 64, device=CUDA).unsqueeze(1)
-        threshold = sampling.cut(logits, temperature, top_k, top_p)
+        threshold = sampling.cut(logits, state.records, rows)
         wide = logits.double()
         kth = wide.topk(5000, -1).values[:, -1:]
-        wide = wide.masked_fill((wide < kth) & (top_k > 0), -torch.inf)
-        weights = (wide / temperature).softmax(-1)
+        wide = wide.masked_fill((wide < kth) & (given.top_k > 0), -torch.inf)
+        weights = (wide / given.temperature).softmax(-1)
         found = threshold.double().unsqueeze(1)
-        above = weights.masked_fill(wide <= found, 0).sum(-1, keepdim=True) - top_p
-        upto = top_p - weights.masked_fill(wide < found, 0).sum(-1, keepdim=True)
+        above = weights.masked_fill(wide <= found, 0).sum(-1, keepdim=True) - given.top_p
+        upto = given.top_p - weights.masked_fill(wide < found, 0).sum(-1, keepdim=True)
         report.check(f"cut {str(dtype)[6:]}", float(torch.maximum(above, upto).max()), 1e-5)
-        reach = torch.full_like(temperature, -torch.inf)
-        uniform = torch.rand(64, dtype=torch.float64, device=CUDA)
-        ids, _ = sampling.draw(logits, temperature, threshold, reach, uniform)
-        kept = weights.masked_fill(wide < found, 0).cumsum(-1)
-        kept = kept / kept[:, -1:]
-        at = kept.gather(1, ids[:, None])[:, 0]
-        below = kept.gather(1, (ids - 1).clamp_min(0)[:, None])[:, 0]
-        off = torch.maximum(below - uniform, uniform - at)
-        report.check(f"draw {str(dtype)[6:]}", float(off.max()), 1e-5)
+        for name, cut in (("cut", threshold), ("whole", None)):
+            drawn = sampling.draw(logits, state.records, rows, rows, state.token_ids, cut).long()
+            kept = weights if name == "cut" else (logits.double() / given.temperature).softmax(-1)
+            if name == "cut":
+                kept = kept.masked_fill(wide < found, 0)
+            kept = kept.cumsum(-1)
+            kept = kept / kept[:, -1:]
+            uniform = uniforms(given.seed.squeeze(1), rows)
+            at = kept.gather(1, drawn[:, None])[:, 0]
+            below = kept.gather(1, (drawn - 1).clamp_min(0)[:, None])[:, 0]
+            off = torch.maximum(below - uniform, uniform - at)
+            report.check(f"draw {name} {str(dtype)[6:]}", float(off.max()), 1e-5)
 
 
 def check_greedy(report: Report) -> None:

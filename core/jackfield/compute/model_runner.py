@@ -36,6 +36,7 @@ from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState,
 from jackfield.compute.sampler import (
     GREEDY,
     SamplingMode,
+    choose_by_kernels,
     sample,
     sampling_mode,
     warm_up_sampling,
@@ -332,6 +333,8 @@ class ModelRunner:
         # What rules have changed is float32, for which no kernels may be compiled yet.
         if mode == GREEDY and (logits.is_cuda or logits.dtype is self._dtype):
             return ops.choose_greedily(logits, rows, positions, self._state.token_ids)
+        if mode.by_kernels and logits.is_cuda:
+            return choose_by_kernels(logits, self._state, rows, positions, mode)
         sampling = None if mode == GREEDY else self._state.gather_sampling(rows)
         ids, possible = sample(logits, sampling, positions, mode)
         self._state.write_ids(rows, positions, ids)
@@ -360,7 +363,9 @@ class ModelRunner:
         """Launches what steps will launch, so that no request waits for a compiler."""
         plan = self._plan
         longest = min(plan.most_step_tokens, plan.max_model_len - _PREFIX)
-        warm_up_sampling(plan.dtype, vocabulary_size(plan.config), self._device)
+        width = vocabulary_size(plan.config)
+        logits = torch.zeros((1, width), dtype=self._dtype, device=self._device)
+        warm_up_sampling(logits, self._state)
         for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
             packed = self._uploads.upload(pack_padding(self._state, size))
             starts = self._query_starts[: size + 1]

@@ -157,7 +157,8 @@ class RowState:
         self.max_blocks = -(-max_model_len // block_size)
         self.token_ids = device_zeros((num_rows, max_model_len + 1), torch.int32, device)
         self.block_table = device_zeros((num_rows, self.max_blocks), torch.int32, device)
-        self._records = device_zeros((num_rows, _RECORD_INTS), torch.int32, device)
+        self.records = device_zeros((num_rows, _RECORD_INTS), torch.int32, device)
+        """int32 [R, 10]: each row's sampling parameters, as ``RowSampling`` reads them."""
         self._uploads = uploads
         self.flags: Int32Array = np.zeros(num_rows, dtype=np.int32)
         self.top_k: Int32Array = np.zeros(num_rows, dtype=np.int32)
@@ -191,7 +192,7 @@ class RowState:
         if self.token_ids.device.type == "cpu":
             # numpy: for so little a call costs a fifth of torch's.
             numbers = np.frombuffer(records, dtype=np.int32)
-            self._records.numpy()[rows] = numbers.reshape(num_rows, _RECORD_INTS)
+            self.records.numpy()[rows] = numbers.reshape(num_rows, _RECORD_INTS)
             token_ids = self.token_ids.numpy()
             for row, ids in zip(rows, tokens, strict=False):
                 token_ids[row, : len(ids)] = ids
@@ -202,7 +203,7 @@ class RowState:
         )
         begin = num_rows * _RECORD_INTS
         index = packed[begin : begin + num_rows].long()
-        self._records.index_copy_(0, index, packed[:begin].view(num_rows, _RECORD_INTS))
+        self.records.index_copy_(0, index, packed[:begin].view(num_rows, _RECORD_INTS))
         begin += num_rows
         for row, ids in zip(rows, tokens, strict=False):
             self.token_ids[row, : len(ids)].copy_(packed[begin : begin + len(ids)])
@@ -224,7 +225,7 @@ class RowState:
 
     def gather_sampling(self, rows: Tensor) -> RowSampling:
         """The sampling parameters of ``rows``, int64 [N]."""
-        return RowSampling(self._records.index_select(0, rows))
+        return RowSampling(self.records.index_select(0, rows))
 
     def gather_ids(self, rows: Tensor, positions: Tensor) -> Tensor:
         """Token ids, int64 [T], at (row, position), int64 [T] both."""

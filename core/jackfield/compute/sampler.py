@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jackfield.compute.largest import most_likely, shortlist
-from jackfield.compute.row_state import RowFlag, RowSampling
+from jackfield.compute.row_state import RowFlag, RowSampling, RowState
 
 _SHORTLISTS = (32, 64, 256, 1088)
 """Shortlist lengths. Few, because the choice among equal logits at its end may depend on it;
@@ -50,6 +50,11 @@ class SamplingMode:
     shortlist: int = 0
     """Most likely tokens to find first; 0 if no row has a small ``top_k``."""
     some_greedy: bool = False
+
+    @property
+    def by_kernels(self) -> bool:
+        """Whether a GPU has kernels of its own for it."""
+        return self.way in (Way.WHOLE, Way.NUCLEUS)
 
 
 GREEDY = SamplingMode(Way.GREEDY)
@@ -86,9 +91,7 @@ def sample(
         threshold = _threshold(values, sampling, temperature)
         ids, peaks = _draw_short(values, candidates, threshold, temperature, uniform)
     else:
-        if logits.is_cuda:
-            ids, peaks = _sample_on_gpu(logits, sampling, temperature, uniform, mode)
-            return _chosen(ids, peaks, logits, sampling, mode)
+        assert not logits.is_cuda, "choose_by_kernels does that"
         rows = max(1, _LOGITS_AT_ONCE // logits.shape[1])
         parts = zip(
             *(torch.split(each, rows) for each in (logits, sampling.record, temperature, uniform)),
@@ -161,33 +164,31 @@ def _invert(cumulative: Tensor, target: Tensor) -> Tensor:
     return place.clamp_max(cumulative.shape[1] - 1)
 
 
-def _sample_on_gpu(
-    logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor, mode: SamplingMode
-) -> tuple[Tensor, Tensor]:
-    """A draw where some row may keep any token, by kernels; logits [N, V] of any float type."""
+def choose_by_kernels(
+    logits: Tensor, state: RowState, rows: Tensor, positions: Tensor, mode: SamplingMode
+) -> Tensor:
+    """What ``sample`` does where some row may keep any token, on a GPU: ids int32 [N], -1 where the
+    logits allow no choice, written to the rows. ``rows``, ``positions`` int64 [N]."""
     from jackfield.compute.kernels import sampling as kernels  # Triton: GPUs only
 
-    threshold = torch.full_like(temperature, -torch.inf)
+    thresholds = None
     if mode.way is Way.NUCLEUS or mode.shortlist:
-        threshold = kernels.cut(logits, temperature, sampling.top_k, sampling.top_p)
-    reach = sampling.min_p.log() * temperature
-    return kernels.draw(logits, temperature, threshold, reach, uniform)
+        thresholds = kernels.cut(logits, state.records, rows)
+    return kernels.draw(logits, state.records, rows, positions, state.token_ids, thresholds)
 
 
-def warm_up_sampling(dtype: str, width: int, device: torch.device) -> None:
-    """Launches each kernel that ``sample`` launches on a GPU for unchanged logits, over none."""
-    from jackfield.compute.kernels import sampling as kernels  # Triton: GPUs only
-
-    logits = torch.zeros((1, width), dtype=getattr(torch, dtype), device=device)
-    one = torch.ones((1, 1), device=device)
-    kernels.cut(logits, one, one.int(), one)
-    kernels.draw(logits, one, one, one, one.double())
+def warm_up_sampling(logits: Tensor, state: RowState) -> None:
+    """Launches each kernel that ``choose_by_kernels`` launches for logits that no rule has changed:
+    over [1, V], for the dummy row."""
+    row = torch.full((1,), state.dummy_row, dtype=torch.int64, device=logits.device)
+    for way in (Way.WHOLE, Way.NUCLEUS):
+        choose_by_kernels(logits, state, row, torch.zeros_like(row), SamplingMode(way))
 
 
 def _sample_whole(
     logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor, mode: SamplingMode
 ) -> tuple[Tensor, Tensor]:
-    """The same on the CPU; float32 logits [N, V]."""
+    """A draw where some row may keep any token, on the CPU; float32 logits [N, V]."""
     if mode.way is Way.NUCLEUS:
         return _sample_nucleus_on_host(logits, sampling, temperature, uniform)
     if mode.shortlist:

@@ -1,7 +1,9 @@
 """Sampling from whole rows of logits, which nothing of their size is made of.
 
-``draw`` inverts the cumulative distribution in three launches: the peak of each part of a row; the
-weight of each part; and the part, and the token in it, that the uniform number falls on.
+``draw`` inverts the cumulative distribution: a launch finds the largest logit of each part of a row
+and what the part weighs, one weighs the parts of rows that are cut again, and one finds the part,
+and the token in it, that the row's uniform number falls on. What a row asks for is read from its
+record (``RowState.records``).
 ``cut`` finds what ``top_k`` and ``top_p`` leave, not by sorting but by searching for the smallest
 logit: two bits of it each time the row is read.
 """
@@ -17,119 +19,210 @@ from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 
 _PART = 4096
 _BELOW_ONE = tl.constexpr(1.0 - 2.0**-53)
+_RECORD = tl.constexpr(10)
+_TEMPERATURE, _TOP_P, _MIN_P = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
+_TOP_K, _SEED = tl.constexpr(6), tl.constexpr(8)
+"""Integers of a row's record, and where in it they are."""
 
 
-@quick
 @triton.jit
-def _peaks_kernel(logits, peaks, stride, V: tl.constexpr, PARTS: tl.constexpr, PART: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    part = tl.program_id(1)
+def _number(records, row, FIELD: tl.constexpr):
+    return tl.load(records + row * _RECORD + FIELD).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _part_of(logits, row, part, stride, V: tl.constexpr, PART: tl.constexpr):
     cols = part * PART + tl.arange(0, PART)
-    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf")).to(tl.float32)
-    peak = tl.max(x, 0)
-    # The maximum passes over a NaN; a row with one has no peak.
-    peak = tl.where(tl.max((x != x).to(tl.int32), 0) > 0, float("nan"), peak)
-    tl.store(peaks + row * PARTS + part, peak)
+    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf"))
+    return cols, x.to(tl.float32)
 
 
 @triton.jit
-def _weights(x, row, peaks, temperature, threshold, reach, PARTS: tl.constexpr, P2: tl.constexpr):
-    parts = tl.arange(0, P2)
-    some = tl.load(peaks + row * PARTS + parts, mask=parts < PARTS, other=float("-inf"))
-    peak = tl.max(some, 0)
-    t = tl.load(temperature + row)
-    least = tl.maximum(tl.load(threshold + row), peak + tl.load(reach + row))
-    return tl.where(x >= least, tl.exp((x - peak) / t), 0.0)
+def _beside(x, peak, t):
+    # What x weighs beside a weight of 1 for the peak; nothing if it is -infinity.
+    LOWEST: tl.constexpr = -3.4028234663852886e38
+    peak = tl.minimum(tl.maximum(peak, LOWEST), -LOWEST)
+    return tl.where(x > float("-inf"), tl.exp(tl.minimum((x - peak) / t, 0.0)), 0.0)
 
 
 @quick
 @triton.jit
-def _sums_kernel(
+def _parts_kernel(
     logits,
+    records,
+    rows,
     peaks,
+    places,
     sums,
-    temperature,
-    threshold,
-    reach,
     stride,
     V: tl.constexpr,
     PARTS: tl.constexpr,
     PART: tl.constexpr,
-    P2: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
-    cols = part * PART + tl.arange(0, PART)
-    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf")).to(tl.float32)
-    weights = _weights(x, row, peaks, temperature, threshold, reach, PARTS, P2)
+    cols, x = _part_of(logits, row, part, stride, V, PART)
+    is_nan = x != x
+    peak = tl.max(tl.where(is_nan, float("inf"), x), 0)
+    t = _number(records, tl.load(rows + row), _TEMPERATURE)
+    weights = _beside(x, peak, tl.where(t > 0, t, 1.0))
+    tl.store(peaks + row * PARTS + part, peak)
+    place = tl.min(tl.where((x == peak) | is_nan, cols, V), 0)
+    tl.store(places + row * PARTS + part, place)
     tl.store(sums + row * PARTS + part, tl.sum(weights, 0))
 
 
+@triton.jit
+def _cut_of(record_row, records, thresholds, row, peak, t, CUT: tl.constexpr):
+    # Whether something of the row is left out, and the smallest logit that is not.
+    min_p = _number(records, record_row, _MIN_P)
+    reach = tl.log(tl.where(min_p > 0, min_p, 1.0)) * t
+    least = tl.where(min_p > 0, peak + reach, float("-inf"))
+    if CUT:
+        least = tl.maximum(least, tl.load(thresholds + row))
+    return least > float("-inf"), least
+
+
 @quick
 @triton.jit
-def _choose_kernel(
+def _cut_sums_kernel(
     logits,
+    records,
+    rows,
+    thresholds,
     peaks,
     sums,
-    temperature,
-    threshold,
-    reach,
-    uniform,
-    ids,
-    row_peaks,
     stride,
     V: tl.constexpr,
     PARTS: tl.constexpr,
     PART: tl.constexpr,
     P2: tl.constexpr,
+    CUT: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
+    part = tl.program_id(1)
+    parts = tl.arange(0, P2)
+    some = tl.load(peaks + row * PARTS + parts, mask=parts < PARTS, other=float("-inf"))
+    peak = tl.max(some, 0)
+    record_row = tl.load(rows + row)
+    t = _number(records, record_row, _TEMPERATURE)
+    is_cut, least = _cut_of(record_row, records, thresholds, row, peak, t, CUT)
+    if is_cut & (t > 0):
+        _, x = _part_of(logits, row, part, stride, V, PART)
+        tl.store(
+            sums + row * PARTS + part, tl.sum(tl.where(x >= least, _beside(x, peak, t), 0.0), 0)
+        )
+
+
+@triton.jit
+def _uniform(seed, position):
+    # splitmix64, as ``sampler.uniforms``.
+    z = (seed + position * -0x61C8864680B583EB).to(tl.uint64, bitcast=True)
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+    z = z ^ (z >> 31)
+    return (z >> 11).to(tl.float64) * (1.0 / (1 << 53))
+
+
+@quick
+@triton.jit
+def _draw_kernel(
+    logits,
+    records,
+    rows,
+    positions,
+    thresholds,
+    peaks,
+    places,
+    sums,
+    token_ids,
+    chosen,
+    stride,
+    ids_stride,
+    V: tl.constexpr,
+    PARTS: tl.constexpr,
+    PART: tl.constexpr,
+    P2: tl.constexpr,
+    CUT: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    record_row, position = tl.load(rows + row), tl.load(positions + row)
+    temperature = _number(records, record_row, _TEMPERATURE)
+    t = tl.where(temperature > 0, temperature, 1.0)
+    seed = records + record_row * _RECORD + _SEED
+    low, high = tl.load(seed).to(tl.uint32, bitcast=True), tl.load(seed + 1)
+    uniform = _uniform((high.to(tl.int64) << 32) | low.to(tl.int64), position)
     parts = tl.arange(0, P2)
     inside = parts < PARTS
-    part_sums = tl.load(sums + row * PARTS + parts, mask=inside, other=0.0).to(tl.float64)
-    ends = tl.cumsum(part_sums, 0)
-    total = tl.sum(part_sums, 0)
-    target = tl.load(uniform + row) * total
-    part = tl.sum(((ends <= target) & inside).to(tl.int32), 0)
-    part = tl.minimum(part, PARTS - 1)
-    before = tl.sum(tl.where(parts < part, part_sums, 0.0), 0)
-    cols = part * PART + tl.arange(0, PART)
-    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf")).to(tl.float32)
-    weights = _weights(x, row, peaks, temperature, threshold, reach, PARTS, P2).to(tl.float64)
-    rest = tl.minimum(target - before, tl.sum(weights, 0) * _BELOW_ONE)
-    chosen = part * PART + tl.sum((tl.cumsum(weights, 0) <= rest).to(tl.int32), 0)
-    tl.store(ids + row, tl.minimum(chosen, V - 1).to(tl.int64))
     some = tl.load(peaks + row * PARTS + parts, mask=inside, other=float("-inf"))
-    peak = tl.where(tl.max((some != some).to(tl.int32), 0) > 0, float("nan"), tl.max(some, 0))
-    tl.store(row_peaks + row, peak)
+    peak = tl.max(some, 0)
+    is_cut, least = _cut_of(record_row, records, thresholds, row, peak, temperature, CUT)
+    part_sums = tl.load(sums + row * PARTS + parts, mask=inside, other=0.0)
+    # What is not cut was weighed beside its own part's peak.
+    part_sums *= tl.where(is_cut, 1.0, _beside(some, peak, t))
+    part_sums = part_sums.to(tl.float64)
+    ends = tl.cumsum(part_sums, 0)
+    target = uniform * tl.sum(part_sums, 0)
+    part = tl.minimum(tl.sum(((ends <= target) & inside).to(tl.int32), 0), PARTS - 1)
+    before = tl.sum(tl.where(parts < part, part_sums, 0.0), 0)
+    _, x = _part_of(logits, row, part, stride, V, PART)
+    weights = tl.where(x >= least, _beside(x, peak, t), 0.0).to(tl.float64)
+    rest = tl.minimum(target - before, tl.sum(weights, 0) * _BELOW_ONE)
+    drawn = part * PART + tl.sum((tl.cumsum(weights, 0) <= rest).to(tl.int32), 0)
+    where = tl.load(places + row * PARTS + parts, mask=inside, other=V)
+    first = tl.min(tl.where(some == peak, where, V), 0)
+    token = tl.minimum(tl.where(temperature > 0, drawn, first), V - 1)
+    tl.store(token_ids + record_row * ids_stride + position, token)
+    possible = (peak < float("inf")) & (peak > float("-inf"))
+    tl.store(chosen + row, tl.where(possible, token, -1))
 
 
 def draw(
-    logits: Tensor, temperature: Tensor, threshold: Tensor, reach: Tensor, uniform: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A draw among the logits [N, V] that are at least ``threshold`` and at least the largest plus
-    ``reach``, which is below 0: (ids int64 [N], the largest float32 [N], NaN if there is one).
+    logits: Tensor,
+    records: Tensor,
+    rows: Tensor,
+    positions: Tensor,
+    token_ids: Tensor,
+    thresholds: Tensor | None = None,
+) -> Tensor:
+    """A token for each row of logits [N, V], int32 [N]; -1 where the largest is no finite number or
+    the row has a NaN. Written (some token then) to ``token_ids`` int32 [R, M] at ``rows``,
+    ``positions``, int64 [N] both.
 
-    ``temperature``, ``threshold``, ``reach`` float32 and ``uniform`` float64, [N] or [N, 1].
+    Drawn among the logits that are at least ``thresholds`` float32 [N] and that ``min_p`` keeps;
+    the first of the largest where the temperature is 0. ``records`` int32 [R, 10].
     """
     num_rows, width = logits.shape
     assert logits.stride(1) == 1
     parts = cdiv(width, _PART)
     device = logits.device
     peaks, sums = torch.empty((2, num_rows, parts), dtype=torch.float32, device=device).unbind()
-    ids = torch.empty(num_rows, dtype=torch.int64, device=device)
-    row_peaks = torch.empty(num_rows, dtype=torch.float32, device=device)
+    places = torch.empty((num_rows, parts), dtype=torch.int32, device=device)
+    chosen = torch.empty(num_rows, dtype=torch.int32, device=device)
     stride = logits.stride(0)
-    cut = tuple(x.contiguous() for x in (temperature, threshold, reach))
     grid = (num_rows, parts)
     sizes = {"V": width, "PARTS": parts, "PART": _PART}
-    _peaks_kernel[grid](logits, peaks, stride, **sizes)
-    sizes["P2"] = power_of_2(parts)
-    _sums_kernel[grid](logits, peaks, sums, *cut, stride, **sizes)
-    _choose_kernel[(num_rows,)](
-        logits, peaks, sums, *cut, uniform, ids, row_peaks, stride, **sizes, num_warps=8
+    _parts_kernel[grid](logits, records, rows, peaks, places, sums, stride, **sizes)
+    sizes |= {"P2": power_of_2(parts), "CUT": thresholds is not None}
+    cut_at = peaks if thresholds is None else thresholds
+    _cut_sums_kernel[grid](logits, records, rows, cut_at, peaks, sums, stride, **sizes)
+    _draw_kernel[(num_rows,)](
+        logits,
+        records,
+        rows,
+        positions,
+        cut_at,
+        peaks,
+        places,
+        sums,
+        token_ids,
+        chosen,
+        stride,
+        token_ids.stride(0),
+        **sizes,
+        num_warps=8,
     )
-    return ids, row_peaks
+    return chosen
 
 
 @triton.jit
@@ -187,9 +280,8 @@ def _smallest_key(
 @triton.jit
 def _cut_kernel(
     logits,
-    temperature,
-    top_k,
-    top_p,
+    records,
+    rows,
     thresholds,
     stride,
     V: tl.constexpr,
@@ -198,9 +290,10 @@ def _cut_kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     row_logits = logits + row * stride
-    t = tl.load(temperature + row)
-    k = tl.load(top_k + row)
-    p = tl.load(top_p + row)
+    record_row = tl.load(rows + row)
+    t = _number(records, record_row, _TEMPERATURE)
+    p = _number(records, record_row, _TOP_P)
+    k = tl.load(records + record_row * _RECORD + _TOP_K)
     least = tl.full((), -(1 << (31 - SHIFT)), tl.int32)
     if k > 0:
         least = _smallest_key(row_logits, k.to(tl.float32), 0, 0.0, t, V, SHIFT, BLOCK, True)
@@ -231,20 +324,17 @@ def _cut_kernel(
 _CUT_BLOCK = 8192
 
 
-def cut(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> Tensor:
+def cut(logits: Tensor, records: Tensor, rows: Tensor) -> Tensor:
     """The smallest of the logits [N, V] that ``top_k`` and then ``top_p`` keep, float32 [N];
-    -infinity for rows with neither (``top_k`` 0, ``top_p`` 1).
-
-    ``temperature``, ``top_p`` float32 and ``top_k`` int32, [N] or [N, 1].
-    """
+    -infinity for rows with neither (``top_k`` 0, ``top_p`` 1). ``records`` int32 [R, 10] are those
+    of ``rows`` int64 [N]."""
     num_rows, width = logits.shape
     assert logits.stride(1) == 1
     thresholds = torch.empty(num_rows, dtype=torch.float32, device=logits.device)
     _cut_kernel[(num_rows,)](
         logits,
-        temperature.contiguous(),
-        top_k.contiguous(),
-        top_p.contiguous(),
+        records,
+        rows,
         thresholds,
         logits.stride(0),
         V=width,

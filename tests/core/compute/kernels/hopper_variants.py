@@ -157,9 +157,11 @@ def served_by_mixtures_and_samplers() -> None:
     for num_tokens in (1, 600, 4000):
         x, logits = torch.empty(num_tokens, 2048, dtype=bf16), torch.empty(num_tokens, 128)
         experts.experts(x, logits.to(bf16), gate_up, down, top_k=8, renormalize=True)
-    logits, one = torch.empty(2, 151936, dtype=bf16), torch.ones(2, 1)
-    sampling.cut(logits, one, one.int(), one)
-    sampling.draw(logits, one, one, one, one.double())
+    logits, records = torch.empty(2, 151936, dtype=bf16), numbers.view(40, 10)
+    thresholds = sampling.cut(logits, records, torch.zeros(2).long())
+    for cut in (None, thresholds):
+        two = torch.zeros(2).long()
+        sampling.draw(logits, records, two, two, numbers[None], cut)
     greedy.choose_greedily(logits, torch.zeros(2).long(), torch.zeros(2).long(), numbers[None])
     step_inputs.gather_decode_inputs(
         numbers, numbers[None], numbers[None], size=100, num_changes=100, block_size=64
