@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -26,8 +28,8 @@ _KEPT = 2
 
 @contextmanager
 def compilers(plan: WorkerPlan) -> Iterator[WorkerPlan]:
-    """The plan with up to ``max_compilers`` compilers that a worker may use inside. They import
-    torch while the engine does, so that none waits for the other.
+    """The plan with up to ``max_compilers`` compilers that a worker may use inside. They need no
+    torch, and are there before the engine has imported it.
 
     There are none if an engine has started by this plan before, with the same kernels: then they
     are all in Triton's cache. A note there says so, and goes with it.
@@ -37,7 +39,7 @@ def compilers(plan: WorkerPlan) -> Iterator[WorkerPlan]:
         yield plan
         return
     pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(num)]
-    child = _spawn([theirs for _, theirs in pairs])
+    child = _spawn([theirs for _, theirs in pairs], plan)
     try:
         yield msgspec.structs.replace(plan, compilers=tuple(ours.fileno() for ours, _ in pairs))
         # Without a cache, or the right to write there, the next start compiles as this one.
@@ -46,8 +48,8 @@ def compilers(plan: WorkerPlan) -> Iterator[WorkerPlan]:
     finally:
         for ours, _ in pairs:
             ours.close()
-        # What it has forked sees the sockets close; it may itself be importing still.
-        child.kill()
+        # With what it has forked: that may compile what nobody has asked for.
+        os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 
@@ -65,17 +67,21 @@ def _triton_version() -> str:
     return "unknown"
 
 
-def _spawn(sockets: list[socket.socket]) -> subprocess.Popen[bytes]:
+def _spawn(sockets: list[socket.socket], plan: WorkerPlan) -> subprocess.Popen[bytes]:
     descriptors = [each.fileno() for each in sockets]
-    child = subprocess.Popen(
-        [sys.executable, "-P", "-m", _MAIN, *map(str, descriptors)],
-        stdin=subprocess.DEVNULL,
-        stdout=2,
-        env=child_environment(num_threads=1),
-        pass_fds=descriptors,
-        # Ctrl-C in a terminal is for the parent's parent, which ends this one.
-        start_new_session=True,
-    )
+    # No pipe: a plan may be larger than what one holds while nobody reads.
+    with tempfile.TemporaryFile() as file:
+        file.write(msgspec.json.encode(plan))
+        file.seek(0)
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", _MAIN, *map(str, descriptors)],
+            stdin=file,
+            stdout=2,
+            env=child_environment(num_threads=1),
+            pass_fds=descriptors,
+            # A group of its own. Ctrl-C in a terminal is for the parent's parent.
+            start_new_session=True,
+        )
     for each in sockets:
         each.close()
     return child

@@ -197,7 +197,7 @@ def _precompiler(
 
     precompiler = Precompiler(plan.compilers)
     with precompiler.tracing():
-        warm_up_attention(model, backend, plan, device)
+        warm_up_attention(model.attention_specs, backend, plan, device)
     return precompiler
 
 

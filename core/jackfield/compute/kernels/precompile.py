@@ -9,15 +9,14 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import triton
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
-from triton.runtime.jit import JITFunction
 
-from jackfield.compute.kernels.variant import DONE, cache_key, pack
+from jackfield.compute.kernels.tracing import tracing
+from jackfield.compute.kernels.variant import DONE, Variant, pack
 
 log = logging.getLogger(__name__)
 
@@ -38,43 +37,21 @@ class Precompiler:
     def __init__(self, sockets: Sequence[int] = ()) -> None:
         self._compilers = Compilers(sockets)
         self._pool = ThreadPoolExecutor(len(sockets) or max(1, (os.cpu_count() or 1) - 1))
-        self._kernels: dict[int, Any] = {}
+        self._kernels: list[Any] = []
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
         """Launches inside run nothing, nor are matrix products of many rows computed; what they
-        would write stays undefined. For the whole process.
-
-        Triton has a compile-only call for one launch, but launches here lie inside layers: the
-        call that all of them go through is made to compile only.
-        """
-        run = JITFunction.run
-        compile_here: dict[int, Callable[..., Any]] = {}
-
-        def compile_only(kernel: Any, /, *args: Any, grid: Any, warmup: bool, **rest: Any) -> Any:
-            if id(kernel) not in compile_here:
-                cache_key(kernel)
-                # A kernel gets its compiler with what binds its arguments, once a device.
-                kernel.device_caches[triton.runtime.driver.active.get_current_device()]
-                self._kernels[id(kernel)] = kernel
-                compile_here[id(kernel)] = kernel.compile
-                kernel.compile = partial(self._submit, kernel.compile)
-            return run(kernel, *args, grid=grid, warmup=True, **rest)
-
-        JITFunction.run = compile_only
-        try:
-            with _NoLongProducts():
-                yield
-        finally:
-            JITFunction.run = run
-            for key, compile_now in compile_here.items():
-                self._kernels[key].compile = compile_now
+        would write stays undefined. For the whole process."""
+        with tracing(self._submit) as kernels, _NoLongProducts():
+            yield
+        self._kernels += kernels
 
     def finish(self) -> None:
         """Waits for all that was traced; raises what a compilation has raised. Called once."""
         self._pool.shutdown()
         self._compilers.close()
-        for kernel in self._kernels.values():
+        for kernel in self._kernels:
             for variants, *_ in kernel.device_caches.values():
                 for key, variant in variants.items():
                     if isinstance(variant, Future):
@@ -103,7 +80,7 @@ class Compilers:
         except queue.Empty:
             return
         try:
-            answer = _ask(connection, pack(source, target, options))
+            answer = _ask(connection, pack(Variant(source, target, options)))
         except Exception as error:  # whatever constants raise when they are packed
             answer = f"{type(error).__name__}: {error}".encode()
         if answer:

@@ -1,10 +1,11 @@
-"""A kernel's variant as bytes: what another process needs to compile it for the same cache."""
+"""A kernel's variant: what another process needs to compile it for the same cache."""
 
 from __future__ import annotations
 
 import importlib
 import io
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import triton
@@ -19,22 +20,37 @@ DONE = b"done"
 """What a compiler answers when a variant is in the cache."""
 
 
-def pack(source: Any, target: GPUTarget, options: dict[str, object]) -> bytes:
-    """``source`` (Triton's ``ASTSource`` or Gluon's) for a target, with the compiler's options.
-    Raises what ``pickle`` does where a constant cannot be sent."""
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """``source`` (Triton's ``ASTSource`` or Gluon's) for a target, with the compiler's options."""
+
+    source: Any
+    target: GPUTarget
+    options: dict[str, object]
+
+    def key(self) -> str:
+        """The same for the same variant in every process."""
+        return f"{self.source.hash()}-{self.target}-{sorted(self.options.items())}"
+
+    def compile(self) -> Any:
+        """The kernel, which is in Triton's cache on disk then. Raises what Triton does."""
+        triton.runtime.driver.set_active(TargetDriver(self.target))
+        return triton.compile(self.source, target=self.target, options=self.options)
+
+
+def pack(variant: Variant) -> bytes:
+    """Raises what ``pickle`` does where a constant cannot be sent."""
     file = io.BytesIO()
+    source = variant.source
     parts = (source.fn, source.signature, source.constants, source.attrs)
-    _Pickler(file).dump((type(source), *parts, target, options))
+    _Pickler(file).dump((type(source), *parts, variant.target, variant.options))
     return file.getvalue()
 
 
-def compile_packed(packed: bytes) -> None:
-    """Compiles a packed variant into Triton's cache on disk; the bytes come from our own engine.
-    Raises ``LookupError`` where this process has another kernel, and what Triton does."""
+def unpack(packed: bytes) -> Variant:
+    """The bytes come from our own engine. ``LookupError`` where this process has another kernel."""
     kind, kernel, signature, constants, attributes, target, options = pickle.loads(packed)
-    triton.runtime.driver.set_active(_Driver(target))
-    source = kind(kernel, signature, constants, attributes)
-    triton.compile(source, target=target, options=options)
+    return Variant(kind(kernel, signature, constants, attributes), target, options)
 
 
 def cache_key(kernel: Any) -> str:
@@ -71,11 +87,17 @@ class _Pickler(pickle.Pickler):
         return find_kernel, (value.fn.__module__, value.fn.__qualname__, cache_key(value))
 
 
-class _Driver:
-    """Answers what a compiler asks of the device, without one."""
+class TargetDriver:
+    """Answers what Triton asks of the device, without one."""
 
     def __init__(self, target: GPUTarget) -> None:
         self._target = target
 
     def get_current_target(self) -> GPUTarget:
         return self._target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
