@@ -1,7 +1,7 @@
 /* Products of rows of floats by rows of weights, whatever the weights are stored as.
  *
- * Few tokens: 4 rows of weights against as many tokens as there are registers for, sums over the
- * inputs in every lane. Many: a panel, two vectors of rows by DEPTH inputs, is widened and transposed
+ * Few tokens: 3 or 4 rows of weights against as many tokens as there are registers for, sums over
+ * the inputs in every lane. Many: a panel, two vectors of rows by DEPTH inputs, is widened and transposed
  * into the cache, and then serves all tokens, a tile of them at a time (Goto and van de Geijn,
  * "Anatomy of high-performance matrix multiplication", 2008).
  */
@@ -13,13 +13,15 @@
 enum {
     FEW = 8, /* tokens for which transposing the weights does not pay */
 #ifdef __AVX512F__
-    FEW_TOKENS = 4, /* at once, by TILE_ROWS: 16 registers of 32 for sums */
+    FEW_TOKENS = 8, /* at once: with MORE_ROWS they have 24 registers of 32 for sums */
 #else
-    FEW_TOKENS = 3, /* 12 of 16 */
+    FEW_TOKENS = 3, /* with TILE_ROWS 12 of 16 */
 #endif
     FEW_INPUTS = 1024, /* at once: those of FEW tokens stay in the first cache */
-    TILE_ROWS = 4,
-    TASK_ROWS = 64,           /* that a thread takes at a time */
+    TILE_ROWS = 4,     /* of weights by up to 4 tokens, */
+    MORE_ROWS = 3,     /* and by more */
+    STRIP = 24,        /* rows: whole tiles of both kinds */
+    TASK_ROWS = 96,    /* that a thread takes at a time: whole strips and panels */
     SHARED_PRODUCTS = 1 << 17 /* from which threads are worth waking */
 };
 
@@ -45,49 +47,58 @@ INLINED void next_panel(const product *p, int64_t n, int64_t begin, int64_t *nex
     *next_row = within ? n : n + PANEL, *next = within ? begin + DEPTH : 0;
 }
 
+/* A tile of few tokens: from row n on, inputs begin .. end - 1; and where the next one is. */
+typedef struct {
+    int64_t n, begin, end, next_n, next_begin;
+} few_place;
+
 INLINED void add_few_span(reader read, const void *weights, const float *x, int64_t stride, int whole,
-                          int num_tokens, int64_t n, int64_t k, wide lanes[][TILE_ROWS]) {
+                          int num_tokens, int num_rows, int64_t n, int64_t k, wide lanes[][TILE_ROWS]) {
     wide weight[TILE_ROWS][2];
-    for (int i = 0; i < TILE_ROWS; i++) read(weights, n + i, k, whole, weight[i]);
+#pragma GCC unroll 4
+    for (int i = 0; i < num_rows; i++) read(weights, n + i, k, whole, weight[i]);
+#pragma GCC unroll 2
     for (int half = 0; half < 2; half++)
+#pragma GCC unroll 8
         for (int t = 0; t < num_tokens; t++) {
-            wide one = load_wide(x + t * stride + k + WIDTH * half);
-            for (int i = 0; i < TILE_ROWS; i++) lanes[t][i] = add_wide_product(lanes[t][i], one, weight[i][half]);
+            wide one = in_register(load_wide(x + t * stride + k + WIDTH * half));
+#pragma GCC unroll 4
+            for (int i = 0; i < num_rows; i++) lanes[t][i] = add_wide_product(lanes[t][i], one, weight[i][half]);
         }
 }
 
-/* x [num_tokens, stride]; sums[t * PANEL + i] += x[t] . row n + i, over inputs begin .. end - 1, for
- * TILE_ROWS rows. */
-INLINED void multiply_few_tile(reader read, fetcher fetch, const void *weights, const float *x,
-                               int64_t stride, int64_t begin, int64_t end, int num_tokens, int64_t n,
-                               float *sums) {
+/* x [num_tokens, stride]; sums[t * STRIP + i] += x[t] . row n + i, for num_rows rows; what the
+ * next tile reads is fetched. */
+INLINED void multiply_few_tile(reader read, fetcher fetch, const void *weights, const float *x, int64_t stride,
+                               const few_place *at, int num_tokens, int num_rows, float *sums) {
     wide lanes[FEW_TOKENS][TILE_ROWS];
+#pragma GCC unroll 8
     for (int t = 0; t < num_tokens; t++)
         for (int i = 0; i < TILE_ROWS; i++) lanes[t][i] = all_wide(0.0f);
-    int64_t k = begin;
-    for (; k + SPAN <= end; k += SPAN) {
-        for (int i = 0; i < TILE_ROWS; i++) fetch(weights, n + TILE_ROWS + i, k);
-        add_few_span(read, weights, x, stride, 1, num_tokens, n, k, lanes);
+    int64_t k = at->begin;
+    for (; k + SPAN <= at->end; k += SPAN) {
+        for (int i = 0; i < num_rows; i++) fetch(weights, at->next_n + i, at->next_begin + k - at->begin);
+        add_few_span(read, weights, x, stride, 1, num_tokens, num_rows, at->n, k, lanes);
     }
-    if (k < end) add_few_span(read, weights, x, stride, 0, num_tokens, n, k, lanes);
-    for (int t = 0; t < num_tokens; t++) add_wide_sums(lanes[t], sums + t * PANEL);
+    if (k < at->end) add_few_span(read, weights, x, stride, 0, num_tokens, num_rows, at->n, k, lanes);
+#pragma GCC unroll 8
+    for (int t = 0; t < num_tokens; t++) add_wide_sums(lanes[t], sums + t * STRIP);
 }
 
 /* As few tiles as will do, of like sizes. */
-INLINED void multiply_few(reader read, fetcher fetch, const void *weights, const float *x,
-                          int64_t stride, int64_t begin, int64_t end, int64_t num_tokens, int64_t n,
-                          float *sums) {
-    int64_t tiles = (num_tokens + FEW_TOKENS - 1) / FEW_TOKENS;
+INLINED void multiply_few(reader read, fetcher fetch, const product *p, const float *x, int64_t num_tokens,
+                          const few_place *at, float *sums) {
+    int64_t tiles = (num_tokens + FEW_TOKENS - 1) / FEW_TOKENS, stride = p->inputs + BLOCK;
     for (int64_t i = 0, t = 0; i < tiles; i++) {
         int64_t next = (i + 1) * num_tokens / tiles;
         const float *from = x + t * stride;
-        float *to = sums + t * PANEL;
+        float *to = sums + t * STRIP;
         switch (next - t) {
-#define TILE(count) \
-    case count: multiply_few_tile(read, fetch, weights, from, stride, begin, end, count, n, to); break;
-            TILE(1) TILE(2) TILE(3)
+#define TILE(count, rows) \
+    case count: multiply_few_tile(read, fetch, p->weights, from, stride, at, count, rows, to); break;
+            TILE(1, TILE_ROWS) TILE(2, TILE_ROWS) TILE(3, TILE_ROWS)
 #ifdef __AVX512F__
-            TILE(4)
+            TILE(4, TILE_ROWS) TILE(5, MORE_ROWS) TILE(6, MORE_ROWS) TILE(7, MORE_ROWS) TILE(8, MORE_ROWS)
 #endif
 #undef TILE
         }
@@ -102,15 +113,16 @@ typedef struct {
     int64_t num_tokens, first, end;
 } tokens;
 
-/* sums [num_tokens, PANEL], the first `count` of each -> out [num_tokens, outputs], from row n on */
-INLINED void store_sums(const product *p, const float *sums, int64_t num_tokens, int64_t n, stored *out) {
-    int64_t count = p->outputs - n < PANEL ? p->outputs - n : PANEL;
-    float offset[PANEL] = {0};
+/* sums [num_tokens, width], the first `count` of each -> out [num_tokens, outputs], from row n on */
+INLINED void store_sums(const product *p, const float *sums, int64_t width, int64_t num_tokens, int64_t n,
+                        stored *out) {
+    int64_t count = p->outputs - n < width ? p->outputs - n : width;
+    float offset[PANEL + STRIP] = {0};
     for (int64_t i = 0; i < count && p->bias; i++) offset[i] = widen(p->bias[n + i]);
-    for (int64_t t = 0; t < num_tokens; t++, sums += PANEL) {
+    for (int64_t t = 0; t < num_tokens; t++, sums += width) {
         stored *to = out + t * p->outputs + n;
-        if (count == PANEL)
-            for (int64_t i = 0; i < PANEL; i++) to[i] = narrow(sums[i] + offset[i]);
+        if (count == width)
+            for (int64_t i = 0; i < width; i++) to[i] = narrow(sums[i] + offset[i]);
         else
             for (int64_t i = 0; i < count; i++) to[i] = narrow(sums[i] + offset[i]);
     }
@@ -118,16 +130,22 @@ INLINED void store_sums(const product *p, const float *sums, int64_t num_tokens,
 
 INLINED void multiply_few_task(reader read, fetcher fetch, const product *p, const tokens *x, int64_t n,
                                int64_t last, stored *out) {
-    for (; n < last; n += PANEL) {
-        float sums[FEW * PANEL];
-        memset(sums, 0, x->num_tokens * PANEL * sizeof(float));
+    int64_t rows = FEW_TOKENS == FEW && x->num_tokens > TILE_ROWS ? MORE_ROWS : TILE_ROWS;
+    for (; n < last; n += STRIP) {
+        float sums[FEW * STRIP + TILE_ROWS - MORE_ROWS] = {0};
+        int64_t size = p->outputs - n < STRIP ? p->outputs - n : STRIP;
         for (int64_t begin = 0; begin < p->inputs; begin += FEW_INPUTS) {
             int64_t end = begin + FEW_INPUTS < p->inputs ? begin + FEW_INPUTS : p->inputs;
-            for (int64_t i = 0; i < PANEL; i += TILE_ROWS)
-                multiply_few(read, fetch, p->weights, x->numbers, p->inputs + BLOCK, begin, end,
-                             x->num_tokens, n + i, sums + i);
+            for (int64_t i = 0; i < size; i += rows) {
+                few_place at = {n + i, begin, end, n + i + rows, begin};
+                if (i + rows >= size && end < p->inputs)
+                    at.next_n = n, at.next_begin = end;
+                else if (i + rows >= size)
+                    at.next_begin = 0;
+                multiply_few(read, fetch, p, x->numbers, x->num_tokens, &at, sums + i);
+            }
         }
-        store_sums(p, sums, x->num_tokens, n, out);
+        store_sums(p, sums, STRIP, x->num_tokens, n, out);
     }
 }
 
@@ -147,7 +165,7 @@ INLINED void multiply_many_task(panel_maker make, const product *p, const tokens
                 multiply_panel(panel, size, numbers, count, count, sums + (t - first) * PANEL);
             }
         }
-        store_sums(p, sums, end - first, n, out + first * p->outputs);
+        store_sums(p, sums, PANEL, end - first, n, out + first * p->outputs);
     }
 }
 

@@ -93,6 +93,15 @@ INLINED wide add_wide_product(wide sum, wide a, wide b) {
 #endif
 }
 
+/* x, in a register: the compiler would rather load it anew for each of a few products, and loads are
+ * what they run out of. */
+INLINED wide in_register(wide x) {
+#ifdef __AVX512F__
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
+
 /* 16 stored numbers, in their own order. */
 INLINED void widen_in_order(const stored *from, floats out[2]) {
 #ifdef STORED_BF16
