@@ -189,19 +189,7 @@ def make_core(
             f"(max_model_len is {max_model_len})"
         )
         max_model_len = num_block_tokens
-    scheduler = make_scheduler(
-        SchedulerLimits(
-            max_num_seqs=worker.max_num_seqs,
-            max_num_batched_tokens=worker.max_num_batched_tokens,
-            max_num_lone_tokens=worker.max_num_lone_tokens,
-            max_model_len=max_model_len,
-            enable_chunked_prefill=plan.enable_chunked_prefill,
-            long_prefill_token_threshold=plan.long_prefill_token_threshold,
-            max_num_partial_prefills=plan.max_num_partial_prefills,
-            max_long_partial_prefills=plan.max_long_partial_prefills,
-            delay_factor=plan.scheduler_delay_factor,
-        )
-    )
+    scheduler = make_scheduler(_scheduler_limits(plan, max_model_len))
     core = EngineCore(
         executor,
         scheduler,
@@ -227,6 +215,20 @@ def make_core(
         notes=notes,
     )
     return core, ready
+
+
+def _scheduler_limits(plan: EnginePlan, max_model_len: int) -> SchedulerLimits:
+    return SchedulerLimits(
+        max_num_seqs=plan.worker.max_num_seqs,
+        max_num_batched_tokens=plan.worker.max_num_batched_tokens,
+        max_num_lone_tokens=plan.worker.max_num_lone_tokens,
+        max_model_len=max_model_len,
+        enable_chunked_prefill=plan.enable_chunked_prefill,
+        long_prefill_token_threshold=plan.long_prefill_token_threshold,
+        max_num_partial_prefills=plan.max_num_partial_prefills,
+        max_long_partial_prefills=plan.max_long_partial_prefills,
+        delay_factor=plan.scheduler_delay_factor,
+    )
 
 
 def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:

@@ -159,15 +159,9 @@ def _worker_plan(
     graphs = graph_plan(settings)
     worker = _DEFAULT_WORKER if settings.worker_cls == "auto" else settings.worker_cls
     executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
-    registry.find("workers", worker)
-    registry.find("executors", executor)
     quantization = choose_quantization(settings, files.config, registry)
     load_format = model.choose_load_format(settings, quantization)
-    registry.find("load_formats", load_format)
-    for name in settings.logits_processors:
-        registry.find("logits_processors", name)
-    if settings.attention_backend != "auto":
-        registry.find("attention_backends", settings.attention_backend)
+    _find_plugins(settings, registry, worker, executor, load_format)
     dtype = model.choose_dtype(settings, files, defaults)
     kv_dtype = choose_kv_dtype(settings, files.config, dtype)
     return WorkerPlan(
@@ -211,6 +205,19 @@ def _worker_plan(
         max_compilers=defaults.max_compilers,
         plugins=registry.setup,
     )
+
+
+def _find_plugins(
+    settings: Settings, registry: Registry, worker: str, executor: str, load_format: str
+) -> None:
+    """Raises for a name that nobody offers. Nothing is imported."""
+    registry.find("workers", worker)
+    registry.find("executors", executor)
+    registry.find("load_formats", load_format)
+    for name in settings.logits_processors:
+        registry.find("logits_processors", name)
+    if settings.attention_backend != "auto":
+        registry.find("attention_backends", settings.attention_backend)
 
 
 def _worker_extension(settings: Settings) -> str | None:

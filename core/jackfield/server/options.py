@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,59 +83,19 @@ def options_from_settings(settings: Settings) -> ServerOptions:
         "disable_uvicorn_access_log" in settings.model_fields_set
         or settings.uvicorn_log_level in ("debug", "trace")
     )
-    return ServerOptions(
-        host=settings.host,
-        port=settings.port,
-        uds=settings.uds,
-        root_path=settings.root_path,
-        api_keys=tuple(settings.api_key),
-        allowed_origins=tuple(settings.allowed_origins),
-        allowed_methods=tuple(settings.allowed_methods),
-        allowed_headers=tuple(settings.allowed_headers),
-        allow_credentials=settings.allow_credentials,
-        middleware=tuple(settings.middleware),
-        ssl_keyfile=settings.ssl_keyfile,
-        ssl_certfile=settings.ssl_certfile,
-        ssl_ca_certs=settings.ssl_ca_certs,
-        ssl_cert_reqs=settings.ssl_cert_reqs,
-        enable_ssl_refresh=settings.enable_ssl_refresh,
-        uvicorn_log_level=settings.uvicorn_log_level,
-        access_log=wants_access_log and not settings.disable_uvicorn_access_log,
-        log_requests=settings.enable_log_requests,
-        max_log_len=settings.max_log_len,
-        log_stats=not settings.disable_log_stats,
-        enable_docs=not settings.disable_fastapi_docs,
-        enable_request_id_headers=settings.enable_request_id_headers,
-        enable_prompt_tokens_details=settings.enable_prompt_tokens_details,
-        enable_reset_prefix_cache=settings.enable_reset_prefix_cache,
-        metrics_prefix=settings.metrics_prefix,
-        otlp_traces_endpoint=settings.otlp_traces_endpoint,
-        enable_sleep_mode=settings.enable_sleep_mode,
-        enable_tokenizer_info=settings.enable_tokenizer_info_endpoint,
-        server_dev_mode=settings.server_dev_mode,
-        shown_settings=_shown(settings) if settings.server_dev_mode else {},
-        logits_processor_pattern=settings.logits_processor_pattern,
-        return_tokens_as_token_ids=settings.return_tokens_as_token_ids,
-        response_role=settings.response_role,
-        response_store=settings.response_store,
-        max_stored_responses=settings.max_stored_responses,
-        max_stored_response_bytes=settings.max_stored_response_bytes,
-        max_body_bytes=settings.max_body_bytes,
-        max_header_bytes=settings.max_header_bytes,
-        max_headers=settings.max_headers,
-        header_timeout_seconds=settings.header_timeout_seconds,
-        body_timeout_seconds=settings.body_timeout_seconds,
-        read_timeout_seconds=settings.read_timeout_seconds,
-        max_choices=settings.max_choices,
-        max_stop_strings=settings.max_stop_strings,
-        max_stop_characters=settings.max_stop_characters,
-        max_logit_bias=settings.max_logit_bias,
-        max_tools=settings.max_tools,
-        max_waiting_requests=settings.max_waiting_requests,
-        shutdown_timeout_seconds=settings.shutdown_timeout,
-        explain_startup=settings.explain_startup,
-        tokenizer_threads=settings.tokenizer_pool_size,
-    )
+    named_otherwise: dict[str, Any] = {
+        "api_keys": settings.api_key,
+        "access_log": wants_access_log and not settings.disable_uvicorn_access_log,
+        "log_requests": settings.enable_log_requests,
+        "log_stats": not settings.disable_log_stats,
+        "enable_docs": not settings.disable_fastapi_docs,
+        "enable_tokenizer_info": settings.enable_tokenizer_info_endpoint,
+        "shown_settings": _shown(settings) if settings.server_dev_mode else {},
+        "shutdown_timeout_seconds": settings.shutdown_timeout,
+        "tokenizer_threads": settings.tokenizer_pool_size,
+    }
+    others = {each.name for each in fields(ServerOptions)} - set(named_otherwise)
+    return ServerOptions(**named_otherwise, **{name: getattr(settings, name) for name in others})
 
 
 def _shown(settings: Settings) -> dict[str, Any]:

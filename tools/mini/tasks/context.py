@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 from tools.mini.example import Example, Message, says
 from tools.mini.source import Source
 
@@ -35,126 +38,86 @@ def acknowledge(source: Source) -> Example:
     )
 
 
+@dataclass(frozen=True)
+class _Fact:
+    """Something that one may tell of oneself: {v} is its value, {t} the thing it is about."""
+
+    value: Callable[[Source], str]
+    said: tuple[str, ...]
+    noted: str
+    asked: tuple[str, ...]
+    answer: str
+    thing: Callable[[Source], str] = lambda _: ""
+
+
+def _code_or_word(source: Source) -> str:
+    return source.pick((source.code, source.code, source.word))()
+
+
+def _named_one(source: Source) -> str:
+    return source.pick(
+        ("dog", "cat", "brother", "sister", "boss", "friend", "teacher", source.noun())
+    )
+
+
+_FACTS = (
+    _Fact(
+        Source.person,
+        ("My name is {v}.", "I am {v}.", "I'm {v}", "Hi, I am {v}.", "my name is {v}", "Call me {v}."),
+        "Nice to meet you, {v}.",
+        ("What is my name?", "What's my name?", "Who am I?", "Do you know my name?", "my name?"),
+        "Your name is {v}.",
+    ),
+    _Fact(
+        Source.city,
+        ("I live in {v}.", "I am from {v}.", "My home is {v}.", "I moved to {v}."),
+        "So you live in {v}.",
+        ("Where do I live?", "In which city do I live?", "Where am I from?", "Which city is my home?"),
+        "You live in {v}.",
+    ),
+    _Fact(
+        Source.word,
+        ("My favorite {t} is {v}.", "My favourite {t} is {v}", "I like the {t} {v} best."),
+        "Noted: your favorite {t} is {v}.",
+        ("What is my favorite {t}?", "Which {t} do I like?", "What's my favorite {t}?"),
+        "Your favorite {t} is {v}.",
+        Source.noun,
+    ),
+    _Fact(
+        _code_or_word,
+        ("Remember that the {t} is {v}.", "The {t} is {v}. Remember it.", "Please remember: {t} = {v}", "Keep in mind that the {t} is {v}."),
+        "I will remember it.",
+        ("What is the {t}?", "Tell me the {t}.", "What was the {t}?", "Which {t} did I tell you?"),
+        "The {t} is {v}.",
+        Source.noun,
+    ),
+    _Fact(
+        lambda source: str(source.between(2, 99)),
+        ("I am {v} years old.", "My age is {v}.", "I'm {v} years old"),
+        "So you are {v} years old.",
+        ("How old am I?", "What is my age?", "Do you know how old I am?"),
+        "You are {v} years old.",
+    ),
+    _Fact(
+        Source.person,
+        ("My {t} is called {v}.", "My {t}'s name is {v}.", "I have a {t} called {v}.", "The name of my {t} is {v}."),
+        "{v} is a good name.",
+        ("What is my {t} called?", "What is the name of my {t}?", "What's my {t}'s name?"),
+        "Your {t} is called {v}.",
+        _named_one,
+    ),
+)  # fmt: skip
+
+
 def _told(source: Source, kind: int) -> tuple[str, str, str, str, str]:
-    """(statement, acknowledgement, question, answer, value)."""
-    if kind == 1:
-        value = source.person()
-        said = source.pick(
-            (
-                "My name is {v}.",
-                "I am {v}.",
-                "I'm {v}",
-                "Hi, I am {v}.",
-                "my name is {v}",
-                "Call me {v}.",
-            )
-        )
-        asked = source.pick(
-            ("What is my name?", "What's my name?", "Who am I?", "Do you know my name?", "my name?")
-        )
-        return (
-            said.format(v=value),
-            f"Nice to meet you, {value}.",
-            asked,
-            f"Your name is {value}.",
-            value,
-        )
-    if kind == 2:
-        value = source.city()
-        said = source.pick(
-            ("I live in {v}.", "I am from {v}.", "My home is {v}.", "I moved to {v}.")
-        )
-        asked = source.pick(
-            (
-                "Where do I live?",
-                "In which city do I live?",
-                "Where am I from?",
-                "Which city is my home?",
-            )
-        )
-        return (
-            said.format(v=value),
-            f"So you live in {value}.",
-            asked,
-            f"You live in {value}.",
-            value,
-        )
-    if kind == 3:
-        value, thing = source.word(), source.noun()
-        said = source.pick(
-            ("My favorite {t} is {v}.", "My favourite {t} is {v}", "I like the {t} {v} best.")
-        )
-        asked = source.pick(
-            ("What is my favorite {t}?", "Which {t} do I like?", "What's my favorite {t}?")
-        )
-        answer = f"Your favorite {thing} is {value}."
-        return (
-            said.format(t=thing, v=value),
-            f"Noted: your favorite {thing} is {value}.",
-            asked.format(t=thing),
-            answer,
-            value,
-        )
-    if kind == 4:
-        value, thing = source.pick((source.code, source.code, source.word))(), source.noun()
-        said = source.pick(
-            (
-                "Remember that the {t} is {v}.",
-                "The {t} is {v}. Remember it.",
-                "Please remember: {t} = {v}",
-                "Keep in mind that the {t} is {v}.",
-            )
-        )
-        asked = source.pick(
-            (
-                "What is the {t}?",
-                "Tell me the {t}.",
-                "What was the {t}?",
-                "Which {t} did I tell you?",
-            )
-        )
-        return (
-            said.format(t=thing, v=value),
-            "I will remember it.",
-            asked.format(t=thing),
-            f"The {thing} is {value}.",
-            value,
-        )
-    if kind == 5:
-        value = str(source.between(2, 99))
-        said = source.pick(("I am {v} years old.", "My age is {v}.", "I'm {v} years old"))
-        asked = source.pick(("How old am I?", "What is my age?", "Do you know how old I am?"))
-        return (
-            said.format(v=value),
-            f"So you are {value} years old.",
-            asked,
-            f"You are {value} years old.",
-            value,
-        )
-    value, thing = (
-        source.person(),
-        source.pick(
-            ("dog", "cat", "brother", "sister", "boss", "friend", "teacher", source.noun())
-        ),
-    )
-    said = source.pick(
-        (
-            "My {t} is called {v}.",
-            "My {t}'s name is {v}.",
-            "I have a {t} called {v}.",
-            "The name of my {t} is {v}.",
-        )
-    )
-    asked = source.pick(
-        ("What is my {t} called?", "What is the name of my {t}?", "What's my {t}'s name?")
-    )
-    return (
-        said.format(t=thing, v=value),
-        f"{value} is a good name.",
-        asked.format(t=thing),
-        f"Your {thing} is called {value}.",
-        value,
-    )
+    """(statement, acknowledgement, question, answer, value); ``kind`` counts from 1."""
+    fact = _FACTS[kind - 1]
+    value = fact.value(source)
+    thing = fact.thing(source)
+    statement, question = source.pick(fact.said), source.pick(fact.asked)
+    texts = (statement, fact.noted, question, fact.answer)
+    said, noted, asked, answer = (text.format(v=value, t=thing) for text in texts)
+    return said, noted, asked, answer, value
 
 
 _RELATIONS = (

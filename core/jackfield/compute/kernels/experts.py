@@ -17,7 +17,13 @@ from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from jackfield.compute.kernels.activation import gated
-from jackfield.compute.kernels.expert_routing import add_picks, find_block, num_blocks, route
+from jackfield.compute.kernels.expert_routing import (
+    Routed,
+    add_picks,
+    find_block,
+    num_blocks,
+    route,
+)
 from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 
@@ -231,25 +237,39 @@ def experts(
     with ``clamp`` (alpha, limit) has ``ops.clamped_swiglu`` between. ``biases``: [E, 2I] of gate_up
     and [E, H] of down (None: another worker adds it).
     """
-    num_tokens, hidden = x.shape
-    num_experts, _, inner = down.shape
-    out = torch.empty((num_tokens, hidden), dtype=x.dtype, device=x.device)
-    gate_up_bias, down_bias = biases or (None, None)
-    alpha, limit = clamp or (1.0, 0.0)
+    num_tokens, num_experts = x.shape[0], len(down)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
     if not num_tokens:
         return out
-    num_picks = num_tokens * top_k
+    gate_up_bias, down_bias = biases or (None, None)
     if config is None:
-        config = experts_config(num_picks, num_experts, x.element_size())
-    pdl = overlaps(x)
+        config = experts_config(num_tokens * top_k, num_experts, x.element_size())
     routed = route(logits, top_k=top_k, renormalize=renormalize)
-    block_e = power_of_2(num_experts)
-    first, second = config.gate_up, config.down
+    activated = _activated(x, gate_up, gate_up_bias, routed, config.gate_up, clamp, top_k)
+    picked = _picked(activated, down, down_bias, routed, config.down, num_tokens)
+    add_picks(picked, routed, out)
+    return out
+
+
+def _activated(
+    x: Tensor,
+    gate_up: Tensor,
+    bias: Tensor | None,
+    routed: Routed,
+    config: ProductConfig,
+    clamp: tuple[float, float] | None,
+    top_k: int,
+) -> Tensor:
+    """What is between the products of each pick -> [T * top_k, I]."""
+    num_tokens, hidden = x.shape
+    num_experts, inner = len(gate_up), gate_up.shape[1] // 2
+    alpha, limit = clamp or (1.0, 0.0)
+    num_picks, pdl = num_tokens * top_k, overlaps(x)
     activated = torch.empty((num_picks, inner), dtype=x.dtype, device=x.device)
-    _gate_up_kernel[(num_blocks(num_picks, num_experts, first.m) * cdiv(inner, first.n),)](
+    _gate_up_kernel[(num_blocks(num_picks, num_experts, config.m) * cdiv(inner, config.n),)](
         x,
-        _rows(gate_up, first),
-        x if gate_up_bias is None else gate_up_bias,
+        _rows(gate_up, config),
+        x if bias is None else bias,
         routed.counts,
         routed.picks,
         activated,
@@ -259,24 +279,39 @@ def experts(
         TOP=top_k,
         HIDDEN=hidden,
         INNER=inner,
-        BLOCK_E=block_e,
-        M=first.m,
-        N=first.n,
-        K=first.k,
-        STAGES=first.stages,
-        WIDE=first.wide,
-        HAS_BIAS=gate_up_bias is not None,
+        BLOCK_E=power_of_2(num_experts),
+        M=config.m,
+        N=config.n,
+        K=config.k,
+        STAGES=config.stages,
+        WIDE=config.wide,
+        HAS_BIAS=bias is not None,
         ALPHA=alpha,
         LIMIT=limit,
         PDL=pdl,
-        num_warps=first.warps,
+        num_warps=config.warps,
         launch_pdl=pdl,
     )
-    picked = torch.empty((num_picks, hidden), dtype=x.dtype, device=x.device)
-    _down_kernel[(num_blocks(num_picks, num_experts, second.m) * cdiv(hidden, second.n),)](
+    return activated
+
+
+def _picked(
+    activated: Tensor,
+    down: Tensor,
+    bias: Tensor | None,
+    routed: Routed,
+    config: ProductConfig,
+    num_tokens: int,
+) -> Tensor:
+    """What each pick gives, by its share -> [T * top_k, H]."""
+    num_picks, inner = activated.shape
+    num_experts, hidden = down.shape[:2]
+    pdl = overlaps(activated)
+    picked = torch.empty((num_picks, hidden), dtype=activated.dtype, device=activated.device)
+    _down_kernel[(num_blocks(num_picks, num_experts, config.m) * cdiv(hidden, config.n),)](
         activated,
-        _rows(down, second),
-        x if down_bias is None else down_bias,
+        _rows(down, config),
+        activated if bias is None else bias,
         routed.counts,
         routed.picks,
         routed.shares,
@@ -285,16 +320,15 @@ def experts(
         EXPERTS=num_experts,
         HIDDEN=hidden,
         INNER=inner,
-        BLOCK_E=block_e,
-        M=second.m,
-        N=second.n,
-        K=second.k,
-        STAGES=second.stages,
-        WIDE=second.wide,
-        HAS_BIAS=down_bias is not None,
+        BLOCK_E=power_of_2(num_experts),
+        M=config.m,
+        N=config.n,
+        K=config.k,
+        STAGES=config.stages,
+        WIDE=config.wide,
+        HAS_BIAS=bias is not None,
         PDL=pdl,
-        num_warps=second.warps,
+        num_warps=config.warps,
         launch_pdl=pdl,
     )
-    add_picks(picked, routed, out)
-    return out
+    return picked
