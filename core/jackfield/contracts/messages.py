@@ -174,7 +174,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
 
 
 class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):
-    """The outcome of one engine step: one message whatever the number of requests.
+    """The outcome of one engine step, or of several: one message whatever the number of requests.
+    A key that comes several times has its tokens in that order.
 
     ``keys`` int64[n], ``token_ids`` int32[n] (-1: the request ended without a new token),
     ``finish`` int8[n] (``FinishReason``), ``num_cached`` int32[n]: prompt tokens found in the

@@ -17,6 +17,7 @@ from jackfield.contracts.messages import (
     ToEngine,
 )
 from jackfield.engine.channel import FrameDecoder, FrameEncoder, JoinEngine
+from jackfield.engine.joined_steps import joined
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 
 
@@ -57,7 +58,7 @@ class EngineProtocol(asyncio.Protocol):
             self._failure = error
             self.close()
             return
-        for message in messages:
+        for message in joined(messages):
             if isinstance(message, StepTokens):
                 self._on_step(message)
             elif isinstance(message, EngineFailed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
@@ -98,13 +99,17 @@ class Run:
         self.vectors: list[bytes] = []
         """Float32; what a prompt that is pooled has ended in, in parts."""
 
-    def note_token(self, now: float) -> float | None:
-        """A token came at ``now``, in monotonic seconds; returns when the last one before did."""
+    def note_tokens(self, now: float, count: int, gaps: Counter[float]) -> None:
+        """``count`` tokens came at ``now``, in monotonic seconds; ``gaps`` counts tokens by when
+        the one before came."""
         last, self.last_token = self.last_token, now
         if last is None:
             self.first_token = now
-        self.num_output += 1
-        return last
+        else:
+            gaps[last] += 1
+        if count > 1:
+            gaps[now] += count - 1
+        self.num_output += count
 
     def divert(self, shortcut: Shortcut) -> None:
         """Running deltas may go past a consumer that waits for them; a stream of one choice only,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from msgspec.structs import replace
 
 from jackfield.contracts.generation import ChoiceDelta, Finish
 from jackfield.contracts.messages import (
@@ -25,6 +26,10 @@ from jackfield.llm.run import RequestRecord, Run
 log = logging.getLogger(__name__)
 
 FINISH_REASONS = tuple(FinishReason)
+
+
+Portion = tuple[int, tuple[int, ...], int]
+"""The key of a choice, ids for it, and the ``FinishReason`` behind them."""
 
 
 class Observer(Protocol):
@@ -77,29 +82,28 @@ class RunTable:
                 log.exception("request %s: an observer failed", record.request_id)
 
     def hand_out_tokens(self, step: StepTokens) -> None:
-        """Hands each token of a step to its choice. O(tokens); one call a step."""
+        """Hands each token of a step to its choice, or several together where there are several of
+        a choice. O(tokens); one call a message."""
         if not step.keys:
             return
         now = time.monotonic()
         keys = np.frombuffer(step.keys, dtype="<i8").tolist()
-        tokens = np.frombuffer(step.token_ids, dtype="<i4").tolist()
-        finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
         self._note_first(step, keys)
-        logprobs = {entry.key: entry for entry in step.logprobs} if step.logprobs else None
+        logprobs = _by_key(step.logprobs) if step.logprobs else None
         failures = {entry.key: entry for entry in step.failed} if step.failed else {}
         stopped: list[int] = []
         gaps: Counter[float] = Counter()
-        for key, token, finish in zip(keys, tokens, finishes, strict=True):
+        for key, tokens, finish in self._portions(step, keys):
             entry = self._runs.get(key)
             if entry is None:
                 continue
             run, index = entry
-            if token >= 0:
-                last = run.note_token(now)
-                if last is not None:
-                    gaps[last] += 1
-            details = (logprobs.get(key) if logprobs else None, failures.get(key))
-            delta = _feed(run, index, token, finish, *details)
+            if tokens:
+                run.note_tokens(now, len(tokens), gaps)
+            details = None
+            if logprobs is not None and (tokens or not finish):
+                details = _next(logprobs[key], all_of_them=run.choices[index].takes_several)
+            delta = _feed(run, index, tokens, finish, details, failures.get(key))
             if delta.finish is not None:
                 del self._runs[key]
                 if not finish:
@@ -109,6 +113,29 @@ class RunTable:
         self._tell_gaps(gaps, now)
         if stopped:
             self._abort(AbortRequests(stopped))
+
+    def _portions(self, step: StepTokens, keys: list[int]) -> list[Portion]:
+        """What is fed to a choice at a time: an entry of the message, or all that it has of a
+        choice that takes several at once."""
+        tokens = np.frombuffer(step.token_ids, dtype="<i4").tolist()
+        finishes = np.frombuffer(step.finish, dtype=np.int8).tolist()
+        entries = zip(keys, tokens, finishes, strict=True)
+        if len(set(keys)) == len(keys):
+            return [(key, (token,) if token >= 0 else (), finish) for key, token, finish in entries]
+        portions: list[Portion] = []
+        places: dict[int, int] = {}
+        for key, token, finish in entries:
+            taken = (token,) if token >= 0 else ()
+            place = places.setdefault(key, len(portions))
+            if place < len(portions) and self._takes_several(key):
+                portions[place] = (key, portions[place][1] + taken, finish)
+            else:
+                portions.append((key, taken, finish))
+        return portions
+
+    def _takes_several(self, key: int) -> bool:
+        entry = self._runs.get(key)
+        return entry is not None and entry[0].choices[entry[1]].takes_several
 
     def hand_out_pooled(self, step: StepTokens) -> None:
         """Hands each vector of a step to its request."""
@@ -146,17 +173,16 @@ class RunTable:
 def _feed(
     run: Run,
     index: int,
-    token: int,
+    tokens: tuple[int, ...],
     finish: int,
     logprobs: RequestLogprobs | None,
     failure: RequestFailed | None,
 ) -> ChoiceDelta:
-    """One token through a choice's text path; a failure there is this choice's alone."""
+    """Tokens through a choice's text path; a failure there is this choice's alone."""
     choice = run.choices[index]
-    tokens = (token,) if token >= 0 else ()
     try:
         if tokens and not finish and logprobs is None:
-            return choice.feed_running(token, run.num_cached)
+            return choice.feed_running(tokens, run.num_cached)
         return choice.feed(
             tokens,
             FINISH_REASONS[finish],
@@ -169,3 +195,24 @@ def _feed(
         log.exception("request %s: its output could not be decoded", run.request.request_id)
         failed = Finish("error", message="the output of this request could not be decoded")
         return ChoiceDelta(index=index, text="", token_ids=tokens, finish=failed)
+
+
+def _by_key(entries: list[RequestLogprobs]) -> defaultdict[int, deque[RequestLogprobs]]:
+    """Of each choice, in the order of its tokens."""
+    found: defaultdict[int, deque[RequestLogprobs]] = defaultdict(deque)
+    for entry in entries:
+        found[entry.key].append(entry)
+    return found
+
+
+def _next(entries: deque[RequestLogprobs], *, all_of_them: bool) -> RequestLogprobs | None:
+    """The first one, or all as one; None where there is none."""
+    if not entries:
+        return None
+    joined = entries.popleft()
+    while entries and all_of_them:
+        more = entries.popleft()
+        joined = replace(
+            joined, output=joined.output + more.output, prompt=joined.prompt + more.prompt
+        )
+    return joined

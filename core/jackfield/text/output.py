@@ -73,11 +73,16 @@ class ChoiceOutput:
         self._unstoppable = params.min_tokens
         self._finished = False
 
-    def feed_running(self, token_id: int, num_cached_tokens: int) -> ChoiceDelta:
-        """``feed`` of one id behind which the request goes on, with nothing beside."""
+    @property
+    def takes_several(self) -> bool:
+        """Whether ids may be fed several at once: what ends or divides the text is looked for
+        behind each of them."""
+        return not (self._stop or self._reasoning or self._tools)
+
+    def feed_running(self, token_ids: tuple[int, ...], num_cached_tokens: int) -> ChoiceDelta:
+        """``feed`` of ids behind which the request goes on, with nothing beside."""
         if self._detokenizer is None or self._stop or self._reasoning or self._tools:
-            return self.feed((token_id,), num_cached_tokens=num_cached_tokens)
-        token_ids = (token_id,)
+            return self.feed(token_ids, num_cached_tokens=num_cached_tokens)
         text = self._detokenizer.feed(token_ids)
         events = (Content(text),) if text else ()
         return ChoiceDelta(self._index, text, token_ids, events, (), (), num_cached_tokens)

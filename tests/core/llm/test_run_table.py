@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+from tests.core.text.conftest import byte_level
 
-from jackfield.contracts.generation import GenerationRequest, RequestRecord
-from jackfield.contracts.messages import AbortRequests, AddRequest, FinishReason, StepTokens
+from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
+from jackfield.contracts.messages import (
+    AbortRequests,
+    AddRequest,
+    CallAnswer,
+    FinishReason,
+    RequestLogprobs,
+    StepTokens,
+    TokenLogprobs,
+)
 from jackfield.contracts.sampling import SamplingParams, TokenSampling
+from jackfield.contracts.text import Tokenizer
+from jackfield.engine.joined_steps import joined
 from jackfield.llm.run import Run
 from jackfield.llm.run_table import RunTable
 from jackfield.text.output import ChoiceOutput
@@ -25,15 +38,48 @@ class Gaps:
         self.told.append((seconds, count))
 
 
-def start(table: RunTable, *keys: int) -> Run:
+def start(
+    table: RunTable, *keys: int, tokenizer: Tokenizer | None = None, stop: tuple[str, ...] = ()
+) -> Run:
     """A request with a choice for each key."""
-    request = GenerationRequest("r", (1,), SamplingParams(n=len(keys)))
+    request = GenerationRequest("r", (1,), SamplingParams(n=len(keys), stop=stop or None))
     messages = [AddRequest(key, b"\1\0\0\0", TokenSampling(), 8, 0.0) for key in keys]
-    choices = [ChoiceOutput(i, None, (1,), request.sampling) for i in range(len(keys))]
+    choices = [ChoiceOutput(i, tokenizer, (1,), request.sampling) for i in range(len(keys))]
     run = Run(request, messages, lambda: choices, 0.0, 8, wake_at_end=True, waits_for_text=False)
     run.begin()
     table.add(run)
     return run
+
+
+def random_steps(rng: random.Random, num_choices: int) -> list[StepTokens]:
+    """What an engine may tell of some choices: tokens, logprobs, first tokens, ends of any kind."""
+    steps = []
+    left = {key: rng.randint(1, 9) for key in range(1, num_choices + 1)}
+    begun: set[int] = set()
+    while left:
+        keys = [key for key in left if rng.random() < 0.8]
+        finishes, tokens, logprobs = [], [], []
+        for key in keys:
+            left[key] -= 1
+            finishes.append(0 if left[key] else rng.choice((1, 2, 3)))
+            tokens.append(-1 if finishes[-1] == FinishReason.ABORT else rng.randrange(64, 100))
+            if key % 2 and tokens[-1] >= 0:
+                entry = TokenLogprobs(tokens[-1], -rng.random(), 1, [], [])
+                logprobs.append(RequestLogprobs(key, [entry], [] if key in begun else [entry]))
+        firsts = [key not in begun for key in keys]
+        begun.update(keys)
+        left = {key: count for key, count in left.items() if count}
+        steps.append(
+            StepTokens(
+                keys=np.array(keys, dtype="<i8").tobytes(),
+                token_ids=np.array(tokens, dtype="<i4").tobytes(),
+                finish=np.array(finishes, dtype=np.int8).tobytes(),
+                num_cached=np.where(firsts, 7, 0).astype("<i4").tobytes() if any(firsts) else b"",
+                scheduled=np.where(firsts, 2.5, 0).astype("<f8").tobytes() if any(firsts) else b"",
+                logprobs=logprobs,
+            )
+        )
+    return steps
 
 
 def step(*keys: int, finish: FinishReason = FinishReason.RUNNING) -> StepTokens:
@@ -84,3 +130,60 @@ async def test_tokens_come_to_their_choices_and_strangers_to_nobody() -> None:
     ]
     assert [each.finish is not None for each in deltas] == [False, False, True, True]
     assert aborted == []
+
+
+def gained(run: Run, deltas: list[ChoiceDelta]) -> list[tuple[object, ...]]:
+    """All that each choice of a run gained, however it came, and what is noted of the run."""
+    parts = []
+    for index in range(len(run.keys)):
+        mine = [delta for delta in deltas if delta.index == index]
+        parts.append(
+            (
+                "".join(delta.text for delta in mine),
+                [token for delta in mine for token in delta.token_ids],
+                [entry for delta in mine for entry in delta.logprobs],
+                [entry for delta in mine for entry in delta.prompt_logprobs],
+                [delta.finish for delta in mine if delta.finish is not None],
+            )
+        )
+    return [*parts, (run.num_output, run.first_scheduled, run.num_cached)]
+
+
+@pytest.mark.parametrize("stop", [(), ("a",)])
+@pytest.mark.parametrize("seed", range(20))
+async def test_steps_that_come_together_mean_what_they_mean_one_by_one(
+    seed: int, stop: tuple[str, ...]
+) -> None:
+    rng = random.Random(seed)
+    steps = random_steps(rng, 5)
+    outcomes = []
+    for together in (1, 2, 3, len(steps)):
+        aborted: list[AbortRequests] = []
+        table, gaps = RunTable(aborted.append), Gaps()
+        table.observe(gaps)
+        run = start(table, 1, 2, 3, 4, 5, tokenizer=byte_level(), stop=stop)
+        for begin in range(0, len(steps), together):
+            (message,) = joined(steps[begin : begin + together])
+            assert isinstance(message, StepTokens)
+            table.hand_out_tokens(message)
+        keys = sorted(key for message in aborted for key in message.keys)
+        num_gaps = sum(count for _, count in gaps.told)
+        outcomes.append((gained(run, await run.take()), keys, num_gaps))
+    assert outcomes[0] == outcomes[1] == outcomes[2] == outcomes[3]
+
+
+def test_tokens_that_come_together_are_one_piece() -> None:
+    table = RunTable(lambda message: None)
+    run = start(table, 5)
+    (message,) = joined([step(5), step(5), step(5)])
+    assert isinstance(message, StepTokens)
+    table.hand_out_tokens(message)
+    assert [delta.token_ids for delta in run._pending] == [(15, 15, 15)]
+
+
+def test_other_messages_stay_where_they_are_between_steps() -> None:
+    answer = CallAnswer()
+    messages = list(joined([step(1), step(2), answer, step(3)]))
+    assert [type(message) for message in messages] == [StepTokens, CallAnswer, StepTokens]
+    assert isinstance(messages[0], StepTokens)
+    assert np.frombuffer(messages[0].keys, dtype="<i8").tolist() == [1, 2]

@@ -199,7 +199,7 @@ def test_one_running_id_is_fed_as_any_other(
 
     one, other = output(), output()
     for token_id in encode(bpe_tokenizer, "He\u4f60\u597d wor<tool_call>\U0001f600"):
-        delta = one.feed_running(token_id, 7)
+        delta = one.feed_running((token_id,), 7)
         assert delta == other.feed((token_id,), num_cached_tokens=7)
         if delta.finish is not None:
             break
