@@ -12,23 +12,11 @@ import numpy as np
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import KVCapacity, ScheduledBatch, StepOutput, TokenMasks
+from jackfield.testing.simulated_worker import SimulatedStep
 
 NUM_BLOCKS = 1 << 16
 FIRST_ID, NUM_IDS = 256, 512
 """Ids of common tokens in most vocabularies: no special ones, no end of a sequence."""
-
-
-class Sampled:
-    """A step that is over."""
-
-    def __init__(self, output: StepOutput) -> None:
-        self._output = output
-
-    def done(self) -> bool:
-        return True
-
-    def wait(self) -> StepOutput:
-        return self._output
 
 
 class NoModelWorker:
@@ -42,15 +30,15 @@ class NoModelWorker:
         assert isinstance(width, int) and width >= FIRST_ID + NUM_IDS
         return KVCapacity(NUM_BLOCKS, width, steps_in_flight=1)
 
-    def execute(self, batch: ScheduledBatch) -> Sampled:
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
         ids = FIRST_ID + (batch.rows * 31 + batch.first_positions * 7) % NUM_IDS
-        return Sampled(StepOutput(ids.astype(np.int32)))
+        return SimulatedStep(StepOutput(ids.astype(np.int32)))
 
     def begin(self, batch: ScheduledBatch) -> None:
         """Never called: no traffic of the benchmark has a grammar."""
         raise NotImplementedError
 
-    def finish(self, masks: TokenMasks) -> Sampled:
+    def finish(self, masks: TokenMasks) -> SimulatedStep:
         """Never called."""
         raise NotImplementedError
 

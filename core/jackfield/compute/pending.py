@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from jackfield.compute.logprobs import LogprobTensors
-from jackfield.compute.transfer import to_host
+from jackfield.compute.transfer import SoFar, to_host
 from jackfield.contracts.messages import TokenLogprobs
 from jackfield.contracts.work import Int32Array, RowLogprobs, ScheduledBatch, StepOutput
 
@@ -60,20 +59,15 @@ class CopiedStep:
         self._output_tensors = None if output is None else output.tensors.start_copy()
         self._prompt = prompt
         self._prompt_tensors = None if prompt is None else prompt.tensors.start_copy()
-        self._computed: torch.cuda.Event | None = None
-        computed = [ids] if prompt is None else [ids, prompt.tensors.ranks]
-        if any(tensor is not None and tensor.is_cuda for tensor in computed):
-            self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._computed.record()
+        self._computed = SoFar(ids, None if prompt is None else prompt.tensors.ranks)
 
     def done(self) -> bool:
         """Whether ``wait`` would return at once."""
-        return self._computed is None or self._computed.query()  # type: ignore[no-untyped-call]
+        return self._computed.done()
 
     def wait(self) -> StepOutput:
         """Blocks until the copies have arrived; later steps go on meanwhile."""
-        if self._computed is not None:
-            self._computed.synchronize()
+        self._computed.wait()
         token_ids: Int32Array = np.zeros(len(self._rows), dtype=np.int32)
         failed = self._failed
         if self._ids is not None:

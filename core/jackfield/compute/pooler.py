@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield.compute.transfer import Uploads, to_host
+from jackfield.compute.transfer import SoFar, Uploads, to_host
 from jackfield.config.plan import PoolerPlan
 from jackfield.contracts.model import Model
 from jackfield.contracts.work import Float32Array, Int32Array, ScheduledBatch, StepOutput
@@ -93,19 +93,15 @@ class PooledStep:
     ) -> None:
         self._batch, self._failed, self._spans = batch, failed, spans
         self._pooled = to_host(pooled)
-        self._computed: torch.cuda.Event | None = None
-        if pooled.is_cuda:
-            self._computed = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._computed.record()
+        self._computed = SoFar(pooled)
 
     def done(self) -> bool:
         """Whether ``wait`` would return at once."""
-        return self._computed is None or self._computed.query()  # type: ignore[no-untyped-call]
+        return self._computed.done()
 
     def wait(self) -> StepOutput:
         """Blocks until the vectors have arrived. One that is not finite fails its row."""
-        if self._computed is not None:
-            self._computed.synchronize()
+        self._computed.wait()
         pooled: Float32Array = self._pooled.numpy()
         failed, batch, spans = self._failed, self._batch, self._spans
         finite = np.isfinite(pooled).all(axis=1)

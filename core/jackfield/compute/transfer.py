@@ -96,3 +96,22 @@ def to_host(tensor: Tensor) -> Tensor:
     pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
     pinned.copy_(tensor, non_blocking=True)
     return pinned
+
+
+class SoFar:
+    """What the device was given until now, where any of the tensors is on one."""
+
+    def __init__(self, *tensors: Tensor | None) -> None:
+        self._event: torch.cuda.Event | None = None
+        if any(tensor is not None and tensor.is_cuda for tensor in tensors):
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event.record()
+
+    def done(self) -> bool:
+        """Whether ``wait`` would return at once."""
+        return self._event is None or self._event.query()  # type: ignore[no-untyped-call]
+
+    def wait(self) -> None:
+        """Blocks until it is computed; what comes later goes on meanwhile."""
+        if self._event is not None:
+            self._event.synchronize()

@@ -25,24 +25,12 @@ from jackfield.contracts.work import (
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.step_loop import EngineCore
+from jackfield.testing.simulated_worker import SimulatedStep
 from jackfield_schedulers.fcfs import FcfsScheduler
 
 LIMITS = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=8, max_model_len=48)
 VOCABULARY = 97
 BLOCK_SIZE = 4
-
-
-class Done:
-    """A step whose outcome is there."""
-
-    def __init__(self, output: StepOutput) -> None:
-        self._output = output
-
-    def done(self) -> bool:
-        return True
-
-    def wait(self) -> StepOutput:
-        return self._output
 
 
 class SummingExecutor:
@@ -75,7 +63,7 @@ class SummingExecutor:
                     failed.append((row, "too high"))
         pooled = np.array(vectors, dtype=np.float32).reshape(-1, 2)
         nothing = np.zeros(len(batch.rows), np.int32)
-        return Done(StepOutput(nothing, failed=tuple(failed), pooled=pooled))
+        return SimulatedStep(StepOutput(nothing, failed=tuple(failed), pooled=pooled))
 
     def begin(self, batch: ScheduledBatch) -> None:
         raise AssertionError("nothing is sampled under a grammar")
@@ -100,7 +88,7 @@ class TokenExecutor(SummingExecutor):
             vectors += zip(ids, range(first, first + count), strict=True)
         pooled = np.array(vectors, dtype=np.float32).reshape(-1, 2)
         nothing = np.zeros(len(batch.rows), np.int32)
-        return Done(StepOutput(nothing, pooled=pooled, pooled_spans=spans))
+        return SimulatedStep(StepOutput(nothing, pooled=pooled, pooled_spans=spans))
 
 
 class Outcomes:
