@@ -10,7 +10,6 @@ import time
 from typing import ClassVar
 
 import numpy as np
-from no_model import Sampled
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import AddRequest
@@ -22,6 +21,7 @@ from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.channel import FrameEncoder
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
+from jackfield.testing.simulated_worker import SimulatedStep
 from jackfield_schedulers.fcfs import FcfsScheduler
 
 NUM_STEPS = 400
@@ -35,8 +35,8 @@ class NoExecutor:
     def start(self, plan: WorkerPlan) -> KVCapacity:
         raise AssertionError("not started")
 
-    def execute(self, batch: ScheduledBatch) -> Sampled:
-        return Sampled(StepOutput(np.full(len(batch.rows), 17, dtype=np.int32)))
+    def execute(self, batch: ScheduledBatch) -> SimulatedStep:
+        return SimulatedStep(StepOutput(np.full(len(batch.rows), 17, dtype=np.int32)))
 
     def stop(self) -> None: ...
 
