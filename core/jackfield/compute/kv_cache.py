@@ -19,6 +19,9 @@ _GIB = 1 << 30
 _WORKSPACE_BYTES = 256 << 20
 """Libraries' workspaces, on a GPU."""
 
+_CPU_BYTES = 4 * _GIB
+"""Of the KV cache on the CPU, unless the option says otherwise or half of what is free is less."""
+
 LOGPROB_SLICE_BYTES = 64 << 20
 """Float32 logits of prompt positions that may exist at once."""
 
@@ -104,9 +107,12 @@ def num_kv_blocks(
     if plan.num_blocks_override is not None:
         num_blocks = plan.num_blocks_override
     else:
-        budget = plan.cpu_kv_cache_bytes
-        if not on_cpu:
-            free, total = memory
+        free, total = memory
+        if on_cpu:
+            budget = plan.cpu_kv_cache_bytes
+            if budget is None:
+                budget = min(_CPU_BYTES, free // 2)
+        else:
             share = plan.gpu_memory_utilization
             budget = min(
                 int(total * share if share <= 1 else share) - needs.weights,

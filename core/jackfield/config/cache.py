@@ -24,8 +24,11 @@ class CacheOptions(OptionGroup):
     num_gpu_blocks_override: HumanInt | None = Field(
         None, ge=2, description="number of KV blocks, whatever memory there is"
     )
-    cpu_kv_cache_gib: float = Field(
-        4.0, gt=0, description="size of the KV cache on the CPU, in GiB"
+    cpu_kv_cache_gib: float | None = Field(
+        None,
+        gt=0,
+        description="size of the KV cache on the CPU, in GiB; default: 4, or half of the memory"
+        " that is free where that is less",
     )
     kv_cache_dtype: Literal[
         "auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3", "fp8_e5m2"

@@ -180,7 +180,7 @@ def _worker_plan(
         cpu_offload_bytes=device.offload_bytes(settings, platform, defaults),
         kv_dtype=kv_dtype.name,
         calculate_kv_scales=kv_dtype.measured,
-        cpu_kv_cache_bytes=int(settings.cpu_kv_cache_gib * _GIB),
+        cpu_kv_cache_bytes=_cpu_kv_cache_bytes(settings),
         swap_bytes=_swap_bytes(settings) if pooling is None or pooling.keeps_prefixes else 0,
         load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),
@@ -218,6 +218,11 @@ def _find_plugins(
         registry.find("logits_processors", name)
     if settings.attention_backend != "auto":
         registry.find("attention_backends", settings.attention_backend)
+
+
+def _cpu_kv_cache_bytes(settings: Settings) -> int | None:
+    size = settings.cpu_kv_cache_gib
+    return None if size is None else int(size * _GIB)
 
 
 def _worker_extension(settings: Settings) -> str | None:

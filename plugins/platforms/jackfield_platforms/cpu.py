@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, ClassVar
+
+from jackfield_platforms import host_memory
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,5 @@ class CpuPlatform:
         return torch.device("cpu")
 
     def memory(self, device: torch.device) -> tuple[int, int]:
-        """(free, total) bytes of main memory."""
-        page = os.sysconf("SC_PAGE_SIZE")
-        return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+        """(free, total) bytes of main memory, or of what this process may have of it."""
+        return host_memory.free_and_total()

@@ -57,6 +57,12 @@ def test_a_cpu_gives_what_the_option_says() -> None:
     assert num_kv_blocks(small, 1 << 16, Needs(5 * GIB), (1, 1), on_cpu=True) == GIB >> 16
 
 
+@pytest.mark.parametrize(("free", "given"), [(64 * GIB, 4 * GIB), (6 * GIB, 3 * GIB)])
+def test_without_an_option_a_cpu_gives_4_gib_or_half_of_what_is_free(free: int, given: int) -> None:
+    auto = plan(max_model_len=1 << 17, max_num_seqs=64, cpu_kv_cache_bytes=None)
+    assert num_kv_blocks(auto, 1 << 16, Needs(), (free, 2 * free), on_cpu=True) == given >> 16
+
+
 def test_no_more_blocks_than_full_sequences_can_use() -> None:
     tiny = plan(max_model_len=30, max_num_seqs=3, cpu_kv_cache_bytes=GIB)
     assert num_kv_blocks(tiny, 64, Needs(), (1, 1), on_cpu=True) == 3 * 8 + 1

@@ -1,0 +1,66 @@
+"""How much main memory there is for this process: the machine's, or what its control groups leave.
+
+Files: proc_meminfo(5), cgroups(7), and the kernel's cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+
+
+def free_and_total(proc: Path = _PROC, groups: Path = _GROUPS) -> tuple[int, int]:
+    """Bytes. Free is what can be had without swapping: files that nobody has mapped count."""
+    free, total = _machine(proc)
+    for limit, used in _limits(proc, groups):
+        total = min(total, limit)
+        free = min(free, max(limit - used, 0))
+    return free, total
+
+
+def _machine(proc: Path) -> tuple[int, int]:
+    try:
+        lines = (proc / "meminfo").read_text().splitlines()
+        kibibytes = {name: int(value) for name, value, *_ in map(str.split, lines)}
+        return kibibytes["MemAvailable:"] << 10, kibibytes["MemTotal:"] << 10
+    except (OSError, KeyError):  # not Linux
+        page = os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_AVPHYS_PAGES") * page, os.sysconf("SC_PHYS_PAGES") * page
+
+
+def _limits(proc: Path, groups: Path) -> Iterator[tuple[int, int]]:
+    """(limit, used) of each control group that this process is in, the outer ones too."""
+    try:
+        lines = (proc / "self" / "cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            names, base = ("memory.max", "memory.current", "inactive_file"), groups
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            base = groups / "memory"
+        else:
+            continue
+        own = PurePosixPath(path)
+        for group in (own, *own.parents):
+            found = _limit(base / group.relative_to("/"), *names)
+            if found is not None:
+                yield found
+
+
+def _limit(group: Path, limit: str, used: str, unused: str) -> tuple[int, int] | None:
+    """None where the group has no limit, or is not to be seen from here."""
+    try:
+        most = (group / limit).read_text().strip()
+        if most == "max":
+            return None
+        statistics = dict(x.split() for x in (group / "memory.stat").read_text().splitlines())
+        held = int((group / used).read_text()) - int(statistics.get(unused, 0))
+        return int(most), max(held, 0)
+    except OSError:
+        return None
