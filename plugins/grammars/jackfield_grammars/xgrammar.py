@@ -90,7 +90,8 @@ class XGrammarBackend:
         self._vocabulary = vocabulary
         self._forced = ForcedTexts(vocabulary)
         self._num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
-        self._batch = xgrammar.BatchGrammarMatcher(max_threads=self._num_threads)
+        self._serial = xgrammar.BatchGrammarMatcher(max_threads=1)
+        self._parallel = xgrammar.BatchGrammarMatcher(max_threads=self._num_threads)
         self._lock = threading.Lock()
         self._compilers: OrderedDict[frozenset[int], Any] = OrderedDict()
 
@@ -109,12 +110,21 @@ class XGrammarBackend:
     ) -> None:
         """One after the other, or where there are many in the library's threads, which it starts
         anew each time."""
-        if len(matchers) <= _MAX_SERIAL:
-            for matcher, index in zip(matchers, indices, strict=True):
-                matcher.fill_bitmask(masks, index)
-            return
-        own = [cast(XGrammarMatcher, matcher).matcher for matcher in matchers]
-        self._batch.batch_fill_next_token_bitmask(own, masks, list(indices))
+        batch = self._serial if len(matchers) <= _MAX_SERIAL else self._parallel
+        batch.batch_fill_next_token_bitmask(_libraries(matchers), masks, list(indices))
+
+    def accept_beside(
+        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
+    ) -> Sequence[bool]:
+        """In one call."""
+        taken = self._serial.batch_accept_token(_libraries(matchers), list(token_ids))
+        return [bool(each) for each in taken]
+
+    def fill_beside(
+        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+    ) -> None:
+        """In one call."""
+        self.fill_bitmasks(matchers, masks, indices)
 
     def _compile(self, spec: GrammarSpec) -> Any:
         if spec.kind == "structural_tag":
@@ -177,6 +187,10 @@ class XGrammarBackend:
             stop_token_ids=[vocabulary.size],
         )
         return library.GrammarCompiler(info, max_threads=self._num_threads, cache_enabled=False)
+
+
+def _libraries(matchers: Sequence[GrammarMatcher]) -> list[Any]:
+    return [each.matcher for each in cast(Sequence[XGrammarMatcher], matchers)]
 
 
 def _json_options(whitespace: str | None) -> dict[str, Any]:

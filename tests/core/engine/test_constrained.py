@@ -25,7 +25,10 @@ from jackfield.contracts.grammar import (
 from jackfield.contracts.messages import FinishReason
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
-from jackfield.engine.grammar_compiler import GrammarCompiler
+from jackfield.engine.constraint import Constraint
+from jackfield.engine.grammar_compiler import GrammarCompiler, ReadyGrammar
+from jackfield.engine.mask_filler import MaskFiller, fill_masks
+from jackfield.engine.request import Request
 from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield_grammars.xgrammar import XGrammarBackend
 from jackfield_schedulers.fcfs import FcfsScheduler
@@ -345,15 +348,16 @@ def test_an_engine_without_a_tokenizer_refuses() -> None:
 
 
 def test_masks_of_many_rows_are_one_array() -> None:
-    from jackfield.engine.constraint import Constraint, MaskedRow, MaskFiller
-    from jackfield.engine.grammar_compiler import ReadyGrammar
-
     compiled = _BACKEND.compile(GrammarSpec(kind="regex", text="[ab]"))
     ready = ReadyGrammar(compiled, _BACKEND)
-    rows = [MaskedRow(i, Constraint(ready, held("[ab]")), (STOP,), True) for i in range(3)]
+    requests = [Request(i, b"", held("[ab]"), 9) for i in range(3)]
+    for request in requests:
+        request.constraint = Constraint(ready, request.sampling)
     filler = MaskFiller(WIDTH)
-    masks, failed = filler.fill(rows)
-    assert not failed and not filler.settle_ends(rows, masks)
+    masks = filler.take_room(len(requests))
+    constraints = [each.constraint for each in requests if each.constraint]
+    assert not fill_masks(constraints, masks, beside=False)
+    assert not filler.settle_ends(requests, masks)
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
 
