@@ -1,8 +1,9 @@
 """Decode steps as CUDA graphs: from one packed buffer to logits, and from there to sampled ids.
 
-A step is captured for a batch size; a smaller batch is filled up with padding. All sizes are
-captured at start. How to sample is in small graphs of their own, captured in milliseconds when a
-size first meets a mode, so that a change of mode stops nobody.
+A step is captured for a batch size; a smaller batch is filled up with padding. A few sizes are
+captured at start, 40 to 60 ms each; others while there is nothing to do, or when they are first
+needed. How to sample is in small graphs of their own, captured in milliseconds when a size first
+meets a mode, so that a change of mode stops nobody.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from jackfield.compute.transfer import Uploads
 from jackfield.contracts.work import Int32Array
 
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+_FIRST = (1, 8, 32, 128)
+"""What is captured at start, with the largest: whatever comes first, its size or one near it."""
 
 
 def graph_sizes(
@@ -175,9 +178,17 @@ class DecodeGraphs:
         return self._sizes[place] if place < len(self._sizes) else None
 
     def capture(self, mode: SamplingMode) -> None:
-        """Captures every size, largest first: smaller ones then reuse its memory."""
+        """Captures a few sizes, largest first: smaller ones then reuse its memory."""
         for size in reversed(self._sizes):
-            self._graph(size).prepare(mode)
+            if size in (*_FIRST, self._sizes[-1]):
+                self._graph(size).prepare(mode)
+
+    def capture_next(self, mode: SamplingMode) -> bool:
+        """Captures one more size, the smallest; False if there is none left."""
+        missing = next((size for size in self._sizes if size not in self._graphs), None)
+        if missing is not None:
+            self._graph(missing).prepare(mode)
+        return missing is not None
 
     def run(self, packed: Int32Array, size: int) -> SampledGraph:
         """Replays one step up to its logits."""

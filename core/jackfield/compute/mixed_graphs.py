@@ -3,7 +3,8 @@
 A step is filled up to one of a few shapes: decodes and prompts (or pieces of them) with sequences
 of no tokens, tokens with those of the dummy row. The tokens follow each other without gaps, so
 that a full step computes nothing in vain. The attention reads lengths in device memory, so that a
-shape serves any of them. Graphs are captured when first needed.
+shape serves any of them. Graphs are captured when first needed; those of prompts alone before that
+if there is nothing else to do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 from jackfield.compute.batch import StepInputs, mixed_parts
 from jackfield.compute.cuda_graphs import GraphRecorder, SampledGraph, SampleLogits, StepLogits
 from jackfield.compute.row_state import RowState
+from jackfield.compute.sampler import SamplingMode
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.work import Int32Array, ScheduledBatch
@@ -63,8 +65,12 @@ def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
     tokens = _at_least(_TOKENS, max(batch.total_tokens, decodes))
     if tokens is None:
         return None
-    changes = decodes + 2 * prompts + tokens // state.block_size
-    return MixedShape(decodes, prompts, tokens, changes, bool(batch.samples.any()))
+    return _shape(decodes, prompts, tokens, bool(batch.samples.any()), state.block_size)
+
+
+def _shape(decodes: int, prompts: int, tokens: int, samples: bool, block_size: int) -> MixedShape:
+    changes = decodes + 2 * prompts + tokens // block_size
+    return MixedShape(decodes, prompts, tokens, changes, samples)
 
 
 def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> Int32Array:
@@ -148,6 +154,16 @@ class MixedGraphs:
     def __len__(self) -> int:
         """Graphs captured so far."""
         return len(self._graphs)
+
+    def capture_next(self, mode: SamplingMode, max_tokens: int) -> bool:
+        """Captures one more shape of few prompts and no decodes, of up to so many tokens: what an
+        engine without work meets first. False if there is none left."""
+        for tokens in _TOKENS:
+            shape = _shape(0, _PROMPTS[0], tokens, True, self._state.block_size)
+            if tokens <= max_tokens and shape not in self._graphs:
+                self._graph(shape).prepare(mode)
+                return True
+        return False
 
     def run(self, batch: ScheduledBatch, shape: MixedShape) -> SampledGraph:
         """Replays one step up to its logits."""

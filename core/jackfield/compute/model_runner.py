@@ -114,7 +114,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def start(self, precompiler: Precompiler | None = None) -> KVCapacity:
-        """Sizes and allocates the KV cache, runs one token, captures the decode graphs.
+        """Sizes and allocates the KV cache, runs one token, captures the first graphs.
 
         ``precompiler`` has traced the backend's ``warm_up``; without it the kernels are compiled
         already, as after a sleep. Raises ``ConfigError`` where the KV cache cannot hold one
@@ -157,7 +157,7 @@ class ModelRunner:
                 self._logits_width,
                 self._masks,
             )
-            notes.append(f"CUDA graphs: {self._graphs.capture()} decode sizes")
+            notes.append(self._graphs.capture())
         if precompiler is not None:
             # Prompts' kernels take the longest, and decodes have not waited for them.
             precompiler.finish()
@@ -168,6 +168,11 @@ class ModelRunner:
             num_host_blocks=store.num_host_blocks,
             notes=tuple(notes),
         )
+
+    @torch.inference_mode()
+    def use_idle_time(self) -> bool:
+        """Captures one graph more, if there is one that is likely to be needed."""
+        return self._graphs is not None and self._graphs.capture_next()
 
     @torch.inference_mode()
     def execute(self, batch: ScheduledBatch) -> PendingStep:

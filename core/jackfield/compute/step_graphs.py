@@ -71,10 +71,18 @@ class StepGraphs:
         )
         self._mixed = MixedGraphs(recorder, self._mixed_step, self._sample, state, uploads, device)
 
-    def capture(self) -> int:
-        """Captures the decode steps of every size; how many there are."""
+    def capture(self) -> str:
+        """Captures the decode steps of a few sizes; what there is to tell about it."""
         self._decodes.capture(GREEDY)
-        return len(self._decodes)
+        num, now = len(decode_sizes(self._plan)), len(self._decodes)
+        return f"CUDA graphs: {num} decode sizes" + (f", {now} of them now" if now < num else "")
+
+    def capture_next(self) -> bool:
+        """Captures one step more that is likely to come, some 50 ms; False if there is none left:
+        steps that are less likely are captured when they come."""
+        return self._decodes.capture_next(GREEDY) or self._mixed.capture_next(
+            GREEDY, self._plan.max_num_batched_tokens
+        )
 
     def replay(self, step: Step) -> SampledGraph | None:
         """Enqueues the step up to its logits; None where no graph can serve it."""

@@ -218,6 +218,18 @@ class CanSleep(Protocol):
 
 
 @runtime_checkable
+class UsesIdleTime(Protocol):
+    """What a worker or an executor has if it can do before it is needed what would hold a request
+    up later."""
+
+    def use_idle_time(self) -> bool:
+        """Does one piece of it, less than 0.1 s long, and says whether there was one. Called
+        between two steps when the engine has had nothing to do for a moment, until it is False
+        once; never while the worker sleeps."""
+        ...
+
+
+@runtime_checkable
 class CallsWorkers(Protocol):
     """What an executor has if methods of its workers can be called by name."""
 

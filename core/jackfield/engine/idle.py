@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
+PAUSE_SECONDS = 0.02
+"""After so long without work the worker does what can be done in pieces, one after each pause."""
 WARM_UP_SECONDS = 0.5
 """After so long without work, what requests may need later is loaded; once."""
 TRIM_SECONDS = 5.0
@@ -14,7 +16,14 @@ TRIM_SECONDS = 5.0
 class Idle:
     """Asked how long the engine may sleep, and told when it has slept for nothing, or worked."""
 
-    def __init__(self, warm_up: Callable[[], None], trim: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        warm_up: Callable[[], None],
+        trim: Callable[[], None],
+        prepare: Callable[[], bool] | None = None,
+    ) -> None:
+        """``prepare`` does a piece of what the worker will need, and says whether there was one."""
+        self._prepare = prepare
         self._warm_up = warm_up
         self._trim = trim
         self._is_warm = False
@@ -24,13 +33,18 @@ class Idle:
     @property
     def patience_seconds(self) -> float | None:
         """How long to wait at most; None: until something comes."""
+        if self._prepare is not None:
+            return PAUSE_SECONDS
         if not self._is_warm:
             return WARM_UP_SECONDS
         return TRIM_SECONDS if self.has_worked else None
 
     def waited(self, seconds: float) -> None:
         """Called after each wait, whether or not something came."""
-        if not self._is_warm:
+        if self._prepare is not None:
+            if seconds >= PAUSE_SECONDS and not self._prepare():
+                self._prepare = None
+        elif not self._is_warm:
             if seconds >= WARM_UP_SECONDS:
                 self._is_warm = True
                 self._warm_up()

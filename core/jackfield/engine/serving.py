@@ -253,7 +253,7 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
     pulse.is_idle = False
-    idle = Idle(core.warm_up, trim_heap)
+    idle = Idle(core.warm_up, trim_heap, sleeper.use_idle_time)
     clock = core.clock
     while not clients.closed:
         for client, message in clients.poll():

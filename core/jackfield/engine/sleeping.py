@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jackfield.contracts.messages import ResetPrefixCache, Sleep, SleepState, WakeUp
-from jackfield.contracts.work import CanSleep, Executor
+from jackfield.contracts.work import CanSleep, Executor, UsesIdleTime
 from jackfield.engine.step_loop import EngineCore
 from jackfield.errors import RequestError
 
@@ -19,6 +19,12 @@ class Sleeper:
         self._core = core
         self.executor = executor
         self.is_asleep = False
+
+    def use_idle_time(self) -> bool:
+        """Lets the workers do a piece of what they will need later; whether there was one."""
+        if self.is_asleep or not isinstance(self.executor, UsesIdleTime):
+            return False
+        return self.executor.use_idle_time()
 
     def obey(self, message: Sleep | WakeUp) -> SleepState:
         """The state afterwards, and why it is not the one asked for."""

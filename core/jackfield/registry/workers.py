@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.config.suggestion import did_you_mean
-from jackfield.contracts.work import CanSleep, Worker
+from jackfield.contracts.work import CanSleep, UsesIdleTime, Worker
 from jackfield.errors import ConfigError, RequestError
 from jackfield.registry.lookup import Registry
 
 _FLAG = "--worker-extension-cls"
-_OF_THE_ENGINE = {name for kind in (Worker, CanSleep) for name in vars(kind) if name[0] != "_"}
+_KINDS = (Worker, CanSleep, UsesIdleTime)
+_OF_THE_ENGINE = {name for kind in _KINDS for name in vars(kind) if name[0] != "_"}
 
 
 def make_worker(plan: WorkerPlan) -> Worker:

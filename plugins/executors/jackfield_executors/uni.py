@@ -14,6 +14,7 @@ from jackfield.contracts.work import (
     PendingStep,
     ScheduledBatch,
     TokenMasks,
+    UsesIdleTime,
     Worker,
 )
 from jackfield.errors import ConfigError, RequestError
@@ -57,6 +58,10 @@ class UniExecutor:
     def mask_room(self) -> Int32Array | None:
         """The worker's, if it has one."""
         return self._worker.mask_room() if isinstance(self._worker, HasMaskRoom) else None
+
+    def use_idle_time(self) -> bool:
+        """The worker's, if it has something to do."""
+        return isinstance(self._worker, UsesIdleTime) and self._worker.use_idle_time()
 
     def sleep(self, level: int) -> None:
         """Puts the worker to sleep; ``RequestError`` if it cannot."""

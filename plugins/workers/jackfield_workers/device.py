@@ -149,6 +149,11 @@ class DeviceWorker:
         assert self._runner is not None, "the worker was not started"
         return self._runner.mask_room()
 
+    def use_idle_time(self) -> bool:
+        """The runner's."""
+        assert self._runner is not None, "the worker was not started"
+        return self._runner.use_idle_time()
+
     @torch.inference_mode()
     def sleep(self, level: int) -> None:
         """Frees the KV cache, and moves the weights to the host (1) or forgets them (2)."""
@@ -176,10 +181,13 @@ class DeviceWorker:
         assert self._plan is not None, "the worker was not started"
         if self._model is None or self._make_runner is None:
             self.start(self._plan)
-            return
-        move_weights(cast(nn.Module, self._model), self._device)
-        self._runner = self._make_runner()
-        self._runner.start()
+        else:
+            move_weights(cast(nn.Module, self._model), self._device)
+            self._runner = self._make_runner()
+            self._runner.start()
+        # The engine's idle time came before the sleep.
+        while self.use_idle_time():
+            pass
 
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""

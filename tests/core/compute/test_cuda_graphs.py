@@ -59,10 +59,22 @@ def test_sizes_that_were_asked_for_are_taken_where_they_can_come() -> None:
     assert graph_sizes(16, 8, asked=(1, 12, 600)) == (1, 12)
 
 
-def test_capture_goes_from_the_largest_size_down() -> None:
+def test_capture_takes_some_sizes_from_the_largest_down_and_the_others_follow() -> None:
     seen: list[object] = []
-    make(ReplayedFunction(), (1, 2, 4), seen).capture(GREEDY)
-    assert seen == [4, GREEDY, 2, GREEDY, 1, GREEDY]
+    graphs = make(ReplayedFunction(), (1, 2, 4, 8, 16), seen)
+    graphs.capture(GREEDY)
+    assert seen == [16, GREEDY, 8, GREEDY, 1, GREEDY]
+    seen.clear()
+    assert [graphs.capture_next(GREEDY) for _ in range(4)] == [True, True, False, False]
+    assert seen == [2, GREEDY, 4, GREEDY]
+
+
+def test_a_size_that_is_needed_before_is_not_captured_again() -> None:
+    graphs = make(recorder := ReplayedFunction(), (1, 2, 4), [])
+    graphs.capture(GREEDY)
+    graphs.run(np.zeros(8, dtype=np.int32), 2).sample(GREEDY)
+    assert not graphs.capture_next(GREEDY)
+    assert recorder.recorded == 6
 
 
 def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:

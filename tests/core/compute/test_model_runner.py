@@ -44,6 +44,19 @@ def test_steps_longer_than_what_is_captured_run_without_graphs() -> None:
     assert request.output == greedy(driver.model, PROMPTS[0], 12)
 
 
+def test_what_idle_time_prepares_is_not_captured_when_it_is_needed() -> None:
+    driver = Driver(plan(graph_sizes=(1, 2, 3, 4)), recorder := ReplayedFunction())
+    requests = [driver.request(row, prompt) for row, prompt in enumerate(PROMPTS)]
+    # Decodes of two sizes are there; two more, and prompts of up to 16, 32 and 64 tokens.
+    assert recorder.recorded == 2 * 2
+    assert [driver.runner.use_idle_time() for _ in range(6)] == [True] * 5 + [False]
+    assert recorder.recorded == 2 * 7
+    for request, prompt in zip(requests, PROMPTS, strict=True):
+        driver.run([request], 12)
+        assert request.output == greedy(driver.model, prompt, 12)
+    assert recorder.recorded == 2 * 7
+
+
 def test_a_row_taken_again_continues_as_if_never_interrupted() -> None:
     driver = Driver()
     requests = [driver.request(row, prompt) for row, prompt in enumerate(PROMPTS)]

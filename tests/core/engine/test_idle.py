@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from jackfield.engine.idle import TRIM_SECONDS, WARM_UP_SECONDS, Idle
+from jackfield.engine.idle import PAUSE_SECONDS, TRIM_SECONDS, WARM_UP_SECONDS, Idle
 
 HOLES = """
 import ctypes
@@ -56,6 +56,27 @@ def test_it_warms_up_once_and_trims_once_after_each_stretch_of_work() -> None:
         idle.waited(TRIM_SECONDS)
     assert done == ["warm", "trim"]
     assert idle.patience_seconds is None
+
+
+def test_first_of_all_what_the_worker_can_prepare_is_done_in_pieces_between_requests() -> None:
+    done: list[str] = []
+    left = 2
+
+    def prepare() -> bool:
+        nonlocal left
+        left -= 1
+        done.append("piece" if left >= 0 else "none")
+        return left >= 0
+
+    idle = Idle(lambda: done.append("warm"), lambda: done.append("trim"), prepare)
+    for seconds in (PAUSE_SECONDS, PAUSE_SECONDS / 2, PAUSE_SECONDS, PAUSE_SECONDS):
+        # Something that comes in the pause is served first.
+        assert idle.patience_seconds == PAUSE_SECONDS
+        idle.waited(seconds)
+    assert done == ["piece", "piece", "none"]
+    assert idle.patience_seconds == WARM_UP_SECONDS
+    idle.waited(WARM_UP_SECONDS)
+    assert done == ["piece", "piece", "none", "warm"]
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to give pages back")
