@@ -16,8 +16,8 @@ INLINED void read_plain(const void *weights, int64_t n, int64_t k, int whole, wi
 }
 
 INLINED void fetch_plain(const void *weights, int64_t n, int64_t k) {
-    enum { LINE = 64 / sizeof(stored) };
-    if (SPAN >= LINE || k % LINE == 0) __builtin_prefetch(place(weights, n, k), 0, 2);
+    const int64_t line = 64 / sizeof(stored);
+    if (SPAN >= line || k % line == 0) __builtin_prefetch(place(weights, n, k), 0, 2);
 }
 
 INLINED void make_plain(const product *p, int64_t n, int64_t begin, int64_t size, float *panel) {
