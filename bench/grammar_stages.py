@@ -4,12 +4,11 @@
         [options of jackfield serve]
 
 Milliseconds a step, the median of decode steps; ``step`` is all of it. The stages of the step
-loop's thread follow each other: ``followed`` (waiting until grammars know the last tokens),
-``schedule`` (with building the batch), ``filled`` (waiting for masks), ``ends`` (what grammars do
-not know of), ``finish`` and ``begin`` (enqueueing the sampling of the step that was begun, and the
-next; ``execute`` where no request has a grammar), ``wait`` (for tokens) and ``encode`` (the
-message). ``follow`` and ``fill`` are the work of the grammars, beside the step loop where requests
-are many. With ``--offsets`` each has the time at which it began beside its own.
+loop's thread follow each other: ``schedule`` (with building the batch), ``fill`` (the masks),
+``finish`` and ``begin`` (enqueueing the sampling of the step that was begun, and the next;
+``execute`` where no request has a grammar), ``wait`` (for tokens), ``accept`` (following the
+tokens) and ``encode`` (the message). With ``--offsets`` each has the time at which it began beside
+its own.
 
 On a GPU ``gpu_forward`` and ``gpu_sample`` are the device's own time, ``gpu_before_sample`` and
 ``gpu_before_forward`` how long it had nothing to do before each.
@@ -35,9 +34,8 @@ from jackfield.contracts.grammar import GrammarSpec
 from jackfield.contracts.messages import AddRequest
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import Executor
-from jackfield.engine import grammar_work
 from jackfield.engine.channel import FrameEncoder
-from jackfield.engine.grammar_work import GrammarWork
+from jackfield.engine.constrained import ConstrainedRequests
 from jackfield.engine.mask_filler import MaskFiller
 from jackfield.engine.serving import make_core, scheduler_maker
 from jackfield.engine.step_loop import EngineCore
@@ -143,11 +141,8 @@ def watch(core: EngineCore, executor: Executor) -> Stages:
     for name in ("execute", "begin", "finish"):
         stages.around(executor, name, name)
     stages.around(core, "_build", "schedule")
-    stages.around(GrammarWork, "_follow", "follow")
-    stages.around(grammar_work, "fill_masks", "fill")
-    stages.around(GrammarWork, "wait_followed", "followed")
-    stages.around(GrammarWork, "wait_filled", "filled")
-    stages.around(MaskFiller, "settle_ends", "ends")
+    stages.around(ConstrainedRequests, "accept", "accept")
+    stages.around(MaskFiller, "fill", "fill")
     stages.around(FrameEncoder, "encode", "encode")
     return stages
 

@@ -173,26 +173,6 @@ class GrammarBackend(Protocol):
 
 
 @runtime_checkable
-class WorksBeside(Protocol):
-    """A ``GrammarBackend`` that can follow tokens and fill masks while the interpreter goes on.
-    Optional. Where many requests of a step have a grammar, the engine calls these in a thread
-    beside its step loop; elsewhere it asks matchers one after the other."""
-
-    def accept_beside(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """``accept`` of each of many matchers of this backend. One whose id is not allowed is
-        not used any more."""
-        ...
-
-    def fill_beside(
-        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
-    ) -> None:
-        """``fill_bitmasks``."""
-        ...
-
-
-@runtime_checkable
 class LoadsLate(Protocol):
     """A ``GrammarBackend`` that loads some of what it is made of when a grammar needs it.
     Optional."""

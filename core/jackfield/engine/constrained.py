@@ -9,18 +9,13 @@ import numpy as np
 from jackfield.contracts.work import Executor, HasMaskRoom, TokenMasks
 from jackfield.engine.constraint import Constraint
 from jackfield.engine.grammar_compiler import Compilation, GrammarCompiler
-from jackfield.engine.grammar_work import (
-    MIN_BESIDE,
-    MIN_JUMP,
-    Failure,
-    GrammarThread,
-    GrammarWork,
-    Told,
-)
 from jackfield.engine.mask_filler import MaskFiller
 from jackfield.engine.request import Request
 from jackfield.engine.step_builder import BuiltStep
 from jackfield.errors import RAISED, RequestError
+
+MIN_JUMP = 2
+"""So many forced ids are worth a step with a prompt-like part."""
 
 Outcome = tuple[Request, BaseException | None]
 
@@ -29,28 +24,13 @@ class ConstrainedRequests:
     """What the step loop needs of grammars. Costs nothing where no request has one."""
 
     def __init__(
-        self,
-        compiler: GrammarCompiler | None,
-        logits_width: int,
-        executor: Executor,
-        *,
-        may_wait: bool,
+        self, compiler: GrammarCompiler | None, logits_width: int, executor: Executor
     ) -> None:
-        """``may_wait``: whether the device computes while grammars work."""
         self._compiler = compiler
-        self._may_wait = may_wait
         make_room = executor.mask_room if isinstance(executor, HasMaskRoom) else lambda: None
         self._filler = MaskFiller(logits_width, make_room)
         self._waiting: list[tuple[Request, Compilation]] = []
         self._can_jump: dict[Request, None] = {}
-        self._told: list[Told] = []
-        self._given: list[Told] = []
-        self._thread = GrammarThread()
-        self._work: GrammarWork | None = None
-        """The newest, until its masks are taken."""
-        self._places: list[int] = []
-        """Of its requests, in their step."""
-        self._failed: list[Failure] = []
 
     def __len__(self) -> int:
         """Requests that wait for their grammar."""
@@ -99,51 +79,13 @@ class ConstrainedRequests:
             return None if grammar.best_effort else error
         return None
 
-    def tell(self, request: Request, token: int) -> None:
-        """A token that a request's grammar is to follow."""
-        self._told.append((request, token))
-
-    def tell_given(self, request: Request, token: int) -> None:
-        """The same of one that the grammar has forced, behind those told before."""
-        self._given.append((request, token))
-
-    def go_on(self, step: BuiltStep | None) -> None:
-        """Has grammars follow what was told, and fill the masks of the step that was begun, if
-        one was: all tokens before it must have been told. May still be under way on return."""
-        if step is None and not self._told and not self._given:
-            return
-        if self._work is not None:
-            self._take_followed(self._work)
-        requests: list[Request] = []
-        self._places = []
-        if step is not None:
-            for place in step.constrained:
-                request = step.requests[place]
-                if request.constraint is not None and not request.ended:
-                    self._places.append(place)
-                    requests.append(request)
-        masks = self._filler.take_room(len(requests)) if step is not None else None
-        self._work = work = GrammarWork(self._told, self._given, requests, masks)
-        self._told, self._given = [], []
-        if self._may_wait and len(work) >= 2 * MIN_BESIDE:
-            self._thread.start(work)
-        else:
-            work.do(beside=False)
-
-    def take_failed(self) -> list[Failure]:
-        """Requests whose grammar could not follow their tokens. Waits until all have been."""
-        if self._work is not None:
-            self._take_followed(self._work)
-        if not self._failed:
-            return self._failed
-        failed, self._failed = self._failed, []
-        return failed
-
-    def _take_followed(self, work: GrammarWork) -> None:
-        work.wait_followed()
-        self._failed += work.failed
-        self._can_jump |= dict.fromkeys(work.jumping)
-        work.failed, work.jumping = [], []
+    def accept(self, request: Request, token: int) -> None:
+        """Tells a request's grammar the next token; raises if it is not allowed."""
+        constraint = request.constraint
+        assert constraint is not None
+        constraint.accept(token)
+        if len(constraint.forced) >= MIN_JUMP and _needs_no_logits(request):
+            self._can_jump[request] = None
 
     def take_jumps(self) -> list[tuple[Request, list[int]]]:
         """Requests that run, and the forced ids that follow on those known and in flight: as many
@@ -160,20 +102,20 @@ class ConstrainedRequests:
         self._can_jump.clear()
         return jumps
 
-    def masks(self) -> tuple[TokenMasks, list[Outcome]]:
-        """What the requests may sample of the step for which grammars went on, and those that end
-        before this step's token: complete, or with an error where the grammar leaves nothing to
-        sample. The masks hold until they go on again."""
-        work, self._work = self._work, None
-        assert work is not None and work.masks is not None, "go_on comes before masks"
-        self._take_followed(work)
-        work.wait_filled()
-        outcomes: list[Outcome] = [
-            (work.requests[index], error) for index, error in work.unfilled.items()
-        ]
-        for request, is_complete in self._filler.settle_ends(work.requests, work.masks):
-            error = None
-            if not is_complete:
-                error = RequestError("the grammar cannot go on with the tokens of this model")
-            outcomes.append((request, error))
-        return TokenMasks(np.array(self._places, dtype=np.int32), work.masks), outcomes
+    def masks(self, step: BuiltStep) -> tuple[TokenMasks, list[Outcome]]:
+        """What the step's requests may sample, and those that end before this step's token:
+        complete, or with an error where the grammar leaves nothing to sample. All tokens before
+        the step must have been accepted; the masks hold until the next call."""
+        places: list[int] = []
+        requests: list[Request] = []
+        for place in step.constrained:
+            request = step.requests[place]
+            if request.constraint is not None and not request.ended:
+                places.append(place)
+                requests.append(request)
+        masks, stuck = self._filler.fill(requests)
+        return TokenMasks(np.array(places, dtype=np.int32), masks), stuck
+
+
+def _needs_no_logits(request: Request) -> bool:
+    return request.sampling.logprobs is None and request.sampling.prompt_logprobs is None

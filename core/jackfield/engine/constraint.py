@@ -5,6 +5,7 @@ from __future__ import annotations
 from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.grammar_compiler import ReadyGrammar
+from jackfield.errors import RequestError
 
 
 class Constraint:
@@ -56,30 +57,20 @@ class Constraint:
         """Whether the grammar itself allows what was output so far."""
         return self._num_opened <= self._num_accepted
 
-    def accept(self, token_id: int) -> bool:
-        """Takes the next id; False where it is not allowed."""
+    def accept(self, token_id: int) -> None:
+        """Takes the next id; ``RequestError`` where it is not allowed."""
         if self.is_under_way:
-            is_taken = self.matcher.accept(token_id)
-            if is_taken:
-                self.go_on()
-            return is_taken
-        if self.is_waiting:
+            if not self.matcher.accept(token_id):
+                raise _not_allowed(token_id)
+            if self.forced:
+                del self.forced[0]
+            elif self._may_force:
+                self.forced = self.matcher.jump()
+        elif self.is_waiting:
             self._look_for_end(token_id)
             self._look_ahead()
-            return True
-        return self._accept_first(token_id)
-
-    def go_on(self) -> None:
-        """Sees what follows an id that the matcher has taken. Only where ``is_under_way``."""
-        if self.forced:
-            del self.forced[0]
-        elif self._may_force:
-            self.forced = self.matcher.jump()
-
-    def let_go(self) -> None:
-        """Allows everything from now on: the request has failed, and ends."""
-        self.is_waiting, self.is_under_way, self.forced = True, False, []
-        self._end = ()
+        elif not self._accept_first(token_id):
+            raise _not_allowed(token_id)
 
     def _accept_first(self, token_id: int) -> bool:
         """An id of an output that is the beginning of the start marker so far."""
@@ -109,6 +100,10 @@ class Constraint:
         del self._tail[: -len(self._end)]
         if tuple(self._tail) == self._end:
             self.is_waiting = False
+
+
+def _not_allowed(token_id: int) -> RequestError:
+    return RequestError(f"the grammar does not allow token {token_id}, which was sampled")
 
 
 def _forbids_ids(sampling: TokenSampling) -> bool:

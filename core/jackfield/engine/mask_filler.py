@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher, Masks, WorksBeside
+from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher, Masks
 from jackfield.contracts.work import BoolArray
 from jackfield.engine.constraint import Constraint
 from jackfield.engine.request import Request
-from jackfield.errors import RAISED
+from jackfield.errors import RAISED, RequestError
 
+_STUCK = "the grammar cannot go on with the tokens of this model"
 _SOME_WORDS = 64
 """Of a mask. Where the first ones allow nothing, the others are looked at."""
 
@@ -31,8 +32,23 @@ class MaskFiller:
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
         self._room: Masks | None = None
 
-    def take_room(self, num_rows: int) -> Masks:
-        """int32 [rows, W], which holds the masks of a step until those of the next are filled."""
+    def fill(
+        self, requests: Sequence[Request]
+    ) -> tuple[Masks, list[tuple[Request, BaseException | None]]]:
+        """int32 [rows, W], a mask for each request, which hold until the next call; and the
+        requests for which nothing is left to sample: complete, or what went wrong with it."""
+        masks = self._take_room(len(requests))
+        constraints = [_constraint(each) for each in requests]
+        failed = _fill(constraints, masks)
+        stuck: list[tuple[Request, BaseException | None]] = [
+            (requests[index], error) for index, error in failed.items()
+        ]
+        for request, is_complete in self._settle_ends(requests, constraints, masks):
+            error = None if is_complete else RequestError(_STUCK)
+            stuck.append((request, error))
+        return masks, stuck
+
+    def _take_room(self, num_rows: int) -> Masks:
         if self._room is None:
             self._room = self._make_room()
         if self._room is None or len(self._room) < num_rows:
@@ -40,20 +56,22 @@ class MaskFiller:
             self._room = np.empty((2 * num_rows, self._words), dtype=np.int32)
         return self._room[:num_rows]
 
-    def settle_ends(self, requests: Sequence[Request], masks: Masks) -> list[tuple[Request, bool]]:
+    def _settle_ends(
+        self, requests: Sequence[Request], constraints: Sequence[Constraint], masks: Masks
+    ) -> list[tuple[Request, bool]]:
         """Brings in what a grammar does not know: the ids that end the output, the least number
-        of tokens, the start of reasoning. ``masks`` [rows, W], one a request. Returns the requests
-        for which nothing is left to sample, with whether their output is complete."""
+        of tokens, the start of reasoning. Returns the requests for which nothing is left to
+        sample, with whether their output is complete."""
         ends = (masks[:, self._end_word] & self._end_bit).astype(bool)
         masks[:, self._end_word] &= ~self._end_bit
         some_left = _some_left(masks)
         special = np.flatnonzero(ends | ~some_left).tolist()
-        apart = [i for i, each in enumerate(requests) if not _constraint(each).is_under_way]
+        apart = [i for i, each in enumerate(constraints) if not each.is_under_way]
         stuck: list[tuple[Request, bool]] = []
         ending: dict[tuple[int, ...], list[int]] = {}
         for index in sorted({*special, *apart}) if apart else special:
-            request, mask = requests[index], masks[index]
-            constraint, stop_ids = _constraint(request), request.sampling.stop_token_ids
+            request, constraint, mask = requests[index], constraints[index], masks[index]
+            stop_ids = request.sampling.stop_token_ids
             if constraint.is_waiting:
                 _clear(mask, stop_ids)
                 continue
@@ -72,12 +90,10 @@ class MaskFiller:
         return stuck
 
 
-def fill_masks(
-    constraints: Sequence[Constraint], masks: Masks, beside: bool
-) -> dict[int, BaseException]:
+def _fill(constraints: Sequence[Constraint], masks: Masks) -> dict[int, BaseException]:
     """Writes the masks [rows, W] of grammars: for a row that still reasons all ones, where a text
     is forced its next id alone. By its index, what went wrong with a row that failed; its mask is
-    all ones too. ``beside``: whether other threads should go on meanwhile."""
+    all ones too."""
     by_backend: dict[GrammarBackend, tuple[list[GrammarMatcher], list[int]]] = {}
     for index, constraint in enumerate(constraints):
         if constraint.forced:
@@ -94,10 +110,7 @@ def fill_masks(
     failed: dict[int, BaseException] = {}
     for backend, (matchers, indices) in by_backend.items():
         try:
-            if beside and isinstance(backend, WorksBeside):
-                backend.fill_beside(matchers, masks, indices)
-            else:
-                backend.fill_bitmasks(matchers, masks, indices)
+            backend.fill_bitmasks(matchers, masks, indices)
         except RAISED:
             # One of them cannot go on. The others can.
             failed |= _fill_each(matchers, masks, indices)

@@ -82,7 +82,7 @@ class Outcomes:
                         self._note_if_first(request, num_known)
                         continue
                 if request.constraint is not None:
-                    self._constrained.tell(request, token)
+                    self._constrained.accept(request, token)
                 add_key(request.key)
                 add_token(token)
                 add_finish(0)
@@ -121,7 +121,7 @@ class Outcomes:
         given, request.given = request.given, []
         for token in given:
             request.token_ids.append(token)
-            self._constrained.tell_given(request, token)
+            self._constrained.accept(request, token)
             self._live.outbox.add(request.key, token, FinishReason.RUNNING)
         if len(request.token_ids) >= request.next_full:
             self._blocks.register(request)

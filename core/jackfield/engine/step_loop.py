@@ -11,8 +11,7 @@ its input tokens are still on the device then. What follows from that:
 - A step in which a request samples under a grammar is enqueued up to its logits; then the steps
   before it are taken in, and their tokens say what the grammar allows. Its rest is enqueued right
   before the step that follows, which has been built by then, so that the device always has a
-  forward pass to do. Where many requests have a grammar, a thread follows the tokens and fills the
-  masks meanwhile.
+  forward pass to do.
 - Tokens that a grammar forces are not sampled: the next step computes them together, as it would
   a piece of a prompt.
 
@@ -79,9 +78,7 @@ class EngineCore:
         self._begun_at = 0.0
         self._begun: BuiltStep | None = None
         """The newest step, where it waits for masks; all others are in ``_under_way``."""
-        self._constrained = ConstrainedRequests(
-            grammars, bounds.logits_width, executor, may_wait=steps_in_flight > 1
-        )
+        self._constrained = ConstrainedRequests(grammars, bounds.logits_width, executor)
         self.clock = StepClock()
         self._outcomes = Outcomes(self._live, blocks, self._constrained, self.clock)
         self._stream_interval = stream_interval
@@ -171,7 +168,6 @@ class EngineCore:
         """
         if len(self._constrained):
             self._take_in_constrained()
-        self._end_failed()
         self._jump()
         built = self._build() if len(self._scheduler) else None
         if self._begun is not None:
@@ -183,11 +179,9 @@ class EngineCore:
             self._collect_all()
         elif self._under_way and (not enqueued or len(self._under_way) >= self._steps_in_flight):
             self._outcomes.collect(self._under_way.popleft())
-        self._constrained.go_on(self._begun)
         if self._begun is not None and self._steps_in_flight == 1:
             self._finish_begun()
             self._collect_all()
-            self._constrained.go_on(None)
         if self._stream_interval > 1 and self._holds_back():
             return None
         return self.take_output()
@@ -251,12 +245,6 @@ class EngineCore:
             self._under_way.append(StepUnderWay(step, pending, began))
         self.clock.mark(LAUNCH)
 
-    def _end_failed(self) -> None:
-        """Ends requests whose grammar could not follow their tokens."""
-        for request, error in self._constrained.take_failed():
-            if not request.ended:
-                self._live.fail(request, error)
-
     def _jump(self) -> None:
         """Lets requests go on with what their grammars force, without sampling it."""
         for request, ids in self._constrained.take_jumps():
@@ -266,16 +254,12 @@ class EngineCore:
                     self._outcomes.take_given(request)
 
     def _finish_begun(self) -> None:
-        """Enqueues the rest of the step that was begun, while the device computes it, under the
-        masks that grammars have filled. Requests end here for which a grammar leaves nothing to
-        sample."""
+        """Fills the masks of the step that was begun, while the device computes it, and enqueues
+        its rest. Requests end here for which the grammar leaves nothing to sample."""
         step, self._begun = self._begun, None
         assert step is not None
-        masks, ended = self._constrained.masks()
-        self._end_failed()
+        masks, ended = self._constrained.masks(step)
         for request, error in ended:
-            if request.ended:
-                continue
             if error is not None:
                 self._live.fail(request, error)
             else:

@@ -27,7 +27,6 @@ from jackfield.contracts.grammar import (
     GrammarSpec,
     Masks,
     Vocabulary,
-    WorksBeside,
 )
 from jackfield.errors import RequestError
 
@@ -170,32 +169,6 @@ class GrammarContract:
         assert (masks[0] == -1).all()
         for matcher, row in zip(matchers, masks[1:], strict=True):
             assert np.array_equal(row, mask_of(matcher))
-
-    @pytest.mark.parametrize("seed", range(4))
-    def test_beside_the_step_loop_masks_and_ids_are_the_same(self, seed: int) -> None:
-        backend = self.made()
-        if not isinstance(backend, WorksBeside):
-            pytest.skip(f"{self.backend.name} does not work beside the step loop")
-        matchers = [matcher for _ in range(3) for _, matcher, _ in self.walks(seed)]
-        masks = np.full((len(matchers) + 1, VOCABULARY.mask_words), -1, dtype=np.int32)
-        backend.fill_beside(matchers, masks, range(1, len(matchers) + 1))
-        assert (masks[0] == -1).all()
-        for matcher, row in zip(matchers, masks[1:], strict=True):
-            assert np.array_equal(row, mask_of(matcher))
-        chance = random.Random(seed)
-        ids = [
-            chance.choice(allowed_ids(each) or [0]) if place % 3 else chance.randrange(256)
-            for place, each in enumerate(matchers)
-        ]
-        wanted = [token in allowed_ids(each) for each, token in zip(matchers, ids, strict=True)]
-        assert set(wanted) == {True, False}
-        assert list(backend.accept_beside(matchers, ids)) == wanted
-        for matcher, token_id, is_taken in zip(matchers, ids, wanted, strict=True):
-            if is_taken:
-                after = mask_of(matcher)
-                matcher.rollback(1)
-                assert matcher.accept(token_id)
-                assert np.array_equal(mask_of(matcher), after)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_forced_ids_write_the_only_text_there_is(self, seed: int) -> None:

@@ -69,39 +69,16 @@ class AutoBackend:
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """Each matcher by its own backend."""
-        for backend, places in self._owners(matchers):
-            own = [matchers[place] for place in places]
-            backend.fill_bitmasks(own, masks, [indices[place] for place in places])
-
-    def accept_beside(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """Each matcher by its own backend."""
-        taken = [False] * len(matchers)
-        for backend, places in self._owners(matchers):
-            own = [matchers[place] for place in places]
-            told = backend.accept_beside(own, [token_ids[place] for place in places])
-            for place, is_taken in zip(places, told, strict=True):
-                taken[place] = is_taken
-        return taken
-
-    def fill_beside(
-        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
-    ) -> None:
-        """Each matcher by its own backend."""
-        for backend, places in self._owners(matchers):
-            own = [matchers[place] for place in places]
-            backend.fill_beside(own, masks, [indices[place] for place in places])
-
-    def _owners(
-        self, matchers: Sequence[GrammarMatcher]
-    ) -> Iterator[tuple[GuidanceBackend | XGrammarBackend, list[int]]]:
-        """The backends that made some of the matchers, and the places of these."""
         of_guidance = [isinstance(each, GuidanceMatcher) for each in matchers]
         for backend, is_guidance in ((self._guidance, True), (self._xgrammar, False)):
             places = [place for place, each in enumerate(of_guidance) if each is is_guidance]
-            if places and backend is not None:
-                yield backend, places
+            if backend is None or not places:
+                continue
+            if len(places) == len(matchers):
+                backend.fill_bitmasks(matchers, masks, indices)
+            else:
+                own = [matchers[place] for place in places]
+                backend.fill_bitmasks(own, masks, [indices[place] for place in places])
 
     def _order(self, spec: GrammarSpec) -> Iterator[GuidanceBackend | XGrammarBackend]:
         if self._guidance is not None and spec.kind == "json_schema":

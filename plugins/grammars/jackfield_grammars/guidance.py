@@ -27,6 +27,8 @@ class GuidanceMatcher:
 
     __slots__ = ("_forced", "matcher")
 
+    is_restricted: ClassVar[bool] = False
+
     def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
         self.matcher = matcher
         self._forced = forced
@@ -57,6 +59,9 @@ class GuidanceMatcher:
             return []
         return self._forced.ids(text, self)
 
+    def restrict(self, mask: Masks) -> None:
+        """Takes out of the grammar's mask what it does not know to be forbidden: nothing here."""
+
     def check(self) -> None:
         """Raises where the library has given up on this output."""
         if self.matcher.is_error():
@@ -67,6 +72,8 @@ class UniqueItemsMatcher(GuidanceMatcher):
     """An output whose arrays may not have the same item twice."""
 
     __slots__ = ("_ids", "_paths", "_text", "_tokens")
+
+    is_restricted: ClassVar[bool] = True
 
     def __init__(
         self, matcher: Any, forced: ForcedTexts, tokens: UniqueTokens, paths: SchemaPaths
@@ -155,7 +162,6 @@ class GuidanceBackend:
         self._library: Any = llguidance
         self._vocabulary = vocabulary
         self._made_unique_tokens: UniqueTokens | None = None
-        self._made_executor: Any = None
         self._making = threading.Lock()
         self._forced = ForcedTexts(vocabulary)
         self._tokenizer: Any = llguidance.LLTokenizer(
@@ -179,51 +185,16 @@ class GuidanceBackend:
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
-        """One after the other."""
+        """One after the other: the library's threads, which wait for each other, take longer."""
         start, row_bytes = masks.ctypes.data, masks.strides[0]
         own = cast(Sequence[GuidanceMatcher], matchers)
         for each, index in zip(own, indices, strict=True):
-            each.matcher.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
-        self._check(own, masks, indices)
-
-    def accept_beside(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """In a thread of the library."""
-        own = cast(Sequence[GuidanceMatcher], matchers)
-        each = [(one.matcher, token_id) for one, token_id in zip(own, token_ids, strict=True)]
-        taken: list[bool] = self._executor().consume_token_par(each)
-        for place, one in enumerate(own):
-            if isinstance(one, UniqueItemsMatcher) and taken[place]:
-                taken[place] = one.follow(token_ids[place])
-        return taken
-
-    def fill_beside(
-        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
-    ) -> None:
-        """In a thread of the library: several would wait for what copies of a matcher share."""
-        own = cast(Sequence[GuidanceMatcher], matchers)
-        each = [(one.matcher, index) for one, index in zip(own, indices, strict=True)]
-        self._executor().unsafe_compute_mask_ptr(
-            each, masks.ctypes.data, masks.strides[0], len(masks)
-        )
-        self._check(own, masks, indices)
-
-    def _check(
-        self, matchers: Sequence[GuidanceMatcher], masks: Masks, indices: Sequence[int]
-    ) -> None:
-        """Behind the masks of the library: whether it has given up on an output, and what it does
-        not know of."""
-        for each, index in zip(matchers, indices, strict=True):
-            if each.matcher.is_error():
+            library = each.matcher
+            library.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
+            if library.is_error():
                 each.check()
-            if isinstance(each, UniqueItemsMatcher):
+            if each.is_restricted:
                 each.restrict(masks[index])
-
-    def _executor(self) -> Any:
-        if self._made_executor is None:
-            self._made_executor = self._library.LLExecutor(1)
-        return self._made_executor
 
     def _unique_tokens(self) -> UniqueTokens:
         with self._making:

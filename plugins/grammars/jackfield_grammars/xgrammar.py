@@ -113,19 +113,6 @@ class XGrammarBackend:
         batch = self._serial if len(matchers) <= _MAX_SERIAL else self._parallel
         batch.batch_fill_next_token_bitmask(_libraries(matchers), masks, list(indices))
 
-    def accept_beside(
-        self, matchers: Sequence[GrammarMatcher], token_ids: Sequence[int]
-    ) -> Sequence[bool]:
-        """In one call."""
-        taken = self._serial.batch_accept_token(_libraries(matchers), list(token_ids))
-        return [bool(each) for each in taken]
-
-    def fill_beside(
-        self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
-    ) -> None:
-        """In one call."""
-        self.fill_bitmasks(matchers, masks, indices)
-
     def _compile(self, spec: GrammarSpec) -> Any:
         if spec.kind == "structural_tag":
             tag = json.loads(spec.text)

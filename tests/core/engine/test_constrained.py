@@ -27,7 +27,7 @@ from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
 from jackfield.engine.constraint import Constraint
 from jackfield.engine.grammar_compiler import GrammarCompiler, ReadyGrammar
-from jackfield.engine.mask_filler import MaskFiller, fill_masks
+from jackfield.engine.mask_filler import MaskFiller
 from jackfield.engine.request import Request
 from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield_grammars.xgrammar import XGrammarBackend
@@ -353,11 +353,8 @@ def test_masks_of_many_rows_are_one_array() -> None:
     requests = [Request(i, b"", held("[ab]"), 9) for i in range(3)]
     for request in requests:
         request.constraint = Constraint(ready, request.sampling)
-    filler = MaskFiller(WIDTH)
-    masks = filler.take_room(len(requests))
-    constraints = [each.constraint for each in requests if each.constraint]
-    assert not fill_masks(constraints, masks, beside=False)
-    assert not filler.settle_ends(requests, masks)
+    masks, stuck = MaskFiller(WIDTH).fill(requests)
+    assert not stuck
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
 
