@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ from jackfield.contracts.work import Int32Array
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _FIRST = (1, 8, 32, 128)
 """What is captured at start, with the largest: whatever comes first, its size or one near it."""
+_OFTEN = 64
+"""Steps that may take a larger size before their own is captured: a capture costs about what their
+padding does, and holds up every request at once."""
 
 
 def graph_sizes(
@@ -167,6 +171,7 @@ class DecodeGraphs:
         self._uploads = uploads
         self._packed = torch.zeros(4 * max(sizes, default=0), dtype=torch.int32, device=device)
         self._graphs: dict[int, SampledGraph] = {}
+        self._num_wanted: Counter[int] = Counter()
 
     def __len__(self) -> int:
         """Graphs captured so far."""
@@ -176,6 +181,17 @@ class DecodeGraphs:
         """The smallest size that holds a batch; None if none does."""
         place = bisect.bisect_left(self._sizes, num_seqs)
         return self._sizes[place] if place < len(self._sizes) else None
+
+    def choose(self, num_seqs: int) -> int | None:
+        """The size to run a batch in: the smallest that holds it or, as long as that was not wanted
+        often and is not captured, one that is. None if none holds it."""
+        wanted = self.size_for(num_seqs)
+        if wanted is None or wanted in self._graphs:
+            return wanted
+        self._num_wanted[wanted] += 1
+        if self._num_wanted[wanted] >= _OFTEN:
+            return wanted
+        return min((size for size in self._graphs if size > wanted), default=wanted)
 
     def capture(self, mode: SamplingMode) -> None:
         """Captures a few sizes, largest first: smaller ones then reuse its memory."""

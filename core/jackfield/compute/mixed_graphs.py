@@ -3,14 +3,16 @@
 A step is filled up to one of a few shapes: decodes and prompts (or pieces of them) with sequences
 of no tokens, tokens with those of the dummy row. The tokens follow each other without gaps, so
 that a full step computes nothing in vain. The attention reads lengths in device memory, so that a
-shape serves any of them. Graphs are captured when first needed; those of prompts alone before that
-if there is nothing else to do.
+shape serves any of them. A capture holds up every request for the time of tens of steps: graphs are
+captured while there is nothing to do, and a larger one that is there stands in for one that is not,
+until that has been wanted a few times.
 """
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +33,9 @@ _TOKENS = (16, 32, 64, 128, 256, *range(512, 2048, 256), *range(2048, 4097, 512)
 
 MAX_SEQS = _DECODES[-1] + _PROMPTS[-1]
 
+_OFTEN = 4
+"""A shape that is wanted for so many steps is captured though another could stand in."""
+
 
 @dataclass(frozen=True, slots=True)
 class MixedShape:
@@ -47,6 +52,15 @@ class MixedShape:
     def num_seqs(self) -> int:
         return self.num_decodes + self.num_prompts
 
+    def holds(self, other: MixedShape) -> bool:
+        """Whether every step that fits ``other`` fits this one, and leaves as much."""
+        return (
+            self.samples == other.samples
+            and self.num_decodes >= other.num_decodes
+            and self.num_prompts >= other.num_prompts
+            and self.num_tokens >= other.num_tokens
+        )
+
     @property
     def lengths(self) -> list[int]:
         """Of the arrays of ``batch.mixed_parts``."""
@@ -59,7 +73,8 @@ def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
     """The smallest shape that holds a step; None if none does."""
     num_decodes = _num_decodes(batch)
     decodes = _at_least(_DECODES, num_decodes)
-    prompts = _at_least(_PROMPTS, len(batch.rows) - num_decodes)
+    # Beside decodes a few prompts more or less cost nothing, and half the shapes are enough.
+    prompts = _at_least(_PROMPTS[-1:] if decodes else _PROMPTS, len(batch.rows) - num_decodes)
     if decodes is None or prompts is None:
         return None
     tokens = _at_least(_TOKENS, max(batch.total_tokens, decodes))
@@ -71,6 +86,24 @@ def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
 def _shape(decodes: int, prompts: int, tokens: int, samples: bool, block_size: int) -> MixedShape:
     changes = decodes + 2 * prompts + tokens // block_size
     return MixedShape(decodes, prompts, tokens, changes, samples)
+
+
+def likely_shapes(max_tokens: int, max_num_seqs: int, block_size: int) -> Iterator[MixedShape]:
+    """Shapes that steps of up to ``max_tokens`` tokens take, in the order in which an engine that
+    was idle is likely to meet them: prompts alone, full steps, then smaller ones."""
+    sizes = [size for size in _TOKENS if size <= max_tokens]
+    few, many = _PROMPTS
+    for size in sizes:
+        yield _shape(0, few, size, True, block_size)
+    if sizes:
+        yield _shape(0, few, sizes[-1], False, block_size)
+    # A shape of so many decodes is for more than the next smaller one has room for.
+    least = (-1, *_DECODES[:-1])
+    decodes = [n for n, below in zip(_DECODES, least, strict=True) if below < max_num_seqs - 1]
+    for size in reversed(sizes):
+        for n in decodes:
+            if size >= max(n, few):
+                yield _shape(n, many, size, True, block_size)
 
 
 def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> Int32Array:
@@ -150,20 +183,33 @@ class MixedGraphs:
         largest = MixedShape(_DECODES[-1], _PROMPTS[-1], most, changes, True)
         self._packed = torch.zeros(sum(largest.lengths), dtype=torch.int32, device=device)
         self._graphs: dict[MixedShape, SampledGraph] = {}
+        self._num_wanted: Counter[MixedShape] = Counter()
 
     def __len__(self) -> int:
         """Graphs captured so far."""
         return len(self._graphs)
 
     def capture_next(self, mode: SamplingMode, max_tokens: int) -> bool:
-        """Captures one more shape of few prompts and no decodes, of up to so many tokens: what an
-        engine without work meets first. False if there is none left."""
-        for tokens in _TOKENS:
-            shape = _shape(0, _PROMPTS[0], tokens, True, self._state.block_size)
-            if tokens <= max_tokens and shape not in self._graphs:
-                self._graph(shape).prepare(mode)
+        """Captures one more shape of up to so many tokens that is likely to come; False if there is
+        none left."""
+        state = self._state
+        for shape in likely_shapes(max_tokens, state.dummy_row, state.block_size):
+            if shape not in self._graphs:
+                graph = self._graph(shape)
+                if shape.samples:
+                    graph.prepare(mode)
                 return True
         return False
+
+    def choose(self, wanted: MixedShape) -> MixedShape:
+        """The shape for a step that ``wanted`` is the smallest for: that one, or a larger one."""
+        if wanted in self._graphs:
+            return wanted
+        self._num_wanted[wanted] += 1
+        if self._num_wanted[wanted] >= _OFTEN:
+            return wanted
+        larger = (shape for shape in self._graphs if shape.holds(wanted))
+        return min(larger, key=lambda shape: (shape.num_tokens, shape.num_seqs), default=wanted)
 
     def run(self, batch: ScheduledBatch, shape: MixedShape) -> SampledGraph:
         """Replays one step up to its logits."""

@@ -94,7 +94,7 @@ class StepGraphs:
             if longest > self._longest:
                 return None
         if step.is_decode:
-            size = self._decodes.size_for(len(batch.rows))
+            size = self._decodes.choose(len(batch.rows))
             if size is None:
                 return None
             packed = pack_decode(self._with_few_changes(batch, size), self._state, size, size)
@@ -102,6 +102,7 @@ class StepGraphs:
         shape = shape_for(batch, self._state)
         if shape is None or asks_prompt_logprobs(batch, self._state):
             return None
+        shape = self._mixed.choose(shape)
         return self._mixed.run(self._with_few_changes(batch, shape.num_changes), shape)
 
     def _with_few_changes(self, batch: ScheduledBatch, room: int) -> ScheduledBatch:

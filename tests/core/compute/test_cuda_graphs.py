@@ -82,6 +82,21 @@ def test_a_batch_takes_the_smallest_graph_that_holds_it() -> None:
     assert [graphs.size_for(n) for n in (1, 2, 3, 5, 8, 9)] == [1, 2, 4, 8, 8, None]
 
 
+def test_a_size_that_is_not_captured_is_stood_in_for_until_it_is_wanted_often() -> None:
+    graphs = make(ReplayedFunction(), (1, 2, 4, 8, 16), [])
+    graphs.capture(GREEDY)
+    assert [graphs.choose(n) for n in (1, 3, 9, 17)] == [1, 8, 16, None]
+    chosen = [graphs.choose(4) for _ in range(64)]
+    assert chosen == [8] * 62 + [4] * 2
+    graphs.run(np.zeros(16, dtype=np.int32), 4)
+    assert graphs.choose(3) == 4
+
+
+def test_a_size_that_nothing_can_stand_in_for_is_taken_at_once() -> None:
+    graphs = make(ReplayedFunction(), (1, 2, 4), [])
+    assert graphs.choose(3) == 4
+
+
 def test_a_replay_reads_the_step_and_capture_only_padding() -> None:
     recorder = ReplayedFunction()
     graphs = make(recorder, (2, 4), [])

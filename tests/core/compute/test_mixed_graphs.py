@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from tests.core.compute.rows import CPU
+from tests.core.compute.steps import ReplayedFunction
 
-from jackfield.compute.mixed_graphs import MixedShape, pack, shape_for, unpack
+from jackfield.compute.batch import StepInputs
+from jackfield.compute.cuda_graphs import StepLogits
+from jackfield.compute.mixed_graphs import (
+    MixedGraphs,
+    MixedShape,
+    likely_shapes,
+    pack,
+    shape_for,
+    unpack,
+)
 from jackfield.compute.row_state import RowState
+from jackfield.compute.sampler import GREEDY, SamplingMode
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, ScheduledBatch
@@ -40,10 +52,10 @@ def batch(lens: list[int], firsts: list[int] | None = None) -> ScheduledBatch:
     ("lens", "decodes", "prompts", "tokens"),
     [
         ([3], 0, 4, 16),
-        ([1, 15], 16, 4, 16),
-        ([1] * 17 + [3], 64, 4, 64),
+        ([1, 15], 16, 64, 16),
+        ([1] * 17 + [3], 64, 64, 64),
         ([100] * 5, 0, 64, 512),
-        ([1] * 60 + [1988], 64, 4, 2048),
+        ([1] * 60 + [1988], 64, 64, 2048),
         ([10] * 64, 0, 64, 768),
     ],
 )
@@ -53,6 +65,67 @@ def test_a_step_takes_the_smallest_shape_that_holds_it(
     shape = shape_for(batch(lens), state)
     assert shape is not None
     assert (shape.num_decodes, shape.num_prompts, shape.num_tokens) == (decodes, prompts, tokens)
+
+
+@pytest.mark.parametrize("max_num_seqs", [1, 16, 17, 100])
+def test_likely_shapes_are_each_told_once_and_hold_every_usual_step(
+    state: RowState, max_num_seqs: int
+) -> None:
+    shapes = list(likely_shapes(512, max_num_seqs, state.block_size))
+    assert len(set(shapes)) == len(shapes)
+    rng = random.Random(max_num_seqs)
+    for _ in range(200):
+        num_seqs = rng.randint(1, max_num_seqs)
+        prompts = rng.randint(1, min(num_seqs, 64))
+        lens = [1] * (num_seqs - prompts) + [rng.randint(2, 30) for _ in range(prompts)]
+        if sum(lens) <= 512:
+            assert shape_for(batch(lens), state) in shapes, lens
+
+
+def graphs_over(state: RowState, recorder: ReplayedFunction) -> MixedGraphs:
+    """Graphs of a step whose logits are its ids, and whose choice is the largest of each row."""
+
+    def body(inputs: StepInputs) -> StepLogits | None:
+        if inputs.sample_index is None or not len(inputs.sample_index):
+            return None
+        ids = inputs.ids[inputs.sample_index].float()[:, None]
+        return StepLogits(ids, inputs.sample_rows, inputs.sample_positions)
+
+    def sample(left: StepLogits, mode: SamplingMode, masked: bool) -> torch.Tensor:
+        return left.logits[:, 0].int()
+
+    return MixedGraphs(recorder, body, sample, state, Uploads(CPU), CPU)
+
+
+def test_a_larger_shape_stands_in_and_gives_the_same(state: RowState) -> None:
+    lens = [3, 5]
+    for row, length in enumerate(lens):
+        ids = np.arange(10 * row, 10 * row + length, dtype=np.int32)
+        state.admit([AdmittedRow(row, ids, length, TokenSampling())])
+    graphs = graphs_over(state, recorder := ReplayedFunction())
+    step = replace(batch(lens), new_blocks=np.empty((0, 3), dtype=np.int32))
+    wanted = shape_for(step, state)
+    assert wanted is not None and graphs.choose(wanted) == wanted
+    larger = shape_for(batch([100]), state)
+    assert larger is not None and larger.num_tokens == 128
+    graphs.run(batch([100]), larger)
+    assert [graphs.choose(wanted) for _ in range(3)] == [larger, larger, wanted]
+    for shape in (larger, wanted):
+        assert graphs.run(step, shape).sample(GREEDY)[:2].tolist() == [2, 14]
+    assert graphs.choose(wanted) == wanted
+    piece = replace(wanted, samples=False)
+    assert graphs.choose(piece) == piece
+    assert recorder.recorded == 4
+
+
+def test_idle_time_captures_every_likely_shape_once(state: RowState) -> None:
+    graphs = graphs_over(state, recorder := ReplayedFunction())
+    shapes = list(likely_shapes(64, state.dummy_row, state.block_size))
+    pieces = sum(not shape.samples for shape in shapes)
+    while graphs.capture_next(GREEDY, 64):
+        assert len(graphs) <= len(shapes)
+    assert len(graphs) == len(shapes)
+    assert recorder.recorded == 2 * len(shapes) - pieces
 
 
 def test_large_steps_have_no_shape(state: RowState) -> None:
