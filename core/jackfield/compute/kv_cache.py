@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
@@ -162,19 +162,15 @@ def allocate_kv(
     """Zeroed keys and values of every layer: what was never written must be finite, because
     a masked score is still multiplied. ``scales`` of 8-bit keys and values by layer; 1 where
     there are none."""
-    layers: list[KVLayer] = []
-    following: tuple[AttentionSpec, KVLayer] | None = None
-    for spec in reversed(specs):
+    layers = []
+    for spec in specs:
         shape = backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)
         key, value = (device_zeros(shape, dtype, device) for _ in range(2))
         own = None
         if is_eight_bit(dtype):
             own = torch.tensor(scales.get(spec.layer, (1.0, 1.0)), device=device)
-        kind = replace(spec, layer=0)
-        alike = following[1] if following and following[0] == kind else None
-        layers.append(KVLayer(key, value, scales=own, following=alike))
-        following = (kind, layers[-1])
-    return tuple(reversed(layers))
+        layers.append(KVLayer(key, value, scales=own))
+    return tuple(layers)
 
 
 def _size(config: Mapping[str, object], name: str, default: int) -> int:

@@ -39,15 +39,13 @@ class KVLayer:
     In the model's dtype, or in one of the backend's ``kv_dtypes``: then there are ``scales``,
     float32 [2] on the device, which a number of ``key`` and one of ``value`` is multiplied by.
     They may change between steps only. Where the layer ``measures``, whoever writes to it sets
-    them first, from what is written (``compute.eight_bit_kv.measure``). ``following`` is the next
-    layer's, if it has attention of the same kind: a backend may bring it nearer.
+    them first, from what is written (``compute.eight_bit_kv.measure``).
     """
 
     key: Tensor
     value: Tensor
     scales: Tensor | None = field(default=None, kw_only=True)
     measures: bool = field(default=False, kw_only=True)
-    following: KVLayer | None = field(default=None, kw_only=True, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from tests.core.compute.paged_model import PlainAttention
@@ -31,18 +29,6 @@ def test_bytes_of_a_block_are_those_of_its_tensors() -> None:
         held = sum(t.numel() * t.element_size() for kv in layers for t in (kv.key, kv.value))
         assert bytes_per_block(SPECS, BACKEND, dtype) * 7 == held
         assert all(not bool(t.any()) for kv in layers for t in (kv.key, kv.value))
-
-
-def test_a_layer_knows_the_next_one_of_its_kind() -> None:
-    wide, narrow = (AttentionSpec(0, 16, 8, 128, 1.0), AttentionSpec(0, 16, 2, 64, 1.0))
-    kinds = [wide, wide, narrow, wide]
-    specs = [replace(spec, layer=i) for i, spec in enumerate(kinds)]
-    layers = allocate_kv(specs, BACKEND, 2, torch.bfloat16, CPU)
-    assert layers[0].following is layers[1]
-    assert [kv.following for kv in layers[1:]] == [None, None, None]
-    assert [kv.key.shape for kv in layers] == [
-        BACKEND.kv_shape(2, spec.num_kv_heads, spec.head_dim) for spec in specs
-    ]
 
 
 def blocks_of(share: float, memory: tuple[int, int], needs: Needs) -> int:

@@ -148,7 +148,6 @@ class TritonAttention:
             sinks=sinks,
             sliding_window=spec.sliding_window,
             soft_cap=spec.soft_cap,
-            following=kv.following and (kv.following.key, kv.following.value),
         )
 
     def _prefill(

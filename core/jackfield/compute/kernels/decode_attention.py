@@ -36,55 +36,6 @@ def _first_tile(seq_len, WINDOW: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def _pieces(
-    key,
-    table,
-    head,
-    start,
-    stop,
-    NUM_KV_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_SIZE: tl.constexpr,
-    PIECE: tl.constexpr,
-):
-    # Where the keys of tokens start .. stop are, or the first 32 pieces of them, and their bytes:
-    # a piece is contiguous. Values are at the same places.
-    ROW_BYTES: tl.constexpr = HEAD_DIM * (key.dtype.element_ty.primitive_bitwidth // 8)
-    tokens = start + tl.arange(0, 32) * PIECE
-    live = tokens < stop
-    pages = tl.load(table + tokens // BLOCK_SIZE, mask=live, other=0).to(tl.int64)
-    places = (pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE
-    num_bytes = tl.where(live, tl.minimum(stop - tokens, PIECE), 0) * ROW_BYTES
-    return places * HEAD_DIM, num_bytes
-
-
-@triton.jit
-def _prefetch(key, value, places, num_bytes, count):
-    # Brings the first pieces as far as L2, where the device is coherent, so that none can be out of
-    # date. All warps know the 32 pieces; one asks for them, a lane each.
-    num_bytes = tl.where(tl.arange(0, 32) < count, num_bytes, 0)
-    for kind in tl.static_range(2):
-        tl.inline_asm_elementwise(
-            """
-            {
-                .reg .pred live, first;
-                .reg .u32 thread;
-                mov.u32 thread, %tid.x;
-                setp.lt.u32 first, thread, 32;
-                setp.ne.and.u32 live, $2, 0, first;
-                @live cp.async.bulk.prefetch.L2.global [$1], $2;
-                mov.u32 $0, 0;
-            }
-            """,
-            "=r,l,r",
-            [((key if kind == 0 else value) + places).to(tl.int64), num_bytes],
-            dtype=tl.int32,
-            is_pure=False,
-            pack=1,
-        )
-
-
-@triton.jit
 def _attend(
     q,
     key,
@@ -237,8 +188,9 @@ def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
 
 
 @triton.jit
-def _first_pieces(
+def _prefetch(
     key,
+    value,
     rows,
     seq_lens,
     block_table,
@@ -255,7 +207,9 @@ def _first_pieces(
     TILE: tl.constexpr,
     PIECE: tl.constexpr,
 ):
-    # The pieces that a program's first pair has of its ``most`` tiles from ``here`` on.
+    # Brings what a program's first pair has of its ``most`` tiles from ``here`` on, or the first 32
+    # pieces of that, as far as L2 while the kernel that writes the newest keys still runs: L2 is
+    # where the device is coherent, so that none of them can be out of date.
     seq, head, pair_start, head_tiles = _locate(here, ids, tiles, ends, NUM_KV_HEADS)
     skipped = here - pair_start
     count = tl.minimum(head_tiles - skipped, most)
@@ -264,24 +218,45 @@ def _first_pieces(
     table = block_table + tl.load(rows + seq, mask=there, other=0).to(tl.int64) * table_stride
     first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
     stop = tl.minimum((first_tile + count) * TILE, seq_len)
-    return _pieces(
-        *(key, table, head, first_tile * TILE, stop),
-        *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, PIECE),
-    )
+    # A piece is contiguous, and values are at the same places as keys.
+    tokens = first_tile * TILE + tl.arange(0, 32) * PIECE
+    live = tokens < stop
+    pages = tl.load(table + tokens // BLOCK_SIZE, mask=live, other=0).to(tl.int64)
+    places = ((pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE) * HEAD_DIM
+    ROW_BYTES: tl.constexpr = HEAD_DIM * (key.dtype.element_ty.primitive_bitwidth // 8)
+    num_bytes = tl.where(live, tl.minimum(stop - tokens, PIECE), 0) * ROW_BYTES
+    for kind in tl.static_range(2):
+        # All warps know the 32 pieces; one asks for them, a lane each.
+        tl.inline_asm_elementwise(
+            """
+            {
+                .reg .pred live, first;
+                .reg .u32 thread;
+                mov.u32 thread, %tid.x;
+                setp.lt.u32 first, thread, 32;
+                setp.ne.and.u32 live, $2, 0, first;
+                @live cp.async.bulk.prefetch.L2.global [$1], $2;
+                mov.u32 $0, 0;
+            }
+            """,
+            "=r,l,r",
+            [((key if kind == 0 else value) + places).to(tl.int64), num_bytes],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
 
 
 # The step's index tensors are views into uploads, at any offset: one variant serves all.
 @quick
 @triton.jit(
-    do_not_specialize=["num_seqs", "ahead", "following", "table_stride"],
+    do_not_specialize=["num_seqs", "ahead", "table_stride"],
     do_not_specialize_on_alignment=["rows", "seq_lens", "block_table", "scales"],
 )
 def _decode_kernel(
     q,
     key,
     value,
-    following_key,
-    following_value,
     scales,
     sinks,
     rows,
@@ -293,7 +268,6 @@ def _decode_kernel(
     arrivals,
     num_seqs,
     ahead,
-    following,
     q_stride,
     table_stride,
     scale,
@@ -330,11 +304,14 @@ def _decode_kernel(
     dims = tl.arange(0, BLOCK_D)[None, :]
     mask = (g < GROUP)[:, None] & (dims < HEAD_DIM)
     if PDL:
-        pieces, num_bytes = _first_pieces(
-            *(key, rows, seq_lens, block_table, table_stride, here, stop - here, ids, tiles, ends),
-            *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, TILE, PIECE),
-        )
-        _prefetch(key, value, pieces, num_bytes, ahead * (TILE // PIECE))
+        # A copy is of multiples of 16 bytes.
+        if HEAD_DIM * key.dtype.element_ty.primitive_bitwidth % 128 == 0:
+            most = tl.minimum(stop - here, ahead)
+            _prefetch(
+                *(key, value, rows, seq_lens, block_table, table_stride),
+                *(here, most, ids, tiles, ends),
+                *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, TILE, PIECE),
+            )
         tl.extra.cuda.gdc_wait()
     while here < stop:
         seq, head, pair_start, head_tiles = _locate(here, ids, tiles, ends, NUM_KV_HEADS)
@@ -389,8 +366,6 @@ def _decode_kernel(
                 )
                 tl.store(arrivals + first, 0)
         here += count
-    if PDL:
-        _prefetch(following_key, following_value, pieces, num_bytes, following * (TILE // PIECE))
     _zero_padding(out, seq_lens, num_seqs, heads_dim, 1024, program, num_programs)
 
 
@@ -440,14 +415,11 @@ def decode_attention(
     sinks: Tensor | None = None,
     sliding_window: int | None = None,
     soft_cap: float | None = None,
-    following: tuple[Tensor, Tensor] | None = None,
     config: DecodeConfig | None = None,
 ) -> None:
     """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
     ``scales`` float32 [2]: of 8-bit pages, read when the launch before this one has ended.
     ``sinks`` float32 [H]: a score each head has beside those of keys; its value is zero.
-    ``following``: keys and values that another call will be over, like this one: the first of them
-    are brought to L2, while the products between the two leave the memory idle.
 
     ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
     ``rows``. No host value but the shapes enters the launch. ``seq_lens`` is read before the launch
@@ -466,7 +438,6 @@ def decode_attention(
         q,
         key_pages,
         value_pages,
-        *(following or (key_pages, value_pages)),
         q if scales is None else scales,
         q if sinks is None else sinks,
         rows,
@@ -478,7 +449,6 @@ def decode_attention(
         workspace.arrivals,
         num_seqs,
         config.ahead,
-        config.following if following else 0,
         q.stride(0),
         block_table.stride(0),
         scale * 1.4426950408889634,

@@ -9,15 +9,13 @@ from jackfield.compute.kernels.launch import power_of_2
 class DecodeConfig:
     """``tile`` tokens a step of the loop, ``stages`` of its pipeline (Triton gives the loads behind
     a block table half of them), ``warps`` a program, programs a processor; ``ahead`` of
-    a program's tiles are on their way to L2 before the newest key is written, and ``following`` of
-    the next layer's when it is done: 32 pages at most."""
+    a program's tiles are on their way to L2 before the newest key is written: 32 pages at most."""
 
     tile: int
     stages: int
     warps: int
     programs_per_processor: int
-    ahead: int = 1
-    following: int = 0
+    ahead: int = 2
 
 
 def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
