@@ -26,7 +26,7 @@ from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder
 from jackfield.compute.kv_cache import LOGPROB_SLICE_BYTES, vocabulary_size
 from jackfield.compute.kv_scales import Scales
 from jackfield.compute.kv_store import KVStore
-from jackfield.compute.layers.unquantized import packs
+from jackfield.compute.layers.unquantized import has_products
 from jackfield.compute.logit_rules import LogitRules
 from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
 from jackfield.compute.logprobs import logprobs_of
@@ -278,7 +278,7 @@ class ModelRunner:
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
         if not decode:
-            if self._on_host and packs(self._dtype):
+            if self._on_host and has_products(self._dtype):
                 batch = padded_batch(batch, self._state)
             packed = self._uploads.upload(pack_mixed(batch, self._state))
             return mixed_inputs(packed, batch, self._state, with_host_lens=self._on_host)

@@ -25,7 +25,7 @@ from torch import Tensor
 from jackfield.compute import ops
 from jackfield.compute.attention.cpu_plan import Group, Plan, QueryChunk, host_lens
 from jackfield.compute.eight_bit_kv import KV_DTYPES, as_bytes, is_eight_bit, measure, rounded
-from jackfield.compute.layers.unquantized import packs
+from jackfield.compute.layers.unquantized import has_products
 from jackfield.compute.native import (
     Turn,
     attends,
@@ -48,8 +48,8 @@ class CpuAttention:
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
         self._dtype = dtype
         # What prompts are multiplied in without a kernel of their own.
-        self._wide = dtype if packs(dtype) else torch.float32
-        self._prompts = None if packs(dtype) else prompt_kernels_for(dtype)
+        self._wide = dtype if has_products(dtype) else torch.float32
+        self._prompts = None if has_products(dtype) else prompt_kernels_for(dtype)
         self._block_size = block_size
         self._kernels = kernels_for(dtype)
         self._batch: AttentionBatch | None = None

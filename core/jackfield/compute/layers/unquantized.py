@@ -1,10 +1,9 @@
 """A linear layer whose weight is stored in the model's own dtype.
 
-On the CPU the weight is packed once into oneDNN's blocked layout where the processor has
-instructions for products of its dtype: a decode step then streams it at nearly the memory's
-bandwidth, twice as fast as from the plain layout. Elsewhere (bfloat16 on x86 without AVX-512 BF16
-and AMX, float16) it stays as it is, in the mapped file if that is where it lies, and is multiplied
-by kernels in C (``native/linear.c``).
+On the CPU bfloat16 (on x86 with AMX, or without AVX-512 BF16) and float16 stay as they are, in the
+mapped file if that is where they lie, and are multiplied by kernels in C (``native/linear.c``).
+Elsewhere the weight is packed once into oneDNN's blocked layout: a decode step then streams it at
+nearly the memory's bandwidth, twice as fast as oneDNN does from the plain layout.
 """
 
 from __future__ import annotations
@@ -135,6 +134,14 @@ def _multiply(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
 @cache
 def packs(dtype: torch.dtype) -> bool:
     """Whether weights of ``dtype`` are packed for oneDNN on this CPU."""
+    kernels = kernels_for(dtype) if dtype is torch.bfloat16 else None
+    return has_products(dtype) and not (kernels is not None and kernels.has_tiles)
+
+
+@cache
+def has_products(dtype: torch.dtype) -> bool:
+    """Whether torch's own products of ``dtype``, oneDNN's, are the best that this CPU has for
+    what is computed in a step."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if dtype is torch.float32:
@@ -156,4 +163,7 @@ def products_of(dtype: torch.dtype) -> str:
     """Whose matrix products multiply plain weights of ``dtype`` on this CPU, in a word."""
     if packs(dtype):
         return "oneDNN"
-    return "torch" if kernels_for(dtype) is None else "compiled C"
+    kernels = kernels_for(dtype)
+    if kernels is None:
+        return "torch"
+    return "compiled C, AMX" if kernels.has_tiles else "compiled C"

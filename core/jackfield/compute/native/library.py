@@ -84,7 +84,10 @@ def multiplies(weight: Tensor) -> bool:
 
 
 class Kernels:
-    """Contiguous CPU tensors of one dtype in and out; a call costs 2 to 4 microseconds."""
+    """Contiguous CPU tensors of one dtype in and out; a call costs 2 to 4 microseconds.
+
+    ``has_tiles``: products are those of AMX.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         _declare(library, _SIGNATURES)
@@ -95,6 +98,8 @@ class Kernels:
         self._linear = library.linear
         self._attend_decodes = library.attend_decodes
         self._choose_greedily = library.choose_greedily
+        library.multiplies_tiles.argtypes = ()
+        self.has_tiles = bool(library.multiplies_tiles())
         self._room = torch.empty(0, dtype=torch.float32)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:

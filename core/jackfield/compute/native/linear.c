@@ -2,6 +2,10 @@
 
 #include "products.h"
 
+#if defined(STORED_BF16) && defined(__AMX_BF16__) && defined(__AVX512F__)
+#include "linear_amx.h"
+#endif
+
 typedef struct {
     const stored *rows;
     int64_t outputs, inputs;
@@ -40,11 +44,26 @@ INLINED void make_plain(const product *p, int64_t n, int64_t begin, int64_t size
 
 TASK(multiply_plain, read_plain, fetch_plain, make_plain)
 
+/* Whether products are those of linear_amx.h, for weights that fit. */
+int multiplies_tiles(void) {
+#ifdef LINEAR_AMX
+    return may_use_tiles();
+#else
+    return 0;
+#endif
+}
+
 /* x [tokens, inputs] -> out [tokens, outputs] = x weight^T + bias (NULL: none); `inputs` whole
  * blocks; room [tokens, inputs + BLOCK]. */
 void linear(const stored *x, const stored *weight, const stored *bias, stored *out, float *room,
             int64_t num_tokens, int64_t outputs, int64_t inputs) {
     plain w = {weight, outputs, inputs};
     product p = {&w, bias, outputs, inputs};
+#ifdef LINEAR_AMX
+    if (fits_tiles(outputs, inputs) && may_use_tiles()) {
+        multiply_tiles(x, weight, bias, out, (uint32_t *)room, num_tokens, outputs, inputs);
+        return;
+    }
+#endif
     multiply_all(multiply_plain, &p, x, out, room, num_tokens, 0);
 }

@@ -36,7 +36,7 @@ def means(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     elif kernels_for(torch.float32) is None:
         pytest.skip("no C compiler on this machine")
     elif request.param == "compiled for prompts":
-        monkeypatch.setattr(cpu, "packs", lambda dtype: False)
+        monkeypatch.setattr(cpu, "has_products", lambda dtype: False)
     return str(request.param)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,46 @@ def test_products_of_processors_with_smaller_vectors_are_the_same(
     for num_tokens in (0, 1, 2, 3, 5, 8, 9, 17, 103):
         for inputs, outputs in ((16, 1), (80, 16), (528, 130), (1040, 70)):
             assert_product_is_exact(kernels, num_tokens, inputs, outputs, dtype)
+
+
+@pytest.fixture(scope="module")
+def emulated_tiles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernels]:
+    """``linear_amx.h`` with instructions in plain C."""
+    if not torch.cpu._is_avx512_supported():
+        pytest.skip("this processor has no AVX-512")
+    with pytest.MonkeyPatch.context() as patch:
+        # A cache of its own: what the emulation is does not belong to a library's name.
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("emulated")))
+        emulation = str(Path(__file__).with_name("emulated_amx.h"))
+        yield Kernels(load_library((*DEFINITIONS[torch.bfloat16], "-include", emulation)))
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(32, 16), (32, 17), (96, 40), (544, 130), (1056, 300)], ids=str
+)
+@pytest.mark.parametrize("num_tokens", [0, 1, 2, 5, 15, 16, 17, 31, 33, 47, 97, 200])
+def test_the_product_by_tiles_is_the_float64_one_rounded_once(
+    num_tokens: int, inputs: int, outputs: int, emulated_tiles: Kernels
+) -> None:
+    assert emulated_tiles.has_tiles
+    assert_product_is_exact(emulated_tiles, num_tokens, inputs, outputs, torch.bfloat16)
+
+
+def test_what_is_no_whole_tile_is_multiplied_by_vectors(emulated_tiles: Kernels) -> None:
+    for inputs, outputs in ((32, 15), (48, 64)):
+        assert_product_is_exact(emulated_tiles, 3, inputs, outputs, torch.bfloat16)
+
+
+@pytest.mark.skipif(not torch.cpu._is_amx_tile_supported(), reason="this processor has no AMX")
+@needs_compiler
+def test_a_processor_with_tiles_multiplies_by_them() -> None:
+    kernels = kernels_for(torch.bfloat16)
+    assert isinstance(kernels, Kernels)
+    assert kernels.has_tiles
+    for num_tokens in (1, 8, 16, 33, 600, 1024):
+        for inputs, outputs in ((32, 16), (96, 40), (1024, 300), (3072, 1024)):
+            assert_product_is_exact(kernels, num_tokens, inputs, outputs, torch.bfloat16)
 
 
 def assert_product_is_exact(
