@@ -9,6 +9,8 @@ from jackfield.contracts.grammar import GrammarMatcher, Vocabulary
 
 MIN_BYTES = 6
 """A shorter text is a token or two, which need no help."""
+MAX_CHARACTERS = 4096
+"""Some milliseconds of the step loop; the next step may go on."""
 _MIN_IDS = 2
 
 
@@ -26,7 +28,9 @@ class ForcedTexts:
         self._sorted: list[bytes] = []
 
     def ids(self, text: str, matcher: GrammarMatcher) -> list[int]:
-        """The ids, all of which the matcher takes one after the other; none for a short text."""
+        """The ids, all of which the matcher takes one after the other; none for a short text, and
+        of a long one the beginning."""
+        text = text[:MAX_CHARACTERS]
         data = text.encode()
         if self._encode is None or len(data) < MIN_BYTES:
             return []

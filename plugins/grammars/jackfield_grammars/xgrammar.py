@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import ForcedTexts
+from jackfield_grammars.repeats import may_force_much
 from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 from jackfield_grammars.xgrammar_ebnf import schema_ebnf
@@ -33,7 +34,7 @@ class XGrammarMatcher:
 
     __slots__ = ("_forced", "matcher")
 
-    def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
+    def __init__(self, matcher: Any, forced: ForcedTexts | None) -> None:
         self.matcher = matcher
         self._forced = forced
 
@@ -51,7 +52,9 @@ class XGrammarMatcher:
             self.matcher.rollback(num_tokens)
 
     def jump(self) -> list[int]:
-        """As the library finds the text."""
+        """As the library finds the text: all of it, however long, so not where that may be much."""
+        if self._forced is None:
+            return []
         try:
             text = self.matcher.find_jump_forward_string()
         except UnicodeDecodeError:  # it ends within a character
@@ -62,7 +65,7 @@ class XGrammarMatcher:
 class XGrammarCompiled:
     """A compiled grammar."""
 
-    def __init__(self, make_matcher: Any, compiled: Any, forced: ForcedTexts) -> None:
+    def __init__(self, make_matcher: Any, compiled: Any, forced: ForcedTexts | None) -> None:
         self._make_matcher = make_matcher
         self._compiled = compiled
         self._forced = forced
@@ -103,7 +106,8 @@ class XGrammarBackend:
             lines = str(error).strip().splitlines() or ["it is not accepted"]
             raise refuse(f"xgrammar: {_WHERE.sub('', lines[0])[:300]}") from error
         make_matcher = self._library.GrammarMatcher
-        return XGrammarCompiled(make_matcher, compiled, self._forced)
+        forced = None if may_force_much(spec) else self._forced
+        return XGrammarCompiled(make_matcher, compiled, forced)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
