@@ -17,12 +17,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
+from triton.runtime.cache import triton_key
 
 from jackfield.compute.kernels import shapes
 from jackfield.config.plan import WorkerPlan
@@ -46,6 +46,8 @@ def main(arguments: list[str]) -> int:
         compiler = Compiler(locks, has_driver)
         for place in range(num_unasked):
             _fork(partial(compiler.compile_unasked, variants[place::num_unasked]), but=sockets)
+        # Half a second, once for those that have the time: Triton hashes itself.
+        triton_key()
         for connection in sockets:
             others = [other for other in sockets if other is not connection]
             _fork(partial(compiler.serve, connection), but=others)
@@ -59,13 +61,11 @@ def main(arguments: list[str]) -> int:
 def _prepare(plan: WorkerPlan) -> tuple[bool, list[Variant]]:
     """Imports what compilers need. Whether there is a driver, and what may be compiled before the
     engine asks."""
-    with ThreadPoolExecutor(1) as thread:
-        # The driver takes its time: meanwhile kernels are imported.
-        asked = thread.submit(compute_capability)
-        shapes.stand_in(lambda: asked.result() or (0, 0))
-        from jackfield.compute.kernels.prediction import predicted
+    answer = _ask_driver()
+    shapes.stand_in(lambda: capability or (0, 0))
+    from jackfield.compute.kernels.prediction import predicted
 
-        capability = asked.result()
+    capability = answer()
     if capability is None:
         return False, []
     try:
@@ -75,7 +75,29 @@ def _prepare(plan: WorkerPlan) -> tuple[bool, list[Variant]]:
         return True, []
 
 
-def _fork(work: Callable[[], None], but: list[socket.socket]) -> None:
+def _ask_driver() -> Callable[[], tuple[int, int] | None]:
+    """Begins to find out the compute capability; what is returned waits for it. In a process of its
+    own: the driver takes half a second, and starts threads, behind which nobody forks."""
+    reading, writing = os.pipe()
+    _fork(lambda: _write_capability(writing))
+    os.close(writing)
+
+    def answer() -> tuple[int, int] | None:
+        with open(reading, "rb") as pipe:
+            words = pipe.read().split()
+        os.wait()
+        return (int(words[0]), int(words[1])) if words else None
+
+    return answer
+
+
+def _write_capability(descriptor: int) -> None:
+    capability = compute_capability()
+    if capability is not None:
+        os.write(descriptor, b"%d %d" % capability)
+
+
+def _fork(work: Callable[[], None], but: Sequence[socket.socket] = ()) -> None:
     if os.fork() == 0:
         for connection in but:
             connection.close()

@@ -6,14 +6,15 @@ import logging
 import os
 import queue
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import triton
+from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from jackfield.compute.kernels.tracing import tracing
 from jackfield.compute.kernels.variant import DONE, Variant, pack
@@ -21,6 +22,9 @@ from jackfield.compute.kernels.variant import DONE, Variant, pack
 log = logging.getLogger(__name__)
 
 _MANY_ROWS = 2048
+_SWITCH_SECONDS = 0.0005
+"""How long a thread that loads kernels may keep the one that launches from going on. By Python's
+default it is 5 ms, which each of a step's hundreds of calls into torch may have to wait."""
 _PATIENCE_SECONDS = 60.0
 """A variant takes 4 s at most on a core of its own."""
 
@@ -38,12 +42,14 @@ class Precompiler:
         self._compilers = Compilers(sockets)
         self._pool = ThreadPoolExecutor(len(sockets) or max(1, (os.cpu_count() or 1) - 1))
         self._kernels: list[Any] = []
+        self._switch_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_SECONDS)
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
         """Launches inside run nothing, nor are matrix products of many rows computed; what they
         would write stays undefined. For the whole process."""
-        with tracing(self._submit) as kernels, _NoLongProducts():
+        with tracing(self._submit) as kernels, _no_long_products():
             yield
         self._kernels += kernels
 
@@ -51,6 +57,7 @@ class Precompiler:
         """Waits for all that was traced; raises what a compilation has raised. Called once."""
         self._pool.shutdown()
         self._compilers.close()
+        sys.setswitchinterval(self._switch_seconds)
         for kernel in self._kernels:
             for variants, *_ in kernel.device_caches.values():
                 for key, variant in variants.items():
@@ -106,16 +113,24 @@ def _ask(connection: socket.socket, packed: bytes) -> bytes:
         return b""
 
 
-class _NoLongProducts(TorchFunctionMode):
+@contextmanager
+def _no_long_products() -> Iterator[None]:
     """Steps of many tokens are there for the variants that they launch: half a second of
     products for a model of 8 billion weights, and the start's first real step would wait. Of few
-    tokens they are computed, because cuBLAS loads its code, too, when it is first used."""
+    tokens they are computed, because cuBLAS loads its code, too, when it is first used. Replaced
+    for the whole process: a ``TorchFunctionMode`` would see every look at a shape."""
+    compute = functional.linear
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is functional.linear and args[0].shape[:-1].numel() > _MANY_ROWS:
-            x, weight = args[:2]
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if x.shape[:-1].numel() > _MANY_ROWS:
             return x.new_empty((*x.shape[:-1], len(weight)))
-        return func(*args, **(kwargs or {}))
+        return compute(x, weight, bias)
+
+    functional.linear = linear  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.linear = compute
 
 
 class _NotCachedError(Exception):
