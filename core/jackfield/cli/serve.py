@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jackfield.config.environment import keep_bytecode
 from jackfield.engine.garbage_collection import collect_rarely
 from jackfield.engine.spawning import SpawnedEngine, early_engine
 
@@ -20,6 +21,7 @@ def main(argv: list[str]) -> int:
         return _help(argv)
     # Before anything else: the engine imports torch while its plan is made. Even reading the
     # command line takes a quarter of a second of imports.
+    keep_bytecode()
     with early_engine() as spawned:
         collect_rarely()
         return _serve(argv, spawned)
