@@ -192,7 +192,7 @@ class ModelRunner:
         assert step is not None, "finish follows begin"
         masked = len(masks.places) > 0
         if masked:
-            self._masks().upload(masks, step.batch.samples)
+            self._masks().put(masks, step.batch.samples)
         return self._sample_by_graph(step, masked) or self._finish(step, masked)
 
     def mask_room(self) -> Int32Array:
@@ -202,28 +202,34 @@ class ModelRunner:
     # --- the parts of a step -----------------------------------------------------------
 
     def _step(self, batch: ScheduledBatch) -> Step:
-        """Brings KV blocks to where they are needed, admits the new rows and says what the step
-        samples."""
+        """Brings KV blocks to where they are needed and admits the new rows."""
         if batch.swaps is not None:
             assert self._store is not None, "start comes before a step"
             self._store.swap(batch.swaps)
         step = Step(batch, self._admit(batch.admitted), is_decode(batch))
         if batch.given is not None:
             self._state.write_given(batch.given)
+        return step
+
+    def _sampling(self, step: Step) -> StepSampling | None:
+        """What the step samples; None: nothing."""
+        batch = step.batch
         rows, positions = batch.rows, batch.first_positions + batch.num_tokens
         if not step.is_decode:
             rows, positions = rows[batch.samples], positions[batch.samples]
-        if len(rows):
-            flags = self._state.flags_of_rows(rows, positions)
-            mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
-            step.sampling = StepSampling(rows, positions, flags, mode)
-        return step
+        if not len(rows):
+            return None
+        flags = self._state.flags_of_rows(rows, positions)
+        mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
+        return StepSampling(rows, positions, flags, mode)
 
     def _begin(self, batch: ScheduledBatch) -> Step:
-        """Enqueues everything but the sampling."""
+        """Enqueues everything but the sampling. The host looks after that once the device is busy:
+        a lone request waits for what comes before."""
         step = self._step(batch)
         if self._graphs is not None:
             step.graph = self._graphs.replay(step)
+        step.sampling = self._sampling(step)
         if step.graph is None:
             self._to_logits(step)
         return step

@@ -28,7 +28,7 @@ def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     if in_room:
         room.host[:2] = masks.bits
         masks = TokenMasks(masks.places, room.host[:2])
-    room.upload(masks, samples)
+    room.put(masks, samples)
     room.apply(logits)
     assert torch.equal(logits, expected)
 
