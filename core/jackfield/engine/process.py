@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+from jackfield.engine.early_imports import EarlyImports
 from jackfield.engine.garbage_collection import collect_rarely
 
 _PR_SET_PDEATHSIG = 1
@@ -26,11 +27,12 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     # Looking for garbage takes a tenth of the time that imports take.
     collect_rarely()
+    path, pulse, *names = arguments
+    early = EarlyImports(names)
     # Imported here so that --explain-startup can tell imports from the interpreter's start.
     from jackfield.engine.serving import serve
 
-    path, pulse, *early = arguments
-    return serve(path, int(pulse), began, early)
+    return serve(path, int(pulse), began, early.phases)
 
 
 def die_with_parent() -> None:

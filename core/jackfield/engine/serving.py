@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import cast
 
 from jackfield.config.log_output import log_output
@@ -56,23 +55,21 @@ GRAMMAR_POLL_SECONDS = 0.002
 Phases = list[tuple[str, float, float]]
 
 
-def serve(path: str, pulse_descriptor: int, began: float, early: Sequence[str] = ()) -> int:
+def serve(path: str, pulse_descriptor: int, began: float, phases: Phases) -> int:
     """Connects to the parent at ``path``, starts an engine by its plan, serves; exit status.
 
-    ``pulse_descriptor`` is the writing end of a pipe that the parent listens to. ``early``:
-    modules to import while there is no plan."""
+    ``pulse_descriptor`` is the writing end of a pipe that the parent listens to. ``phases`` of the
+    start are told; others may still be added, in a thread."""
     imported = time.monotonic()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(path)
     channel: Channel = EngineChannel(connection, ToEngine | StartEngine | JoinEngine)
     pulse = Pulse(pulse_descriptor)
     pulse.start()
-    if early:
-        threading.Thread(target=_import_early, args=(early,), daemon=True).start()
     start = _wait_for_plan(channel)
     if start is None:
         return 0
-    phases = [("interpreter", start.launched, began), ("imports", began, imported)]
+    phases += [("interpreter", start.launched, began), ("imports", began, imported)]
     phases.append(("wait for the plan", imported, time.monotonic()))
     with log_output(start.plan.log_level):
         return _serve_plan(start, channel, pulse, phases)
@@ -90,13 +87,6 @@ def _serve_plan(start: StartEngine, channel: Channel, pulse: Pulse, phases: Phas
     finally:
         channel.close()
     return 0
-
-
-def _import_early(names: Sequence[str]) -> None:
-    """Beside the engine's own imports; whoever needs what cannot be imported will say so."""
-    for name in names:
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
 
 
 def _wait_for_plan(channel: Channel) -> StartEngine | None:
