@@ -71,7 +71,7 @@ _DECODE_SIZES = (1, 2, 32, 64, 96, 256, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
 _PREFIX = 8
 """Steps that between them launch every variant of the kernels: decodes, and prompts with and
-without a cached prefix of some tokens."""
+without a cached prefix of some tokens, unless the attention has warmed itself up."""
 
 
 class ModelRunner:
@@ -382,9 +382,11 @@ class ModelRunner:
             starts = self._query_starts[: size + 1]
             left = decode_step(self._model, self._state, packed, size, 1, starts)
             self._choose(left.logits, left.rows, left.positions, GREEDY)
+        # Only the attention's kernels may tell a cached prefix from none.
+        prefixes = (0,) if hasattr(self._backend, "warm_up") else (0, _PREFIX)
         for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
-            self._run_dummy(length, 0)
-            self._run_dummy(length, _PREFIX)
+            for prefix in prefixes:
+                self._run_dummy(length, prefix)
 
     def _run_dummy(self, num_tokens: int, first: int) -> int:
         """Runs tokens of the dummy row, so that what is lazy is ready. The logits' width."""
