@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jackfield_grammars.json_regex import pieces, without_anchors
 from jackfield_grammars.texts import refuse
 
+MAX_OPTIONAL = 100
+"""Parts of a regex that may be left out: xgrammar takes a time that grows with their cube, nothing
+can stop it, and one of 3,000 would keep a thread for hours."""
+
 
 def rewritten_regex(pattern: str) -> str:
     """``.`` is no line feed; anchors stand where a whole text has its ends, or nowhere."""
-    parts = without_anchors(pieces(pattern), lambda what: refuse(f"{what} is beyond xgrammar"))
-    return "".join("[^\\n]" if part == "." else part for part in parts)
+    parts = pieces(pattern)
+    optional = sum(part in ("?", "*") and before != "(" for before, part in pairwise(parts))
+    if optional > MAX_OPTIONAL:
+        raise refuse(
+            f"a regex with {optional} optional parts (at most {MAX_OPTIONAL}) is beyond xgrammar"
+        )
+    kept = without_anchors(parts, lambda what: refuse(f"{what} is beyond xgrammar"))
+    return "".join("[^\\n]" if part == "." else part for part in kept)
 
 
 def choice_ebnf(texts: Sequence[str]) -> str:

@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 
 from jackfield.contracts.grammar import GrammarKind, GrammarSpec
+from jackfield.errors import RequestError
 from jackfield.testing.grammars import VOCABULARY
+from jackfield_grammars.auto import AutoBackend
 from jackfield_grammars.forced import MAX_CHARACTERS
+from jackfield_grammars.guidance import GuidanceCompiled
 from jackfield_grammars.repeats import MAX_FORCED, may_force_much
 from jackfield_grammars.xgrammar import XGrammarBackend
+from jackfield_grammars.xgrammar_texts import MAX_OPTIONAL
 
 NESTED: Any = {"type": "array", "minItems": 1000, "items": {"const": 5}}
 MUCH: list[tuple[GrammarKind, Any]] = [
@@ -61,3 +65,12 @@ def test_of_a_long_forced_text_the_beginning_is_written() -> None:
     written = b"".join(VOCABULARY.tokens[each] for each in ids)
     assert MAX_CHARACTERS - 16 < len(written) <= MAX_CHARACTERS
     assert all(matcher.accept(each) for each in ids)
+
+
+@pytest.mark.parametrize("part", ["a*", "a?", "(ab|c)*"])
+def test_many_optional_parts_go_to_the_library_that_takes_no_time(part: str) -> None:
+    most, more = spec("regex", part * MAX_OPTIONAL), spec("regex", part * (MAX_OPTIONAL + 1))
+    XGrammarBackend(VOCABULARY).compile(most)
+    with pytest.raises(RequestError, match="optional parts"):
+        XGrammarBackend(VOCABULARY).compile(more)
+    assert isinstance(AutoBackend(VOCABULARY).compile(more), GuidanceCompiled)
