@@ -4,8 +4,9 @@
 
 Each case must be refused with a status that fits and an error object (or be answered, where it is
 odd and no mistake): no 5xx but 503, no traceback and no path of a file in the text. After each a
-request that is right must be answered. Prints what was tried and what did not hold; the exit status
-is 1 where anything did not.
+request that is right must be answered, and so must others all the while, none later than
+``WAIT_SECONDS``. Prints what was tried and what did not hold; the exit status is 1 where anything
+did not.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +28,7 @@ from jackfield.cli.bench.http_client import Address
 
 SECONDS = 10.0
 """The longest that any answer may take; a grammar that is hard to compile has two."""
+WAIT_SECONDS = 3.0
 RIGHT = Case(TEXT, b'{"prompt": "a", "max_tokens": 1, "temperature": 0}', allowed=frozenset((200,)))
 LEAKS = ("Traceback", "site-packages", str(Path(__file__).parents[1]), ".py")
 
@@ -77,8 +80,32 @@ def complaint(case: Case, status: int, body: bytes) -> str:
     return ""
 
 
-def run(server: Server) -> int:
-    address, wrong = Address.parse(server.url), 0
+class Bystander(threading.Thread):
+    """A client that does nothing wrong, and measures how long it waits."""
+
+    def __init__(self, address: Address) -> None:
+        super().__init__(daemon=True)
+        self._address = address
+        self._over = threading.Event()
+        self.slowest = 0.0
+
+    def run(self) -> None:
+        while not self._over.wait(0.05):
+            began = time.monotonic()
+            with suppress(TimeoutError):
+                send(self._address, RIGHT)
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def end(self) -> float:
+        """The seconds of the slowest answer."""
+        self._over.set()
+        self.join()
+        return self.slowest
+
+
+def run(address: Address) -> int:
+    """How many cases did not hold."""
+    wrong = 0
     for name, cases in CLASSES.items():
         tried = 0
         for case in cases():
@@ -106,7 +133,11 @@ def main() -> int:
     try:
         server.wait_ready(START_SECONDS)
         engines = server.engines()
-        wrong = run(server)
+        address = Address.parse(server.url)
+        bystander = Bystander(address)
+        bystander.start()
+        wrong = run(address)
+        slowest = bystander.end()
         replaced = server.engines() != engines
     finally:
         server.process.send_signal(signal.SIGTERM)

@@ -131,7 +131,8 @@ def hard_grammars() -> Iterator[Case]:
     ]  # fmt: skip
     for schema in schemas:
         yield text(HELD, structured_outputs={"json": schema})
-    for regex in ("(", "[", "a{5,1}", "(a{1000}){1000}", "((((a*)*)*)*)*" * 50, "a*" * 3000, "(ab|c)?" * 2000, "(?P<x>a)(?P=x)",
+    for regex in ("(", "[", "a{5,1}", "(a{1000}){1000}", "((((a*)*)*)*)*" * 50, "a*" * 3000,
+                  "(ab|c)?" * 2000, "(?P<x>a)(?P=x)",
                   "a" * 70_000, "\\p{Nope}", "(" * 500 + ")" * 500):  # fmt: skip
         yield text(HELD, structured_outputs={"regex": regex})
     for grammar in ("", "root", "root ::= root", 'root ::= a\na ::= b\nb ::= a "x"',
