@@ -26,6 +26,7 @@ class StepInputs:
 
     ``ids`` int64 [T]. ``sample_index`` int64 [N]: the tokens whose logits are needed, None for
     all T in order. ``sample_rows``, ``sample_positions`` int64 [N]: where the sampled id goes.
+    ``selection``: the sampled tokens as decodes, where ``sample_index`` names them.
     """
 
     ids: Tensor
@@ -33,6 +34,7 @@ class StepInputs:
     sample_index: Tensor | None
     sample_rows: Tensor
     sample_positions: Tensor
+    selection: Selection | None = None
 
 
 def sampled_hidden(model: Model, inputs: StepInputs) -> Tensor:
@@ -41,24 +43,36 @@ def sampled_hidden(model: Model, inputs: StepInputs) -> Tensor:
     index = inputs.sample_index
     if index is None:
         return model.forward(*step)
-    if isinstance(model, SelectsTokens):
-        rows, lens = inputs.sample_rows.int(), inputs.sample_positions.int()
-        return model.forward_selected(*step, select(inputs.attention, index, rows, lens))
+    if inputs.selection is not None and isinstance(model, SelectsTokens):
+        return model.forward_selected(*step, inputs.selection)
     return model.forward(*step).index_select(0, index)
 
 
 def select(batch: AttentionBatch, index: Tensor, rows: Tensor, seq_lens: Tensor) -> Selection:
     """The tokens ``index`` int64 [N] of a step, each the last of its sequence: of row ``rows`` with
     ``seq_lens`` tokens of KV after the step, int32 [N]."""
+    places = batch.positions.index_select(0, index), batch.slots.index_select(0, index)
+    return _selection(batch, index, rows, seq_lens, *places, count_up(len(index), index.device))
+
+
+def _selection(
+    batch: AttentionBatch,
+    index: Tensor,
+    rows: Tensor,
+    seq_lens: Tensor,
+    positions: Tensor,
+    slots: Tensor,
+    starts: Tensor,
+) -> Selection:
     n = len(index)
     lens = None if batch.host_lens is None else tuple((1, kv) for kv in seq_lens.tolist())
     decodes = replace(
         batch,
         rows=rows,
-        query_starts=count_up(n, index.device),
+        query_starts=starts,
         seq_lens=seq_lens,
-        slots=batch.slots.index_select(0, index),
-        positions=batch.positions.index_select(0, index),
+        slots=slots,
+        positions=positions,
         num_seqs=n,
         num_tokens=n,
         num_decodes=n,
@@ -216,45 +230,116 @@ def pack_mixed(batch: ScheduledBatch, state: RowState) -> Int32Array:
     return np.concatenate(mixed_parts(batch, state)).astype(np.int32, copy=False)
 
 
+@dataclass(frozen=True, slots=True)
+class MixedLengths:
+    """Of the arrays of ``mixed_parts``: block changes, sequences, tokens, samples."""
+
+    num_changes: int
+    num_seqs: int
+    num_tokens: int
+    num_samples: int
+
+    @property
+    def parts(self) -> list[int]:
+        """In the order of ``mixed_parts``."""
+        c, s, t, n = self.num_changes, self.num_seqs, self.num_tokens, self.num_samples
+        return [c, c, s, s, s + 1, t, t, n, n, n]
+
+
 def mixed_inputs(
     packed: Tensor, batch: ScheduledBatch, state: RowState, *, with_host_lens: bool
 ) -> StepInputs:
     """Applies the block changes and builds the step from ``pack_mixed``'s array."""
-    num_seqs, total = len(batch.rows), batch.total_tokens
-    num_samples = int(batch.samples.sum())
     seq_lens_host = batch.first_positions + batch.num_tokens
     num_decodes = int((batch.num_tokens == 1).sum())
-    c = len(batch.new_blocks)
-    lengths = [c, c, num_seqs, num_seqs, num_seqs + 1, total, total, *[num_samples] * 3]
-    parts = torch.split(packed, lengths)
-    if c:
-        state.set_blocks(parts[0], parts[1])
-    token_rows, positions = parts[5].long(), parts[6].long()
+    lengths = MixedLengths(
+        len(batch.new_blocks), len(batch.rows), batch.total_tokens, int(batch.samples.sum())
+    )
     host_lens = None
     if with_host_lens:
         host_lens = tuple(zip(batch.num_tokens.tolist(), seq_lens_host.tolist(), strict=True))
-    attention = AttentionBatch(
-        rows=parts[2],
-        query_starts=parts[4],
-        seq_lens=parts[3],
-        block_table=state.block_table,
-        slots=state.gather_slots(token_rows, positions),
-        positions=positions,
-        num_seqs=num_seqs,
-        num_tokens=total,
+    inputs = unpack_mixed(
+        packed,
+        state,
+        lengths,
         num_decodes=num_decodes,
         max_query_len=int(batch.num_tokens.max()),
         max_seq_len=int(seq_lens_host.max()),
         fresh=not batch.first_positions[num_decodes:].any(),
         host_lens=host_lens,
     )
-    return StepInputs(
-        ids=state.gather_ids(token_rows, positions),
-        attention=attention,
-        sample_index=None if num_samples == total else parts[7].long(),
-        sample_rows=parts[8].long(),
-        sample_positions=parts[9].long(),
+    if lengths.num_samples < lengths.num_tokens:
+        return inputs
+    return replace(inputs, sample_index=None, selection=None)
+
+
+def unpack_mixed(
+    packed: Tensor,
+    state: RowState,
+    lengths: MixedLengths,
+    *,
+    num_decodes: int,
+    max_query_len: int,
+    max_seq_len: int,
+    fresh: bool,
+    host_lens: tuple[tuple[int, int], ...] | None = None,
+    starts: Tensor | None = None,
+) -> StepInputs:
+    """Applies the block changes and builds the step from an array in the order of ``mixed_parts``;
+    reads no value on the host. ``starts`` is int32 0 .. N or more, where the caller has it."""
+    parts = torch.split(packed, lengths.parts)
+    tokens, samples = _gather_mixed(packed, state, lengths, parts)
+    positions, slots, ids = tokens
+    index, sample_rows, following, sampled_positions, sampled_slots = samples
+    n = lengths.num_samples
+    attention = AttentionBatch(
+        rows=parts[2],
+        query_starts=parts[4],
+        seq_lens=parts[3],
+        block_table=state.block_table,
+        slots=slots,
+        positions=positions,
+        num_seqs=lengths.num_seqs,
+        num_tokens=lengths.num_tokens,
+        num_decodes=num_decodes,
+        max_query_len=max_query_len,
+        max_seq_len=max_seq_len,
+        fresh=fresh,
+        host_lens=host_lens,
     )
+    starts = count_up(n, packed.device) if starts is None else starts[: n + 1]
+    places = sampled_positions, sampled_slots, starts
+    selection = _selection(attention, index, parts[8], parts[9], *places)
+    return StepInputs(ids, attention, index, sample_rows, following, selection)
+
+
+def _gather_mixed(
+    packed: Tensor, state: RowState, lengths: MixedLengths, parts: tuple[Tensor, ...]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Positions, slots and ids of the tokens, int64 [T] each; index, row and following position of
+    the samples, position and slot of the token that each follows, int64 [N] each."""
+    if packed.is_cuda:
+        from jackfield.compute.kernels import step_inputs  # Triton: GPUs only
+
+        tokens, samples = step_inputs.gather_mixed_inputs(
+            packed,
+            state.block_table,
+            state.token_ids,
+            num_changes=lengths.num_changes,
+            num_seqs=lengths.num_seqs,
+            num_tokens=lengths.num_tokens,
+            num_samples=lengths.num_samples,
+            block_size=state.block_size,
+        )
+        return tokens.unbind(), samples.unbind()
+    if lengths.num_changes:
+        state.set_blocks(parts[0], parts[1])
+    rows, positions = parts[5].long(), parts[6].long()
+    slots, ids = state.gather_slots(rows, positions), state.gather_ids(rows, positions)
+    index, sample_rows, following = (part.long() for part in parts[7:])
+    before = (following - 1).clamp_min(0)
+    sampled = index, sample_rows, following, before, state.gather_slots(sample_rows, before)
+    return (positions, slots, ids), sampled
 
 
 def count_up(n: int, device: torch.device) -> Tensor:

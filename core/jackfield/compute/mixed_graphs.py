@@ -19,12 +19,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jackfield.compute.batch import StepInputs, mixed_parts
+from jackfield.compute.batch import (
+    MixedLengths,
+    StepInputs,
+    count_up,
+    mixed_parts,
+    unpack_mixed,
+)
 from jackfield.compute.cuda_graphs import GraphRecorder, SampledGraph, SampleLogits, StepLogits
 from jackfield.compute.row_state import RowState
 from jackfield.compute.sampler import SamplingMode
 from jackfield.compute.transfer import Uploads
-from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.work import Int32Array, ScheduledBatch
 
 _DECODES = (0, 16, 64, 256, 512)
@@ -62,11 +67,14 @@ class MixedShape:
         )
 
     @property
-    def lengths(self) -> list[int]:
-        """Of the arrays of ``batch.mixed_parts``."""
-        t, s, c = self.num_tokens, self.num_seqs, self.num_changes
-        n = s if self.samples else 0
-        return [c, c, s, s, s + 1, t, t, n, n, n]
+    def lengths(self) -> MixedLengths:
+        samples = self.num_seqs if self.samples else 0
+        return MixedLengths(self.num_changes, self.num_seqs, self.num_tokens, samples)
+
+    @property
+    def packed_size(self) -> int:
+        """Numbers of a packed step."""
+        return sum(self.lengths.parts)
 
 
 def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
@@ -108,8 +116,8 @@ def likely_shapes(max_tokens: int, max_num_seqs: int, block_size: int) -> Iterat
 
 def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> Int32Array:
     """A step, or nothing but padding, as int32; block changes must fit."""
-    packed = np.zeros(sum(shape.lengths), dtype=np.int32)
-    parts = np.split(packed, np.cumsum(shape.lengths)[:-1])
+    packed = np.zeros(shape.packed_size, dtype=np.int32)
+    parts = np.split(packed, np.cumsum(shape.lengths.parts)[:-1])
     parts[0][:] = state.dummy_row * state.max_blocks
     for part in (parts[2], parts[5], parts[8]):
         part[:] = state.dummy_row
@@ -128,33 +136,18 @@ def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> In
     return packed
 
 
-def unpack(packed: Tensor, state: RowState, shape: MixedShape) -> StepInputs:
-    """Applies the block changes and builds the step; reads no value on the host."""
-    places, blocks, rows, lens, starts, token_rows, at, index, sample_rows, sample_at = torch.split(
-        packed, shape.lengths
-    )
-    state.set_blocks(places, blocks)
-    token_rows, positions = token_rows.long(), at.long()
-    attention = AttentionBatch(
-        rows=rows,
-        query_starts=starts,
-        seq_lens=lens,
-        block_table=state.block_table,
-        slots=state.gather_slots(token_rows, positions),
-        positions=positions,
-        num_seqs=shape.num_seqs,
-        num_tokens=shape.num_tokens,
+def unpack(packed: Tensor, state: RowState, shape: MixedShape, starts: Tensor) -> StepInputs:
+    """Applies the block changes and builds the step; reads no value on the host. ``starts`` is
+    int32 0 .. ``num_seqs`` or more."""
+    return unpack_mixed(
+        packed,
+        state,
+        shape.lengths,
         num_decodes=shape.num_decodes,
         max_query_len=shape.num_tokens,
         max_seq_len=state.max_model_len,
         fresh=False,
-    )
-    return StepInputs(
-        ids=state.gather_ids(token_rows, positions),
-        attention=attention,
-        sample_index=index.long(),
-        sample_rows=sample_rows.long(),
-        sample_positions=sample_at.long(),
+        starts=starts,
     )
 
 
@@ -181,7 +174,8 @@ class MixedGraphs:
         most = _TOKENS[-1]
         changes = 2 * MAX_SEQS + most // state.block_size
         largest = MixedShape(_DECODES[-1], _PROMPTS[-1], most, changes, True)
-        self._packed = torch.zeros(sum(largest.lengths), dtype=torch.int32, device=device)
+        self._packed = torch.zeros(largest.packed_size, dtype=torch.int32, device=device)
+        self._starts = count_up(MAX_SEQS, device)
         self._graphs: dict[MixedShape, SampledGraph] = {}
         self._num_wanted: Counter[MixedShape] = Counter()
 
@@ -222,10 +216,10 @@ class MixedGraphs:
         graph = self._graphs.get(shape)
         if graph is None:
             self._uploads.upload_into(pack(None, self._state, shape), self._packed)
-            packed = self._packed[: sum(shape.lengths)]
+            packed = self._packed[: shape.packed_size]
             graph = SampledGraph(
                 self._recorder,
-                lambda: self._body(unpack(packed, self._state, shape)),
+                lambda: self._body(unpack(packed, self._state, shape, self._starts)),
                 self._sample,
             )
             self._graphs[shape] = graph

@@ -11,9 +11,10 @@ import torch
 from tests.core.compute.rows import CPU
 from tests.core.compute.steps import ReplayedFunction
 
-from jackfield.compute.batch import StepInputs
+from jackfield.compute.batch import StepInputs, count_up
 from jackfield.compute.cuda_graphs import StepLogits
 from jackfield.compute.mixed_graphs import (
+    MAX_SEQS,
     MixedGraphs,
     MixedShape,
     likely_shapes,
@@ -26,6 +27,8 @@ from jackfield.compute.sampler import GREEDY, SamplingMode
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, ScheduledBatch
+
+STARTS = count_up(MAX_SEQS, CPU)
 
 
 @pytest.fixture
@@ -137,7 +140,7 @@ def test_a_piece_of_a_prompt_needs_no_logits(state: RowState) -> None:
     piece = replace(batch([50], [100]), samples=np.zeros(1, dtype=np.bool_))
     shape = shape_for(piece, state)
     assert shape is not None and not shape.samples
-    inputs = unpack(torch.from_numpy(pack(piece, state, shape)), state, shape)
+    inputs = unpack(torch.from_numpy(pack(piece, state, shape)), state, shape, STARTS)
     assert len(inputs.sample_rows) == 0
     assert inputs.attention.query_starts.tolist() == [0, 50, 50, 50, 50]
 
@@ -146,7 +149,7 @@ def test_padding_alone_changes_no_row_but_the_dummy(state: RowState) -> None:
     state.admit([AdmittedRow(0, np.arange(5, dtype=np.int32), 5, TokenSampling())])
     before = state.token_ids.clone(), state.block_table.clone()
     shape = MixedShape(2, 4, 16, 9, True)
-    inputs = unpack(torch.from_numpy(pack(None, state, shape)), state, shape)
+    inputs = unpack(torch.from_numpy(pack(None, state, shape)), state, shape, STARTS)
     assert inputs.attention.seq_lens.tolist() == [0] * 6
     assert inputs.attention.query_starts.tolist() == [0] * 7
     assert inputs.attention.slots.tolist() == [0] * 16
@@ -160,7 +163,7 @@ def test_a_packed_step_says_what_the_step_said(state: RowState) -> None:
     state.admit([AdmittedRow(row, prompt, 4, TokenSampling()) for row in (0, 1)])
     step = batch([1, 3], [2, 0])
     shape = MixedShape(4, 4, 16, 9, True)
-    inputs = unpack(torch.from_numpy(pack(step, state, shape)), state, shape)
+    inputs = unpack(torch.from_numpy(pack(step, state, shape)), state, shape, STARTS)
     dummy = state.dummy_row
     assert inputs.ids.tolist() == [7, 5, 6, 7, *[0] * 12]
     assert inputs.attention.positions[:6].tolist() == [2, 0, 1, 2, 0, 0]

@@ -1,4 +1,4 @@
-"""What a decode step needs of the batch state, gathered by one kernel in the place of twenty."""
+"""What a step needs of the batch state, gathered by one kernel in the place of twenty."""
 
 from __future__ import annotations
 
@@ -89,3 +89,98 @@ def gather_decode_inputs(
     )
     rows, following, positions, slots, ids = numbers.unbind()
     return seq_lens, rows, following, positions, slots, ids
+
+
+@quick
+@triton.jit(
+    do_not_specialize=["num_changes", "num_seqs", "num_tokens", "num_samples"],
+    do_not_specialize_on_alignment=["packed"],
+)
+def _mixed_inputs_kernel(
+    packed,
+    block_table,
+    token_ids,
+    numbers,
+    num_changes,
+    num_seqs,
+    num_tokens,
+    num_samples,
+    table_stride,
+    ids_stride,
+    BLOCK_SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    # One program, because the changes come before the look-ups.
+    i = tl.arange(0, BLOCK)
+    for start in range(0, num_changes, BLOCK):
+        live = start + i < num_changes
+        place = tl.load(packed + start + i, mask=live, other=0)
+        block = tl.load(packed + num_changes + start + i, mask=live, other=0)
+        tl.store(block_table + place, block, mask=live)
+    tl.debug_barrier()
+    tokens = packed + 2 * num_changes + 3 * num_seqs + 1
+    for start in range(0, num_tokens, BLOCK):
+        at = start + i
+        live = at < num_tokens
+        row = tl.load(tokens + at, mask=live, other=0).to(tl.int64)
+        position = tl.load(tokens + num_tokens + at, mask=live, other=0)
+        page = row * table_stride + position // BLOCK_SIZE
+        block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+        token = tl.load(token_ids + row * ids_stride + position, mask=live, other=0)
+        tl.store(numbers + at, position.to(tl.int64), mask=live)
+        slot = block * BLOCK_SIZE + position % BLOCK_SIZE
+        tl.store(numbers + num_tokens + at, slot, mask=live)
+        tl.store(numbers + 2 * num_tokens + at, token.to(tl.int64), mask=live)
+    samples = tokens + 2 * num_tokens
+    numbers += 3 * num_tokens
+    for start in range(0, num_samples, BLOCK):
+        at = start + i
+        live = at < num_samples
+        index = tl.load(samples + at, mask=live, other=0)
+        row = tl.load(samples + num_samples + at, mask=live, other=0).to(tl.int64)
+        following = tl.load(samples + 2 * num_samples + at, mask=live, other=0)
+        position = tl.maximum(following - 1, 0)
+        page = row * table_stride + position // BLOCK_SIZE
+        block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+        tl.store(numbers + at, index.to(tl.int64), mask=live)
+        tl.store(numbers + num_samples + at, row, mask=live)
+        tl.store(numbers + 2 * num_samples + at, following.to(tl.int64), mask=live)
+        tl.store(numbers + 3 * num_samples + at, position.to(tl.int64), mask=live)
+        slot = block * BLOCK_SIZE + position % BLOCK_SIZE
+        tl.store(numbers + 4 * num_samples + at, slot, mask=live)
+
+
+def gather_mixed_inputs(
+    packed: Tensor,
+    block_table: Tensor,
+    token_ids: Tensor,
+    *,
+    num_changes: int,
+    num_seqs: int,
+    num_tokens: int,
+    num_samples: int,
+    block_size: int,
+) -> tuple[Tensor, Tensor]:
+    """Applies the block changes of an array in the order of ``batch.mixed_parts`` and looks up the
+    rest: positions, KV slots and ids of the tokens, int64 [3, T]; index, row and following position
+    of what is sampled, and position and slot of the token that it follows, int64 [5, N]. All hold
+    until the next call."""
+    size = 3 * num_tokens + 5 * num_samples
+    numbers, _ = _outputs(packed.device, power_of_2(size))
+    _mixed_inputs_kernel[(1,)](
+        packed,
+        block_table,
+        token_ids,
+        numbers,
+        num_changes,
+        num_seqs,
+        num_tokens,
+        num_samples,
+        block_table.stride(0),
+        token_ids.stride(0),
+        BLOCK_SIZE=block_size,
+        BLOCK=1024,
+        num_warps=8,
+    )
+    tokens, samples = numbers[:size].split([3 * num_tokens, 5 * num_samples])
+    return tokens.view(3, num_tokens), samples.view(5, num_samples)

@@ -166,6 +166,16 @@ def served_by_mixtures_and_samplers() -> None:
     step_inputs.gather_decode_inputs(
         numbers, numbers[None], numbers[None], size=100, num_changes=100, block_size=64
     )
+    step_inputs.gather_mixed_inputs(
+        numbers,
+        numbers[None],
+        numbers[None],
+        num_changes=10,
+        num_seqs=20,
+        num_tokens=60,
+        num_samples=20,
+        block_size=64,
+    )
     for n, k in ((3072, 1024), (12288, 4096)):
         w = torch.empty((2 * n, k), dtype=bf16)
         gemv.gemv_gated(torch.empty((1, k), dtype=bf16), w, None)
@@ -191,7 +201,9 @@ def served_by_codes() -> None:
         coded_row.linear_row(scaled, codes, row[0])
         coded_row.gated_row(scaled, codes, None)
         for rows in (8, 32, 128):
-            coded_rows.linear_rows(row.expand(rows, 1024).contiguous(), codes, None)
+            some = row.expand(rows, 1024).contiguous()
+            scaled = coded_rows.add_rows(some, codes, None, some.clone(), row[0], 1e-6)
+            coded_rows.gated_rows(scaled, codes, None)
     gate_up, _ = make_codes(Format("int4", 8 * 128, 128, 1, False), device)
     down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
     x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)

@@ -11,6 +11,7 @@ from tests.core.compute.rows import CPU
 
 from jackfield.compute.batch import decode_inputs, pack_decode
 from jackfield.compute.kernels import greedy, step_inputs
+from jackfield.compute.mixed_graphs import MixedShape, pack, unpack
 from jackfield.compute.row_state import RowState
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.sampling import TokenSampling
@@ -64,6 +65,46 @@ def test_a_decode_step_is_gathered_as_by_tensor_operations(size: int) -> None:
     assert torch.equal(slots, wanted.attention.slots)
     assert torch.equal(ids, wanted.ids)
     assert torch.equal(by_kernel.block_table, by_tensors.block_table)
+
+
+@pytest.mark.parametrize("num_pieces", [0, 2])
+def test_a_step_with_prompts_is_gathered_as_by_tensor_operations(num_pieces: int) -> None:
+    lens = np.array([1, 1, 7, 20], dtype=np.int32)
+    batch = ScheduledBatch(
+        step=1,
+        admitted=(),
+        rows=np.array([4, 0, 2, 5], dtype=np.int32),
+        num_tokens=lens,
+        first_positions=np.array([29, 8, 0, 9], dtype=np.int32),
+        samples=np.arange(4) >= num_pieces,
+        new_blocks=np.array([[4, 3, 77], [0, 1, 78], [5, 3, 79]], dtype=np.int32),
+    )
+    by_tensors, by_kernel = filled_state(), filled_state()
+    shape = MixedShape(16, 4, 64, 9, samples=True)
+    packed = torch.from_numpy(pack(batch, by_tensors, shape))
+    wanted = unpack(packed, by_tensors, shape, torch.arange(30, dtype=torch.int32))
+    tokens, samples = step_inputs.gather_mixed_inputs(
+        packed.to(DEVICE),
+        by_kernel.block_table,
+        by_kernel.token_ids,
+        num_changes=9,
+        num_seqs=20,
+        num_tokens=64,
+        num_samples=20,
+        block_size=8,
+    )
+    attention, selection = wanted.attention, wanted.selection
+    assert selection is not None and wanted.sample_index is not None
+    assert torch.equal(tokens, torch.stack([attention.positions, attention.slots, wanted.ids]))
+    places = selection.attention.positions, selection.attention.slots
+    expected = (wanted.sample_index, wanted.sample_rows, wanted.sample_positions, *places)
+    assert torch.equal(samples, torch.stack(expected))
+    assert torch.equal(by_kernel.block_table, by_tensors.block_table)
+    # Of what is sampled, the places are those of the last tokens.
+    count = 4 - num_pieces
+    last = wanted.sample_index[:count]
+    assert torch.equal(selection.attention.positions[:count], attention.positions[last])
+    assert torch.equal(selection.attention.slots[:count], attention.slots[last])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
