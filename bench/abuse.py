@@ -21,7 +21,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from abuse_cases import CLASSES, KEY, TEXT, Case
+from abuse_cases import CLASSES, KEY, TEXT, Case, text
 
 from jackfield.cli.bench.chaos import START_SECONDS, Server
 from jackfield.cli.bench.http_client import Address
@@ -96,18 +96,20 @@ class Bystander(threading.Thread):
                 send(self._address, RIGHT)
             self.slowest = max(self.slowest, time.monotonic() - began)
 
-    def end(self) -> float:
-        """The seconds of the slowest answer."""
+    def end(self) -> None:
         self._over.set()
         self.join()
-        return self.slowest
 
 
 def run(address: Address) -> int:
-    """How many cases did not hold."""
+    """How many cases did not hold, and classes in which others waited for too long."""
     wrong = 0
+    # An engine loads the grammars' libraries once, soon after its start: not what is measured here.
+    for grammar in ({"json": {"type": "boolean"}}, {"regex": "a|b"}):
+        send(address, text(structured_outputs=grammar))
     for name, cases in CLASSES.items():
-        tried = 0
+        tried, bystander = 0, Bystander(address)
+        bystander.start()
         for case in cases():
             tried += 1
             try:
@@ -123,7 +125,10 @@ def run(address: Address) -> int:
                 print(
                     f"  {name}: {fault}: {case.method} {case.path} {sent[:150]!r}: {body[:200]!r}"
                 )
-        print(f"{name}: {tried} tried", flush=True)
+        bystander.end()
+        waited = bystander.slowest
+        print(f"{name}: {tried} tried, others waited for {waited:.2f} s at most", flush=True)
+        wrong += waited > WAIT_SECONDS
     return wrong
 
 
@@ -133,20 +138,13 @@ def main() -> int:
     try:
         server.wait_ready(START_SECONDS)
         engines = server.engines()
-        address = Address.parse(server.url)
-        bystander = Bystander(address)
-        bystander.start()
-        wrong = run(address)
-        slowest = bystander.end()
+        wrong = run(Address.parse(server.url))
         replaced = server.engines() != engines
     finally:
         server.process.send_signal(signal.SIGTERM)
         status = server.process.wait(timeout=60)
-    print(
-        f"not held: {wrong}; engine replaced: {replaced}; exit status {status}; a right request "
-        f"took {slowest:.2f} s at most"
-    )
-    return 1 if wrong or replaced or status or slowest > WAIT_SECONDS else 0
+    print(f"not held: {wrong}; engine replaced: {replaced}; exit status {status}")
+    return 1 if wrong or replaced or status else 0
 
 
 if __name__ == "__main__":
