@@ -12,45 +12,53 @@ from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
 _PART = 8192
 
 
+@triton.jit
+def _larger(a, b):
+    # A NaN is larger than any number.
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def _part_of(logits, row, part, stride, V: tl.constexpr, PART: tl.constexpr):
+    cols = part * PART + tl.arange(0, PART)
+    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf"))
+    return cols, x.to(tl.float32)
+
+
 @quick
 @triton.jit
-def _part_kernel(
-    logits, peaks, places, stride, V: tl.constexpr, PARTS: tl.constexpr, PART: tl.constexpr
-):
+def _part_kernel(logits, peaks, stride, V: tl.constexpr, PARTS: tl.constexpr, PART: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
-    cols = part * PART + tl.arange(0, PART)
-    x = tl.load(logits + row * stride + cols, mask=cols < V, other=float("-inf")).to(tl.float32)
-    is_nan = x != x
-    peak = tl.max(tl.where(is_nan, float("inf"), x), 0)
-    place = tl.min(tl.where((x == peak) | is_nan, cols, V), 0)
-    tl.store(peaks + row * PARTS + part, peak)
-    tl.store(places + row * PARTS + part, place)
+    _, x = _part_of(logits, row, part, stride, V, PART)
+    tl.store(peaks + row * PARTS + part, tl.reduce(x, 0, _larger))
 
 
 @quick
 @triton.jit
 def _whole_kernel(
+    logits,
     peaks,
-    places,
     rows,
     positions,
     token_ids,
     chosen,
+    stride,
     ids_stride,
     V: tl.constexpr,
     PARTS: tl.constexpr,
+    PART: tl.constexpr,
     P2: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    parts = tl.arange(0, P2)
-    inside = parts < PARTS
-    some = tl.load(peaks + row * PARTS + parts, mask=inside, other=float("-inf"))
-    where = tl.load(places + row * PARTS + parts, mask=inside, other=V)
-    peak = tl.max(some, 0)
-    token = tl.min(tl.where(some == peak, where, V), 0)
-    token = tl.minimum(token, V - 1)
     target = tl.load(rows + row) * ids_stride + tl.load(positions + row)
+    parts = tl.arange(0, P2)
+    some = tl.load(peaks + row * PARTS + parts, mask=parts < PARTS, other=float("-inf"))
+    peak = tl.reduce(some, 0, _larger)
+    # The part is read once more, for where in it the peak is.
+    part = tl.min(tl.where(some == peak, parts, PARTS - 1), 0)
+    cols, x = _part_of(logits, row, part, stride, V, PART)
+    token = tl.minimum(tl.min(tl.where(x == peak, cols, V), 0), V - 1)
     tl.store(token_ids + target, token)
     possible = (peak < float("inf")) & (peak > float("-inf"))
     tl.store(chosen + row, tl.where(possible, token, -1))
@@ -65,22 +73,21 @@ def choose_greedily(logits: Tensor, rows: Tensor, positions: Tensor, token_ids: 
     parts = cdiv(width, _PART)
     device = logits.device
     peaks = torch.empty((num_rows, parts), dtype=torch.float32, device=device)
-    places = torch.empty((num_rows, parts), dtype=torch.int32, device=device)
     chosen = torch.empty(num_rows, dtype=torch.int32, device=device)
-    _part_kernel[(num_rows, parts)](
-        logits, peaks, places, logits.stride(0), V=width, PARTS=parts, PART=_PART, num_warps=8
-    )
+    stride = logits.stride(0)
+    sizes = {"V": width, "PARTS": parts, "PART": _PART}
+    _part_kernel[(num_rows, parts)](logits, peaks, stride, **sizes, num_warps=8)
     _whole_kernel[(num_rows,)](
+        logits,
         peaks,
-        places,
         rows,
         positions,
         token_ids,
         chosen,
+        stride,
         token_ids.stride(0),
-        V=width,
-        PARTS=parts,
+        **sizes,
         P2=power_of_2(parts),
-        num_warps=1,
+        num_warps=8,
     )
     return chosen

@@ -39,10 +39,9 @@ def _part_of(logits, row, part, stride, V: tl.constexpr, PART: tl.constexpr):
 
 @triton.jit
 def _beside(x, peak, t):
-    # What x weighs beside a weight of 1 for the peak; nothing if it is -infinity.
-    LOWEST: tl.constexpr = -3.4028234663852886e38
-    peak = tl.minimum(tl.maximum(peak, LOWEST), -LOWEST)
-    return tl.where(x > float("-inf"), tl.exp(tl.minimum((x - peak) / t, 0.0)), 0.0)
+    # What x weighs beside a weight of 1 for the peak; nothing if it is -infinity, NaN if it is.
+    peak = tl.where((peak > float("-inf")) & (peak < float("inf")), peak, 0.0)
+    return tl.exp2((x - peak) * (1.4426950408889634 / t))
 
 
 @quick
@@ -52,7 +51,6 @@ def _parts_kernel(
     records,
     rows,
     peaks,
-    places,
     sums,
     stride,
     V: tl.constexpr,
@@ -61,14 +59,12 @@ def _parts_kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     part = tl.program_id(1)
-    cols, x = _part_of(logits, row, part, stride, V, PART)
-    is_nan = x != x
-    peak = tl.max(tl.where(is_nan, float("inf"), x), 0)
     t = _number(records, tl.load(rows + row), _TEMPERATURE)
-    weights = _beside(x, peak, tl.where(t > 0, t, 1.0))
+    _, x = _part_of(logits, row, part, stride, V, PART)
+    # The maximum passes over a NaN, the sum does not.
+    peak = tl.max(x, 0)
     tl.store(peaks + row * PARTS + part, peak)
-    place = tl.min(tl.where((x == peak) | is_nan, cols, V), 0)
-    tl.store(places + row * PARTS + part, place)
+    weights = _beside(x, peak, tl.where(t > 0, t, 1.0))
     tl.store(sums + row * PARTS + part, tl.sum(weights, 0))
 
 
@@ -109,9 +105,8 @@ def _cut_sums_kernel(
     is_cut, least = _cut_of(record_row, records, thresholds, row, peak, t, CUT)
     if is_cut & (t > 0):
         _, x = _part_of(logits, row, part, stride, V, PART)
-        tl.store(
-            sums + row * PARTS + part, tl.sum(tl.where(x >= least, _beside(x, peak, t), 0.0), 0)
-        )
+        weights = tl.where(x < least, 0.0, _beside(x, peak, t))
+        tl.store(sums + row * PARTS + part, tl.sum(weights, 0))
 
 
 @triton.jit
@@ -133,7 +128,6 @@ def _draw_kernel(
     positions,
     thresholds,
     peaks,
-    places,
     sums,
     token_ids,
     chosen,
@@ -160,21 +154,23 @@ def _draw_kernel(
     part_sums = tl.load(sums + row * PARTS + parts, mask=inside, other=0.0)
     # What is not cut was weighed beside its own part's peak.
     part_sums *= tl.where(is_cut, 1.0, _beside(some, peak, t))
-    part_sums = part_sums.to(tl.float64)
-    ends = tl.cumsum(part_sums, 0)
-    target = uniform * tl.sum(part_sums, 0)
-    part = tl.minimum(tl.sum(((ends <= target) & inside).to(tl.int32), 0), PARTS - 1)
+    possible = (peak < float("inf")) & (peak > float("-inf"))
+    part_sums = tl.where(possible, part_sums, 0.0).to(tl.float64)
+    total = tl.sum(part_sums, 0)
+    target = uniform * total
+    part = tl.sum(((tl.cumsum(part_sums, 0) <= target) & inside).to(tl.int32), 0)
+    first_part = tl.min(tl.where(some == peak, parts, PARTS), 0)
+    part = tl.minimum(tl.where(temperature > 0, part, first_part), PARTS - 1)
     before = tl.sum(tl.where(parts < part, part_sums, 0.0), 0)
-    _, x = _part_of(logits, row, part, stride, V, PART)
+    cols, x = _part_of(logits, row, part, stride, V, PART)
     weights = tl.where(x >= least, _beside(x, peak, t), 0.0).to(tl.float64)
     rest = tl.minimum(target - before, tl.sum(weights, 0) * _BELOW_ONE)
     drawn = part * PART + tl.sum((tl.cumsum(weights, 0) <= rest).to(tl.int32), 0)
-    where = tl.load(places + row * PARTS + parts, mask=inside, other=V)
-    first = tl.min(tl.where(some == peak, where, V), 0)
+    first = tl.min(tl.where(x == peak, cols, V), 0)
     token = tl.minimum(tl.where(temperature > 0, drawn, first), V - 1)
     tl.store(token_ids + record_row * ids_stride + position, token)
-    possible = (peak < float("inf")) & (peak > float("-inf"))
-    tl.store(chosen + row, tl.where(possible, token, -1))
+    # A NaN anywhere is in the total.
+    tl.store(chosen + row, tl.where(possible & (total == total), token, -1))
 
 
 def draw(
@@ -197,12 +193,11 @@ def draw(
     parts = cdiv(width, _PART)
     device = logits.device
     peaks, sums = torch.empty((2, num_rows, parts), dtype=torch.float32, device=device).unbind()
-    places = torch.empty((num_rows, parts), dtype=torch.int32, device=device)
     chosen = torch.empty(num_rows, dtype=torch.int32, device=device)
     stride = logits.stride(0)
     grid = (num_rows, parts)
     sizes = {"V": width, "PARTS": parts, "PART": _PART}
-    _parts_kernel[grid](logits, records, rows, peaks, places, sums, stride, **sizes)
+    _parts_kernel[grid](logits, records, rows, peaks, sums, stride, **sizes)
     sizes |= {"P2": power_of_2(parts), "CUT": thresholds is not None}
     cut_at = peaks if thresholds is None else thresholds
     _cut_sums_kernel[grid](logits, records, rows, cut_at, peaks, sums, stride, **sizes)
@@ -213,7 +208,6 @@ def draw(
         positions,
         cut_at,
         peaks,
-        places,
         sums,
         token_ids,
         chosen,
