@@ -11,7 +11,7 @@ from gpu_timing import Launch
 from tests.core.compute.kernels.coded_cases import Format, make_codes
 from torch import Tensor
 
-from jackfield.compute.kernels import coded_row, coded_rows
+from jackfield.compute.kernels import coded_hopper, coded_row, coded_rows
 from jackfield.compute.kernels.coded import linear_codes
 from jackfield.compute.kernels.coded_decode import decoded
 from jackfield.compute.kernels.coded_experts import coded_experts
@@ -93,7 +93,7 @@ def _row_checks() -> list[Check]:
             made.append((name, partial(coded_row.linear_row, x, codes, bias), wanted))
         if coded_row.takes_gated(codes):
             made.append((f"{name}, gated", partial(coded_row.gated_row, x, codes, bias), gated))
-    return [*made, *_rows_checks(), _normed_row_check()]
+    return [*made, *_rows_checks(), *(_normed_rows_check(rows) for rows in (1, 5, 50, 128, 200))]
 
 
 def _rows_checks() -> list[Check]:
@@ -111,25 +111,26 @@ def _rows_checks() -> list[Check]:
     return made
 
 
-def _normed_row_check() -> Check:
+def _normed_rows_check(num_rows: int) -> Check:
     """One product adds to a residual and normalizes the sum, the next one reads that."""
     first, exact = make_codes(Format("int8", 4096, 12288, 1, False), CUDA)
     second, its = make_codes(Format("int4", 1024, 4096, 32, False), CUDA)
-    x = torch.randn(1, 12288, device=CUDA, dtype=BF16) / 100
-    residual = torch.randn(1, 4096, device=CUDA, dtype=BF16)
+    x = torch.randn(num_rows, 12288, device=CUDA, dtype=BF16) / 100
+    residual = torch.randn(num_rows, 4096, device=CUDA, dtype=BF16)
     weight = torch.rand(4096, device=CUDA, dtype=BF16)
 
     def launch() -> Tensor:
-        scaled = coded_row.add_row(x, first, None, residual.clone(), weight, 1e-6)
-        return coded_row.gated_row(scaled, second, None)
+        scaled = coded_hopper.add(x, first, None, residual.clone(), weight, 1e-6)
+        return coded_hopper.gated(scaled, second, None)
 
     def wanted() -> Tensor:
         total = x.double() @ exact.T + residual.double()
-        normed = total / (total.square().mean() + 1e-6).sqrt() * weight.double()
+        mean = total.square().mean(-1, keepdim=True)
+        normed = total / (mean + 1e-6).sqrt() * weight.double()
         gate, up = (normed @ its.T).chunk(2, -1)
         return F.silu(gate) * up
 
-    return "a row that is added and normalized between two products", launch, wanted
+    return f"{num_rows} rows, added and normalized between two products", launch, wanted
 
 
 def _expert_checks() -> list[Check]:

@@ -24,15 +24,12 @@ class RowConfig:
     stages: int
 
 
-AHEAD_BYTES = 0
-"""Of the weight that is read next: what memory gives while a row waits for attention."""
-
 _WARPS = 4
 _LEAST_BLOCKS = 9
 """A kernel has two steps at least, of two blocks for each warp."""
 
-_MANY_STRIPS = 1024
-"""With more, programs follow each other on a processor."""
+_SOME_STRIPS, _MANY_STRIPS = 264, 1024
+"""With more, a processor has some programs; and with more, they follow each other there."""
 
 
 def takes(codes: DeviceCodes) -> bool:
@@ -43,22 +40,26 @@ def takes(codes: DeviceCodes) -> bool:
 
 
 def row_config(codes: DeviceCodes) -> RowConfig:
-    """What did best on an H200 for the layers of Qwen3 8B."""
+    """What did best on an H200 for the layers of Qwen3 8B, within a whole step: a kernel that takes
+    less of a processor leaves room for the next one's codes."""
     blocks, many = codes.num_blocks, codes.num_strips > _MANY_STRIPS
-    if codes.bits == 8 and 264 < codes.num_strips and not many and codes.inputs <= 4096:
-        return RowConfig(2, 2, _WARPS, 4)
-    if codes.bits == 4 and not many and blocks > 8 * _WARPS:
+    unroll = 4 if blocks > 4 * _WARPS else 2
+    if codes.bits == 8:
+        if many and unroll == 4:
+            return RowConfig(2, 2, 2 * _WARPS, 2)
+        if codes.num_strips > _SOME_STRIPS and blocks > 8 * _WARPS:
+            return RowConfig(1, 4, 2 * _WARPS, 2)
+        return RowConfig(1, unroll, _WARPS, 4)
+    if not many and blocks > 8 * _WARPS:
         return RowConfig(1, 4, 2 * _WARPS, 4)
-    return RowConfig(
-        1, 4 if blocks > 4 * _WARPS else 2, _WARPS, 2 if many and codes.bits == 4 else 4
-    )
+    return RowConfig(1, unroll, _WARPS, 2 if many else 4)
 
 
 def gated_config(codes: DeviceCodes) -> RowConfig:
     """The same for ``gated_row``."""
     if codes.num_blocks <= 4 * _WARPS:
         return RowConfig(2, 2, _WARPS, 2)
-    return RowConfig(2, 4, _WARPS, 2) if codes.bits == 4 else RowConfig(2, 2, 2 * _WARPS, 2)
+    return RowConfig(2, 4, _WARPS, 2) if codes.bits == 4 else RowConfig(2, 1, 2 * _WARPS, 4)
 
 
 def linear_row(
@@ -88,16 +89,14 @@ def add_row(
     norm_weight: Tensor,
     eps: float,
     config: RowConfig | None = None,
-    ahead: Tensor | None = None,
 ) -> ScaledRows:
     """As ``linear_row``, plus ``residual`` [1, N], which keeps the sum; what RMSNorm with
     ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
-    than float16 holds. The first of ``ahead``, if given, is asked for meanwhile: the weight of the
-    product that follows."""
+    than float16 holds."""
     config = config or row_config(codes)
     shape = (cdiv(codes.num_strips, config.strips), 1)
     squares = torch.empty(shape, dtype=torch.float32, device=x.device)
-    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares), ahead=ahead)
+    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
     return ScaledRows(rows, squares, eps)
 
 
@@ -109,7 +108,6 @@ def _product(
     *,
     gated: bool = False,
     adds: tuple[Tensor, Tensor, Tensor] | None = None,
-    ahead: Tensor | None = None,
 ) -> Tensor:
     # adds: residual, the norm's weight, squares of the sums.
     row, squares, eps = ScaledRows.parts(x)
@@ -119,11 +117,6 @@ def _product(
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
     steps = cdiv(num_blocks, c.unroll * c.warps)
     programs = cdiv(codes.num_strips, c.strips)
-    share = (
-        0
-        if ahead is None
-        else min(ahead.nbytes, AHEAD_BYTES) // (programs * c.warps * 32 * 16) * 16
-    )
     coded_row_kernel[(programs,)](
         row,
         codes.words,
@@ -136,14 +129,12 @@ def _product(
         norm_weight,
         out,
         squares_out,
-        out if ahead is None else ahead,
         codes.outputs,
         inputs,
         codes.num_strips,
         num_blocks,
         codes.num_groups,
         0 if squares is None else len(squares),
-        share,
         eps,
         ASM=codes.asm(row.dtype, Scaling.NONE),
         BITS=codes.bits,

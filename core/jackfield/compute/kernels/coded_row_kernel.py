@@ -325,26 +325,8 @@ def _store_gated(out, tile, y):
     gl.store(out + n, y.to(out.dtype.element_ty))
 
 
-@gluon.jit
-def _fetch_ahead(ahead, share):
-    # Asks the L2 cache for a program's part of what is to be read next: ``share`` bytes a thread.
-    if share > 0:
-        LINE: gl.constexpr = gl.BlockedLayout([1], [32], [gl.num_warps()], [0])
-        thread = gl.program_id(0) * (gl.num_warps() * 32)
-        thread += gl.arange(0, gl.num_warps() * 32, layout=LINE)
-        place = ahead.to(gl.int64) + thread.to(gl.int64) * share
-        gl.inline_asm_elementwise(
-            "cp.async.bulk.prefetch.L2.global [$1], $2; mov.b32 $0, 0;",
-            "=r,l,r",
-            [place, gl.full(place.shape, share, gl.int32, LINE)],
-            dtype=gl.int32,
-            is_pure=False,
-            pack=1,
-        )
-
-
 @quick
-@gluon.jit(do_not_specialize=["num_squares", "share"])
+@gluon.jit(do_not_specialize=["num_squares"])
 def coded_row_kernel(
     x,
     words,
@@ -357,14 +339,12 @@ def coded_row_kernel(
     norm_weight,
     out,
     squares_out,
-    ahead,
     N,
     K,
     num_strips,
     num_blocks,
     num_groups,
     num_squares,
-    share,
     eps,
     ASM: gl.constexpr,
     BITS: gl.constexpr,
@@ -386,8 +366,7 @@ def coded_row_kernel(
     A step is UNROLL blocks of 64 inputs for each of W warps; STAGES steps are there at once.
     MAX_SQUARES, if not 0: x is divided by its rms, which num_squares sums say. GATED: SiLU of the
     first half of the outputs times the second. ADDS: the residual, which keeps the sum; out is
-    that times the norm's weight. ``share``: bytes from ``ahead`` on that each thread asks the L2
-    cache for.
+    that times the norm's weight.
     """
     B: gl.constexpr = UNROLL * W
     P: gl.constexpr = 1 if BITS == 4 else 2
@@ -427,7 +406,6 @@ def coded_row_kernel(
     # The weight is nobody's output: as much of it as there is room for comes before x is there.
     for s in gl.static_range(STAGES):
         _request(source, tiles, s, s, num_blocks, num_groups, shape)
-    _fetch_ahead(ahead, share)
     row = gl.arange(0, STRIPS * 16, layout=_outputs_layout(STRIPS * 16, W))
     n = tile * 16 + row % 16 + row // 16 * (N // 2) if GATED else tile * (STRIPS * 16) + row
     factor = gl.load(row_scales + n, mask=n < N, other=0.0)

@@ -9,68 +9,148 @@ from torch import Tensor
 
 from jackfield.compute.kernels.code_numbers import Scaling
 from jackfield.compute.kernels.coded import MAX_PARTS, MAX_TILES
-from jackfield.compute.kernels.coded_layout import BLOCK, DeviceCodes
+from jackfield.compute.kernels.coded_layout import BLOCK, STRIP, DeviceCodes
 from jackfield.compute.kernels.coded_rows_kernel import coded_rows_kernel
 from jackfield.compute.kernels.launch import cdiv, power_of_2
+from jackfield.compute.kernels.scaled_rows import ScaledRows
 from jackfield.compute.kernels.split_inputs import split_workspace
-
-MAX_ROWS = 128
 
 
 @dataclass(frozen=True, slots=True)
 class RowsConfig:
-    """Rows of a tile; warps, each with 16 outputs; blocks a step; steps there at once; parts of the
-    inputs; whether codes become numbers while others are multiplied, if the steps are even."""
+    """Rows of a tile; groups of warps, each with 64 outputs; blocks of 64 inputs a step; steps of
+    codes and of rows there at once; parts of the inputs; whether a group makes numbers while its
+    own are multiplied; programs that a processor has registers for."""
 
     rows: int
-    warps: int
+    groups: int
     unroll: int
     stages: int
+    depth: int = 3
     split: int = 1
-    overlaps: bool = False
+    overlaps: bool = True
+    programs: int = 1
+
+
+MAX_ROWS = 256
+_PROCESSORS = 132
 
 
 def takes(codes: DeviceCodes) -> bool:
-    """Whether ``linear_rows`` has a way with a weight: not with parts of blocks in 8 bits."""
+    """Whether there is a way with a weight: not with parts of blocks in 8 bits."""
     return codes.bits == 4 or codes.scaling is Scaling.NONE
 
 
+def takes_gated(codes: DeviceCodes) -> bool:
+    """Whether ``gated_rows`` has a way with a weight: both halves are pairs of strips."""
+    return takes(codes) and codes.outputs % (4 * STRIP) == 0
+
+
 def pays(num_rows: int, codes: DeviceCodes) -> bool:
-    """Whether ``linear_rows`` beats ``coded`` and ``coded_wide``."""
-    few = 1 if codes.bits == 4 and 0 < codes.group < 2 * BLOCK else 8
-    return few < num_rows <= (MAX_ROWS if codes.bits == 4 else MAX_ROWS // 2)
+    """Whether that is faster than ``coded`` and ``coded_wide``, and cuBLAS for more rows."""
+    return takes(codes) and 0 < num_rows <= MAX_ROWS
 
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
-    """What did best on an H200 for the layers of Qwen3 8B."""
+    """As many programs as an H200 has processors, with all rows in a tile."""
     rows = min(128, max(8, power_of_2(num_rows)))
-    many = codes.num_strips > 512
-    if rows <= 16:
-        return RowsConfig(rows, 4, 4, 3) if many else RowsConfig(rows, 4, 2, 4, 8)
-    if rows <= 64:
-        return RowsConfig(rows, 8, 2, 4, 1 if many else 8)
-    return RowsConfig(rows, 4, 1, 6) if many else RowsConfig(rows, 4, 1, 6, 4, overlaps=True)
+    groups = 3
+    tiles = cdiv(codes.num_strips, 4 * groups) * cdiv(num_rows, rows)
+    unroll, stages = (2, 6) if codes.bits == 4 else (2, 3)
+    if rows >= 64:
+        unroll, stages = (1, 6) if codes.bits == 4 else (1, 4)
+    split = max(1, min(8, _PROCESSORS // tiles))
+    return RowsConfig(rows, groups, unroll, stages, 3, split, overlaps=True)
+
+
+def _registers(c: RowsConfig, bits: int) -> tuple[int, int, int]:
+    """Of a thread at first, one that multiplies, and one that brings rows."""
+    each = min(255, 65536 // (128 * (c.groups + 1) * c.programs)) // 8 * 8
+    # Two steps of rows are on their way; by 8 bits each number has a register of its own at last.
+    loader = min(each, (c.rows * c.unroll * 2 // bits + 32) // 8 * 8 if bits == 4 else each)
+    return each, (each + (each - loader) // c.groups) // 8 * 8, loader
+
+
+def _shares(codes: DeviceCodes, c: RowsConfig, tiles: int) -> tuple[int, int]:
+    """Steps of a part, and how many parts there are: none is empty, and there is room for all."""
+    steps = cdiv(codes.num_blocks, c.unroll)
+    fits = c.split * tiles * c.groups * c.rows * 64 <= MAX_PARTS and tiles * c.groups <= MAX_TILES
+    share = cdiv(steps, c.split) if fits else steps
+    return share, cdiv(steps, share)
 
 
 def linear_rows(
-    x: Tensor, codes: DeviceCodes, bias: Tensor | None, config: RowsConfig | None = None
+    x: Tensor | ScaledRows,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    config: RowsConfig | None = None,
 ) -> Tensor:
     """As ``coded.linear_codes``, for more rows and what ``takes`` says yes to."""
-    num_rows, inputs = x.shape
-    out = torch.empty((num_rows, codes.outputs), dtype=x.dtype, device=x.device)
-    c = config or rows_config(num_rows, codes)
-    split = c.split if c.split * num_rows * codes.outputs <= MAX_PARTS else 1
-    parts, arrivals = split_workspace(x.device, MAX_PARTS, MAX_TILES) if split > 1 else (out, out)
-    tiles = cdiv(codes.num_strips, c.warps)
-    share = cdiv(cdiv(codes.num_blocks, c.unroll), split)
-    coded_rows_kernel[(cdiv(num_rows, c.rows), tiles, split)](
-        x,
+    return _product(x, codes, bias, config or rows_config(len(x), codes))
+
+
+def gated_rows(
+    x: Tensor | ScaledRows,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    config: RowsConfig | None = None,
+) -> Tensor:
+    """SiLU of the first half of what ``linear_rows`` gives times the second half, [M, N / 2]."""
+    return _product(x, codes, bias, config or rows_config(len(x), codes), gated=True)
+
+
+def add_rows(
+    x: Tensor,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    residual: Tensor,
+    norm_weight: Tensor,
+    eps: float,
+    config: RowsConfig | None = None,
+) -> ScaledRows:
+    """As ``linear_rows``, plus ``residual`` [M, N], which keeps the sum; what RMSNorm with
+    ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
+    than float16 holds."""
+    config = config or rows_config(len(x), codes)
+    shape = (cdiv(codes.num_strips, 4 * config.groups) * config.groups, len(x))
+    squares = torch.empty(shape, dtype=torch.float32, device=x.device)
+    rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
+    return ScaledRows(rows, squares, eps)
+
+
+def _product(
+    x: Tensor | ScaledRows,
+    codes: DeviceCodes,
+    bias: Tensor | None,
+    config: RowsConfig,
+    *,
+    gated: bool = False,
+    adds: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    # adds: residual, the norm's weight, squares of the sums.
+    rows, squares, eps = ScaledRows.parts(x)
+    (num_rows, inputs), c = rows.shape, config
+    outputs = codes.outputs // 2 if gated else codes.outputs
+    out = torch.empty((num_rows, outputs), dtype=rows.dtype, device=rows.device)
+    residual, norm_weight, squares_out = adds or (out, out, out)
+    across, tiles = cdiv(num_rows, c.rows), cdiv(codes.num_strips, 4 * c.groups)
+    share, split = _shares(codes, c, across * tiles)
+    parts, arrivals = (
+        split_workspace(rows.device, MAX_PARTS, MAX_TILES) if split > 1 else (out, out)
+    )
+    each, registers, loader = _registers(c, codes.bits)
+    coded_rows_kernel[(across, tiles, split)](
+        rows,
         codes.words,
         codes.scales,
         codes.scales if codes.shifts is None else codes.shifts,
         codes.row_scales,
         bias if bias is not None else out,
+        squares if squares is not None else out,
+        residual,
+        norm_weight,
         out,
+        squares_out,
         parts,
         arrivals,
         num_rows,
@@ -79,20 +159,29 @@ def linear_rows(
         codes.num_strips,
         codes.num_blocks,
         codes.num_groups,
+        0 if squares is None else len(squares),
         share,
-        ASM=codes.asm(x.dtype, codes.decoding),
+        eps,
+        ASM=codes.asm(rows.dtype, codes.decoding),
         BITS=codes.bits,
         GROUP=codes.group,
         SCALING=codes.decoding,
         HAS_BIAS=bias is not None,
+        GATED=gated,
+        ADDS=adds is not None,
+        MAX_SQUARES=0 if squares is None else max(16, power_of_2(len(squares))),
         EVEN=codes.num_blocks % c.unroll == 0 and inputs == codes.num_blocks * BLOCK,
         BLOCK_M=c.rows,
         U=c.unroll,
         STAGES=c.stages,
+        DEPTH=c.depth,
         SPLIT=split,
-        OVERLAPS=c.overlaps and share % 2 == 0 and share * split * c.unroll == codes.num_blocks,
-        W=c.warps,
-        num_warps=c.warps,
+        GROUPS=c.groups,
+        OVERLAPS=c.overlaps,
+        REGISTERS=registers,
+        LOADER=loader,
+        num_warps=4,
+        maxnreg=each,
         launch_pdl=True,
     )
     return out

@@ -1,10 +1,11 @@
-"""Some rows times a weight of codes as Hopper wants it: numbers go from registers to wgmma.
+"""Some rows times a weight of codes as Hopper wants it: rows and codes on warps of their own.
 
-A program multiplies W strips of 16 outputs, one a warp, with BLOCK_M rows. Its codes are on their
-way before the rows are, each thread copies what it will multiply itself, and turns that into the
-operand that the tensor cores take from registers. They take the other one from shared memory; rows
-are stored there with their inputs in the order of the codes' ones. Written in Gluon; the
-interpreter does not run it, so that it is checked on a GPU only.
+One group of four warps brings tiles of rows to shared memory, their inputs in the order in which
+codes become numbers. Each of the other groups multiplies them with 4 strips of 16 outputs, one a
+warp: its codes are on their way before the rows are, each thread copies what it will multiply
+itself, and turns that into the operand that the tensor cores take from registers. While they
+multiply for one group the others make numbers. Written in Gluon; the interpreter does not run it,
+so that it is checked on a GPU only.
 """
 
 from __future__ import annotations
@@ -14,343 +15,288 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
     async_copy,
     fence_async_shared,
+    mbarrier,
     warpgroup_mma,
     warpgroup_mma_wait,
 )
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from jackfield.compute.kernels.code_numbers import numbers_of
-from jackfield.compute.kernels.hopper_linear import _add_parts
+from jackfield.compute.kernels.coded_operands import (
+    in_order,
+    operand,
+    places_of_codes,
+    places_of_scales,
+    request,
+)
+from jackfield.compute.kernels.hopper_linear import _add_residual, _factors
 from jackfield.compute.kernels.launch import quick
 
 
 @gluon.jit
-def _codes_at(words, first_strip, num_strips, num_blocks, BITS: gl.constexpr, CODES: gl.constexpr):
-    # Where codes are [strips, blocks, parts, 32 lanes, 8 words of 2 bytes], of the first blocks.
-    W: gl.constexpr = CODES.warps_per_cta[0]
-    U: gl.constexpr = CODES.size_per_thread[1]
-    P: gl.constexpr = CODES.size_per_thread[2]
-    strip = gl.minimum(first_strip + gl.arange(0, W), num_strips - 1)
-    strip = strip.to(gl.int64)[:, None, None, None, None]
-    block = gl.arange(0, U)[None, :, None, None, None]
-    part = gl.arange(0, P)[None, None, :, None, None]
-    lane = gl.arange(0, 32)[None, None, None, :, None]
-    word = gl.arange(0, 8)[None, None, None, None, :]
-    if BITS == 4:
-        place = strip * num_blocks * 256 + (block * 256 + part * 0 + lane * 8 + word)
-    else:
-        row = strip * 16 + part * 8 + lane // 4
-        place = row * (num_blocks * 32) + (block * 32 + lane % 4 * 8 + word)
-    return gl.set_auto_layout(words + place, CODES)
+def _pairs_in_order(rows):
+    # As ``in_order`` by 4 bits, of pairs of inputs.
+    # [rows, blocks, 2 (k + 32), 4 lanes, 2 (k + 16), 2 (k + 8)].
+    M: gl.constexpr = rows.shape[0]
+    U: gl.constexpr = rows.shape[1] // 32
+    f = rows.reshape([M, U, 2, 4, 2, 2]).permute([0, 1, 2, 4, 5, 3])
+    return f.reshape([M, U * 32])
 
 
 @gluon.jit
-def _scales_at(scales, first_strip, num_strips, num_groups, FACTORS: gl.constexpr):
-    # Where the first groups' scales are [strips, 1, 1, 1, 8, 2 (row + 8)].
-    W: gl.constexpr = FACTORS.warps_per_cta[0]
-    strip = gl.minimum(first_strip + gl.arange(0, W), num_strips - 1)
-    own = (strip * num_groups)[:, None, None, None, None, None] * 16
-    pair = gl.arange(0, 8)[None, None, None, None, :, None] * 2
-    place = own + pair + gl.arange(0, 2)[None, None, None, None, None, :]
-    return gl.set_auto_layout(scales + place, FACTORS)
-
-
-@gluon.jit
-def _request(
-    source,
-    tiles,
-    block,
-    stage,
-    num_blocks,
-    num_groups,
-    BITS: gl.constexpr,
-    GROUP: gl.constexpr,
-    EVEN: gl.constexpr,
-    HAS_SHIFTS: gl.constexpr,
+def _fetch_step(
+    x, m, step, num_rows, K, LINE: gl.constexpr, SHAPE: gl.constexpr, EVEN: gl.constexpr
 ):
-    # Copies codes, scales and shifts of U blocks; codes behind the last block become 0.
-    codes, factors, terms = source
-    code_tiles, factor_tiles, term_tiles = tiles
-    CODES: gl.constexpr = codes.type.layout
-    FACTORS: gl.constexpr = factors.type.layout
-    U: gl.constexpr = code_tiles.shape[2]
-    at = codes + block * (256 if BITS == 4 else 32)
-    if EVEN:
-        async_copy.async_copy_global_to_shared(code_tiles.index(stage), at)
-    else:
-        own = gl.set_auto_layout(gl.arange(0, U)[None, :, None, None, None], CODES)
-        async_copy.async_copy_global_to_shared(
-            code_tiles.index(stage), at, mask=block + own < num_blocks
-        )
-    if GROUP > 0:
-        H: gl.constexpr = factor_tiles.shape[3]
-        Q: gl.constexpr = factor_tiles.shape[4]
-        k = (block + gl.arange(0, U)[None, :, None, None, None, None]) * 64
-        k += gl.arange(0, H)[None, None, :, None, None, None] * 32
-        k += gl.arange(0, Q)[None, None, None, :, None, None] * 16
-        group = gl.set_auto_layout(gl.minimum(k // GROUP, num_groups - 1) * 16, FACTORS)
-        async_copy.async_copy_global_to_shared(factor_tiles.index(stage), factors + group)
-        if HAS_SHIFTS:
-            async_copy.async_copy_global_to_shared(term_tiles.index(stage), terms + group)
-    async_copy.commit_group()
-
-
-@gluon.jit
-def _spread(values, like, FULL: gl.constexpr, BITS: gl.constexpr):
-    # Scales [strips, blocks, 2 halves or 1, 2 quarters or 1, 8, 2 (row + 8)] to where numbers lie:
-    # of the first half of a block and (of 4 bits) the second.
-    S: gl.constexpr = values.shape[0]
-    U: gl.constexpr = values.shape[1]
-    values = values.to(like.dtype)
-    if BITS == 4:
-        SOME: gl.constexpr = gl.SliceLayout(4, gl.SliceLayout(5, gl.SliceLayout(7, FULL)))
-        Q: gl.constexpr = values.shape[3]
-        values = values.permute([0, 1, 4, 3, 5, 2])
-        if values.shape[5] == 2:
-            first, second = values.split()
-        else:
-            first = values.reshape([S, U, 8, Q, 2])
-            second = first
-        first = gl.convert_layout(first, SOME, assert_trivial=True)
-        second = gl.convert_layout(second, SOME, assert_trivial=True)
-        first = gl.expand_dims(gl.expand_dims(gl.expand_dims(first, 4), 5), 7)
-        second = gl.expand_dims(gl.expand_dims(gl.expand_dims(second, 4), 5), 7)
-        return (
-            first.broadcast_to([S, U, 8, 2, 2, 2, 2, 2]),
-            second.broadcast_to([S, U, 8, 2, 2, 2, 2, 2]),
-        )
-    else:
-        ROWS: gl.constexpr = gl.SliceLayout(
-            4, gl.SliceLayout(5, gl.SliceLayout(6, gl.SliceLayout(7, FULL)))
-        )
-        first = values.reshape([S, U, 8, 2]).permute([0, 1, 3, 2])
-        first = gl.convert_layout(first, ROWS, assert_trivial=True)
-        first = gl.expand_dims(gl.expand_dims(first, 4), 5)
-        first = gl.expand_dims(gl.expand_dims(first, 6), 7)
-        first = first.broadcast_to([S, U, 2, 8, 4, 2, 2, 2])
-        return first, first
-
-
-@gluon.jit
-def _operand(
-    words,
-    factors,
-    terms,
-    like,
-    ASM: gl.constexpr,
-    BITS: gl.constexpr,
-    SCALING: gl.constexpr,
-    ACC: gl.constexpr,
-):
-    # Codes as they were loaded to numbers [outputs, inputs] as wgmma takes them from registers.
-    S: gl.constexpr = words.shape[0]
-    U: gl.constexpr = words.shape[1]
-    A: gl.constexpr = gl.DotOperandLayout(0, ACC, 2)
-    # Of 4 bits [strips, blocks, 8, 2, 2 (4 lanes), 2 (k + 8), 2 (row + 8), 2 (k + 1)], of 8
-    # [strips, blocks, 2 (row + 8), 8, 4 lanes, 2 (k + 32), 2 (k + 8), 2 (k + 1)].
-    SHAPE: gl.constexpr = [S, U, 8, 2, 2, 2, 2, 2] if BITS == 4 else [S, U, 2, 8, 4, 2, 2, 2]
-    FULL: gl.constexpr = gl.BlockedLayout(
-        [1, U, 1, 1, 1, 2, 2, 2] if BITS == 4 else [1, U, 2, 1, 1, 2, 2, 2],
-        [1, 1, 8, 2, 2, 1, 1, 1] if BITS == 4 else [1, 1, 1, 8, 4, 1, 1, 1],
-        [S, 1, 1, 1, 1, 1, 1, 1],
-        [7, 6, 5, 4, 3, 2, 1, 0],
-    )
-    words = gl.convert_layout(words.reshape(SHAPE), FULL, assert_trivial=True)
-    if SCALING > 0:
-        factors = _spread(factors, like, FULL, BITS)
-    if SCALING == 2:
-        terms = _spread(terms, like, FULL, BITS)
-    n = numbers_of(words, factors, terms, like, None, ASM, BITS, SCALING)
-    if BITS == 4:
-        # And 2 (k + 32), 2 (k + 16).
-        f = gl.join(gl.join(n[0], n[2]), gl.join(n[1], n[3]))
-        f = f.reshape([S, U, 8, 4, 2, 2, 2, 2, 2]).permute([0, 5, 2, 1, 7, 8, 4, 3, 6])
-    else:
-        # And 2 (k + 16).
-        f = gl.join(n[0], n[1]).permute([0, 2, 3, 1, 5, 8, 6, 4, 7])
-    return gl.convert_layout(f.reshape([S * 16, U * 64]), A, assert_trivial=True)
-
-
-@gluon.jit
-def _fetch(x, m, block, num_rows, K, LINE: gl.constexpr, shape: gl.constexpr, EVEN: gl.constexpr):
-    # Rows of x, the inputs of some blocks.
-    row = m + gl.arange(0, shape[0], layout=gl.SliceLayout(1, LINE))[:, None]
-    k = block * 64 + gl.arange(0, shape[1], layout=gl.SliceLayout(0, LINE))[None, :]
+    # Rows of x, the inputs of a step.
+    row = m + gl.arange(0, SHAPE[0], layout=gl.SliceLayout(1, LINE))[:, None]
+    k = step * SHAPE[1] + gl.arange(0, SHAPE[1], layout=gl.SliceLayout(0, LINE))[None, :]
     mask = row < num_rows
     if not EVEN:
         mask = mask & (k < K)
-    return gl.load(x + row.to(gl.int64) * K + k, mask=mask, other=0.0)
+    return gl.load(x + row.to(gl.int64) * K + k, mask=mask, other=0)
 
 
 @gluon.jit
-def _in_order(rows, BITS: gl.constexpr):
-    # Inputs in the order in which codes become numbers: k + 32, 16, 8, then the 4 lanes, k + 1.
-    M: gl.constexpr = rows.shape[0]
-    U: gl.constexpr = rows.shape[1] // 64
-    if BITS == 4:
-        # [rows, blocks, 2 (k + 32), 4 lanes, 2 (k + 16), 2 (k + 8), 2 (k + 1)].
-        f = rows.reshape([M, U, 2, 4, 2, 2, 2]).permute([0, 1, 2, 4, 5, 3, 6])
+def _bring_rows(given, buffers, FORM: gl.constexpr, U: gl.constexpr):
+    # Rows of x, step by step, to where all groups take them from. The next two are on their way.
+    x, m, num_rows, K, first, steps = given
+    x_tiles, ready, free = buffers
+    # By 4 bits the inputs of a pair stay beside each other, and pairs are moved as they are.
+    PAIR: gl.constexpr = 2 if FORM[0] == 4 else 1
+    ROWS: gl.constexpr = x_tiles.shape[1]
+    SHAPE: gl.constexpr = (ROWS, U * 64 // PAIR)
+    DEPTH: gl.constexpr = x_tiles.shape[0]
+    LINE: gl.constexpr = gl.BlockedLayout([1, 8 // PAIR], [4, 8], [4, 1], [1, 0])
+    if PAIR == 2:
+        TILE: gl.constexpr = gl.NVMMASharedLayout.get_default_for([ROWS, U * 32], gl.int32)
+        places = x_tiles._reinterpret(gl.int32, [DEPTH, ROWS, U * 32], TILE)
+        x = x.to(gl.pointer_type(gl.int32))
+        K = K // 2
     else:
-        # [rows, blocks, 4 lanes, 2 (k + 32), 2 (k + 8), 2 (k + 1), 2 (k + 16)].
-        f = rows.reshape([M, U, 4, 2, 2, 2, 2]).permute([0, 1, 3, 6, 4, 2, 5])
-    return f.reshape([M, U * 64])
-
-
-@gluon.jit
-def _multiply(
-    given,
-    x_tiles,
-    source,
-    tiles,
-    first,
-    steps,
-    sizes,
-    FORM: gl.constexpr,
-    LINE: gl.constexpr,
-    ACC: gl.constexpr,
-):
-    # Sums [outputs, rows] over ``steps`` steps from the first; the first codes are on their way.
-    x, m, num_rows, K = given
-    num_blocks, num_groups = sizes
-    BITS: gl.constexpr = FORM[0]
-    GROUP: gl.constexpr = FORM[1]
-    SCALING: gl.constexpr = FORM[2]
-    EVEN: gl.constexpr = FORM[3]
-    ASM: gl.constexpr = FORM[4]
-    code_tiles, factor_tiles, term_tiles = tiles
-    CODES: gl.constexpr = source[0].type.layout
-    FACTORS: gl.constexpr = source[1].type.layout
-    STAGES: gl.constexpr = code_tiles.shape[0]
-    U: gl.constexpr = code_tiles.shape[2]
-    BLOCK_M: gl.constexpr = x_tiles.shape[1]
-    SHAPE: gl.constexpr = (BLOCK_M, U * 64)
-    like = gl.zeros((1,), x.dtype.element_ty, gl.BlockedLayout([1], [32], [gl.num_warps()], [0]))
-    rows = _fetch(x, m, first * U, num_rows, K, LINE, SHAPE, EVEN)
-    acc = gl.zeros((code_tiles.shape[1] * 16, BLOCK_M), gl.float32, ACC)
+        places = x_tiles
+    gdc_wait()
+    rows = _fetch_step(x, m, first, num_rows, K, LINE, SHAPE, FORM[3])
+    second = first + gl.minimum(1, steps - 1)
+    following = _fetch_step(x, m, second, num_rows, K, LINE, SHAPE, FORM[3])
     for s in range(steps):
-        stage = s % STAGES
-        x_tiles.index(s % 2).store(_in_order(rows, BITS))
-        fence_async_shared()
-        following = (first + gl.minimum(s + 1, steps - 1)) * U
-        rows = _fetch(x, m, following, num_rows, K, LINE, SHAPE, EVEN)
-        async_copy.wait_group(STAGES - 1)
-        words = code_tiles.index(stage).load(CODES)
-        factors = factor_tiles.index(stage).load(FACTORS)
-        terms = term_tiles.index(stage).load(FACTORS)
-        a = _operand(words, factors, terms, like, ASM, BITS, SCALING, ACC)
-        acc = warpgroup_mma(a, x_tiles.index(s % 2).permute((1, 0)), acc)
-        if s + STAGES < steps:
-            block = (first + s + STAGES) * U
-            _request(
-                source, tiles, block, stage, num_blocks, num_groups, BITS, GROUP, EVEN, SCALING == 2
-            )
+        buffer = s % DEPTH
+        mbarrier.wait(free.index(buffer), (s // DEPTH & 1) ^ 1)
+        if PAIR == 2:
+            places.index(buffer).store(_pairs_in_order(rows))
         else:
-            async_copy.commit_group()
-    return acc
+            places.index(buffer).store(in_order(rows, FORM[0]))
+        rows = following
+        third = first + gl.minimum(s + 2, steps - 1)
+        following = _fetch_step(x, m, third, num_rows, K, LINE, SHAPE, FORM[3])
+        fence_async_shared()
+        mbarrier.arrive(ready.index(buffer), count=1)
 
 
 @gluon.jit
-def _begin_step(
-    rows,
-    s,
-    buffer,
-    given,
-    x_tiles,
-    tiles,
-    first,
-    steps,
-    like,
-    FORM: gl.constexpr,
-    LAYOUTS: gl.constexpr,
-):
-    # Stores a step's rows, requests the next ones, and turns its codes into numbers.
-    x, m, num_rows, K = given
-    code_tiles, factor_tiles, term_tiles = tiles
-    STAGES: gl.constexpr = code_tiles.shape[0]
-    U: gl.constexpr = code_tiles.shape[2]
-    # All warps are done with the product that read this buffer.
-    gl.thread_barrier()
-    x_tiles.index(buffer).store(_in_order(rows, FORM[0]))
-    fence_async_shared()
-    following = (first + gl.minimum(s + 1, steps - 1)) * U
-    SHAPE: gl.constexpr = (x_tiles.shape[1], U * 64)
-    rows = _fetch(x, m, following, num_rows, K, LAYOUTS[2], SHAPE, FORM[3])
-    async_copy.wait_group(STAGES - 1)
-    words = code_tiles.index(s % STAGES).load(LAYOUTS[0])
-    factors = factor_tiles.index(s % STAGES).load(LAYOUTS[1])
-    terms = term_tiles.index(s % STAGES).load(LAYOUTS[1])
-    a = _operand(words, factors, terms, like, FORM[4], FORM[0], FORM[2], LAYOUTS[3])
-    return rows, a
-
-
-@gluon.jit
-def _refill(source, tiles, first, s, steps, sizes, FORM: gl.constexpr):
-    # Requests the codes of the step for which this one's room is.
-    STAGES: gl.constexpr = tiles[0].shape[0]
-    if s + STAGES < steps:
-        block = (first + s + STAGES) * tiles[0].shape[2]
-        stage = s % STAGES
-        _request(
-            source,
-            tiles,
-            block,
-            stage,
-            sizes[0],
-            sizes[1],
-            FORM[0],
-            FORM[1],
-            FORM[3],
-            FORM[2] == 2,
+def _refill(source, tiles, first, s, stop, place, sizes, FORM: gl.constexpr):
+    # Requests the codes of step s, if there is one, to a place.
+    num_blocks, num_groups = sizes
+    if s < stop:
+        block = (first + s) * tiles[0].shape[2]
+        request(
+            *(source, tiles, block, place, num_blocks, num_groups),
+            *(FORM[0], FORM[1], FORM[3], FORM[2] == 2),
         )
     else:
         async_copy.commit_group()
 
 
 @gluon.jit
-def _multiply_overlapping(
-    given,
-    x_tiles,
-    source,
-    tiles,
-    first,
-    steps,
-    sizes,
-    FORM: gl.constexpr,
-    LINE: gl.constexpr,
-    ACC: gl.constexpr,
+def _numbers(tiles, place, like, FORM: gl.constexpr, LAYOUTS: gl.constexpr, STAGES: gl.constexpr):
+    # The oldest codes that are on their way, as numbers.
+    async_copy.wait_group(STAGES - 1)
+    words = tiles[0].index(place).load(LAYOUTS[0])
+    factors = tiles[1].index(place).load(LAYOUTS[1])
+    terms = tiles[2].index(place).load(LAYOUTS[1])
+    return operand(words, factors, terms, like, FORM[4], FORM[0], FORM[2], LAYOUTS[2])
+
+
+@gluon.jit
+def _strips_of(group, num_strips, GATED: gl.constexpr):
+    # A group's 4 strips of 16 outputs; GATED: 2 of the first half and theirs of the second.
+    place = gl.arange(0, 4)
+    if GATED:
+        half = num_strips // 2
+        return gl.minimum(group * 2 + place % 2, half - 1) + place // 2 * half
+    else:
+        return gl.minimum(group * 4 + place, num_strips - 1)
+
+
+@gluon.jit
+def _gated(y, OUT: gl.constexpr):
+    # SiLU of the first 32 outputs times the others.
+    BLOCK_M: gl.constexpr = y.shape[1]
+    BOTH: gl.constexpr = gl.BlockedLayout([2, 4, 1], [1, 8, 4], [1, 1, 4], [1, 0, 2])
+    gate, up = gl.convert_layout(y.reshape([2, 32, BLOCK_M]), BOTH).permute([1, 2, 0]).split()
+    return gl.convert_layout(gate / (1.0 + gl.exp(-gate)) * up, OUT)
+
+
+@gluon.jit
+def _add_parts(acc, place, arrivals, part, part_size, SPLIT: gl.constexpr, ACC: gl.constexpr):
+    # The sum of all programs' parts, in the last to arrive; and whether this is the last. A part is
+    # [rows / 8 * 128 threads, 4]: what a thread has lies together.
+    BLOCK_M: gl.constexpr = acc.shape[1]
+    # [4 warps, 2 (output + 8), 8, rows / 8, 4 lanes, 2 (row + 1)].
+    own = acc.reshape([4, 2, 8, BLOCK_M // 8, 4, 2]).permute([3, 0, 2, 4, 1, 5])
+    own = own.reshape([BLOCK_M * 16, 4])
+    OWN: gl.constexpr = own.type.layout
+    there = gl.arange(0, BLOCK_M * 16, layout=gl.SliceLayout(1, OWN))[:, None] * 4
+    place += there + gl.arange(0, 4, layout=gl.SliceLayout(0, OWN))[None, :]
+    gl.store(place + part * part_size, own)
+    # The barrier orders this program's stores before its one releasing increment.
+    gl.thread_barrier()
+    last = gl.atomic_add(arrivals, 1, sem="acq_rel") == SPLIT - 1
+    if last:
+        gl.thread_barrier()
+        own = gl.load(place, cache_modifier=".cg")
+        for s in gl.static_range(1, SPLIT):
+            own += gl.load(place + s * part_size, cache_modifier=".cg")
+        f = own.reshape([BLOCK_M // 8, 4, 8, 4, 2, 2]).permute([1, 4, 2, 0, 3, 5])
+        acc = gl.convert_layout(f.reshape([64, BLOCK_M]), ACC, assert_trivial=True)
+        gl.store(arrivals, 0)
+    return acc, last
+
+
+@gluon.jit
+def _store_outputs(acc, m, at, results, ENDS: gl.constexpr):
+    # Outputs [64, rows m ..] to where they go, after the gate or the norm.
+    group, num_rows, N = at
+    out, residual, norm_weight, squares = results
+    BLOCK_M: gl.constexpr = acc.shape[1]
+    GATED: gl.constexpr = ENDS[2]
+    OUTPUTS: gl.constexpr = 32 if GATED else 64
+    OUT: gl.constexpr = gl.BlockedLayout([OUTPUTS // 8, 1], [8, 4], [1, 4], [0, 1])
+    width = N // 2 if GATED else N
+    y = _gated(acc, OUT) if GATED else gl.convert_layout(acc, OUT)
+    n = group * OUTPUTS + gl.arange(0, OUTPUTS, layout=gl.SliceLayout(1, OUT))[:, None]
+    row = m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, OUT))[None, :]
+    mask = (n < width) & (row < num_rows)
+    place = row * width + n
+    if ENDS[3]:
+        gamma = gl.load(norm_weight + n, mask=n < N, other=0.0)
+        before = gl.load(residual + place, mask=mask, other=0.0)
+        y = _add_residual(
+            *(y, before, gamma, residual + place, squares, mask, group, row, num_rows)
+        )
+    gl.store(out + place, y.to(out.dtype.element_ty), mask=mask)
+
+
+@gluon.jit
+def _finish(acc, at, results, factors, ENDS: gl.constexpr, ACC: gl.constexpr):
+    # What is made of sums [64, rows], and where it goes.
+    group, m, num_rows = at
+    out, row_scales, bias, parts, arrivals, N, part, residual, norm_weight, squares = results
+    BLOCK_M: gl.constexpr = acc.shape[1]
+    SPLIT: gl.constexpr = ENDS[0]
+    OUTPUTS: gl.constexpr = 32 if ENDS[2] else 64
+    width = N // 2 if ENDS[2] else N
+    last = True
+    if SPLIT > 1:
+        tile = group * gl.num_programs(0) + gl.program_id(0)
+        size = gl.num_programs(1) * ENDS[5] * gl.num_programs(0) * (64 * BLOCK_M)
+        there = parts + tile.to(gl.int64) * (64 * BLOCK_M)
+        acc, last = _add_parts(acc, there, arrivals + tile, part, size, SPLIT, ACC)
+    if last:
+        line = gl.arange(0, 64, layout=gl.SliceLayout(1, ACC))[:, None]
+        n = group * OUTPUTS + line % OUTPUTS + line // OUTPUTS * width
+        mask = group * OUTPUTS + line % OUTPUTS < width
+        acc *= gl.load(row_scales + n, mask=mask, other=0.0)
+        if ENDS[4] > 0:
+            acc *= gl.convert_layout(factors, gl.SliceLayout(0, ACC))[None, :]
+        if ENDS[1]:
+            acc += gl.load(bias + n, mask=mask, other=0.0).to(gl.float32)
+        places = (out, residual, norm_weight, squares)
+        if BLOCK_M == 128:
+            # One half after the other: they take registers and shared memory.
+            HALF: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16])
+            first, second = acc.reshape([64, 2, 64]).permute([0, 2, 1]).split()
+            first = gl.convert_layout(first, HALF, assert_trivial=True)
+            _store_outputs(first, m, (group, num_rows, N), places, ENDS)
+            second = gl.convert_layout(second, HALF, assert_trivial=True)
+            _store_outputs(second, m + 64, (group, num_rows, N), places, ENDS)
+        else:
+            _store_outputs(acc, m, (group, num_rows, N), places, ENDS)
+
+
+@gluon.jit
+def _multiply_rows(
+    work, FORM: gl.constexpr, SHAPE: gl.constexpr, ENDS: gl.constexpr, OWN: gl.constexpr
 ):
-    # As ``_multiply``, an even number of steps: codes become numbers while the tensor cores
-    # multiply those before. Two a turn, since a product's registers are in use until it is done.
-    x, m, num_rows, K = given
+    # One group's 64 outputs.
+    given, buffers, weight, tiles, results, normed = work
+    x, m, num_rows, K, first, steps = given
+    x_tiles, ready, free = buffers
+    words, scales, shifts, num_strips, num_blocks, num_groups, tile = weight
+    squares, num_squares, eps = normed
+    STAGES: gl.constexpr = SHAPE[1]
+    BITS: gl.constexpr = FORM[0]
+    GROUP: gl.constexpr = FORM[1]
     U: gl.constexpr = tiles[0].shape[2]
     BLOCK_M: gl.constexpr = x_tiles.shape[1]
-    LAYOUTS: gl.constexpr = (source[0].type.layout, source[1].type.layout, LINE, ACC)
-    like = gl.zeros((1,), x.dtype.element_ty, gl.BlockedLayout([1], [32], [gl.num_warps()], [0]))
-    rows = _fetch(x, m, first * U, num_rows, K, LINE, (BLOCK_M, U * 64), FORM[3])
-    OUTPUTS: gl.constexpr = tiles[0].shape[1] * 16
-    acc = gl.zeros((OUTPUTS, BLOCK_M), gl.float32, ACC)
-    rows, a = _begin_step(rows, 0, 0, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS)
-    for turn in range(steps // 2):
-        s = turn * 2
-        acc = warpgroup_mma(a, x_tiles.index(0).permute((1, 0)), acc, is_async=True)
-        _refill(source, tiles, first, s, steps, sizes, FORM)
-        rows, b = _begin_step(
-            rows, s + 1, 1, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS
-        )
-        # Both are waited for: numbers are made before, not behind the wait.
-        acc, b = warpgroup_mma_wait(0, deps=[acc, b])
-        acc = warpgroup_mma(b, x_tiles.index(1).permute((1, 0)), acc, is_async=True)
-        _refill(source, tiles, first, s + 1, steps, sizes, FORM)
-        # Behind the last step there is nothing; it is not multiplied.
-        rows, a = _begin_step(
-            rows, s + 2, 0, given, x_tiles, tiles, first, steps, like, FORM, LAYOUTS
-        )
-        acc, a = warpgroup_mma_wait(0, deps=[acc, a])
-    return acc
+    DEPTH: gl.constexpr = x_tiles.shape[0]
+    P: gl.constexpr = 1 if BITS == 4 else 2
+    H: gl.constexpr = 2 if GROUP == 16 or GROUP == 32 else 1
+    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BLOCK_M, 16])
+    CODES: gl.constexpr = gl.BlockedLayout(
+        [1, U, P, 1, 8], [1, 1, 1, 32, 1], [4, 1, 1, 1, 1], [4, 3, 2, 1, 0]
+    )
+    # The quarters of a block are two lanes, the 2 lanes (or 4) beside each other have the same.
+    SCALES: gl.constexpr = gl.BlockedLayout(
+        [1, U, H, 1, 1, 2], [1, 1, 1, 2, 8, 2], [4, 1, 1, 1, 1, 1], [5, 3, 4, 2, 1, 0]
+    )
+    LAYOUTS: gl.constexpr = (CODES, SCALES, ACC)
+    group = tile * SHAPE[0] + OWN
+    # Each has its strips in a layout of its own.
+    source = (
+        places_of_codes(words, _strips_of(group, num_strips, ENDS[2]), num_blocks, BITS, CODES),
+        places_of_scales(scales, _strips_of(group, num_strips, ENDS[2]), num_groups, SCALES),
+        places_of_scales(shifts, _strips_of(group, num_strips, ENDS[2]), num_groups, SCALES),
+    )
+    sizes = (num_blocks, num_groups)
+    # The weight is nobody's output: as much of it as there is room for comes before x is there.
+    for s in gl.static_range(STAGES):
+        _refill(source, tiles, first, s, steps, OWN * STAGES + s, sizes, FORM)
+    like = gl.zeros((1,), x.dtype.element_ty, gl.BlockedLayout([1], [32], [4], [0]))
+    acc = gl.zeros((64, BLOCK_M), gl.float32, ACC)
+    # What is written to is in use until the launch before this one has ended.
+    gdc_wait()
+    factors = gl.zeros((BLOCK_M,), gl.float32, gl.SliceLayout(0, ACC))
+    if ENDS[4] > 0:
+        factors = _factors(squares, num_squares, m, num_rows, K, eps, BLOCK_M, ENDS[4])
+    if SHAPE[2]:
+        a = _numbers(tiles, OWN * STAGES, like, FORM, LAYOUTS, STAGES)
+        _refill(source, tiles, first, STAGES, steps, OWN * STAGES, sizes, FORM)
+        for s in range(steps):
+            buffer = s % DEPTH
+            mbarrier.wait(ready.index(buffer), s // DEPTH & 1)
+            acc = warpgroup_mma(a, x_tiles.index(buffer).permute((1, 0)), acc, is_async=True)
+            # Behind the last step there is nothing; it is not multiplied.
+            place = OWN * STAGES + (s + 1) % STAGES
+            b = _numbers(tiles, place, like, FORM, LAYOUTS, STAGES)
+            _refill(source, tiles, first, s + 1 + STAGES, steps, place, sizes, FORM)
+            # Both are waited for: numbers are made before, not behind the wait.
+            acc, b = warpgroup_mma_wait(0, deps=[acc, b])
+            mbarrier.arrive(free.index(buffer), count=1)
+            a = b
+    else:
+        for s in range(steps):
+            place = OWN * STAGES + s % STAGES
+            a = _numbers(tiles, place, like, FORM, LAYOUTS, STAGES)
+            _refill(source, tiles, first, s + STAGES, steps, place, sizes, FORM)
+            buffer = s % DEPTH
+            mbarrier.wait(ready.index(buffer), s // DEPTH & 1)
+            acc = warpgroup_mma(a, x_tiles.index(buffer).permute((1, 0)), acc, is_async=True)
+            acc, a = warpgroup_mma_wait(0, deps=[acc, a])
+            mbarrier.arrive(free.index(buffer), count=1)
+    _finish(acc, (group, m, num_rows), results, factors, ENDS, ACC)
 
 
 @quick
-@gluon.jit(do_not_specialize=["num_rows", "share"])
+@gluon.jit(do_not_specialize=["num_rows", "share", "num_squares"])
 def coded_rows_kernel(
     x,
     words,
@@ -358,7 +304,11 @@ def coded_rows_kernel(
     shifts,
     row_scales,
     bias,
+    squares,
+    residual,
+    norm_weight,
     out,
+    squares_out,
     parts,
     arrivals,
     num_rows,
@@ -367,85 +317,112 @@ def coded_rows_kernel(
     num_strips,
     num_blocks,
     num_groups,
+    num_squares,
     share,
+    eps,
     ASM: gl.constexpr,
     BITS: gl.constexpr,
     GROUP: gl.constexpr,
     SCALING: gl.constexpr,
     HAS_BIAS: gl.constexpr,
+    GATED: gl.constexpr,
+    ADDS: gl.constexpr,
+    MAX_SQUARES: gl.constexpr,
     EVEN: gl.constexpr,
     BLOCK_M: gl.constexpr,
     U: gl.constexpr,
     STAGES: gl.constexpr,
+    DEPTH: gl.constexpr,
     SPLIT: gl.constexpr,
+    GROUPS: gl.constexpr,
     OVERLAPS: gl.constexpr,
-    W: gl.constexpr,
+    REGISTERS: gl.constexpr,
+    LOADER: gl.constexpr,
 ):
-    """What ``coded_rows`` launches: a step is U blocks of 64 inputs, ``share`` of them a part."""
+    """What ``coded_rows`` launches: a step is U blocks of 64 inputs, ``share`` of them a part.
+
+    MAX_SQUARES, if not 0: x is divided by its rows' rms, which num_squares sums say. GATED: SiLU of
+    the first half of the outputs times the second. ADDS: the residual, which keeps the sum; out is
+    that times the norm's weight.
+    """
     P: gl.constexpr = 1 if BITS == 4 else 2
     H: gl.constexpr = 2 if GROUP == 16 or GROUP == 32 else 1
     Q: gl.constexpr = 2 if GROUP == 16 else 1
-    ACC: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [W, 1], [16, BLOCK_M, 16])
-    CODES: gl.constexpr = gl.BlockedLayout(
-        [1, U, P, 1, 8], [1, 1, 1, 32, 1], [W, 1, 1, 1, 1], [4, 3, 2, 1, 0]
-    )
-    # The quarters of a block are two lanes, the 2 lanes (or 4) beside each other have the same.
-    FACTORS: gl.constexpr = gl.BlockedLayout(
-        [1, U, H, 1, 1, 2], [1, 1, 1, 2, 8, 2], [W, 1, 1, 1, 1, 1], [5, 3, 4, 2, 1, 0]
-    )
-    LINE: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [W, 1], [1, 0])
     gdc_launch_dependents()
     code_tiles = gl.allocate_shared_memory(
-        gl.int16, [STAGES, W, U, P, 32, 8], gl.SwizzledSharedLayout(1, 1, 1, [4, 3, 2, 1, 0])
+        gl.int16,
+        [GROUPS * STAGES, 4, U, P, 32, 8],
+        gl.SwizzledSharedLayout(1, 1, 1, [4, 3, 2, 1, 0]),
     )
     FACTOR_TILE: gl.constexpr = gl.SwizzledSharedLayout(1, 1, 1, [5, 4, 3, 2, 1, 0])
-    factor_tiles = gl.allocate_shared_memory(gl.float16, [STAGES, W, U, H, Q, 8, 2], FACTOR_TILE)
+    factor_tiles = gl.allocate_shared_memory(
+        gl.float16, [GROUPS * STAGES, 4, U, H, Q, 8, 2], FACTOR_TILE
+    )
     term_tiles = factor_tiles
     if SCALING == 2:
-        term_tiles = gl.allocate_shared_memory(gl.float16, [STAGES, W, U, H, Q, 8, 2], FACTOR_TILE)
+        term_tiles = gl.allocate_shared_memory(
+            gl.float16, [GROUPS * STAGES, 4, U, H, Q, 8, 2], FACTOR_TILE
+        )
     ROWS: gl.constexpr = gl.NVMMASharedLayout.get_default_for([BLOCK_M, U * 64], x.dtype.element_ty)
-    x_tiles = gl.allocate_shared_memory(x.dtype.element_ty, [2, BLOCK_M, U * 64], ROWS)
-    m = gl.program_id(0) * BLOCK_M
-    tile = gl.program_id(1)
+    x_tiles = gl.allocate_shared_memory(x.dtype.element_ty, [DEPTH, BLOCK_M, U * 64], ROWS)
+    ready = gl.allocate_shared_memory(gl.int64, [DEPTH, 1], mbarrier.MBarrierLayout())
+    free = gl.allocate_shared_memory(gl.int64, [DEPTH, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(DEPTH):
+        mbarrier.init(ready.index(i), count=1)
+        mbarrier.init(free.index(i), count=GROUPS)
     part = gl.program_id(2)
     first = part * share
     steps = gl.minimum(share, (num_blocks + U - 1) // U - first)
-    source = (
-        _codes_at(words, tile * W, num_strips, num_blocks, BITS, CODES),
-        _scales_at(scales, tile * W, num_strips, num_groups, FACTORS),
-        _scales_at(shifts, tile * W, num_strips, num_groups, FACTORS),
-    )
-    tiles = (code_tiles, factor_tiles, term_tiles)
-    # The weight is nobody's output: as much of it as there is room for comes before x is there.
-    for s in gl.static_range(STAGES):
-        if s < steps:
-            block = (first + s) * U
-            _request(
-                source, tiles, block, s, num_blocks, num_groups, BITS, GROUP, EVEN, SCALING == 2
-            )
-        else:
-            async_copy.commit_group()
-    gdc_wait()
-    rows = (x, m, num_rows, K)
     FORM: gl.constexpr = (BITS, GROUP, SCALING, EVEN, ASM)
-    sizes = (num_blocks, num_groups)
-    if OVERLAPS:
-        acc = _multiply_overlapping(
-            rows, x_tiles, source, tiles, first, steps, sizes, FORM, LINE, ACC
+    SHAPE: gl.constexpr = (GROUPS, STAGES, OVERLAPS)
+    ENDS: gl.constexpr = (SPLIT, HAS_BIAS, GATED, ADDS, MAX_SQUARES, GROUPS)
+    given = (x, gl.program_id(0) * BLOCK_M, num_rows, K, first, steps)
+    buffers = (x_tiles, ready, free)
+    weight = (words, scales, shifts, num_strips, num_blocks, num_groups, gl.program_id(1))
+    tiles = (code_tiles, factor_tiles, term_tiles)
+    own = (residual, norm_weight, squares_out)
+    results = (out, row_scales, bias, parts, arrivals, N, part) + own  # noqa: RUF005
+    normed = (squares, num_squares, eps)
+    work = (given, buffers, weight, tiles, results, normed)
+    if GROUPS == 1:
+        gl.warp_specialize(
+            [
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 0)),
+                (_bring_rows, (given, buffers, FORM, U)),
+            ],
+            [4],
+            [LOADER],
+        )
+    elif GROUPS == 2:
+        gl.warp_specialize(
+            [
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 0)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 1)),
+                (_bring_rows, (given, buffers, FORM, U)),
+            ],
+            [4, 4],
+            [REGISTERS, LOADER],
+        )
+    elif GROUPS == 3:
+        gl.warp_specialize(
+            [
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 0)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 1)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 2)),
+                (_bring_rows, (given, buffers, FORM, U)),
+            ],
+            [4, 4, 4],
+            [REGISTERS, REGISTERS, LOADER],
         )
     else:
-        acc = _multiply(rows, x_tiles, source, tiles, first, steps, sizes, FORM, LINE, ACC)
-    n = tile * (W * 16) + gl.arange(0, W * 16, layout=gl.SliceLayout(1, ACC))[:, None]
-    row = m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, ACC))[None, :]
-    mask = (n < N) & (row < num_rows)
-    last = True
-    if SPLIT > 1:
-        arrival = arrivals + tile * gl.num_programs(0) + gl.program_id(0)
-        acc, last = _add_parts(
-            acc, parts + row * N + n, mask, arrival, part, num_rows * N, SPLIT, ACC
+        gl.warp_specialize(
+            [
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 0)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 1)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 2)),
+                (_multiply_rows, (work, FORM, SHAPE, ENDS, 3)),
+                (_bring_rows, (given, buffers, FORM, U)),
+            ],
+            [4, 4, 4, 4],
+            [REGISTERS, REGISTERS, REGISTERS, LOADER],
         )
-    if last:
-        acc *= gl.load(row_scales + n, mask=n < N, other=0.0)
-        if HAS_BIAS:
-            acc += gl.load(bias + n, mask=n < N, other=0.0).to(gl.float32)
-        gl.store(out + row.to(gl.int64) * N + n, acc.to(out.dtype.element_ty), mask=mask)

@@ -179,7 +179,12 @@ def _rounded(
             WIDTH=width,
             STATIC=static is not None,
             PDL=pdl,
-            num_warps=min(16, max(1, size // 512)),
+            num_warps=_num_warps(num_rows, size),
             launch_pdl=pdl,
         )
     return RoundedRows(out, scales, x.dtype)
+
+
+def _num_warps(num_rows: int, size: int) -> int:
+    # A row alone on a processor is as fast as it has threads.
+    return min(32 if num_rows <= 64 else 16, max(1, size // 512))

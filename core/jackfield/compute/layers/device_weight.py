@@ -59,12 +59,14 @@ class DeviceWeight:
         rounding = self.rounding(num_rows, x.dtype)
         if rounding is not None:
             return multiply_float8(x, self.codes, bias, rounding, self.block_scales)
+        hopper = self._hopper(x)
+        if hopper is not None:
+            product: Tensor = hopper.linear(x, self.codes, bias)
+            return product
         if x.dtype in coded.DTYPES and 0 < num_rows <= coded_wide.MAX_ROWS:
-            row = self._row(x)
-            if row is not None:
-                product: Tensor = row.linear_row(x, self.codes, bias)
-                return product
-            return self._multiply_some(x, bias)
+            few = num_rows <= coded.MAX_ROWS
+            multiply = coded.linear_codes if few else coded_wide.linear_wide
+            return multiply(x, self.codes, bias)
         if self.codes.outputs * self.codes.inputs <= _DECODED_NUMBERS:
             return F.linear(x, coded_decode.decoded(self.codes, x.dtype), bias)
         out = torch.empty((num_rows, self.codes.outputs), dtype=x.dtype, device=x.device)
@@ -73,25 +75,15 @@ class DeviceWeight:
             torch.mm(x, part.T, out=out[:, rows])
         return out if bias is None else out.add_(bias)
 
-    def _multiply_some(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        if runs_hopper_kernels(x.device) and len(x) > 1:
-            from jackfield.compute.kernels import coded_rows  # needs Gluon
-
-            if coded_rows.takes(self.codes) and coded_rows.pays(len(x), self.codes):
-                return coded_rows.linear_rows(x, self.codes, bias)
-        if len(x) <= coded.MAX_ROWS:
-            return coded.linear_codes(x, self.codes, bias)
-        return coded_wide.linear_wide(x, self.codes, bias)
-
     def multiply_gated(
         self, x: Tensor | PassedRows, bias: Tensor | None, reader: DeviceWeight | None
     ) -> Tensor | RoundedRows | None:
         """SiLU of the first half of ``multiply``'s outputs times the second half, [T, N / 2], as
         ``reader``, if it is known, takes it; None where that is no kernel of its own."""
         if not isinstance(x, RoundedRows):
-            row = self._row(x.rows if isinstance(x, ScaledRows) else x)
-            if row is not None and row.takes_gated(self.codes):
-                gated: Tensor = row.gated_row(x, self.codes, bias)
+            hopper = self._hopper(x.rows if isinstance(x, ScaledRows) else x)
+            if hopper is not None and hopper.takes_gated(len(x), self.codes):
+                gated: Tensor = hopper.gated(x, self.codes, bias)
                 return gated
         dtype = x.rows.dtype if isinstance(x, ScaledRows) else x.dtype
         rounding = None if reader is None else reader.rounding(len(x), dtype)
@@ -112,9 +104,9 @@ class DeviceWeight:
             rounding = self.rounding(len(x), x.dtype)
             assert rounding is not None, "rows are only rounded for a weight that takes them"
             return multiply_float8(x, self.codes, bias, rounding, self.block_scales)
-        row = self._row(x.rows)
-        assert row is not None, "rows are only scaled for a kernel that takes them"
-        product: Tensor = row.linear_row(x, self.codes, bias)
+        hopper = self._hopper(x.rows)
+        assert hopper is not None, "rows are only scaled for a kernel that takes them"
+        product: Tensor = hopper.linear(x, self.codes, bias)
         return product
 
     def multiply_add(
@@ -132,22 +124,20 @@ class DeviceWeight:
         if rounding is not None and residual.is_contiguous():
             y = self.multiply(x, bias) if isinstance(x, Tensor) else self.multiply_passed(x, bias)
             return add_rms_norm_rounded(y, residual, norm_weight, eps, rounding)
-        row = self._row(x) if isinstance(x, Tensor) and x.dtype is torch.bfloat16 else None
-        if row is None or reader._row(residual) is None:
+        hopper = self._hopper(x) if isinstance(x, Tensor) and x.dtype is torch.bfloat16 else None
+        if hopper is None or reader._hopper(residual) is None:
             return None
-        scaled: ScaledRows = row.add_row(
-            x, self.codes, bias, residual, norm_weight, eps, ahead=reader.codes.words
-        )
+        scaled: ScaledRows = hopper.add(x, self.codes, bias, residual, norm_weight, eps)
         return scaled
 
-    def _row(self, x: Tensor) -> ModuleType | None:
-        # The kernels for one row, where they take this one and this weight.
-        one = len(x) == 1 and x.dtype in coded.DTYPES and x.is_contiguous()
-        if not one or not runs_hopper_kernels(x.device):
+    def _hopper(self, x: Tensor) -> ModuleType | None:
+        # Hopper's kernels, where they take these rows and this weight.
+        fits = x.dtype in coded.DTYPES and x.is_contiguous()
+        if not fits or not runs_hopper_kernels(x.device):
             return None
-        from jackfield.compute.kernels import coded_row  # needs Gluon
+        from jackfield.compute.kernels import coded_hopper  # needs Gluon
 
-        return coded_row if coded_row.takes(self.codes) else None
+        return coded_hopper if coded_hopper.takes(len(x), self.codes) else None
 
     def _stretches(self) -> Iterator[slice]:
         codes = self.codes

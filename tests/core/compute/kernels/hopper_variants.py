@@ -200,10 +200,11 @@ def served_by_codes() -> None:
         scaled = coded_row.add_row(row, codes, None, row.clone(), row[0], 1e-6)
         coded_row.linear_row(scaled, codes, row[0])
         coded_row.gated_row(scaled, codes, None)
-        for rows in (8, 32, 128):
-            some = row.expand(rows, 1024).contiguous()
-            scaled = coded_rows.add_rows(some, codes, None, some.clone(), row[0], 1e-6)
-            coded_rows.gated_rows(scaled, codes, None)
+    for kind, groups, rows in (("int4", 16, 8), ("int8", 1, 32), ("fp4", 64, 128)):
+        codes, _ = make_codes(Format(kind, 1024, 1024, groups, False), device)
+        some = row.expand(rows, 1024).contiguous()
+        scaled = coded_rows.add_rows(some, codes, None, some.clone(), row[0], 1e-6)
+        coded_rows.gated_rows(scaled, codes, None)
     gate_up, _ = make_codes(Format("int4", 8 * 128, 128, 1, False), device)
     down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
     x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from tests.core.compute.kernels.coded_cases import Format, make_codes
 
-from jackfield.compute.kernels import coded_row, coded_rows
+from jackfield.compute.kernels import coded_hopper, coded_row, coded_rows
 from jackfield.compute.kernels.coded_layout import DeviceCodes
 from jackfield.compute.kernels.coded_row import RowConfig
 
@@ -42,9 +42,12 @@ def test_some_rows_and_some_steps_fit_a_processor(kind: str, num_rows: int) -> N
     codes = codes_of(kind, 64, 4096, 1, False)
     config = coded_rows.rows_config(num_rows, codes)
     step = config.unroll * 64
-    stage_bytes = config.warps * 16 * step * codes.bits // 8
-    assert config.warps % 4 == 0 and config.rows in (8, 16, 32, 64, 128)
-    assert config.stages * stage_bytes + 2 * config.rows * step * 2 < SHARED_BYTES
+    stage_bytes = config.groups * 64 * step * codes.bits // 8
+    row_bytes = config.depth * config.rows * step * 2
+    assert config.groups in (1, 2, 3, 4) and config.rows in (8, 16, 32, 64, 128)
+    # The sums take another way to memory, half of them at once.
+    sums = config.groups * 64 * config.rows * 2
+    assert config.stages * stage_bytes + row_bytes + sums < SHARED_BYTES
 
 
 def test_what_they_take_is_said_by_bits_groups_and_length() -> None:
@@ -58,3 +61,7 @@ def test_what_they_take_is_said_by_bits_groups_and_length() -> None:
     assert not coded_row.takes_gated(codes_of("int4", 48, 1024, 16, False))  # halves of 24
     assert coded_rows.takes(codes_of("fp4", 32, 1024, 64, True))
     assert not coded_rows.takes(codes_of("int8", 32, 1024, 32, False))
+    assert coded_rows.takes_gated(codes_of("int4", 64, 1024, 16, False))
+    assert not coded_rows.takes_gated(codes_of("int4", 32, 1024, 16, False))  # halves of one strip
+    assert coded_hopper.takes(1, codes_of("int4", 32, 1024, 64, False))  # by the kernel for rows
+    assert not coded_hopper.takes(1, codes_of("int8", 32, 1024, 32, False))
