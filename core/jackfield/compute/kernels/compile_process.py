@@ -19,11 +19,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 from triton.runtime.cache import triton_key
 
+from jackfield.compute import kernels
 from jackfield.compute.kernels import shapes
 from jackfield.config.plan import WorkerPlan
 
@@ -46,8 +49,7 @@ def main(arguments: list[str]) -> int:
         compiler = Compiler(locks, has_driver)
         for place in range(num_unasked):
             _fork(partial(compiler.compile_unasked, variants[place::num_unasked]), but=sockets)
-        # Half a second, once for those that have the time: Triton hashes itself.
-        triton_key()
+        _get_ready()
         for connection in sockets:
             others = [other for other in sockets if other is not connection]
             _fork(partial(compiler.serve, connection), but=others)
@@ -73,6 +75,15 @@ def _prepare(plan: WorkerPlan) -> tuple[bool, list[Variant]]:
     except Exception:  # whatever is not like torch: the engine asks for the same a little later
         log.warning("no kernel is compiled before it is asked for", exc_info=True)
         return True, []
+
+
+def _get_ready() -> None:
+    """What every compiler would do at its first variant, once, while the engine still imports."""
+    # Triton hashes itself, half a second.
+    triton_key()
+    for module in iter_modules(kernels.__path__, f"{kernels.__name__}."):
+        with suppress(Exception):  # it is imported again where it is needed
+            import_module(module.name)
 
 
 def _ask_driver() -> Callable[[], tuple[int, int] | None]:
