@@ -32,6 +32,7 @@ from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
 from jackfield.compute.logprobs import logprobs_of
 from jackfield.compute.pending import CopiedStep, OutputLogprobs
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
+from jackfield.compute.recorded_decodes import RecordedDecodes, recorded_decodes
 from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
 from jackfield.compute.sampler import (
     GREEDY,
@@ -106,6 +107,7 @@ class ModelRunner:
         self._processors: LogitsProcessors | None = None
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: StepGraphs | None = None
+        self._recorded: RecordedDecodes | None = None
         self._kv_scales = kv_scales
         self._store: KVStore | None = None
         self._logits_width = 0
@@ -158,6 +160,10 @@ class ModelRunner:
                 self._masks,
             )
             notes.append(self._graphs.capture())
+        if self._on_host and not self._plan.enforce_eager:
+            self._recorded = recorded_decodes(
+                self._model, self._backend, self._dtype, self._plan.max_model_len
+            )
         if precompiler is not None:
             # Prompts' kernels take the longest, and decodes have not waited for them.
             precompiler.finish()
@@ -242,6 +248,11 @@ class ModelRunner:
                 self._state.apply_blocks(batch.new_blocks)
             return
         inputs = self._inputs(batch, step.is_decode)
+        step.targets = (inputs.sample_rows, inputs.sample_positions)
+        if step.is_decode and self._recorded is not None:
+            step.logits = self._recorded.logits(inputs)
+            if step.logits is not None:
+                return
         if step.is_decode or not asks_prompt_logprobs(batch, self._state):
             hidden = sampled_hidden(self._model, inputs)
         else:
@@ -252,10 +263,8 @@ class ModelRunner:
             )
             index = inputs.sample_index
             hidden = every if index is None else every.index_select(0, index)
-        if sampling is None:
-            return
-        step.logits = self._model.compute_logits(hidden)
-        step.targets = (inputs.sample_rows, inputs.sample_positions)
+        if sampling is not None:
+            step.logits = self._model.compute_logits(hidden)
 
     def _sample_by_graph(self, step: Step, masked: bool = False) -> PendingStep | None:
         """Enqueues the sampling that is captured for the step, and the way to the host; None where

@@ -16,6 +16,7 @@ only there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -56,6 +57,11 @@ class CpuAttention:
         self._plans: dict[tuple[object, ...], Plan] = {}
         self._begun: Tensor | None = None
         self._buffers: dict[str, Tensor] = {}
+
+    def records(self, specs: Sequence[AttentionSpec]) -> bool:
+        """Whether decodes of such layers are kernels, and nothing that reads lengths on the host:
+        what ``RecordedDecodes`` asks."""
+        return self._kernels is not None and all(map(attends, specs))
 
     def kv_shape(self, num_blocks: int, num_kv_heads: int, head_dim: int) -> tuple[int, ...]:
         """[K, num_blocks, block_size, D]: a stream's part of a block is contiguous."""

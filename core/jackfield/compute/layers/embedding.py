@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from jackfield.compute.layers.linear import linear_method
 from jackfield.compute.layers.unquantized import UnquantizedLinear
+from jackfield.compute.native import kernels_for
 from jackfield.compute.weights import LoadableLayer, Slot, keep_or_copy
 from jackfield.contracts.model import (
     BuildContext,
@@ -89,6 +90,9 @@ class VocabParallelEmbedding(LoadableLayer):
 
     def _look_up(self, rows: Tensor) -> Tensor:
         if self.method is None:
+            kernels = kernels_for(self.weight.dtype) if self.weight.is_cpu else None
+            if kernels is not None and self.weight.is_contiguous():
+                return kernels.look_up(rows, self.weight)
             return F.embedding(rows, self.weight)
         return self.method.embed(self, rows, self.dtype)
 

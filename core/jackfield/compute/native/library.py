@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,8 +33,12 @@ WHOLE_ROW = 62
 
 _KEPT_ROOM = 1 << 18
 
+NativeCall = tuple["ctypes._FuncPointer", tuple[Any, ...]]
+"""A C function and what it was called with."""
+
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _SIGNATURES = {
+    "look_up": (*(_P,) * 3, *(_I,) * 3),
     "rms_norm": (_P, _P, _P, _I, _I, _F),
     "add_rms_norm": (_P, _P, _P, _P, _I, _I, _F),
     "silu_and_mul": (_P, _P, _I, _I),
@@ -91,6 +97,8 @@ class Kernels:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         _declare(library, _SIGNATURES)
+        self._look_up = library.look_up
+        self._look_up.restype = _I
         self._rms_norm = library.rms_norm
         self._add_rms_norm = library.add_rms_norm
         self._silu_and_mul = library.silu_and_mul
@@ -101,6 +109,34 @@ class Kernels:
         library.multiplies_tiles.argtypes = ()
         self.has_tiles = bool(library.multiplies_tiles())
         self._room = torch.empty(0, dtype=torch.float32)
+
+    @property
+    def room(self) -> Tensor:
+        """What products work in; another one once a larger one is needed."""
+        return self._room
+
+    @contextmanager
+    def noting(self) -> Iterator[list[NativeCall]]:
+        """The calls that are made meanwhile."""
+        calls: list[NativeCall] = []
+        functions = {f"_{name}": getattr(self, f"_{name}") for name in _SIGNATURES}
+        for name, function in functions.items():
+            setattr(self, name, functools.partial(_call_and_note, calls, function))
+        try:
+            yield calls
+        finally:
+            for name, function in functions.items():
+                setattr(self, name, function)
+
+    def look_up(self, ids: Tensor, weight: Tensor) -> Tensor:
+        """ids int64 [T], weight [V, N] -> the rows of the weight, [T, N]. ``IndexError`` for an id
+        that is none."""
+        num_rows, width = weight.shape
+        out = weight.new_empty((len(ids), width))
+        arrays = (ids.contiguous(), weight, out)
+        if self._look_up(*map(pointer, arrays), len(ids), num_rows, width):
+            raise IndexError(f"a token id is not in a vocabulary of {num_rows}")
+        return out
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., N], weight [N] -> x / rms(x) * weight."""
@@ -283,6 +319,13 @@ def _declare(library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]) -
     for name, types in signatures.items():
         function = getattr(library, name)
         function.argtypes, function.restype = types, None
+
+
+def _call_and_note(
+    calls: list[NativeCall], function: ctypes._FuncPointer, *arguments: object
+) -> object:
+    calls.append((function, arguments))
+    return function(*arguments)
 
 
 def attention_numbers(

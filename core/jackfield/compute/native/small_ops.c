@@ -2,6 +2,18 @@
 
 #include "eight_bits.h"
 
+/* weight [rows, n] by ids -> out [tokens, n]; how many ids are of no row. */
+int64_t look_up(const int64_t *ids, const stored *weight, stored *out, int64_t tokens, int64_t rows, int64_t n) {
+    int64_t wrong = 0;
+#pragma omp parallel for reduction(+ : wrong) if (tokens > 1 && tokens * n >= SHARED_FROM)
+    for (int64_t t = 0; t < tokens; t++)
+        if (ids[t] < 0 || ids[t] >= rows)
+            wrong++;
+        else
+            memcpy(out + t * n, weight + ids[t] * n, n * sizeof(stored));
+    return wrong;
+}
+
 static float reciprocal_rms(const stored *x, int64_t n, float eps) {
     float sum = 0.0f;
     for (int64_t i = 0; i < n; i++) sum += widen(x[i]) * widen(x[i]);
