@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -74,10 +75,9 @@ def give(layer: torch.nn.Module, weight: CodedWeight) -> None:
     assert own is not None
     if not layer.__dict__["stack"].take(layer, own):
         layer.__dict__["coded"] = own
-    method = mock.Mock()
-    method.apply = lambda layer, x, bias: layer.__dict__["coded"].multiply(x, bias)
-    method.apply_gated = None
-    layer.__dict__["method"] = method
+    layer.__dict__["method"] = SimpleNamespace(
+        apply=lambda layer, x, bias: layer.__dict__["coded"].multiply(x, bias)
+    )
 
 
 @pytest.mark.parametrize(("kinds", "together"), [(["int4"] * 2, True), (["int8", "e4m3"], False)])
