@@ -335,12 +335,13 @@ class AsyncLLM:
     def _begin(self, run: Run) -> None:
         """Sends a run's choices to the engine, for the first time or again. While it is being
         replaced they only wait."""
-        run.begin()
-        run.num_starts += self._engine.is_serving
         self._runs.add(run)
         if self._engine.is_serving:
+            run.num_starts += 1
             for message in run.messages:
                 self._engine.send(message)
+        # Behind: the engine need not wait for what becomes of its tokens.
+        run.begin()
 
     def _end(self, run: Run) -> None:
         """Forgets a run; aborts what still runs; tells the observers."""
