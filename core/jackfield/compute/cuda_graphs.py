@@ -26,7 +26,7 @@ from jackfield.contracts.work import Int32Array
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _FIRST = (1, 8, 32, 128)
 """What is captured at start, with the largest: whatever comes first, its size or one near it."""
-_OFTEN = 64
+_OFTEN = 128
 """Steps that may take a larger size before their own is captured: a capture costs about what their
 padding does, and holds up every request at once."""
 

@@ -5,7 +5,7 @@ of no tokens, tokens with those of the dummy row. The tokens follow each other w
 that a full step computes nothing in vain. The attention reads lengths in device memory, so that a
 shape serves any of them. A capture holds up every request for the time of tens of steps: graphs are
 captured while there is nothing to do, and a larger one that is there stands in for one that is not,
-until that has been wanted a few times.
+until that has cost as much.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ _TOKENS = (16, 32, 64, 128, 256, *range(512, 2048, 256), *range(2048, 4097, 512)
 
 MAX_SEQS = _DECODES[-1] + _PROMPTS[-1]
 
-_OFTEN = 4
-"""A shape that is wanted for so many steps is captured though another could stand in."""
+_MAX_WASTE = 8192
+"""A shape is captured though others can stand in for it once they have computed so many tokens in
+vain: 10 ms of a small model, 200 of a large one, where a capture takes 50 to 120."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,11 @@ class MixedShape:
             and self.num_prompts >= other.num_prompts
             and self.num_tokens >= other.num_tokens
         )
+
+    def waste(self, other: MixedShape) -> int:
+        """Tokens that a step which fits ``other`` computes in vain; what is only sampled counts as
+        half a one."""
+        return self.num_tokens - other.num_tokens + (self.num_seqs - other.num_seqs) // 2
 
     @property
     def lengths(self) -> MixedLengths:
@@ -106,13 +112,24 @@ def likely_shapes(max_tokens: int, max_num_seqs: int, block_size: int) -> Iterat
         yield _shape(0, few, size, True, block_size)
     if sizes:
         yield _shape(0, few, sizes[-1], False, block_size)
-    # A shape of so many decodes is for more than the next smaller one has room for.
-    least = (-1, *_DECODES[:-1])
-    decodes = [n for n, below in zip(_DECODES, least, strict=True) if below < max_num_seqs - 1]
     for size in reversed(sizes):
-        for n in decodes:
+        for n in _decodes(max_num_seqs):
             if size >= max(n, few):
                 yield _shape(n, many, size, True, block_size)
+
+
+def with_most_decodes(shape: MixedShape, max_num_seqs: int, block_size: int) -> MixedShape:
+    """The shape, with room for as many decodes as there can be in so many tokens, if it has any."""
+    if not shape.num_decodes:
+        return shape
+    most = max(n for n in _decodes(max_num_seqs) if n <= shape.num_tokens)
+    return _shape(most, shape.num_prompts, shape.num_tokens, shape.samples, block_size)
+
+
+def _decodes(max_num_seqs: int) -> list[int]:
+    """Those that steps of so many sequences take: each is for more than the one below has."""
+    below = (-1, *_DECODES[:-1])
+    return [n for n, less in zip(_DECODES, below, strict=True) if less < max_num_seqs - 1]
 
 
 def pack(batch: ScheduledBatch | None, state: RowState, shape: MixedShape) -> Int32Array:
@@ -181,7 +198,7 @@ class MixedGraphs:
         self._packed = torch.zeros(largest.packed_size, dtype=torch.int32, device=device)
         self._starts = count_up(MAX_SEQS, device)
         self._graphs: dict[MixedShape, SampledGraph] = {}
-        self._num_wanted: Counter[MixedShape] = Counter()
+        self._wasted: Counter[MixedShape] = Counter()
 
     def __len__(self) -> int:
         """Graphs captured so far."""
@@ -203,11 +220,13 @@ class MixedGraphs:
         """The shape for a step that ``wanted`` is the smallest for: that one, or a larger one."""
         if wanted in self._graphs:
             return wanted
-        self._num_wanted[wanted] += 1
-        if self._num_wanted[wanted] >= _OFTEN:
-            return wanted
-        larger = (shape for shape in self._graphs if shape.holds(wanted))
-        return min(larger, key=lambda shape: (shape.num_tokens, shape.num_seqs), default=wanted)
+        larger = [shape for shape in self._graphs if shape.holds(wanted)]
+        if not larger:
+            # One that then stands in for other numbers of decodes, too.
+            return with_most_decodes(wanted, self._state.dummy_row, self._state.block_size)
+        best = min(larger, key=lambda shape: shape.waste(wanted))
+        self._wasted[wanted] += best.waste(wanted)
+        return wanted if self._wasted[wanted] > _MAX_WASTE else best
 
     def run(self, batch: ScheduledBatch, shape: MixedShape) -> SampledGraph:
         """Replays one step up to its logits."""

@@ -86,8 +86,8 @@ def test_a_size_that_is_not_captured_is_stood_in_for_until_it_is_wanted_often() 
     graphs = make(ReplayedFunction(), (1, 2, 4, 8, 16), [])
     graphs.capture(GREEDY)
     assert [graphs.choose(n) for n in (1, 3, 9, 17)] == [1, 8, 16, None]
-    chosen = [graphs.choose(4) for _ in range(64)]
-    assert chosen == [8] * 62 + [4] * 2
+    chosen = [graphs.choose(4) for _ in range(128)]
+    assert chosen == [8] * 126 + [4] * 2
     graphs.run(np.zeros(16, dtype=np.int32), 4)
     assert graphs.choose(3) == 4
 
