@@ -122,12 +122,22 @@ def hard_grammars() -> Iterator[Case]:
     nested: Any = {"type": "string"}
     for _ in range(70):
         nested = {"type": "object", "properties": {"a": nested}}
+    many = {"properties": {f"p{i}": {"type": "string", "format": "email"} for i in range(200)}}
     schemas: list[Any] = [
         {"type": 5}, {"$ref": "#/a"}, {"$ref": "http://127.0.0.1/a"}, False, nested,
         {"enum": list(range(5001))}, {"type": "string", "description": "a" * 66_000},
         {"type": "string", "pattern": "("}, {"type": "string", "pattern": "(?<=a)b(?=c)\\1"},
         {"allOf": [{"type": "string"}, {"type": "integer"}]}, {"minimum": 5, "maximum": 1,
         "type": "integer"},
+        {"type": "string", "pattern": "^(a{1000}){1000}$"}, {"type": "string", "minLength": 10**6},
+        {"type": "string", "maxLength": 10**9}, {"type": "string", "pattern": "^(a?b?){3000}c$"},
+        {"type": "string", "pattern": "^" + "(ab|c)*" * 500 + "$"},
+        {"type": "array", "minItems": 10**8}, {"const": "a" * 60_000}, many, {"anyOf": [many] * 20},
+        {"type": "array", "minItems": 1000, "items": {"type": "array", "minItems": 1000}},
+        {"type": "array", "uniqueItems": True, "minItems": 1000, "items": {"enum": [1, 2]}},
+        {"patternProperties": {f"^a{i}.*b?": {"type": "integer"} for i in range(200)}},
+        {"allOf": [{"anyOf": [{"minLength": i}, {"maxLength": i}]} for i in range(12)]},
+        {"type": "number", "multipleOf": 1e-300}, {"type": "integer", "minimum": -(10**300)},
     ]  # fmt: skip
     for schema in schemas:
         yield text(HELD, structured_outputs={"json": schema})

@@ -16,6 +16,7 @@ from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_text import JsonText
+from jackfield_grammars.repeats import MAX_FORCED, patterns_multiply
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
 
@@ -169,7 +170,10 @@ class GuidanceBackend:
         )
 
     def compile(self, spec: GrammarSpec) -> GuidanceCompiled:
-        """Refuses what the library refuses."""
+        """Refuses what the library refuses, at once or, after a second of the step loop, at the
+        first mask."""
+        if patterns_multiply(spec):
+            raise refuse(f"guidance: a regex that repeats to more than {MAX_FORCED} characters")
         matcher_class = self._library.LLMatcher
         try:
             grammar, followed = source(spec, matcher_class, self._vocabulary)

@@ -13,9 +13,9 @@ from jackfield.errors import RequestError
 from jackfield.testing.grammars import VOCABULARY
 from jackfield_grammars.auto import AutoBackend
 from jackfield_grammars.forced import MAX_CHARACTERS
-from jackfield_grammars.guidance import GuidanceCompiled
+from jackfield_grammars.guidance import GuidanceBackend, GuidanceCompiled
 from jackfield_grammars.repeats import MAX_FORCED, may_force_much
-from jackfield_grammars.xgrammar import XGrammarBackend
+from jackfield_grammars.xgrammar import XGrammarBackend, XGrammarCompiled
 from jackfield_grammars.xgrammar_texts import MAX_OPTIONAL
 
 NESTED: Any = {"type": "array", "minItems": 1000, "items": {"const": 5}}
@@ -27,9 +27,11 @@ MUCH: list[tuple[GrammarKind, Any]] = [
     ("json_schema", {"type": "array", "minItems": 1e30, "items": {"const": 5}}),
     ("json_schema", {"minItems": 100, "items": {"pattern": "^(a{50}){50}$"}}),
 ]
+UUID = "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"
 LITTLE: list[tuple[GrammarKind, Any]] = [
+    ("regex", f"{UUID},{UUID}"),
+    ("regex", r"\({1000}\){1000}[{99999999}]"),
     ("regex", r"\d{3}-\d{4}"),
-    ("regex", "[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}"),
     ("choice", ["a{1000}{1000}"]),
     ("json_schema", {"properties": {name: {"pattern": "^a{90}$"} for name in "abcdefg"}}),
     ("json_schema", {"type": "array", "maxItems": 10**9, "minItems": 2}),
@@ -74,3 +76,11 @@ def test_many_optional_parts_go_to_the_library_that_takes_no_time(part: str) -> 
     with pytest.raises(RequestError, match="optional parts"):
         XGrammarBackend(VOCABULARY).compile(more)
     assert isinstance(AutoBackend(VOCABULARY).compile(more), GuidanceCompiled)
+
+
+def test_patterns_whose_counts_multiply_go_to_the_library_that_takes_no_time() -> None:
+    asked = spec("json_schema", {"type": "string", "pattern": "^(a{1000}){1000}$"})
+    with pytest.raises(RequestError, match="repeats to more"):
+        GuidanceBackend(VOCABULARY).compile(asked)
+    GuidanceBackend(VOCABULARY).compile(spec("json_schema", {"pattern": f"^{UUID},{UUID}$"}))
+    assert isinstance(AutoBackend(VOCABULARY).compile(asked), XGrammarCompiled)
