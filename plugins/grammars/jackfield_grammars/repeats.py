@@ -41,7 +41,7 @@ def patterns_multiply(spec: GrammarSpec) -> bool:
 
 
 def repeated_length(pattern: str) -> int:
-    """No fewer than the shortest match of a regex has characters, if it repeats anything; else 1."""
+    """No fewer than the shortest match of a regex has characters; 1 if it repeats nothing."""
     if not _COUNTS.search(pattern):
         return 1
     outer: list[int] = []
