@@ -30,7 +30,7 @@ import torch
 from grammar import SCHEMA
 
 from jackfield.config.command_line import parse_arguments
-from jackfield.contracts.grammar import GrammarSpec
+from jackfield.contracts.grammar import GrammarSpec, StructuredOutputs
 from jackfield.contracts.messages import AddRequest
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import Executor
@@ -41,11 +41,12 @@ from jackfield.engine.serving import make_core, scheduler_maker
 from jackfield.engine.step_loop import EngineCore
 from jackfield.planning import make_plan
 from jackfield.registry import Registry
+from jackfield.text.grammar import grammar_spec
 
 GRAMMARS = {
     "free": None,
-    "any": GrammarSpec(kind="regex", text=r"(.|\n)*"),
-    "json": GrammarSpec(kind="json_schema", text=json.dumps(SCHEMA)),
+    "any": grammar_spec(StructuredOutputs(regex=r"(.|\n)*")),
+    "json": grammar_spec(StructuredOutputs(json=SCHEMA)),
 }
 
 

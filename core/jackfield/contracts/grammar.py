@@ -133,6 +133,17 @@ class GrammarMatcher(Protocol):
         ...
 
 
+@runtime_checkable
+class KeepsMask(Protocol):
+    """A ``GrammarMatcher`` that can say that a mask stays. Optional."""
+
+    @property
+    def keeps_mask(self) -> bool:
+        """Whether the mask of the next id is the one that was filled last. It then need not be
+        filled again."""
+        ...
+
+
 class CompiledGrammar(Protocol):
     """A grammar that is ready. Shared by requests."""
 

@@ -89,14 +89,16 @@ class ScheduledBatch:
 class TokenMasks:
     """Which ids some sequences of a step may sample.
 
-    ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``bits``
-    int32 [M, W] with W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows
-    id i. Bits beyond V - 1 mean nothing. Allowed ids keep their logits, others never come out;
-    the masks act behind all other rules. M may be 0. The arrays may change once the step before
-    has been waited for and ``finish`` has returned.
+    ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``slots``
+    int32 [M]: which mask of ``bits`` each has, one of its own. ``bits`` int32 [S, W] with
+    W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows id i. Bits beyond
+    V - 1 mean nothing. Allowed ids keep their logits, others never come out; the masks act behind
+    all other rules. M may be 0. The arrays may change once the step before has been waited for
+    and ``finish`` has returned.
     """
 
     places: Int32Array
+    slots: Int32Array
     bits: Int32Array
 
 
@@ -194,8 +196,8 @@ class HasMaskRoom(Protocol):
     """What a worker or an executor has if it owns memory from which masks reach its device."""
 
     def mask_room(self) -> Int32Array | None:
-        """int32 [max_num_seqs, W]: the engine fills masks there if it is given. Called once, when
-        the first step needs masks."""
+        """int32 [max_num_seqs, W]: the engine fills masks there if it is given, and hands it over
+        as ``TokenMasks.bits``. Called once, when the first step needs masks."""
         ...
 
 

@@ -108,13 +108,15 @@ class ConstrainedRequests:
         the step must have been accepted; the masks hold until the next call."""
         places: list[int] = []
         requests: list[Request] = []
+        slots: list[int] = []
         for place in step.constrained:
             request = step.requests[place]
             if request.constraint is not None and not request.ended:
                 places.append(place)
                 requests.append(request)
-        masks, stuck = self._filler.fill(requests)
-        return TokenMasks(np.array(places, dtype=np.int32), masks), stuck
+                slots.append(step.rows[place])
+        bits, stuck = self._filler.fill(requests, slots)
+        return TokenMasks(np.array(places, np.int32), np.array(slots, np.int32), bits), stuck
 
 
 def _needs_no_logits(request: Request) -> bool:

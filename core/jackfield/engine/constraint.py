@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher
+from jackfield.contracts.grammar import GrammarBackend, GrammarMatcher, KeepsMask
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.grammar_compiler import ReadyGrammar
 from jackfield.errors import RequestError
@@ -26,12 +26,15 @@ class Constraint:
         "forced",
         "is_under_way",
         "is_waiting",
+        "keeper",
         "matcher",
     )
 
     def __init__(self, grammar: ReadyGrammar, sampling: TokenSampling) -> None:
         self.backend: GrammarBackend = grammar.backend
         self.matcher: GrammarMatcher = grammar.compiled.matcher()
+        self.keeper = self.matcher if isinstance(self.matcher, KeepsMask) else None
+        """The matcher, if it can say that a mask stays."""
         self._start = sampling.reasoning_start_ids if sampling.reasoning_end_ids else ()
         self._end = sampling.reasoning_end_ids
         self.is_waiting = sampling.starts_in_reasoning and bool(self._end)

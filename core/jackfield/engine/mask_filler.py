@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,20 @@ _SOME_WORDS = 64
 """Of a mask. Where the first ones allow nothing, the others are looked at."""
 
 
-class MaskFiller:
-    """Fills the masks of one step at a time. Holds no state but room.
+class MaskedRow(NamedTuple):
+    """A request that samples under a grammar, and where its mask is."""
 
-    ``make_room`` gives memory for as many masks as a step can need, int32 [R, W], or None; it is
-    called for the first masks."""
+    request: Request
+    constraint: Constraint
+    slot: int
+
+
+class MaskFiller:
+    """Fills the masks of one step at a time, each in a slot of its own. One that stays as it is
+    from step to step is not filled again.
+
+    ``make_room`` gives memory for the masks, int32 [S, W], or None; it is called for the first.
+    """
 
     def __init__(
         self, logits_width: int, make_room: Callable[[], Masks | None] = lambda: None
@@ -31,90 +41,108 @@ class MaskFiller:
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
         self._room: Masks | None = None
+        self._owners: list[Constraint | None] = []
+        """By slot, who has filled it with a mask that may stay."""
 
     def fill(
-        self, requests: Sequence[Request]
+        self, requests: Sequence[Request], slots: Sequence[int]
     ) -> tuple[Masks, list[tuple[Request, BaseException | None]]]:
-        """int32 [rows, W], a mask for each request, which hold until the next call; and the
-        requests for which nothing is left to sample: complete, or what went wrong with it."""
-        masks = self._take_room(len(requests))
-        constraints = [_constraint(each) for each in requests]
-        failed = _fill(constraints, masks)
-        stuck: list[tuple[Request, BaseException | None]] = [
-            (requests[index], error) for index, error in failed.items()
+        """Int32 [S, W], in which the slots, all different, have the masks of the requests until
+        the next call; and the requests for which nothing is left to sample: complete, or what
+        went wrong with it."""
+        room = self._take_room(max(slots, default=-1) + 1)
+        rows = [
+            MaskedRow(request, constraint, slot)
+            for request, slot in zip(requests, slots, strict=True)
+            if not self._stays(constraint := _constraint(request), slot)
         ]
-        for request, is_complete in self._settle_ends(requests, constraints, masks):
-            error = None if is_complete else RequestError(_STUCK)
-            stuck.append((request, error))
-        return masks, stuck
+        failed = _fill(rows, room)
+        stuck: list[tuple[Request, BaseException | None]] = list(failed)
+        altered: set[int] = set()
+        for request, is_complete in self._settle_ends(rows, room, altered):
+            stuck.append((request, None if is_complete else RequestError(_STUCK)))
+        for row in rows:
+            keeper = row.constraint.keeper
+            stays = keeper is not None and keeper.keeps_mask and row.slot not in altered
+            self._owners[row.slot] = row.constraint if stays else None
+        return room, stuck
 
-    def _take_room(self, num_rows: int) -> Masks:
+    def _stays(self, constraint: Constraint, slot: int) -> bool:
+        keeper = constraint.keeper
+        return keeper is not None and self._owners[slot] is constraint and keeper.keeps_mask
+
+    def _take_room(self, num_slots: int) -> Masks:
         if self._room is None:
             self._room = self._make_room()
-        if self._room is None or len(self._room) < num_rows:
+        if self._room is None or len(self._room) < num_slots:
             # Kept: fresh pages cost more than the masks.
-            self._room = np.empty((2 * num_rows, self._words), dtype=np.int32)
-        return self._room[:num_rows]
+            self._room = np.empty((2 * num_slots, self._words), dtype=np.int32)
+            self._owners = []
+        if not self._owners:
+            self._owners = [None] * len(self._room)
+        return self._room
 
     def _settle_ends(
-        self, requests: Sequence[Request], constraints: Sequence[Constraint], masks: Masks
+        self, rows: Sequence[MaskedRow], room: Masks, altered: set[int]
     ) -> list[tuple[Request, bool]]:
         """Brings in what a grammar does not know: the ids that end the output, the least number
-        of tokens, the start of reasoning. Returns the requests for which nothing is left to
-        sample, with whether their output is complete."""
-        ends = (masks[:, self._end_word] & self._end_bit).astype(bool)
-        masks[:, self._end_word] &= ~self._end_bit
-        some_left = _some_left(masks)
+        of tokens, the start of reasoning. Notes the slots whose masks that changes. Returns the
+        requests for which nothing is left to sample, with whether their output is complete."""
+        slots = [row.slot for row in rows]
+        end_words = room[slots, self._end_word]
+        ends = (end_words & self._end_bit).astype(bool)
+        room[slots, self._end_word] = end_words & ~self._end_bit
+        some_left = _some_left(room, slots)
         special = np.flatnonzero(ends | ~some_left).tolist()
-        apart = [i for i, each in enumerate(constraints) if not each.is_under_way]
+        apart = [place for place, row in enumerate(rows) if not row.constraint.is_under_way]
         stuck: list[tuple[Request, bool]] = []
         ending: dict[tuple[int, ...], list[int]] = {}
-        for index in sorted({*special, *apart}) if apart else special:
-            request, constraint, mask = requests[index], constraints[index], masks[index]
+        for place in sorted({*special, *apart}) if apart else special:
+            request, constraint, slot = rows[place]
+            altered.add(slot)
             stop_ids = request.sampling.stop_token_ids
             if constraint.is_waiting:
-                _clear(mask, stop_ids)
+                _clear(room[slot], stop_ids)
                 continue
-            may_end, is_some_left = bool(ends[index]), bool(some_left[index])
+            may_end, is_some_left = bool(ends[place]), bool(some_left[place])
             opening = constraint.opening_id
             if opening is not None:
-                _allow(masks, [index], (opening,))
+                _allow(room, [slot], (opening,))
             may_stop = len(request.token_ids) >= request.min_num_tokens
             if may_end and stop_ids and (may_stop or not is_some_left):
-                ending.setdefault(stop_ids, []).append(index)
+                ending.setdefault(stop_ids, []).append(slot)
             elif not is_some_left and opening is None:
                 stuck.append((request, may_end))
-                mask[:] = -1
-        for stop_ids, indices in ending.items():
-            _allow(masks, indices, stop_ids)
+                room[slot] = -1
+        for stop_ids, ending_slots in ending.items():
+            _allow(room, ending_slots, stop_ids)
         return stuck
 
 
-def _fill(constraints: Sequence[Constraint], masks: Masks) -> dict[int, BaseException]:
-    """Writes the masks [rows, W] of grammars: for a row that still reasons all ones, where a text
-    is forced its next id alone. By its index, what went wrong with a row that failed; its mask is
-    all ones too."""
+def _fill(rows: Sequence[MaskedRow], room: Masks) -> list[tuple[Request, BaseException]]:
+    """Writes the masks of grammars: for a row that still reasons all ones, where a text is forced
+    its next id alone. Returns what went wrong with rows that failed; their masks are all ones."""
     by_backend: dict[GrammarBackend, tuple[list[GrammarMatcher], list[int]]] = {}
-    for index, constraint in enumerate(constraints):
+    for _, constraint, slot in rows:
         if constraint.forced:
-            masks[index] = 0
-            _allow(masks, [index], constraint.forced[:1])
+            room[slot] = 0
+            _allow(room, [slot], constraint.forced[:1])
         elif constraint.is_waiting:
-            masks[index] = -1
+            room[slot] = -1
         elif constraint.is_under_way or constraint.is_begun:
-            matchers, indices = by_backend.setdefault(constraint.backend, ([], []))
+            matchers, slots = by_backend.setdefault(constraint.backend, ([], []))
             matchers.append(constraint.matcher)
-            indices.append(index)
+            slots.append(slot)
         else:
-            masks[index] = 0
+            room[slot] = 0
     failed: dict[int, BaseException] = {}
-    for backend, (matchers, indices) in by_backend.items():
+    for backend, (matchers, slots) in by_backend.items():
         try:
-            backend.fill_bitmasks(matchers, masks, indices)
+            backend.fill_bitmasks(matchers, room, slots)
         except RAISED:
             # One of them cannot go on. The others can.
-            failed |= _fill_each(matchers, masks, indices)
-    return failed
+            failed |= _fill_each(matchers, room, slots)
+    return [(row.request, failed[row.slot]) for row in rows if row.slot in failed] if failed else []
 
 
 def _fill_each(
@@ -135,11 +163,11 @@ def _constraint(request: Request) -> Constraint:
     return request.constraint
 
 
-def _some_left(masks: Masks) -> BoolArray:
-    """Of each mask, whether it allows anything."""
-    found: BoolArray = np.any(masks[:, :_SOME_WORDS], axis=1)
-    for index in np.flatnonzero(~found).tolist():
-        found[index] = masks[index].any()
+def _some_left(room: Masks, slots: Sequence[int]) -> BoolArray:
+    """Of each slot, whether its mask allows anything."""
+    found: BoolArray = np.any(room[slots, :_SOME_WORDS], axis=1)
+    for place in np.flatnonzero(~found).tolist():
+        found[place] = room[slots[place]].any()
     return found
 
 

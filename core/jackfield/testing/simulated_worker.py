@@ -162,12 +162,13 @@ class SimulatedWorker:
         """Computes the step; a token that a mask forbids gives way to the next one allowed."""
         batch, self._begun = self._begun, None
         assert batch is not None, "finish follows begin"
-        assert masks.bits.shape == (len(masks.places), self._vocabulary // 32 + 1)
+        assert masks.bits.shape[1] == self._vocabulary // 32 + 1
+        assert len(set(masks.slots.tolist())) == len(masks.slots) == len(masks.places)
         assert batch.samples[masks.places].all(), "a mask for a row that samples nothing"
         rows = batch.rows[masks.places].tolist()
         self._allowed = {
             row: np.flatnonzero(np.unpackbits(bits.view(np.uint8), bitorder="little"))
-            for row, bits in zip(rows, masks.bits, strict=True)
+            for row, bits in zip(rows, masks.bits[masks.slots], strict=True)
         }
         step = self.execute(batch)
         self._allowed = {}

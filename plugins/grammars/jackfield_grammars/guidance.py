@@ -13,6 +13,7 @@ from typing import Any, ClassVar, cast
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield.errors import PluginError, RequestError
 from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
+from jackfield_grammars.free_strings import PlainTokens
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_text import JsonText
@@ -21,6 +22,8 @@ from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
 
 _END = b"<|end of output|>"
+_MAX_PENDING = 32
+"""Tokens told at once, in some 10 us."""
 
 
 class GuidanceMatcher:
@@ -28,7 +31,7 @@ class GuidanceMatcher:
 
     __slots__ = ("_forced", "matcher")
 
-    is_restricted: ClassVar[bool] = False
+    sees_masks: ClassVar[bool] = False
 
     def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
         self.matcher = matcher
@@ -42,7 +45,8 @@ class GuidanceMatcher:
 
     def accept(self, token_id: int) -> bool:
         """Takes the next id, if it is allowed."""
-        return bool(self.matcher.try_consume_tokens([token_id]) == 1)
+        num_taken: int = self.matcher.try_consume_tokens([token_id])
+        return num_taken == 1
 
     def rollback(self, num_tokens: int) -> None:
         """Takes ids back."""
@@ -60,8 +64,8 @@ class GuidanceMatcher:
             return []
         return self._forced.ids(text, self)
 
-    def restrict(self, mask: Masks) -> None:
-        """Takes out of the grammar's mask what it does not know to be forbidden: nothing here."""
+    def see(self, mask: Masks) -> None:
+        """Is shown the library's mask [W] of the next id, where ``sees_masks``."""
 
     def check(self) -> None:
         """Raises where the library has given up on this output."""
@@ -74,7 +78,7 @@ class UniqueItemsMatcher(GuidanceMatcher):
 
     __slots__ = ("_ids", "_paths", "_text", "_tokens")
 
-    is_restricted: ClassVar[bool] = True
+    sees_masks: ClassVar[bool] = True
 
     def __init__(
         self, matcher: Any, forced: ForcedTexts, tokens: UniqueTokens, paths: SchemaPaths
@@ -87,7 +91,7 @@ class UniqueItemsMatcher(GuidanceMatcher):
     def fill_bitmask(self, masks: Masks, index: int) -> None:
         """Writes the mask to ``masks[index]``."""
         super().fill_bitmask(masks, index)
-        self.restrict(masks[index])
+        self.see(masks[index])
 
     def accept(self, token_id: int) -> bool:
         """Takes the next id, if it is allowed."""
@@ -113,8 +117,8 @@ class UniqueItemsMatcher(GuidanceMatcher):
         has_items = any(b"[" in self._tokens.tokens[each] for each in ids)
         return [] if self._text.num_unique or has_items else ids
 
-    def restrict(self, mask: Masks) -> None:
-        """Takes out of the grammar's mask what would write an item again."""
+    def see(self, mask: Masks) -> None:
+        """Takes out of the mask what would write an item again."""
         self._tokens.restrict(mask, self._text)
 
     def follow(self, token_id: int) -> bool:
@@ -123,9 +127,67 @@ class UniqueItemsMatcher(GuidanceMatcher):
         return self._text.feed(self._tokens.tokens[token_id])
 
 
+class FreeStringsMatcher(GuidanceMatcher):
+    """An output of a schema that looks at the text of no string. Inside of one the mask stays as
+    it is with plain tokens, of which the library is told later."""
+
+    __slots__ = ("_are_plain", "_pending", "_plain", "keeps_mask")
+
+    sees_masks: ClassVar[bool] = True
+
+    def __init__(self, matcher: Any, forced: ForcedTexts, plain: PlainTokens) -> None:
+        super().__init__(matcher, forced)
+        self._plain, self._are_plain = plain, plain.are_plain
+        self._pending: list[int] = []
+        """Plain tokens that the library does not know of. Its masks are the same without."""
+        self.keeps_mask = False
+        """Whether the output is inside of a string."""
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        """Writes the mask to ``masks[index]``."""
+        super().fill_bitmask(masks, index)
+        self.see(masks[index])
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id, if it is allowed."""
+        if not self.keeps_mask:
+            return super().accept(token_id)
+        if self._are_plain[token_id]:
+            self._pending.append(token_id)
+            if len(self._pending) >= _MAX_PENDING:
+                self._tell()
+            return True
+        self._tell()
+        is_taken = super().accept(token_id)
+        self.keeps_mask = not is_taken
+        return is_taken
+
+    def rollback(self, num_tokens: int) -> None:
+        """Takes ids back."""
+        num_told = max(0, num_tokens - len(self._pending))
+        if num_tokens:
+            del self._pending[-num_tokens:]
+        if num_told:
+            self.keeps_mask = False
+            super().rollback(num_told)
+
+    def jump(self) -> list[int]:
+        """Nothing inside of such a string."""
+        return [] if self.keeps_mask else super().jump()
+
+    def see(self, mask: Masks) -> None:
+        """Sees whether the mask is that of the inside of a string."""
+        self.keeps_mask = self._plain.are_allowed(mask)
+
+    def _tell(self) -> None:
+        pending, self._pending = self._pending, []
+        if pending and self.matcher.try_consume_tokens(pending) != len(pending):
+            raise RequestError("the grammar cannot go on with a text that it allowed")
+
+
 class GuidanceCompiled:
     """A compiled grammar: a matcher at the beginning, to be copied. With ``unique`` the text is
-    followed too."""
+    followed too; with ``plain`` plain tokens inside of strings are told later."""
 
     def __init__(
         self,
@@ -133,7 +195,9 @@ class GuidanceCompiled:
         num_bytes: int,
         forced: ForcedTexts,
         unique: tuple[UniqueTokens, SchemaPaths] | None = None,
+        plain: PlainTokens | None = None,
     ) -> None:
+        self._plain = plain
         self._matcher = matcher
         self.num_bytes = num_bytes
         self._forced = forced
@@ -142,9 +206,11 @@ class GuidanceCompiled:
     def matcher(self) -> GuidanceMatcher:
         """A matcher at the beginning."""
         copied = self._matcher.deep_copy()
-        if self._unique is None:
-            return GuidanceMatcher(copied, self._forced)
-        return UniqueItemsMatcher(copied, self._forced, *self._unique)
+        if self._unique is not None:
+            return UniqueItemsMatcher(copied, self._forced, *self._unique)
+        if self._plain is not None:
+            return FreeStringsMatcher(copied, self._forced, self._plain)
+        return GuidanceMatcher(copied, self._forced)
 
 
 class GuidanceBackend:
@@ -162,6 +228,7 @@ class GuidanceBackend:
             ) from None
         self._library: Any = llguidance
         self._vocabulary = vocabulary
+        self._plain = PlainTokens(vocabulary)
         self._made_unique_tokens: UniqueTokens | None = None
         self._making = threading.Lock()
         self._forced = ForcedTexts(vocabulary)
@@ -176,15 +243,20 @@ class GuidanceBackend:
             raise refuse(f"guidance: a regex that repeats to more than {MAX_FORCED} characters")
         matcher_class = self._library.LLMatcher
         try:
-            grammar, followed = source(spec, matcher_class, self._vocabulary)
+            grammar = source(spec, matcher_class, self._vocabulary)
         except ValueError as error:
             raise refuse(f"guidance: {error}") from error
-        matcher = matcher_class(self._tokenizer, grammar, log_level=0)
+        matcher = matcher_class(self._tokenizer, grammar.text, log_level=0)
         if matcher.is_error():
             lines = matcher.get_error().strip().splitlines() or ["it is not accepted"]
             raise refuse(f"guidance: {lines[0][:300]}")
-        unique = None if followed is None else (self._unique_tokens(), SchemaPaths(followed))
-        return GuidanceCompiled(matcher, 64 * len(grammar), self._forced, unique)
+        num_bytes, schema = 64 * len(grammar.text), grammar.schema
+        if grammar.unique is not None:
+            unique = self._unique_tokens(), SchemaPaths(grammar.unique)
+            return GuidanceCompiled(matcher, num_bytes, self._forced, unique)
+        is_free = schema is not None and self._plain.can_be_free(schema)
+        plain = self._plain if is_free else None
+        return GuidanceCompiled(matcher, num_bytes, self._forced, plain=plain)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
@@ -197,8 +269,8 @@ class GuidanceBackend:
             library.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
             if library.is_error():
                 each.check()
-            if each.is_restricted:
-                each.restrict(masks[index])
+            if each.sees_masks:
+                each.see(masks[index])
 
     def _unique_tokens(self) -> UniqueTokens:
         with self._making:

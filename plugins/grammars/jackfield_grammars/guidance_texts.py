@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jackfield.contracts.grammar import GrammarSpec, Vocabulary
@@ -39,14 +40,24 @@ _COUNTS = frozenset(
 )
 
 
-def source(spec: GrammarSpec, matcher_class: Any, vocabulary: Vocabulary) -> tuple[str, Any]:
-    """The grammar of a request in the library's own form, and the schema whose ``uniqueItems`` it
-    does not keep, None if there are none."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A grammar in the library's own form. ``unique``: the schema whose ``uniqueItems`` the library
+    does not keep, None if there are none. ``schema``: what the library makes JSON of, None where
+    the output is none, or has white space of its own."""
+
+    text: str
+    unique: Any = None
+    schema: Any = None
+
+
+def source(spec: GrammarSpec, matcher_class: Any, vocabulary: Vocabulary) -> Source:
+    """The grammar of a request as the library reads it."""
     if spec.kind == "structural_tag":
         lark = TagGrammar(vocabulary.special, _schema_in_tag).lark(json.loads(spec.text))
-        return str(matcher_class.grammar_from_lark(lark)), None
+        return Source(str(matcher_class.grammar_from_lark(lark)))
     if spec.kind != "json_schema":
-        return _text_source(spec, matcher_class), None
+        return Source(_text_source(spec, matcher_class))
     given = settled(json.loads(spec.text))
     schema, leaves_unique = _simple(given)
     options: dict[str, object] = {"json_allowed_escapes": _ESCAPES}
@@ -56,7 +67,7 @@ def source(spec: GrammarSpec, matcher_class: Any, vocabulary: Vocabulary) -> tup
     if spec.whitespace == "":
         del options["whitespace_pattern"]
     text = str(matcher_class.grammar_from_json_schema(json.dumps(schema), overrides=options))
-    return text, given if leaves_unique else None
+    return Source(text, given if leaves_unique else None, None if spec.whitespace else schema)
 
 
 def _simple(given: Any) -> tuple[dict[str, Any], bool]:

@@ -16,10 +16,11 @@ from jackfield.contracts.work import PendingStep, ScheduledBatch, TokenMasks
 def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     samples = np.array([True, False, True, True])
     bits = np.random.default_rng(0).integers(-(2**31), 2**31, (2, width // 32 + 1))
-    masks = TokenMasks(np.array([0, 3], dtype=np.int32), bits.astype(np.int32))
+    places, slots = np.array([0, 3], dtype=np.int32), np.array([1, 0], dtype=np.int32)
+    masks = TokenMasks(places, slots, bits.astype(np.int32))
     logits = torch.randn(3, width, dtype=torch.bfloat16)
     expected = logits.clone()
-    for row, words in ((0, bits[0]), (2, bits[1])):
+    for row, words in ((0, bits[1]), (2, bits[0])):
         for token_id in range(width):
             if not int(words[token_id // 32]) >> (token_id % 32) & 1:
                 expected[row, token_id] = -torch.inf
@@ -27,7 +28,7 @@ def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     room = MaskRoom(4, width, cpu)
     if in_room:
         room.host[:2] = masks.bits
-        masks = TokenMasks(masks.places, room.host[:2])
+        masks = TokenMasks(places, slots, room.host)
     room.put(masks, samples)
     room.apply(logits)
     assert torch.equal(logits, expected)
@@ -44,7 +45,7 @@ class MaskedDriver(Driver):
         bits[:, list(self.allowed)] = 1
         words = np.packbits(bits, axis=1, bitorder="little").view(np.int32)
         self.runner.begin(batch)
-        return self.runner.finish(TokenMasks(places, words))
+        return self.runner.finish(TokenMasks(places, np.arange(len(places), dtype=np.int32), words))
 
 
 PROMPTS = [[5, 17, 40], [1], list(range(30))]

@@ -353,8 +353,10 @@ def test_masks_of_many_rows_are_one_array() -> None:
     requests = [Request(i, b"", held("[ab]"), 9) for i in range(3)]
     for request in requests:
         request.constraint = Constraint(ready, request.sampling)
-    masks, stuck = MaskFiller(WIDTH).fill(requests)
+    slots = [4, 0, 2]
+    room, stuck = MaskFiller(WIDTH).fill(requests, slots)
     assert not stuck
+    masks = room[slots]
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
 
