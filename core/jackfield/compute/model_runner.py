@@ -161,9 +161,8 @@ class ModelRunner:
             )
             notes.append(self._graphs.capture())
         if self._on_host and not self._plan.enforce_eager:
-            self._recorded = recorded_decodes(
-                self._model, self._backend, self._dtype, self._plan.max_model_len
-            )
+            longest = self._plan.max_model_len
+            self._recorded = recorded_decodes(self._model, self._backend, longest)
         if precompiler is not None:
             # Prompts' kernels take the longest, and decodes have not waited for them.
             precompiler.finish()

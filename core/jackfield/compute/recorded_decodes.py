@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from jackfield.compute.batch import StepInputs
-from jackfield.compute.native import Kernels, kernels_for
 from jackfield.compute.native.recording import Arena, NotRecordable, Recording
 from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.model import Model
@@ -42,8 +41,8 @@ class RecordedDecodes:
     else computes anything. Without one a model's steps are not recorded.
     """
 
-    def __init__(self, model: Model, kernels: Kernels, longest: int) -> None:
-        self._model, self._kernels, self._longest = model, kernels, longest
+    def __init__(self, model: Model, longest: int) -> None:
+        self._model, self._longest = model, longest
         self._arena = Arena()
         self._seen: Counter[int] = Counter()
         self._steps: dict[int, _Recorded] = {}
@@ -66,7 +65,7 @@ class RecordedDecodes:
     def _record(self, inputs: StepInputs, size: int) -> Tensor | None:
         own = self._own(inputs)
         try:
-            recording = Recording(self._kernels, self._arena, lambda: self._compute(own))
+            recording = Recording(self._arena, lambda: self._compute(own))
         except NotRecordable as reason:
             self._give_up(f"they use {reason}")
             return None
@@ -101,14 +100,14 @@ class RecordedDecodes:
 
 
 def recorded_decodes(
-    model: Model, backend: AttentionBackend, dtype: torch.dtype, longest: int
+    model: Model, backend: AttentionBackend, longest: int
 ) -> RecordedDecodes | None:
-    """None where there are no kernels, or the backend does not say that it can be recorded: by a
-    method ``records`` of the model's layers."""
-    kernels, records = kernels_for(dtype), getattr(backend, "records", None)
-    if kernels is None or records is None or not records(model.attention_specs):
+    """None where the backend does not say that it can be recorded, by a method ``records`` of the
+    model's layers."""
+    records = getattr(backend, "records", None)
+    if records is None or not records(model.attention_specs):
         return None
-    return RecordedDecodes(model, kernels, longest)
+    return RecordedDecodes(model, longest)
 
 
 def _values(inputs: StepInputs) -> tuple[Tensor, ...]:

@@ -85,7 +85,7 @@ def steps(num_seqs: int) -> Iterator[StepInputs]:
 
 
 def decodes_of(model: OneLayer) -> RecordedDecodes:
-    made = recorded_decodes(model, model.backend, DTYPE, 64)  # type: ignore[arg-type]
+    made = recorded_decodes(model, model.backend, 64)  # type: ignore[arg-type]
     assert made is not None
     return made
 
@@ -133,6 +133,6 @@ def test_a_kernel_that_is_not_seen_is_found_by_the_result() -> None:
 
 def test_a_backend_that_does_not_say_so_is_not_recorded() -> None:
     model = OneLayer()
-    assert recorded_decodes(model, object(), DTYPE, 64) is None  # type: ignore[arg-type]
+    assert recorded_decodes(model, object(), 64) is None  # type: ignore[arg-type]
     model.attention_specs = (AttentionSpec(0, 1, 1, 512, 1.0),)
-    assert recorded_decodes(model, model.backend, DTYPE, 64) is None  # type: ignore[arg-type]
+    assert recorded_decodes(model, model.backend, 64) is None  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from jackfield.compute.native.calls import NativeFunction
 from jackfield.compute.native.library import load_for
 
 TILE = 16
@@ -78,9 +79,9 @@ class TileKernels:
     """Products by tiles; contiguous CPU tensors of one dtype in and out."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        self._multiply, self._room = library.linear_coded_tiles, library.coded_tiles_room
-        self._multiply.argtypes = (*(ctypes.c_void_p,) * 4, ctypes.c_int64)
-        self._multiply.restype = None
+        types = (*(ctypes.c_void_p,) * 4, ctypes.c_int64)
+        self._multiply = NativeFunction(library, "linear_coded_tiles", types)
+        self._room = library.coded_tiles_room
         self._room.argtypes, self._room.restype = (ctypes.c_int64,) * 4, ctypes.c_int64
 
     def multiply(self, x: Tensor, weight: _Tiled) -> Tensor:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from jackfield.compute.native.build import CannotBuild, load_library
+from jackfield.compute.native.calls import NativeFunction, are_noted
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
 
 log = logging.getLogger(__name__)
@@ -33,12 +32,9 @@ WHOLE_ROW = 62
 
 _KEPT_ROOM = 1 << 18
 
-NativeCall = tuple["ctypes._FuncPointer", tuple[Any, ...]]
-"""A C function and what it was called with."""
-
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
+_LOOK_UP = (*(_P,) * 3, *(_I,) * 3)
 _SIGNATURES = {
-    "look_up": (*(_P,) * 3, *(_I,) * 3),
     "rms_norm": (_P, _P, _P, _I, _I, _F),
     "add_rms_norm": (_P, _P, _P, _P, _I, _I, _F),
     "silu_and_mul": (_P, _P, _I, _I),
@@ -96,37 +92,18 @@ class Kernels:
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        _declare(library, _SIGNATURES)
-        self._look_up = library.look_up
-        self._look_up.restype = _I
-        self._rms_norm = library.rms_norm
-        self._add_rms_norm = library.add_rms_norm
-        self._silu_and_mul = library.silu_and_mul
-        self._rotate_and_write = library.rotate_and_write
-        self._linear = library.linear
-        self._attend_decodes = library.attend_decodes
-        self._choose_greedily = library.choose_greedily
+        functions = _functions(library, _SIGNATURES)
+        self._look_up = NativeFunction(library, "look_up", _LOOK_UP, _I)
+        self._rms_norm = functions["rms_norm"]
+        self._add_rms_norm = functions["add_rms_norm"]
+        self._silu_and_mul = functions["silu_and_mul"]
+        self._rotate_and_write = functions["rotate_and_write"]
+        self._linear = functions["linear"]
+        self._attend_decodes = functions["attend_decodes"]
+        self._choose_greedily = functions["choose_greedily"]
         library.multiplies_tiles.argtypes = ()
         self.has_tiles = bool(library.multiplies_tiles())
         self._room = torch.empty(0, dtype=torch.float32)
-
-    @property
-    def room(self) -> Tensor:
-        """What products work in; another one once a larger one is needed."""
-        return self._room
-
-    @contextmanager
-    def noting(self) -> Iterator[list[NativeCall]]:
-        """The calls that are made meanwhile."""
-        calls: list[NativeCall] = []
-        functions = {f"_{name}": getattr(self, f"_{name}") for name in _SIGNATURES}
-        for name, function in functions.items():
-            setattr(self, name, functools.partial(_call_and_note, calls, function))
-        try:
-            yield calls
-        finally:
-            for name, function in functions.items():
-                setattr(self, name, function)
 
     def look_up(self, ids: Tensor, weight: Tensor) -> Tensor:
         """ids int64 [T], weight [V, N] -> the rows of the weight, [T, N]. ``IndexError`` for an id
@@ -180,6 +157,8 @@ class Kernels:
     def _room_for(self, size: int) -> Tensor:
         """Float32, at least ``size`` of them; the largest is kept: fresh memory for each product
         would cost a page fault every 4 KiB."""
+        if are_noted():
+            return torch.empty(size, dtype=torch.float32)
         if len(self._room) < size:
             self._room = torch.empty(size, dtype=torch.float32)
         return self._room
@@ -279,9 +258,9 @@ class CodeKernels:
     """Products by weights that are stored as codes; contiguous CPU tensors in and out."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        _declare(library, _CODES_SIGNATURES)
-        self._multiply = library.linear_codes
-        self._decode = library.decode_codes
+        functions = _functions(library, _CODES_SIGNATURES)
+        self._multiply = functions["linear_codes"]
+        self._decode = functions["decode_codes"]
         self._room = library.linear_codes_room
         self._room.argtypes, self._room.restype = (_I, _I), _I
 
@@ -315,17 +294,10 @@ class Turn:
     eps: float
 
 
-def _declare(library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]) -> None:
-    for name, types in signatures.items():
-        function = getattr(library, name)
-        function.argtypes, function.restype = types, None
-
-
-def _call_and_note(
-    calls: list[NativeCall], function: ctypes._FuncPointer, *arguments: object
-) -> object:
-    calls.append((function, arguments))
-    return function(*arguments)
+def _functions(
+    library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]
+) -> dict[str, NativeFunction]:
+    return {name: NativeFunction(library, name, types) for name, types in signatures.items()}
 
 
 def attention_numbers(

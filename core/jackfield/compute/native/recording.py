@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from jackfield.compute.native.library import Kernels, NativeCall
+from jackfield.compute.native.calls import Call, noted_calls
 
 _LINE = 64
 """Bytes that tensors are aligned to."""
@@ -60,9 +60,8 @@ class Recording:
     stays where it is, and whoever records keeps it alive. Raises ``NotRecordable``.
     """
 
-    def __init__(self, kernels: Kernels, arena: Arena, function: Callable[[], Tensor]) -> None:
-        self._room = kernels.room
-        with kernels.noting() as self._calls, _Watch() as watch:
+    def __init__(self, arena: Arena, function: Callable[[], Tensor]) -> None:
+        with noted_calls() as calls, _Watch() as watch:
             result = function()
         if watch.unknown is not None:
             raise NotRecordable(watch.unknown)
@@ -71,13 +70,14 @@ class Recording:
         self._like = torch.empty_like(result, device="meta")
         blocks = _Blocks(watch.allocated)
         # (call, argument, block, bytes from its beginning)
-        self._places = list(_addresses(self._calls, blocks))
+        self._places = _addresses(calls, blocks)
         block = blocks.find(result.data_ptr())
         if block is None or block.first < 0 or not result.is_contiguous():
             raise NotRecordable("its result is not what a kernel wrote")
-        block.last = len(self._calls)
+        block.last = len(calls)
         self._result = (block, result.data_ptr() - block.address)
         self._size = blocks.lay_out()
+        self._calls = [(function.plain, arguments) for function, arguments in calls]
         self.result = result
 
     def replay(self) -> Tensor:
@@ -152,13 +152,11 @@ class _Blocks:
         return max((block.offset + block.size for block in used), default=0)
 
 
-def _addresses(calls: Sequence[NativeCall], blocks: _Blocks) -> list[tuple[int, int, _Block, int]]:
+def _addresses(calls: Sequence[Call], blocks: _Blocks) -> list[tuple[int, int, _Block, int]]:
     """Where calls are given an address in a block; notes their first and last use."""
     places = []
     for call, (function, arguments) in enumerate(calls):
-        kinds = function.argtypes
-        assert kinds is not None
-        for argument, (kind, value) in enumerate(zip(kinds, arguments, strict=True)):
+        for argument, (kind, value) in enumerate(zip(function.types, arguments, strict=True)):
             if kind is not ctypes.c_void_p or not isinstance(value, int):
                 continue
             block = blocks.find(value)

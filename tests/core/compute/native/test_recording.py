@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from jackfield.compute.native import Kernels, kernels_for
+from jackfield.compute.native import (
+    WHOLE_ROW,
+    Codes,
+    Kernels,
+    code_kernels_for,
+    kernels_for,
+)
 from jackfield.compute.native.recording import Arena, NotRecordable, Recording
 
 KERNELS = kernels_for(torch.bfloat16)
@@ -44,7 +50,7 @@ def numbers(rows: int = 3) -> Tensor:
 @torch.inference_mode()
 def test_a_replay_is_the_function_of_what_is_there_now() -> None:
     x, stack = numbers(), Stack(5)
-    recording = Recording(kernels(), Arena(), lambda: stack(x))
+    recording = Recording(Arena(), lambda: stack(x))
     assert torch.equal(recording.result, stack(x))
     for _ in range(3):
         x.copy_(numbers())
@@ -55,9 +61,9 @@ def test_a_replay_is_the_function_of_what_is_there_now() -> None:
 def test_recordings_share_an_arena_that_grows() -> None:
     arena, stack = Arena(), Stack(4)
     few, many = numbers(2), numbers(50)
-    short = Recording(kernels(), arena, lambda: stack(few))
+    short = Recording(arena, lambda: stack(few))
     assert torch.equal(short.replay(), stack(few))
-    long = Recording(kernels(), arena, lambda: stack(many))
+    long = Recording(arena, lambda: stack(many))
     assert torch.equal(long.replay(), stack(many))
     assert torch.equal(short.replay(), stack(few))
 
@@ -65,9 +71,22 @@ def test_recordings_share_an_arena_that_grows() -> None:
 @torch.inference_mode()
 def test_memory_is_used_again_where_it_is_free() -> None:
     x, stack, arena = numbers(16), Stack(40), Arena()
-    recording = Recording(kernels(), arena, lambda: stack(x))
+    recording = Recording(arena, lambda: stack(x))
     assert torch.equal(recording.replay(), stack(x))
-    assert len(arena.reserve(0)) < 5 * x.nbytes
+    assert len(arena.reserve(0)) < 8 * x.nbytes
+
+
+@torch.inference_mode()
+def test_products_by_codes_are_called_again_too() -> None:
+    by_codes = code_kernels_for(torch.bfloat16)
+    assert by_codes is not None
+    codes = torch.randint(256, (128, 64), dtype=torch.uint8)
+    weight = Codes(codes, None, torch.rand(128, 1), None, (128, 64), WHOLE_ROW, 8)
+    x = torch.randn(3, 64).bfloat16()
+    recording = Recording(Arena(), lambda: by_codes.multiply(x, weight))
+    for _ in range(2):
+        x.copy_(torch.randn(3, 64))
+        assert torch.equal(recording.replay(), by_codes.multiply(x, weight))
 
 
 @torch.inference_mode()
@@ -85,7 +104,7 @@ def test_what_is_no_kernel_is_refused(
 ) -> None:
     x, stack = numbers(), Stack(2)
     with pytest.raises(NotRecordable, match=reason):
-        Recording(kernels(), Arena(), lambda: function(stack, x))
+        Recording(Arena(), lambda: function(stack, x))
     assert torch.isfinite(stack(x)).all()
 
 
