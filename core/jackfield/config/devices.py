@@ -16,7 +16,9 @@ class DeviceOptions(OptionGroup):
     attention_backend: str = Field(
         "auto", description="attention_backends plugin: auto (as the device needs) or a name"
     )
-    enforce_eager: bool = Field(False, description="no CUDA graphs")
+    enforce_eager: bool = Field(
+        False, description="no CUDA graphs, and no recorded steps on the CPU"
+    )
     compilation_config: Annotated[CompilationConfig, Spelling("-O", "-cc")] = Field(
         default_factory=dict,
         description="0: no CUDA graphs; 1 to 3: CUDA graphs; or a JSON object with level, "
