@@ -25,6 +25,7 @@ from jackfield.contracts.grammar import (
     GrammarKind,
     GrammarMatcher,
     GrammarSpec,
+    KeepsMask,
     Masks,
     Vocabulary,
 )
@@ -169,6 +170,26 @@ class GrammarContract:
         assert (masks[0] == -1).all()
         for matcher, row in zip(matchers, masks[1:], strict=True):
             assert np.array_equal(row, mask_of(matcher))
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_mask_that_is_said_to_stay_does(self, seed: int) -> None:
+        schema = json.dumps({"type": "array", "items": {"type": "string"}})
+        try:
+            compiled = self.made().compile(GrammarSpec(kind="json_schema", text=schema))
+        except RequestError:
+            pytest.skip(f"{self.backend.name} takes no such schema")
+        matcher, chance = compiled.matcher(), random.Random(seed)
+        if not isinstance(matcher, KeepsMask):
+            pytest.skip(f"{self.backend.name} fills every mask")
+        taken: list[int] = []
+        last = mask_of(matcher)
+        while len(taken) < 40 and (allowed := allowed_ids(matcher)):
+            taken.append(chance.choice(allowed))
+            assert matcher.accept(taken[-1])
+            if not matcher.keeps_mask:
+                last = mask_of(matcher)
+            other = compiled.matcher()
+            assert all(map(other.accept, taken)) and np.array_equal(mask_of(other), last)
 
     @pytest.mark.parametrize("seed", range(4))
     def test_forced_ids_write_the_only_text_there_is(self, seed: int) -> None:

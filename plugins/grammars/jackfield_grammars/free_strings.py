@@ -69,37 +69,45 @@ def _is_plain(token: bytes) -> bool:
 
 
 def looks_at_no_text(schema: Any) -> bool:
-    """Whether what may follow a string, and when it may end, depends on no text but names and
-    values that are written out, each of which stands alone in its place."""
+    """Whether what may follow a string, and when it may end, depends on no text: those that are
+    written out, names and values, stand alone in their place, not beside a string of any text."""
     found = _Found()
-    return _is_harmless(schema, found) and not (found.has_alternatives and found.has_texts)
+    if not _is_harmless(schema, found, in_alternatives=False):
+        return False
+    return not (found.texts_beside or (found.references_beside and found.texts))
 
 
 class _Found:
-    """What a schema has anywhere."""
+    """What a schema has anywhere, and what is an alternative to something."""
 
     def __init__(self) -> None:
-        self.has_alternatives = False
-        self.has_texts = False
+        self.texts = self.texts_beside = self.references_beside = False
 
 
-def _is_harmless(node: Any, found: _Found) -> bool:
+def _is_harmless(node: Any, found: _Found, in_alternatives: bool) -> bool:
     if isinstance(node, list):
-        return all(_is_harmless(each, found) for each in node)
+        return all(_is_harmless(each, found, in_alternatives) for each in node)
     if not isinstance(node, Mapping):
         return True
-    if not _HARMLESS.issuperset(node):
+    if not _HARMLESS.issuperset(node) or not _has_free_names(node):
         return False
-    names = node.get("properties") or {}
-    is_closed = node.get("additionalProperties") is False
-    if (names and not is_closed) or not set(node.get("required") or ()).issubset(names):
-        return False
-    found.has_alternatives |= not _ALTERNATIVES.isdisjoint(node)
-    found.has_texts |= "enum" in node or "const" in node
+    in_alternatives = in_alternatives or not _ALTERNATIVES.isdisjoint(node)
+    has_texts = "enum" in node or "const" in node
+    found.texts |= has_texts
+    found.texts_beside |= has_texts and in_alternatives
+    found.references_beside |= "$ref" in node and in_alternatives
     for key, value in node.items():
         if key in MAPS and isinstance(value, Mapping):
-            if not all(_is_harmless(each, found) for each in value.values()):
+            if not all(_is_harmless(each, found, in_alternatives) for each in value.values()):
                 return False
-        elif key not in DATA and not _is_harmless(value, found):
+        elif key not in DATA and not _is_harmless(value, found, in_alternatives):
             return False
     return True
+
+
+def _has_free_names(node: Mapping[str, Any]) -> bool:
+    """Whether properties have either names that are listed or any, so that none is told from
+    others by its text."""
+    names = node.get("properties") or {}
+    is_closed = node.get("additionalProperties") is False
+    return (is_closed or not names) and set(node.get("required") or ()).issubset(names)

@@ -418,3 +418,57 @@ def test_what_a_grammar_needs_loaded_does_not_count_as_compiling(
     assert kinds == ["regex"] and made.answers[key].message is None
     assert re.fullmatch("[ab]{3}", text_of(made, key))
     assert sys.getswitchinterval() == before
+
+
+class LastingMatcher:
+    """Allows an "a" for ever, and says so. Counts the masks it fills."""
+
+    keeps_mask = True
+
+    def __init__(self) -> None:
+        self.num_filled = 0
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        self.num_filled += 1
+        masks[index] = 0
+        masks[index, ord("a") // 32] = 1 << ord("a") % 32
+
+    def accept(self, token_id: int) -> bool:
+        return token_id == ord("a")
+
+    def rollback(self, num_tokens: int) -> None:
+        raise AssertionError
+
+    def jump(self) -> list[int]:
+        return []
+
+
+class LastingBackend(BrokenBackend):
+    """Makes them."""
+
+    def __init__(self) -> None:
+        self.made: list[LastingMatcher] = []
+
+    def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+        backend = self
+
+        class Compiled:
+            num_bytes = 0
+
+            def matcher(self) -> LastingMatcher:
+                backend.made.append(LastingMatcher())
+                return backend.made[-1]
+
+        return Compiled()
+
+
+def test_a_mask_that_stays_is_filled_once_for_each_row_that_its_request_has() -> None:
+    backend = LastingBackend()
+    made = engine(grammars=compiler(lambda: backend), num_blocks=14, max_num_seqs=4)
+    keys = [made.add([*PROMPT, i], 25, sampling=held("a"), priority=i) for i in range(4)]
+    made.run()
+    assert made.stats is not None and made.stats.num_preemptions > 0
+    assert {text_of(made, key) for key in keys} == {"a" * 25}
+    num_filled = sum(matcher.num_filled for matcher in backend.made)
+    assert num_filled <= len(keys) + made.stats.num_preemptions
+    made.check_empty()
