@@ -65,6 +65,12 @@ def _bytecode_directory() -> Path | None:
     return None if can_write else ours
 
 
+def encode_in_one_thread() -> None:
+    """Tells the tokenizers library to use no threads of its own in this process, as it does in
+    children, unless the user has said something: texts come one by one."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", _DEFAULTS["TOKENIZERS_PARALLELISM"])
+
+
 def cache_directory() -> Path:
     """Where what can be made again is kept (XDG Base Directory Specification); may not exist."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jackfield.config.environment import encode_in_one_thread
 from jackfield.contracts.text import Tokenizer, TokenizerMode
 from jackfield.errors import RAISED, CheckpointError, JackfieldError
 
@@ -15,6 +16,7 @@ def load_tokenizer(
     registry: Registry, mode: str, directory: str, trust_remote_code: bool = False
 ) -> Tokenizer:
     """Loads it; ``PluginError`` for an unknown mode, ``CheckpointError`` for bad files."""
+    encode_in_one_thread()
     loader: TokenizerMode = registry.make("tokenizers", mode)
     try:
         return loader.load(directory, trust_remote_code=trust_remote_code)

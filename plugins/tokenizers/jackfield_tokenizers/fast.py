@@ -13,6 +13,9 @@ from jackfield.errors import CheckpointError
 from jackfield_tokenizers.files import TokenizerFiles
 from jackfield_tokenizers.vocabulary import token_bytes_rule
 
+LONG_CHARACTERS = 2048
+"""The library holds the interpreter while it encodes a text, but not for a batch: from here on (half
+a millisecond) a text is a batch of one."""
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -90,10 +93,16 @@ class FastTokenizer:
         return self._chat_template
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        if len(text) < LONG_CHARACTERS:
+            return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        (found,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
+        return found.ids
 
     def encode_pair(self, text: str, other: str) -> list[int]:
-        return self._backend.encode(text, other).ids
+        if len(text) + len(other) < LONG_CHARACTERS:
+            return self._backend.encode(text, other).ids
+        (found,) = self._backend.encode_batch_fast([(text, other)])
+        return found.ids
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         text = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)

@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from transformers import AutoTokenizer
 from jackfield.contracts.text import Tokenizer as TokenizerContract
 from jackfield.errors import CheckpointError
 from jackfield_tokenizers.auto import AutoTokenizerMode
+from jackfield_tokenizers.fast import LONG_CHARACTERS, FastTokenizer
 from jackfield_tokenizers.slow import SlowTokenizerMode
 
 TEXTS = [
@@ -86,6 +88,42 @@ def test_ids_and_text_are_those_of_transformers(directory: Path) -> None:
     assert ours.special_tokens == theirs.special_tokens_map
     assert ours.special_ids == {256, 257, theirs.convert_tokens_to_ids("<pad>")}
     assert ours.chat_template == theirs.chat_template
+
+
+def test_long_texts_are_encoded_as_short_ones_are(directory: Path) -> None:
+    ours, theirs = load(directory), AutoTokenizer.from_pretrained(directory)
+    for text in filter(None, TEXTS):
+        long = text * (1 + 2 * LONG_CHARACTERS // len(text))
+        for special in (True, False):
+            assert ours.encode(long, add_special_tokens=special) == theirs.encode(
+                long, add_special_tokens=special
+            )
+        assert isinstance(ours, FastTokenizer)
+        assert ours.encode_pair(long, text) == theirs.encode(long, text)
+
+
+def test_others_go_on_while_a_long_text_is_encoded(directory: Path) -> None:
+    tokenizer, is_over = load(directory), threading.Event()
+    gaps: list[float] = []
+
+    def look() -> None:
+        last = time.perf_counter()
+        while not is_over.is_set():
+            time.sleep(0.001)
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    began = time.perf_counter()
+    for _ in range(3):
+        tokenizer.encode("the quick brown fox " * 50_000)
+    took = (time.perf_counter() - began) / 3
+    is_over.set()
+    looking.join()
+    # With the interpreter held the largest gap is as long as one text takes.
+    assert max(gaps) < 0.6 * took
 
 
 def test_unknown_ids_have_no_text(directory: Path) -> None:
