@@ -14,7 +14,7 @@ from jackfield_tokenizers.files import TokenizerFiles
 from jackfield_tokenizers.vocabulary import token_bytes_rule
 
 LONG_CHARACTERS = 2048
-"""The library holds the interpreter while it encodes a text, but not for a batch: from here on (half
+"""The library holds the interpreter while it encodes a text, not for a batch: from here on (half
 a millisecond) a text is a batch of one."""
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
