@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import sys
+from dataclasses import replace
 
 os.environ["TRITON_INTERPRET"] = "0"
 
@@ -204,7 +205,9 @@ def served_by_codes() -> None:
         codes, _ = make_codes(Format(kind, 1024, 1024, groups, False), device)
         some = row.expand(rows, 1024).contiguous()
         scaled = coded_rows.add_rows(some, codes, None, some.clone(), row[0], 1e-6)
-        coded_rows.gated_rows(scaled, codes, None)
+        # Weights with a gate are large: their inputs are not split.
+        whole = replace(coded_rows.rows_config(rows, codes), split=1)
+        coded_rows.gated_rows(scaled, codes, None, whole)
     gate_up, _ = make_codes(Format("int4", 8 * 128, 128, 1, False), device)
     down, _ = make_codes(Format("int4", 8 * 128, 64, 1, False), device)
     x, logits = torch.empty((40, 128), dtype=bf16), torch.empty((40, 8), dtype=bf16)
