@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jackfield.config.environment import keep_bytecode
+from jackfield.config.bytecode import keep_bytecode
 from jackfield.engine.garbage_collection import collect_rarely
 from jackfield.engine.spawning import SpawnedEngine, early_engine
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from importlib.machinery import PathFinder
 from pathlib import Path
 
 _DEFAULTS = {
@@ -26,43 +24,13 @@ _SECRETS = ("JACKFIELD_API_KEY",)
 
 def child_environment(num_threads: int = 0) -> dict[str, str]:
     """The whole environment for a child that computes with ``num_threads`` threads (0: as many as
-    the libraries choose). What the user set already is left as it is, but for compiled modules that
-    would not be kept (``keep_bytecode``)."""
+    the libraries choose). What the user set already is left as it is."""
     environment = {**_DEFAULTS, **os.environ}
-    if (kept := _bytecode_directory()) is not None:
-        environment["PYTHONPYCACHEPREFIX"] = str(kept)
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in _SECRETS:
         environment.pop(name, None)
     if num_threads > 0:
         environment["OMP_NUM_THREADS"] = str(num_threads)
     return environment
-
-
-def keep_bytecode() -> None:
-    """From now on this process keeps compiled modules in the cache directory, if it would not keep
-    them at all: torch was installed without them, as in many images, and its folder may not be
-    written or ``PYTHONDONTWRITEBYTECODE`` is set. Compiling torch takes 2.3 s at each start."""
-    if (kept := _bytecode_directory()) is not None:
-        sys.pycache_prefix, sys.dont_write_bytecode = str(kept), False
-
-
-def _bytecode_directory() -> Path | None:
-    """None where Python's own ways are good enough."""
-    ours = cache_directory() / "bytecode"
-    if sys.pycache_prefix is not None:
-        return ours if sys.pycache_prefix == str(ours) else None
-    torch = PathFinder.find_spec("torch")
-    if (
-        torch is None
-        or torch.origin is None
-        or torch.cached is None
-        or os.path.exists(torch.cached)
-    ):
-        return None
-    folder = os.path.dirname(torch.origin)
-    can_write = os.access(folder, os.W_OK) and not sys.dont_write_bytecode
-    return None if can_write else ours
 
 
 def encode_in_one_thread() -> None:

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+from jackfield.config.bytecode import keep_bytecode
 from jackfield.engine.early_imports import EarlyImports
 from jackfield.engine.garbage_collection import collect_rarely
 
@@ -20,6 +21,7 @@ _PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> int:
     """Serves until the end; the exit status is 1 after ``EngineFailed`` was sent."""
     began = time.monotonic()
+    keep_bytecode()
     # Terminals and service managers signal the whole group. When this process ends is the
     # parent's decision: it may be draining.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

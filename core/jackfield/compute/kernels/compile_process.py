@@ -24,10 +24,10 @@ from pkgutil import iter_modules
 from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
-from triton.runtime.cache import triton_key
 
 from jackfield.compute import kernels
 from jackfield.compute.kernels import shapes
+from jackfield.config.bytecode import keep_bytecode
 from jackfield.config.plan import WorkerPlan
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _MAJOR, _MINOR = 75, 76
 
 def main(arguments: list[str]) -> int:
     """Returns when all compilers have ended."""
+    keep_bytecode()
     sockets = [socket.socket(fileno=int(word)) for word in arguments]
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=WorkerPlan)
     has_driver, variants = _prepare(plan)
@@ -79,6 +80,8 @@ def _prepare(plan: WorkerPlan) -> tuple[bool, list[Variant]]:
 
 def _get_ready() -> None:
     """What every compiler would do at its first variant, once, while the engine still imports."""
+    from triton.runtime.cache import triton_key
+
     # Triton hashes itself, half a second.
     triton_key()
     for module in iter_modules(kernels.__path__, f"{kernels.__name__}."):
