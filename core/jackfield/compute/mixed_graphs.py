@@ -36,6 +36,8 @@ from jackfield.contracts.work import Int32Array, ScheduledBatch
 _DECODES = (0, 16, 64, 256, 512)
 _PROMPTS = (4, 64)
 _TOKENS = (16, 32, 64, 128, 256, *range(512, 2048, 256), *range(2048, 4097, 512))
+_USUAL_TOKENS = (128, 512, 1024, 2048)
+"""Of steps that are captured before they come, where they are not prompts alone."""
 
 MAX_SEQS = _DECODES[-1] + _PROMPTS[-1]
 
@@ -69,9 +71,13 @@ class MixedShape:
         )
 
     def waste(self, other: MixedShape) -> int:
-        """Tokens that a step which fits ``other`` computes in vain; what is only sampled counts as
-        half a one."""
-        return self.num_tokens - other.num_tokens + (self.num_seqs - other.num_seqs) // 2
+        """Tokens that a step which fits ``other`` computes in vain. Room for a decode costs half of
+        one where it is sampled, room for a prompt several, in every layer's attention."""
+        decodes, prompts = (
+            self.num_decodes - other.num_decodes,
+            self.num_prompts - other.num_prompts,
+        )
+        return self.num_tokens - other.num_tokens + decodes // 2 + 8 * prompts
 
     @property
     def lengths(self) -> MixedLengths:
@@ -88,8 +94,7 @@ def shape_for(batch: ScheduledBatch, state: RowState) -> MixedShape | None:
     """The smallest shape that holds a step; None if none does."""
     num_decodes = _num_decodes(batch)
     decodes = _at_least(_DECODES, num_decodes)
-    # Beside decodes a few prompts more or less cost nothing, and half the shapes are enough.
-    prompts = _at_least(_PROMPTS[-1:] if decodes else _PROMPTS, len(batch.rows) - num_decodes)
+    prompts = _at_least(_PROMPTS, len(batch.rows) - num_decodes)
     if decodes is None or prompts is None:
         return None
     tokens = _at_least(_TOKENS, max(batch.total_tokens, decodes))
@@ -104,17 +109,25 @@ def _shape(decodes: int, prompts: int, tokens: int, samples: bool, block_size: i
 
 
 def likely_shapes(max_tokens: int, max_num_seqs: int, block_size: int) -> Iterator[MixedShape]:
-    """Shapes that steps of up to ``max_tokens`` tokens take, in the order in which an engine that
-    was idle is likely to meet them: prompts alone, full steps, then smaller ones."""
+    """What is captured before it comes, in the order in which an engine that was idle is likely to
+    meet it: a few prompts alone, full steps, then smaller ones. Every step of up to ``max_tokens``
+    tokens fits one of them; others are captured once these have cost too much."""
     sizes = [size for size in _TOKENS if size <= max_tokens]
+    if not sizes:
+        return
     few, many = _PROMPTS
     for size in sizes:
         yield _shape(0, few, size, True, block_size)
-    if sizes:
-        yield _shape(0, few, sizes[-1], False, block_size)
-    for size in reversed(sizes):
-        for n in _decodes(max_num_seqs):
-            if size >= max(n, few):
+    yield _shape(0, few, sizes[-1], False, block_size)
+    usual = [size for size in _USUAL_TOKENS if size < sizes[-1]]
+    decodes = _decodes(max_num_seqs)
+    for size in (sizes[-1], *reversed(usual)):
+        for n in decodes:
+            if 0 < n <= size:
+                yield _shape(n, few, size, True, block_size)
+    for size in (sizes[-1], *usual[-1:]):
+        for n in decodes:
+            if n <= size:
                 yield _shape(n, many, size, True, block_size)
 
 

@@ -147,6 +147,8 @@ class Offload:
         Raises ``ConfigError`` for a model without a list of layers.
         """
         layers = layers_of(model)
+        if not layers:
+            raise ConfigError(f"--cpu-offload-gb: {type(model).__name__} has no list of layers")
         sizes = [sum(t.nbytes for t in self._large(layer)) for layer in layers]
         if self._chosen is None or max(self._chosen, default=0) >= len(layers):
             self._chosen = spread(self._budget_bytes, max(sizes), len(layers))
@@ -303,10 +305,8 @@ def _within(value: object) -> Iterator[Tensor]:
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The longest list of modules that is in no other one. Raises ``ConfigError`` without any."""
+    """The longest list of modules that is in no other one; an empty one without any."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    if not lists:
-        raise ConfigError(f"--cpu-offload-gb: {type(model).__name__} has no list of layers")
     inner = {id(each) for one in lists for each in one.modules() if each is not one}
     outer = [each for each in lists if id(each) not in inner]
-    return max(outer, key=len)
+    return max(outer, key=len, default=nn.ModuleList())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from jackfield.compute.batch import (
     StepInputs,
@@ -25,6 +25,7 @@ from jackfield.compute.cuda_graphs import (
 )
 from jackfield.compute.kv_cache import layer_bytes, vocabulary_size
 from jackfield.compute.mixed_graphs import MAX_SEQS, MixedGraphs, shape_for
+from jackfield.compute.offload import layers_of
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs
 from jackfield.compute.row_state import RowState
 from jackfield.compute.sampler import GREEDY, SamplingMode
@@ -34,6 +35,9 @@ from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.model import Model
 from jackfield.contracts.work import ScheduledBatch
+
+_CUTS = (2, 8)
+"""Layers that begin a part of a step with prompts."""
 
 Choose = Callable[[Tensor, Tensor, Tensor, SamplingMode], Tensor]
 """(logits, rows, positions, mode) -> ids int32 [N], which it writes to the rows as well."""
@@ -55,6 +59,9 @@ class StepGraphs:
     ) -> None:
         self._plan, self._model, self._state, self._choose = plan, model, state, choose
         self._masks = masks
+        self._recorder = recorder
+        # Not where layers come from the host meanwhile: a part must end with all streams joined.
+        self._cut_layers = () if plan.cpu_offload_bytes else cut_layers(model)
         self._longest = longest_captured(plan)
         self._logits_width = logits_width
         device = state.token_ids.device
@@ -80,8 +87,9 @@ class StepGraphs:
     def capture_next(self) -> bool:
         """Captures one step more that is likely to come, some 50 ms; False if there is none left:
         steps that are less likely are captured when they come."""
-        return self._decodes.capture_next(GREEDY) or self._mixed.capture_next(
-            GREEDY, self._plan.max_num_batched_tokens
+        return self._recorder.has_room() and (
+            self._decodes.capture_next(GREEDY)
+            or self._mixed.capture_next(GREEDY, self._plan.max_num_batched_tokens)
         )
 
     def replay(self, step: Step) -> SampledGraph | None:
@@ -117,7 +125,16 @@ class StepGraphs:
         return decode_step(self._model, self._state, packed, size, self._longest, starts)
 
     def _mixed_step(self, inputs: StepInputs) -> StepLogits | None:
-        hidden = sampled_hidden(self._model, inputs)
+        def cut(*_: object) -> None:
+            self._recorder.cut()
+
+        # Only while a step is captured: a model outlives its graphs.
+        hooks = [layer.register_forward_pre_hook(cut) for layer in self._cut_layers]
+        try:
+            hidden = sampled_hidden(self._model, inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
         if inputs.sample_index is None or len(inputs.sample_index) == 0:
             return None
         computed = self._model.compute_logits(hidden)
@@ -133,6 +150,14 @@ class StepGraphs:
         if masked:
             self._masks().apply(left.logits)
         return self._choose(left.logits, left.rows, left.positions, mode)
+
+
+def cut_layers(model: Model) -> tuple[nn.Module, ...]:
+    """Before which the launch of a step with prompts is cut into parts: nothing else hides it, and
+    a part takes about as long to launch as the device needs for those before. A model without a
+    list of enough layers is launched whole."""
+    layers = layers_of(model) if isinstance(model, nn.Module) else nn.ModuleList()
+    return tuple(layers[place] for place in _CUTS if place < len(layers) - 1)
 
 
 def decode_step(

@@ -43,6 +43,14 @@ class ReplayedFunction:
     def __init__(self) -> None:
         self.recorded = 0
         self.replayed = 0
+        self.num_cuts = 0
+        self.room = True
+
+    def cut(self) -> None:
+        self.num_cuts += 1
+
+    def has_room(self) -> bool:
+        return self.room
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         self.recorded += 1
@@ -93,10 +101,11 @@ class Driver:
         runner_plan: WorkerPlan | None = None,
         recorder: ReplayedFunction | None = None,
         load_processor: LoadProcessor | None = None,
+        make_model: Callable[[PlainAttention], PlainModel] = PlainModel,
     ) -> None:
         self.plan = runner_plan or plan()
         backend = PlainAttention(CPU, torch.float32, self.plan.block_size)
-        self.model = PlainModel(backend)
+        self.model = make_model(backend)
         self.runner = ModelRunner(
             self.plan, HostPlatform(), self.model, backend, CPU, recorder, load_processor
         )

@@ -158,3 +158,27 @@ def test_a_cuda_graph_replays_with_new_values() -> None:
         assert out.tolist() == [2.0 * number + 1] * 4
     assert not any(collecting)
     assert gc.isenabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="captures a CUDA graph")
+def test_a_graph_that_is_cut_does_the_same_in_parts() -> None:
+    from jackfield.compute.cuda_graphs import CudaGraphRecorder
+
+    device = torch.device("cuda", 0)
+    value, out = torch.zeros(1000, device=device), torch.zeros(1000, device=device)
+    recorder = CudaGraphRecorder(device)
+
+    def body() -> None:
+        one = value * 2
+        recorder.cut()
+        two = one + value
+        recorder.cut()
+        # What an earlier part has left is still there, and its memory is not given out again.
+        out.copy_(torch.zeros_like(one) + one * two)
+
+    replays = [recorder.record(body) for _ in range(2)]
+    for number in range(4):
+        value.fill_(number)
+        replays[number % 2]()
+        assert out.tolist() == [6.0 * number * number] * 1000

@@ -55,10 +55,10 @@ def batch(lens: list[int], firsts: list[int] | None = None) -> ScheduledBatch:
     ("lens", "decodes", "prompts", "tokens"),
     [
         ([3], 0, 4, 16),
-        ([1, 15], 16, 64, 16),
-        ([1] * 17 + [3], 64, 64, 64),
+        ([1, 15], 16, 4, 16),
+        ([1] * 17 + [3], 64, 4, 64),
         ([100] * 5, 0, 64, 512),
-        ([1] * 60 + [1988], 64, 64, 2048),
+        ([1] * 60 + [1988], 64, 4, 2048),
         ([10] * 64, 0, 64, 768),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_step_takes_the_smallest_shape_that_holds_it(
 
 
 @pytest.mark.parametrize("max_num_seqs", [1, 16, 17, 100])
-def test_likely_shapes_are_each_told_once_and_hold_every_usual_step(
+def test_likely_shapes_are_each_told_once_and_hold_every_step(
     state: RowState, max_num_seqs: int
 ) -> None:
     shapes = list(likely_shapes(512, max_num_seqs, state.block_size))
@@ -82,7 +82,8 @@ def test_likely_shapes_are_each_told_once_and_hold_every_usual_step(
         prompts = rng.randint(1, min(num_seqs, 64))
         lens = [1] * (num_seqs - prompts) + [rng.randint(2, 30) for _ in range(prompts)]
         if sum(lens) <= 512:
-            assert shape_for(batch(lens), state) in shapes, lens
+            wanted = shape_for(batch(lens), state)
+            assert wanted is not None and any(shape.holds(wanted) for shape in shapes), lens
 
 
 def graphs_over(state: RowState, recorder: ReplayedFunction) -> MixedGraphs:

@@ -61,6 +61,14 @@ def test_what_idle_time_prepares_is_not_captured_when_it_is_needed() -> None:
     assert recorder.recorded == captured
 
 
+def test_without_room_idle_time_captures_nothing() -> None:
+    driver = Driver(plan(graph_sizes=(1, 2, 3, 4)), recorder := ReplayedFunction())
+    recorder.room = False
+    assert not driver.runner.use_idle_time()
+    recorder.room = True
+    assert driver.runner.use_idle_time()
+
+
 def test_a_row_taken_again_continues_as_if_never_interrupted() -> None:
     driver = Driver()
     requests = [driver.request(row, prompt) for row, prompt in enumerate(PROMPTS)]
