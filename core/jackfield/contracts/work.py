@@ -90,7 +90,8 @@ class TokenMasks:
     """Which ids some sequences of a step may sample.
 
     ``places`` int32 [M], rising: their places in ``ScheduledBatch.rows``; each samples. ``slots``
-    int32 [M]: which mask of ``bits`` each has, one of its own. ``bits`` int32 [S, W] with
+    int32 [M]: which mask of ``bits`` each has, one of its own. ``are_new`` [M] is false where that
+    mask is the one that the slot had when a step used it last. ``bits`` int32 [S, W] with
     W = V // 32 + 1 for a logits width of V: bit i % 32 of word i // 32 allows id i. Bits beyond
     V - 1 mean nothing. Allowed ids keep their logits, others never come out; the masks act behind
     all other rules. M may be 0. The arrays may change once the step before has been waited for
@@ -99,6 +100,7 @@ class TokenMasks:
 
     places: Int32Array
     slots: Int32Array
+    are_new: BoolArray
     bits: Int32Array
 
 

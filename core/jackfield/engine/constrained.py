@@ -115,8 +115,11 @@ class ConstrainedRequests:
                 places.append(place)
                 requests.append(request)
                 slots.append(step.rows[place])
-        bits, stuck = self._filler.fill(requests, slots)
-        return TokenMasks(np.array(places, np.int32), np.array(slots, np.int32), bits), stuck
+        bits, are_new, stuck = self._filler.fill(requests, slots)
+        masks = TokenMasks(
+            np.array(places, np.int32), np.array(slots, np.int32), np.array(are_new, np.bool_), bits
+        )
+        return masks, stuck
 
 
 def _needs_no_logits(request: Request) -> bool:

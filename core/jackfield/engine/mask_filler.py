@@ -46,16 +46,23 @@ class MaskFiller:
 
     def fill(
         self, requests: Sequence[Request], slots: Sequence[int]
-    ) -> tuple[Masks, list[tuple[Request, BaseException | None]]]:
+    ) -> tuple[Masks, list[bool], list[tuple[Request, BaseException | None]]]:
         """Int32 [S, W], in which the slots, all different, have the masks of the requests until
-        the next call; and the requests for which nothing is left to sample: complete, or what
-        went wrong with it."""
+        the next call; of each request whether that is new; and the requests for which nothing is
+        left to sample: complete, or what went wrong with it."""
         room = self._take_room(max(slots, default=-1) + 1)
-        rows = [
-            MaskedRow(request, constraint, slot)
-            for request, slot in zip(requests, slots, strict=True)
-            if not self._stays(constraint := _constraint(request), slot)
-        ]
+        rows: list[MaskedRow] = []
+        are_new: list[bool] = []
+        for request, slot in zip(requests, slots, strict=True):
+            constraint = request.constraint
+            assert constraint is not None
+            keeper = constraint.keeper
+            stays = keeper is not None and self._owners[slot] is constraint and keeper.keeps_mask
+            are_new.append(not stays)
+            if not stays:
+                rows.append(MaskedRow(request, constraint, slot))
+        if not rows:
+            return room, are_new, []
         failed = _fill(rows, room)
         stuck: list[tuple[Request, BaseException | None]] = list(failed)
         altered: set[int] = set()
@@ -65,11 +72,7 @@ class MaskFiller:
             keeper = row.constraint.keeper
             stays = keeper is not None and keeper.keeps_mask and row.slot not in altered
             self._owners[row.slot] = row.constraint if stays else None
-        return room, stuck
-
-    def _stays(self, constraint: Constraint, slot: int) -> bool:
-        keeper = constraint.keeper
-        return keeper is not None and self._owners[slot] is constraint and keeper.keeps_mask
+        return room, are_new, stuck
 
     def _take_room(self, num_slots: int) -> Masks:
         if self._room is None:
@@ -94,28 +97,31 @@ class MaskFiller:
         room[slots, self._end_word] = end_words & ~self._end_bit
         some_left = _some_left(room, slots)
         special = np.flatnonzero(ends | ~some_left).tolist()
+        may_end, is_some_left = ends.tolist(), some_left.tolist()
         apart = [place for place, row in enumerate(rows) if not row.constraint.is_under_way]
         stuck: list[tuple[Request, bool]] = []
         ending: dict[tuple[int, ...], list[int]] = {}
         for place in sorted({*special, *apart}) if apart else special:
             request, constraint, slot = rows[place]
-            altered.add(slot)
             stop_ids = request.sampling.stop_token_ids
             if constraint.is_waiting:
                 _clear(room[slot], stop_ids)
+                altered.add(slot)
                 continue
-            may_end, is_some_left = bool(ends[place]), bool(some_left[place])
             opening = constraint.opening_id
             if opening is not None:
                 _allow(room, [slot], (opening,))
+                altered.add(slot)
             may_stop = len(request.token_ids) >= request.min_num_tokens
-            if may_end and stop_ids and (may_stop or not is_some_left):
+            if may_end[place] and stop_ids and (may_stop or not is_some_left[place]):
                 ending.setdefault(stop_ids, []).append(slot)
-            elif not is_some_left and opening is None:
-                stuck.append((request, may_end))
+            elif not is_some_left[place] and opening is None:
+                stuck.append((request, may_end[place]))
                 room[slot] = -1
+                altered.add(slot)
         for stop_ids, ending_slots in ending.items():
             _allow(room, ending_slots, stop_ids)
+            altered.update(ending_slots)
         return stuck
 
 
@@ -156,11 +162,6 @@ def _fill_each(
             failed[index] = error
             masks[index] = -1
     return failed
-
-
-def _constraint(request: Request) -> Constraint:
-    assert request.constraint is not None
-    return request.constraint
 
 
 def _some_left(room: Masks, slots: Sequence[int]) -> BoolArray:

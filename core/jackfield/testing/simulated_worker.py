@@ -102,6 +102,7 @@ class SimulatedWorker:
         self._host_kv = np.zeros((plan.swap_bytes, plan.block_size), dtype=np.uint64)
         self._begun: ScheduledBatch | None = None
         self._allowed: dict[int, npt.NDArray[np.intp]] = {}
+        self._masks: dict[int, npt.NDArray[np.int32]] = {}
         self.fail_token: int | None = None
         """A row that samples this token fails alone."""
         self.forced: list[int] = []
@@ -164,6 +165,10 @@ class SimulatedWorker:
         assert batch is not None, "finish follows begin"
         assert masks.bits.shape[1] == self._vocabulary // 32 + 1
         assert len(set(masks.slots.tolist())) == len(masks.slots) == len(masks.places)
+        for slot, is_new in zip(masks.slots.tolist(), masks.are_new.tolist(), strict=True):
+            if is_new:
+                self._masks[slot] = masks.bits[slot].copy()
+            assert np.array_equal(self._masks[slot], masks.bits[slot]), "a mask is new after all"
         assert batch.samples[masks.places].all(), "a mask for a row that samples nothing"
         rows = batch.rows[masks.places].tolist()
         self._allowed = {

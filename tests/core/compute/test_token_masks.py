@@ -17,7 +17,8 @@ def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     samples = np.array([True, False, True, True])
     bits = np.random.default_rng(0).integers(-(2**31), 2**31, (2, width // 32 + 1))
     places, slots = np.array([0, 3], dtype=np.int32), np.array([1, 0], dtype=np.int32)
-    masks = TokenMasks(places, slots, bits.astype(np.int32))
+    are_new = np.array([True, False])
+    masks = TokenMasks(places, slots, are_new, bits.astype(np.int32))
     logits = torch.randn(3, width, dtype=torch.bfloat16)
     expected = logits.clone()
     for row, words in ((0, bits[1]), (2, bits[0])):
@@ -28,7 +29,7 @@ def test_masks_reach_the_rows_that_sample(width: int, in_room: bool) -> None:
     room = MaskRoom(4, width, cpu)
     if in_room:
         room.host[:2] = masks.bits
-        masks = TokenMasks(places, slots, room.host)
+        masks = TokenMasks(places, slots, are_new, room.host)
     room.put(masks, samples)
     room.apply(logits)
     assert torch.equal(logits, expected)
@@ -45,7 +46,8 @@ class MaskedDriver(Driver):
         bits[:, list(self.allowed)] = 1
         words = np.packbits(bits, axis=1, bitorder="little").view(np.int32)
         self.runner.begin(batch)
-        return self.runner.finish(TokenMasks(places, np.arange(len(places), dtype=np.int32), words))
+        slots = np.arange(len(places), dtype=np.int32)
+        return self.runner.finish(TokenMasks(places, slots, slots >= 0, words))
 
 
 PROMPTS = [[5, 17, 40], [1], list(range(30))]

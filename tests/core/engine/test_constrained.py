@@ -354,8 +354,8 @@ def test_masks_of_many_rows_are_one_array() -> None:
     for request in requests:
         request.constraint = Constraint(ready, request.sampling)
     slots = [4, 0, 2]
-    room, stuck = MaskFiller(WIDTH).fill(requests, slots)
-    assert not stuck
+    room, are_new, stuck = MaskFiller(WIDTH).fill(requests, slots)
+    assert all(are_new) and not stuck
     masks = room[slots]
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3

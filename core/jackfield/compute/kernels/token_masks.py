@@ -11,14 +11,20 @@ _WORDS = 128
 
 @quick
 @triton.jit
-def _mask_kernel(logits, slots, bits, row_stride, num_words, width, WORDS: tl.constexpr):
+def _mask_kernel(logits, codes, bits, kept, row_stride, num_words, width, WORDS: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
-    slot = tl.load(slots + row).to(tl.int64)
-    if slot < 0:
+    code = tl.load(codes + row).to(tl.int64)
+    if code < 0:
         return
-    # Each word is read once: the masks may lie in the host's memory.
     word = tl.program_id(1) * WORDS + tl.arange(0, WORDS)
-    words = tl.load(bits + slot * num_words + word, mask=word < num_words, other=0)
+    place = (code >> 1) * num_words + word
+    inside = word < num_words
+    # Each word is read once: the masks may lie in the host's memory.
+    if code & 1:
+        words = tl.load(bits + place, mask=inside, other=0)
+        tl.store(kept + place, words, mask=inside)
+    else:
+        words = tl.load(kept + place, mask=inside, other=0)
     bit = tl.arange(0, 32)
     ids = word[:, None] * 32 + bit[None, :]
     # Whole vectors are read and written: single numbers here and there take three times as long.
@@ -29,15 +35,17 @@ def _mask_kernel(logits, slots, bits, row_stride, num_words, width, WORDS: tl.co
     tl.store(out, tl.where(is_allowed, values, nothing), mask=ids < width)
 
 
-def mask_logits(logits: Tensor, slots: Tensor, bits: Tensor) -> None:
+def mask_logits(logits: Tensor, codes: Tensor, bits: Tensor, kept: Tensor) -> None:
     """Writes -inf into ``logits`` [N, V], any float type, in place.
 
-    ``slots`` int32 [N], which mask each row has, -1 for none; ``bits`` int32 [S, W], 32 W >= V,
-    contiguous: bit i % 32 of word i // 32 keeps id i. Both may lie in pinned memory of the host.
+    ``codes`` int32 [N]: -1 for a row without a mask, else twice the slot of its mask, and 1 more
+    where the mask is new. ``bits`` int32 [S, W], 32 W >= V, contiguous: bit i % 32 of word i // 32
+    keeps id i. Both may lie in pinned memory of the host. ``kept``, like ``bits``, has the masks on
+    the device: new ones are written to it, the others read from it.
     """
     num_rows, width = logits.shape
     num_words = bits.shape[1]
     grid = (num_rows, cdiv(cdiv(width, 32), _WORDS))
     _mask_kernel[grid](
-        logits, slots, bits, logits.stride(0), num_words, width, WORDS=_WORDS, num_warps=8
+        logits, codes, bits, kept, logits.stride(0), num_words, width, WORDS=_WORDS, num_warps=8
     )
