@@ -70,6 +70,7 @@ class RecordedDecodes:
             self._give_up(f"they use {reason}")
             return None
         logits = recording.replay()
+        assert recording.result is not None
         if not torch.equal(_bits(logits), _bits(recording.result)):
             self._give_up("a repetition gives something else")
             return None

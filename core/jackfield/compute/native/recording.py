@@ -67,7 +67,7 @@ class Recording:
             raise NotRecordable(watch.unknown)
         self._arena = arena
         self._base = 0
-        self._like = torch.empty_like(result, device="meta")
+        self._dtype, self._shape, self._num_bytes = result.dtype, result.shape, result.nbytes
         blocks = _Blocks(watch.allocated)
         # (call, argument, block, bytes from its beginning)
         self._places = _addresses(calls, blocks)
@@ -78,7 +78,7 @@ class Recording:
         self._result = (block, result.data_ptr() - block.address)
         self._size = blocks.lay_out()
         self._calls = [(function.plain, arguments) for function, arguments in calls]
-        self.result = result
+        self.result: Tensor | None = result
 
     def replay(self) -> Tensor:
         """The result; whatever is replayed next in the arena may overwrite it."""
@@ -88,12 +88,12 @@ class Recording:
         for function, arguments in self._calls:
             function(*arguments)
         block, within = self._result
-        numbers = memory[block.offset + within :][: self._like.nbytes].view(self._like.dtype)
-        return numbers.view(self._like.shape)
+        numbers = memory[block.offset + within :][: self._num_bytes].view(self._dtype)
+        return numbers.view(self._shape)
 
     def forget_result(self) -> None:
         """Lets go of the tensor that ``function`` returned."""
-        self.result = self._like
+        self.result = None
 
     def _move(self, base: int) -> None:
         changed: dict[int, list[object]] = {}
@@ -113,13 +113,18 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.allocated: list[Tensor] = []
         self.unknown: str | None = None
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        result = func(*args, **(kwargs or {}))
-        if func._schema.name in _ALLOCATES:
-            self.allocated.append(result)
-        elif not func.is_view:
-            self.unknown = func._schema.name
-        return result
+
+def _watch(self: _Watch, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    result = func(*args, **(kwargs or {}))
+    if func._schema.name in _ALLOCATES:
+        self.allocated.append(result)
+    elif not func.is_view:
+        self.unknown = func._schema.name
+    return result
+
+
+# Not in the class: torch would wrap it in what imports its compiler, for seconds.
+_Watch.__torch_dispatch__ = _watch  # type: ignore[method-assign, assignment]
 
 
 class _Blocks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -51,6 +53,7 @@ def numbers(rows: int = 3) -> Tensor:
 def test_a_replay_is_the_function_of_what_is_there_now() -> None:
     x, stack = numbers(), Stack(5)
     recording = Recording(Arena(), lambda: stack(x))
+    assert recording.result is not None
     assert torch.equal(recording.result, stack(x))
     for _ in range(3):
         x.copy_(numbers())
@@ -115,3 +118,19 @@ def test_rows_are_looked_up_and_an_id_that_is_none_is_an_error() -> None:
     for wrong in (-1, 70):
         with pytest.raises(IndexError, match="70"):
             kernels().look_up(torch.tensor([1, wrong]), weight)
+
+
+IMPORTS = """
+import sys, torch
+from jackfield.compute.native import kernels_for
+from jackfield.compute.native.recording import Arena, Recording
+kernels, x = kernels_for(torch.bfloat16), torch.ones(2, 32).bfloat16()
+with torch.inference_mode():
+    Recording(Arena(), lambda: kernels.linear(x, x, None)).replay()
+assert not {"torch._dynamo", "sympy", "triton"} & set(sys.modules)
+"""
+
+
+def test_recording_does_not_import_the_compiler() -> None:
+    """Requests would wait for it, for seconds."""
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True)
