@@ -53,7 +53,7 @@ def pays(num_rows: int, codes: DeviceCodes) -> bool:
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
     """As many programs as an H200 has processors, with all rows in a tile."""
-    rows = min(128, max(8, power_of_2(num_rows)))
+    rows = 8 if num_rows <= 8 else min(128, max(32, power_of_2(num_rows)))
     groups = 3
     tiles = cdiv(codes.num_strips, 4 * groups) * cdiv(num_rows, rows)
     unroll, stages = (2, 6) if codes.bits == 4 else (2, 3)
@@ -67,7 +67,7 @@ def _registers(c: RowsConfig, bits: int) -> tuple[int, int, int]:
     """Of a thread at first, one that multiplies, and one that brings rows."""
     each = min(255, 65536 // (128 * (c.groups + 1) * c.programs)) // 8 * 8
     # Two steps of rows are on their way; by 8 bits each number has a register of its own at last.
-    loader = min(each, (c.rows * c.unroll * 2 // bits + 32) // 8 * 8 if bits == 4 else each)
+    loader = min(each, (c.rows * c.unroll // 2 + 47) // 8 * 8) if bits == 4 else each
     return each, (each + (each - loader) // c.groups) // 8 * 8, loader
 
 
@@ -112,7 +112,7 @@ def add_rows(
     ``norm_weight`` [N] makes of it, but for the division. bfloat16: unnormalized rows may be more
     than float16 holds."""
     config = config or rows_config(len(x), codes)
-    shape = (cdiv(codes.num_strips, 4 * config.groups) * config.groups, len(x))
+    shape = (cdiv(codes.num_strips, 4), len(x))
     squares = torch.empty(shape, dtype=torch.float32, device=x.device)
     rows = _product(x, codes, bias, config, adds=(residual, norm_weight, squares))
     return ScaledRows(rows, squares, eps)

@@ -28,7 +28,6 @@ from jackfield.compute.kernels.coded_operands import (
     places_of_scales,
     request,
 )
-from jackfield.compute.kernels.hopper_linear import _add_residual, _factors
 from jackfield.compute.kernels.launch import quick
 
 
@@ -127,6 +126,19 @@ def _strips_of(group, num_strips, GATED: gl.constexpr):
 
 
 @gluon.jit
+def _factors(normed, m, num_rows, K, BLOCK_M: gl.constexpr, MAX_SQUARES: gl.constexpr):
+    # 1 / rms of rows m .. of x, [BLOCK_M], from the sums of squares that programs left.
+    squares, num_squares, eps = normed
+    ACROSS: gl.constexpr = BLOCK_M if BLOCK_M < 32 else 32
+    PARTS: gl.constexpr = gl.BlockedLayout([1, 1], [32 // ACROSS, ACROSS], [4, 1], [1, 0])
+    part = gl.arange(0, MAX_SQUARES, layout=gl.SliceLayout(1, PARTS))[:, None]
+    row = m + gl.arange(0, BLOCK_M, layout=gl.SliceLayout(0, PARTS))[None, :]
+    mask = (part < num_squares) & (row < num_rows)
+    sums = gl.load(squares + part * num_rows + row, mask=mask, other=0.0)
+    return gl.rsqrt(gl.sum(sums, 0) / K + eps)
+
+
+@gluon.jit
 def _gated(y, OUT: gl.constexpr):
     # SiLU of the first 32 outputs times the others.
     BLOCK_M: gl.constexpr = y.shape[1]
@@ -179,16 +191,21 @@ def _store_outputs(acc, m, at, results, ENDS: gl.constexpr):
     if ENDS[3]:
         gamma = gl.load(norm_weight + n, mask=n < N, other=0.0)
         before = gl.load(residual + place, mask=mask, other=0.0)
-        y = _add_residual(
-            *(y, before, gamma, residual + place, squares, mask, group, row, num_rows)
-        )
+        # The sum is rounded before the norm, so that the norm sees what the next layer sees.
+        rounded = (y + before.to(gl.float32)).to(before.dtype)
+        gl.store(residual + place, rounded, mask=mask)
+        y = gl.where(mask, rounded.to(gl.float32), 0.0)
+        total = gl.expand_dims(gl.sum(y * y, 0), 0)
+        there = (row < num_rows) & (group * OUTPUTS < N)
+        gl.store(squares + group * num_rows + row, total, mask=there)
+        y *= gamma.to(gl.float32)
     gl.store(out + place, y.to(out.dtype.element_ty), mask=mask)
 
 
 @gluon.jit
-def _finish(acc, at, results, factors, ENDS: gl.constexpr, ACC: gl.constexpr):
+def _finish(acc, at, results, normed, factors, ENDS: gl.constexpr, ACC: gl.constexpr):
     # What is made of sums [64, rows], and where it goes.
-    group, m, num_rows = at
+    group, m, num_rows, K = at
     out, row_scales, bias, parts, arrivals, N, part, residual, norm_weight, squares = results
     BLOCK_M: gl.constexpr = acc.shape[1]
     SPLIT: gl.constexpr = ENDS[0]
@@ -206,7 +223,11 @@ def _finish(acc, at, results, factors, ENDS: gl.constexpr, ACC: gl.constexpr):
         mask = group * OUTPUTS + line % OUTPUTS < width
         acc *= gl.load(row_scales + n, mask=mask, other=0.0)
         if ENDS[4] > 0:
-            acc *= gl.convert_layout(factors, gl.SliceLayout(0, ACC))[None, :]
+            if BLOCK_M > 32:
+                late = _factors(normed, m, num_rows, K, BLOCK_M, ENDS[4])
+                acc *= gl.convert_layout(late, gl.SliceLayout(0, ACC))[None, :]
+            else:
+                acc *= gl.convert_layout(factors, gl.SliceLayout(0, ACC))[None, :]
         if ENDS[1]:
             acc += gl.load(bias + n, mask=mask, other=0.0).to(gl.float32)
         places = (out, residual, norm_weight, squares)
@@ -231,7 +252,6 @@ def _multiply_rows(
     x, m, num_rows, K, first, steps = given
     x_tiles, ready, free = buffers
     words, scales, shifts, num_strips, num_blocks, num_groups, tile = weight
-    squares, num_squares, eps = normed
     STAGES: gl.constexpr = SHAPE[1]
     BITS: gl.constexpr = FORM[0]
     GROUP: gl.constexpr = FORM[1]
@@ -264,9 +284,11 @@ def _multiply_rows(
     acc = gl.zeros((64, BLOCK_M), gl.float32, ACC)
     # What is written to is in use until the launch before this one has ended.
     gdc_wait()
-    factors = gl.zeros((BLOCK_M,), gl.float32, gl.SliceLayout(0, ACC))
+    # Of few rows now, of many when the sums need no more registers.
+    factors = acc
     if ENDS[4] > 0:
-        factors = _factors(squares, num_squares, m, num_rows, K, eps, BLOCK_M, ENDS[4])
+        if BLOCK_M <= 32:
+            factors = _factors(normed, m, num_rows, K, BLOCK_M, ENDS[4])
     if SHAPE[2]:
         a = _numbers(tiles, OWN * STAGES, like, FORM, LAYOUTS, STAGES)
         _refill(source, tiles, first, STAGES, steps, OWN * STAGES, sizes, FORM)
@@ -292,7 +314,7 @@ def _multiply_rows(
             acc = warpgroup_mma(a, x_tiles.index(buffer).permute((1, 0)), acc, is_async=True)
             acc, a = warpgroup_mma_wait(0, deps=[acc, a])
             mbarrier.arrive(free.index(buffer), count=1)
-    _finish(acc, (group, m, num_rows), results, factors, ENDS, ACC)
+    _finish(acc, (group, m, num_rows, K), results, normed, factors, ENDS, ACC)
 
 
 @quick
