@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.decode_config import DecodeConfig, decode_config
+from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig, decode_config
 from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, power_of_2, quick
 from jackfield.compute.kernels.softmax import (
@@ -176,30 +176,42 @@ def _zero_padding(
 
 
 @triton.jit
-def _locate(here, ids, tiles, ends, NUM_KV_HEADS: tl.constexpr):
-    # The pair that tile ``here`` belongs to, its first tile and how many it has; behind the last
-    # tile a pair of none.
+def _pair_at(
+    here,
+    stop,
+    rows,
+    seq_lens,
+    block_table,
+    table_stride,
+    ids,
+    tiles,
+    ends,
+    NUM_KV_HEADS: tl.constexpr,
+):
+    # The pair that tile ``here`` belongs to: sequence and head, its first tile and how many it has,
+    # the sequence's length and blocks. From ``stop`` on nothing of that means anything.
     seq = tl.sum((ends <= here).to(tl.int32), 0)
     seq_tiles = tl.sum(tl.where(ids == seq, tiles, 0), 0)
     seq_start = tl.sum(tl.where(ids == seq, ends, 0), 0) - seq_tiles
     head_tiles = seq_tiles // NUM_KV_HEADS
     head = (here - seq_start) // tl.maximum(head_tiles, 1)
-    return seq, head, seq_start + head * head_tiles, head_tiles
+    seq_len = tl.load(seq_lens + seq, mask=here < stop, other=0)
+    row = tl.load(rows + seq, mask=here < stop, other=0).to(tl.int64)
+    table = block_table + row * table_stride
+    return seq, head, seq_start + head * head_tiles, head_tiles, seq_len, table
 
 
 @triton.jit
 def _prefetch(
     key,
     value,
-    rows,
-    seq_lens,
-    block_table,
-    table_stride,
+    table,
+    head,
+    seq_len,
     here,
     most,
-    ids,
-    tiles,
-    ends,
+    pair_start,
+    head_tiles,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_SIZE: tl.constexpr,
@@ -210,12 +222,8 @@ def _prefetch(
     # Brings what a program's first pair has of its ``most`` tiles from ``here`` on, or the first 32
     # pieces of that, as far as L2 while the kernel that writes the newest keys still runs: L2 is
     # where the device is coherent, so that none of them can be out of date.
-    seq, head, pair_start, head_tiles = _locate(here, ids, tiles, ends, NUM_KV_HEADS)
     skipped = here - pair_start
     count = tl.minimum(head_tiles - skipped, most)
-    there = count > 0
-    seq_len = tl.load(seq_lens + seq, mask=there, other=0)
-    table = block_table + tl.load(rows + seq, mask=there, other=0).to(tl.int64) * table_stride
     first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
     stop = tl.minimum((first_tile + count) * TILE, seq_len)
     # A piece is contiguous, and values are at the same places as keys.
@@ -287,8 +295,7 @@ def _decode_kernel(
     PIECE: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    program = tl.program_id(0)
-    num_programs = tl.num_programs(0)
+    program, num_programs = tl.program_id(0), tl.num_programs(0)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
     ids = tl.arange(0, BLOCK_SEQS)
@@ -303,22 +310,28 @@ def _decode_kernel(
     g = tl.arange(0, BLOCK_G)
     dims = tl.arange(0, BLOCK_D)[None, :]
     mask = (g < GROUP)[:, None] & (dims < HEAD_DIM)
+    seq, head, pair_start, head_tiles, seq_len, table = _pair_at(
+        here, stop, rows, seq_lens, block_table, table_stride, ids, tiles, ends, NUM_KV_HEADS
+    )
     if PDL:
         # A copy is of multiples of 16 bytes.
         if HEAD_DIM * key.dtype.element_ty.primitive_bitwidth % 128 == 0:
             most = tl.minimum(stop - here, ahead)
             _prefetch(
-                *(key, value, rows, seq_lens, block_table, table_stride),
-                *(here, most, ids, tiles, ends),
+                *(key, value, table, head, seq_len),
+                *(here, most, pair_start, head_tiles),
                 *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, TILE, PIECE),
             )
         tl.extra.cuda.gdc_wait()
     while here < stop:
-        seq, head, pair_start, head_tiles = _locate(here, ids, tiles, ends, NUM_KV_HEADS)
+        if BLOCK_SEQS > 64:
+            # Registers are short: what the first pair is, is not kept for so long.
+            seq, head, pair_start, head_tiles, seq_len, table = _pair_at(
+                *(here, stop, rows, seq_lens, block_table, table_stride, ids, tiles, ends),
+                NUM_KV_HEADS,
+            )
         skipped = here - pair_start
         count = tl.minimum(head_tiles - skipped, stop - here)
-        seq_len = tl.load(seq_lens + seq)
-        table = block_table + tl.load(rows + seq).to(tl.int64) * table_stride
         first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
         places = (head * GROUP + g)[:, None] * HEAD_DIM + dims
         # A sink is in the pair's first part only.
@@ -366,6 +379,11 @@ def _decode_kernel(
                 )
                 tl.store(arrivals + first, 0)
         here += count
+        if BLOCK_SEQS <= 64:
+            seq, head, pair_start, head_tiles, seq_len, table = _pair_at(
+                *(here, stop, rows, seq_lens, block_table, table_stride, ids, tiles, ends),
+                NUM_KV_HEADS,
+            )
     _zero_padding(out, seq_lens, num_seqs, heads_dim, 1024, program, num_programs)
 
 
@@ -459,7 +477,7 @@ def decode_attention(
         WINDOW=sliding_window or 0,
         SOFT_CAP=soft_cap or 0.0,
         HAS_SINKS=sinks is not None,
-        BLOCK_SEQS=64 if num_seqs <= 64 else max(512, power_of_2(num_seqs)),
+        BLOCK_SEQS=64 if num_seqs < MANY_SEQS else max(512, power_of_2(num_seqs)),
         BLOCK_G=max(16, power_of_2(group)),
         BLOCK_ROWS=power_of_2(group),
         BLOCK_D=power_of_2(head_dim),

@@ -8,8 +8,8 @@ from torch import Tensor
 from jackfield.compute.kernels.kv_write import as_stored, load_scale
 from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
-_HEADS_A_PROGRAM = 8
-_FEW_PROGRAMS = 2048
+_FEW_HEADS, _SOME_HEADS = 2048, 4096
+"""Of all tokens together; a program takes 1 and 4 of them up to so many, and 8 of more."""
 
 
 @triton.jit
@@ -172,7 +172,8 @@ def _launch(
     key_pages, value_pages, slots, scales = pages or (k, k, positions, None)
     turned = num_heads + (2 if pages is not None else 1) * num_kv_heads
     # A small step is bound by latency (a program a head), a large one by programs.
-    block_h = 1 if num_tokens * turned <= _FEW_PROGRAMS else _HEADS_A_PROGRAM
+    num_heads_in_all = num_tokens * turned
+    block_h = 1 if num_heads_in_all <= _FEW_HEADS else 4 if num_heads_in_all <= _SOME_HEADS else 8
     rest = head_dim - cos_sin.shape[1]
     pdl = overlaps(qkv)
     _qk_norm_rope_kernel[(num_tokens, cdiv(turned, block_h))](

@@ -10,7 +10,7 @@ from tests.interpreter import DEVICE, MATRIX_DTYPES
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels.decode_attention import decode_attention
-from jackfield.compute.kernels.decode_config import DecodeConfig
+from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.contracts.attention import AttentionSpec, KVLayer
 
@@ -185,6 +185,12 @@ def test_any_division_of_the_work_gives_the_same_result(programs_per_processor: 
             config=DecodeConfig(32, 3, 4, programs_per_processor),
         )
         assert case.error(out) < 1e-5
+
+
+def test_many_decodes_agree_with_float64() -> None:
+    case, backend = _decode_case([n * 37 % 90 for n in range(MANY_SEQS + 2)])
+    out = backend.attend(case.q, case.k, case.v, case.kv, case.spec, case.batch)
+    assert case.error(out) < 1e-5
 
 
 def test_lengths_may_change_between_replays_of_one_launch() -> None:

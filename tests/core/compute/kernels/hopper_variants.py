@@ -28,6 +28,7 @@ from jackfield.compute.kernels import (
     experts,
     gemv,
     greedy,
+    hopper_gated,
     hopper_linear,
     kv_widen,
     kv_write,
@@ -46,6 +47,7 @@ OTHER_SIZES: list[Lens] = [
     [(1, 1)],
     [(1, 9000)] * 16,
     [(7, 7)] * 13,
+    [(4, 4)] * 15,
     [(3000, 3000)],
     [(1, 5), *[(16, 160)] * 15],
 ]
@@ -133,6 +135,9 @@ def served_by_products_on_hopper() -> None:
         hopper_linear.hopper_linear_gated(scaled, gate_up, None)
         hopper_linear.hopper_linear(scaled, gate_up, gate_up[:, 0].contiguous())
         hopper_linear.hopper_linear(torch.empty((rows, 12288), dtype=bf16), down, None)
+    for rows in (128, 1024):
+        x, gate_up = torch.empty((rows, 4096), dtype=bf16), torch.empty((24576, 4096), dtype=bf16)
+        hopper_gated.hopper_gated(x, gate_up)
 
 
 def served_by_mixtures_and_samplers() -> None:

@@ -79,16 +79,19 @@ ROTARY = [
 
 @pytest.mark.parametrize("shape", ROTARY)
 @pytest.mark.parametrize(
-    ("dtype", "latency_bound"), [*((dtype, True) for dtype in DTYPES), (torch.float32, False)]
+    ("dtype", "heads_a_program"),
+    [*((dtype, 1) for dtype in DTYPES), (torch.float32, 4), (torch.float32, 8)],
 )
 def test_rotation_and_write_agree_with_float64(
     shape: tuple[int, int, int, int, int, bool, bool],
     dtype: torch.dtype,
-    latency_bound: bool,
+    heads_a_program: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not latency_bound:
-        monkeypatch.setattr("jackfield.compute.kernels.rotary._FEW_PROGRAMS", 0)
+    if heads_a_program > 1:
+        monkeypatch.setattr("jackfield.compute.kernels.rotary._FEW_HEADS", 0)
+    if heads_a_program > 4:
+        monkeypatch.setattr("jackfield.compute.kernels.rotary._SOME_HEADS", 0)
     head_dim, rotary, num_heads, num_kv_heads, num_tokens, norm_q, norm_k = shape
     block_size = 8
     qkv = random(num_tokens, (num_heads + 2 * num_kv_heads) * head_dim, dtype=dtype)
