@@ -1,4 +1,4 @@
-"""Steps that have come together, as one message: a reader that is behind catches up."""
+"""Steps that have come together, as one message: a reader that is far behind catches up."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ from collections.abc import Iterable, Iterator
 
 from jackfield.contracts.messages import FromEngine, StepTokens
 
+MIN_JOINED = 4
+"""So many steps make a reader that is far behind. Fewer are handed out one by one: a stream is to
+have its tokens singly while that can be."""
+
 _EMPTY_CACHED, _EMPTY_SCHEDULED = b"\0" * 4, b"\0" * 8
 
 
 def joined(messages: Iterable[FromEngine]) -> Iterator[FromEngine]:
-    """The messages in their order, neighbouring steps joined: a request may have several tokens in
-    one then, and the last statistics count."""
+    """The messages in their order, ``MIN_JOINED`` neighbouring steps or more joined: a request may
+    have several tokens in one then, and the last statistics count."""
     steps: list[StepTokens] = []
     for message in messages:
         if isinstance(message, StepTokens):
             steps.append(message)
             continue
-        if steps:
-            yield _joined(steps)
-            steps = []
+        yield from _few_or_one(steps)
+        steps = []
         yield message
-    if steps:
-        yield _joined(steps)
+    yield from _few_or_one(steps)
+
+
+def _few_or_one(steps: list[StepTokens]) -> list[StepTokens]:
+    return steps if len(steps) < MIN_JOINED else [_joined(steps)]
 
 
 def _joined(steps: list[StepTokens]) -> StepTokens:
-    if len(steps) == 1:
-        return steps[0]
     has_firsts = any(step.num_cached for step in steps)
     stats = [step.stats for step in steps if step.stats is not None]
     return StepTokens(

@@ -157,15 +157,17 @@ async def test_steps_that_come_together_mean_what_they_mean_one_by_one(
     rng = random.Random(seed)
     steps = random_steps(rng, 5)
     outcomes = []
-    for together in (1, 2, 3, len(steps)):
+    for together in (1, 4, 5, len(steps) + 1):
         aborted: list[AbortRequests] = []
         table, gaps = RunTable(aborted.append), Gaps()
         table.observe(gaps)
         run = start(table, 1, 2, 3, 4, 5, tokenizer=byte_level(), stop=stop)
         for begin in range(0, len(steps), together):
-            (message,) = joined(steps[begin : begin + together])
-            assert isinstance(message, StepTokens)
-            table.hand_out_tokens(message)
+            messages = list(joined(steps[begin : begin + together]))
+            assert len(messages) in (1, len(steps) - begin)
+            for message in messages:
+                assert isinstance(message, StepTokens)
+                table.hand_out_tokens(message)
         keys = sorted(key for message in aborted for key in message.keys)
         num_gaps = sum(count for _, count in gaps.told)
         outcomes.append((gained(run, await run.take()), keys, num_gaps))
@@ -175,15 +177,20 @@ async def test_steps_that_come_together_mean_what_they_mean_one_by_one(
 def test_tokens_that_come_together_are_one_piece() -> None:
     table = RunTable(lambda message: None)
     run = start(table, 5)
-    (message,) = joined([step(5), step(5), step(5)])
+    (message,) = joined([step(5)] * 4)
     assert isinstance(message, StepTokens)
     table.hand_out_tokens(message)
-    assert [delta.token_ids for delta in run._pending] == [(15, 15, 15)]
+    assert [delta.token_ids for delta in run._pending] == [(15, 15, 15, 15)]
+
+
+def test_a_reader_that_is_hardly_behind_has_tokens_singly() -> None:
+    steps = [step(5), step(5), step(6)]
+    assert list(joined(steps)) == steps
 
 
 def test_other_messages_stay_where_they_are_between_steps() -> None:
     answer = CallAnswer()
-    messages = list(joined([step(1), step(2), answer, step(3)]))
+    messages = list(joined([*(step(key) for key in (1, 2, 3, 4)), answer, step(5)]))
     assert [type(message) for message in messages] == [StepTokens, CallAnswer, StepTokens]
     assert isinstance(messages[0], StepTokens)
-    assert np.frombuffer(messages[0].keys, dtype="<i8").tolist() == [1, 2]
+    assert np.frombuffer(messages[0].keys, dtype="<i8").tolist() == [1, 2, 3, 4]
