@@ -11,9 +11,14 @@ import numpy.typing as npt
 import pytest
 
 from jackfield.contracts.grammar import GrammarSpec, Vocabulary
+from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.scheduling import SchedulerLimits
+from jackfield.engine.grammar_compiler import GrammarCompiler
+from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield_grammars.free_strings import PlainTokens, looks_at_no_text
 from jackfield_grammars.guidance import FreeStringsMatcher, GuidanceBackend, GuidanceMatcher
 from jackfield_grammars.guidance_texts import source
+from jackfield_schedulers.fcfs import FcfsScheduler
 
 PIECES = [
     "ab",
@@ -179,3 +184,36 @@ def test_a_text_that_is_told_late_can_be_long() -> None:
     assert np.array_equal(mask_of(matcher), mask)
     assert matcher.accept(ord('"'))
     assert allowed(mask_of(matcher)) == []
+
+
+@pytest.mark.parametrize("num_blocks", [200, 60])
+def test_requests_write_what_they_would_if_every_token_were_told(
+    num_blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = []
+    for tells_all in (False, True):
+        if tells_all:
+            monkeypatch.setattr(PlainTokens, "can_be_free", lambda self, schema: False)
+        limits = SchedulerLimits(max_num_seqs=6, max_num_batched_tokens=64, max_model_len=160)
+        made = SimulatedEngine(
+            FcfsScheduler(limits),
+            limits,
+            num_blocks=num_blocks,
+            vocabulary=VOCABULARY.size,
+            grammars=GrammarCompiler(lambda: VOCABULARY, lambda name, given: BACKEND, "any"),
+        )
+        keys = [
+            made.add(
+                [1, 2, 3, place],
+                100,
+                sampling=TokenSampling(grammar=spec(FREE[-1 - place % 3]), stop_token_ids=(5,)),
+            )
+            for place in range(9)
+        ]
+        made.run()
+        made.check_empty()
+        assert made.stats is not None
+        assert (made.stats.num_preemptions > 0) == (num_blocks == 60)
+        answers.append([made.answers[key].token_ids for key in keys])
+    assert answers[0] == answers[1]
+    assert any(len(ids) > 30 for ids in answers[0])
