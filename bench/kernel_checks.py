@@ -20,6 +20,7 @@ from jackfield.compute.kernels import (
     activation,
     gemv,
     hopper_attention,
+    hopper_gated,
     hopper_linear,
     norm,
     sampling,
@@ -142,6 +143,23 @@ def linear_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
     zero = torch.zeros_like(x)
     made.append(("add_rms_norm", lambda: norm.add_rms_norm(x, zero.zero_(), g, 1e-6)[0], normed))
     made.append(("silu_and_mul", lambda: activation.silu_and_mul(x), gated))
+    return made
+
+
+def gate_checks() -> list[tuple[str, Launch, Callable[[], Tensor]]]:
+    """The gate's product of many rows: tiles that are full and not, several for a program."""
+    made: list[tuple[str, Launch, Callable[[], Tensor]]] = []
+    shapes = [(12288, 4096), (1544, 5000), (8192, 1024)]
+    for (n, k), m in itertools.product(shapes, (1, 65, 128, 200, 256, 257, 700, 4000)):
+        x = torch.randn(m, k, device=CUDA, dtype=BF16)
+        w = torch.randn(2 * n, k, device=CUDA, dtype=BF16) * k**-0.5
+
+        def wanted(x: Tensor = x, w: Tensor = w) -> Tensor:
+            gate, up = (x.double() @ w.double().T).chunk(2, -1)
+            return F.silu(gate) * up
+
+        name = f"gated linear {m} x {n} x {k}"
+        made.append((name, lambda x=x, w=w: hopper_gated.hopper_gated(x, w), wanted))
     return made
 
 
@@ -272,7 +290,7 @@ def check_greedy(report: Report) -> None:
 def section_check(report: Report) -> None:
     attention, linear = (
         attention_checks(),
-        [*linear_checks(), *fused_checks(), *expert_checks(), *coded_checks()],
+        [*linear_checks(), *gate_checks(), *fused_checks(), *expert_checks(), *coded_checks()],
     )
     precompile([launch for *_, launch in attention] + [launch for _, launch, _ in linear])
     for name, tolerance, attend in attention:

@@ -12,7 +12,7 @@ from tests.paged_steps import PagedModel, load
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import NormedRows, ScaledRows
 from jackfield.compute.layers import linear
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.layers.unquantized import UnquantizedLinear
@@ -142,29 +142,53 @@ class NormalizingLinear(UnquantizedLinear):
         residual: Tensor,
         norm: RMSNorm,
         reader: nn.Module,
-    ) -> ScaledRows | None:
+    ) -> ScaledRows | NormedRows | None:
         residual += self.apply(layer, x, bias)
         halves = residual.square().chunk(2, -1)
         NormalizingLinear.num_sums += 1
         squares = torch.stack([half.sum(-1) for half in halves])
         return ScaledRows(residual * norm.weight, squares, norm.eps)
 
-    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
+    def apply_scaled(
+        self, layer: nn.Module, x: ScaledRows | NormedRows, bias: Tensor | None
+    ) -> Tensor:
+        if isinstance(x, NormedRows):
+            return super().apply_scaled(layer, x, bias)
         factors = torch.rsqrt(x.squares.sum(0) / x.rows.shape[1] + x.eps)
         return self.apply(layer, x.rows * factors[:, None], bias)
 
-    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
-        if isinstance(x, Tensor):
+    def apply_gated(
+        self, layer: nn.Module, x: Tensor | ScaledRows | NormedRows, bias: Tensor | None
+    ) -> Tensor:
+        if not isinstance(x, ScaledRows):
             return super().apply_gated(layer, x, bias)
         gate, up = self.apply_scaled(layer, x, bias).chunk(2, -1)
         return nn.functional.silu(gate) * up
 
 
+class AddingLinear(NormalizingLinear):
+    """Only adds to the residual in its product; the norm is done before the next."""
+
+    def apply_add(
+        self,
+        layer: nn.Module,
+        x: Tensor,
+        bias: Tensor | None,
+        residual: Tensor,
+        norm: RMSNorm,
+        reader: nn.Module,
+    ) -> NormedRows:
+        residual += self.apply(layer, x, bias)
+        NormalizingLinear.num_sums += 1
+        return NormedRows(norm(residual))
+
+
+@pytest.mark.parametrize("method", [NormalizingLinear, AddingLinear])
 @pytest.mark.parametrize("variant", ["qwen3", "llama-biases", "qwen3-moe-some-layers"])
 def test_norms_in_products_give_the_logits_of_transformers(
-    variant: str, monkeypatch: pytest.MonkeyPatch
+    variant: str, method: type[NormalizingLinear], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear, "UnquantizedLinear", NormalizingLinear)
+    monkeypatch.setattr(linear, "UnquantizedLinear", method)
     monkeypatch.setattr(NormalizingLinear, "num_sums", 0)
     directory = checkpoint(variant)
     prompt = tokens(20)

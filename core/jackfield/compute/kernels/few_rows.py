@@ -1,4 +1,7 @@
-"""Which kernel multiplies a weight with few rows: bound by reading the weight, each in its way."""
+"""Which kernel multiplies a weight with few rows: bound by reading the weight, each in its way.
+
+The gate's product has a kernel for many rows too.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,14 @@ def _hopper_linear(device: torch.device) -> ModuleType | None:
     from jackfield.compute.kernels import hopper_linear  # needs Gluon
 
     return hopper_linear
+
+
+def _hopper_gated(device: torch.device) -> ModuleType | None:
+    if not runs_hopper_kernels(device):
+        return None
+    from jackfield.compute.kernels import hopper_gated  # needs Gluon
+
+    return hopper_gated
 
 
 def linear(x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None) -> Tensor | None:
@@ -44,6 +55,10 @@ def linear_gated(x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None) -> Tens
         gated: Tensor = hopper.hopper_linear_gated(x, w, bias)
         return gated
     assert isinstance(x, Tensor), "rows are only scaled for a product here"
+    many = _hopper_gated(w.device)
+    if many and bias is None and many.takes(m, n, k, x.dtype):
+        made: Tensor = many.hopper_gated(x, w)
+        return made
     return gemv.gemv_gated(x, w, bias) if m == 1 and gemv.supports(1, n, k, x.dtype) else None
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import triton
 from torch import Tensor
 from torch.nn import functional
@@ -119,18 +120,22 @@ def _no_long_products() -> Iterator[None]:
     products for a model of 8 billion weights, and the start's first real step would wait. Of few
     tokens they are computed, because cuBLAS loads its code, too, when it is first used. Replaced
     for the whole process: a ``TorchFunctionMode`` would see every look at a shape."""
-    compute = functional.linear
+    compute, compute_sum = functional.linear, torch.addmm
 
     def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         if x.shape[:-1].numel() > _MANY_ROWS:
             return x.new_empty((*x.shape[:-1], len(weight)))
         return compute(x, weight, bias)
 
+    def addmm(start: Tensor, x: Tensor, weight: Tensor, *, out: Tensor) -> Tensor:
+        return out if len(x) > _MANY_ROWS else compute_sum(start, x, weight, out=out)
+
     functional.linear = linear  # type: ignore[assignment]
+    torch.addmm = addmm  # type: ignore[assignment]
     try:
         yield
     finally:
-        functional.linear = compute
+        functional.linear, torch.addmm = compute, compute_sum
 
 
 class _NotCachedError(Exception):

@@ -53,5 +53,15 @@ class Rounding:
     stretch: int | None = None
 
 
-PassedRows = ScaledRows | RoundedRows
+@dataclass(frozen=True, slots=True)
+class NormedRows:
+    """RMSNorm's rows [M, N] of a sum that is in the residual already."""
+
+    rows: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+PassedRows = ScaledRows | RoundedRows | NormedRows
 """What a product leaves in the form that the next one takes."""

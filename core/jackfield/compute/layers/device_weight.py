@@ -15,7 +15,13 @@ from jackfield.compute.kernels.coded_layout import DeviceCodes, device_codes
 from jackfield.compute.kernels.float8 import BLOCK, multiply_float8, takes
 from jackfield.compute.kernels.launch import runs_hopper_kernels
 from jackfield.compute.kernels.quantize_rows import add_rms_norm_rounded, silu_and_mul_rounded
-from jackfield.compute.kernels.scaled_rows import PassedRows, RoundedRows, Rounding, ScaledRows
+from jackfield.compute.kernels.scaled_rows import (
+    NormedRows,
+    PassedRows,
+    RoundedRows,
+    Rounding,
+    ScaledRows,
+)
 from jackfield.compute.layers.coded_weight import CodedWeight
 
 _DECODED_NUMBERS = 64 << 20
@@ -80,6 +86,7 @@ class DeviceWeight:
     ) -> Tensor | RoundedRows | None:
         """SiLU of the first half of ``multiply``'s outputs times the second half, [T, N / 2], as
         ``reader``, if it is known, takes it; None where that is no kernel of its own."""
+        assert not isinstance(x, NormedRows), "these come with plain weights only"
         if not isinstance(x, RoundedRows):
             hopper = self._hopper(x.rows if isinstance(x, ScaledRows) else x)
             if hopper is not None and hopper.takes_gated(len(x), self.codes):

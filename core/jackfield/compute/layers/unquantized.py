@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute import ops
-from jackfield.compute.kernels.scaled_rows import ScaledRows
+from jackfield.compute.kernels.scaled_rows import NormedRows, ScaledRows
 from jackfield.compute.layers.norm import RMSNorm
 from jackfield.compute.native import kernels_for, multiplies
 from jackfield.compute.shapes import padded_rows
@@ -30,6 +30,9 @@ _PACK_ROWS = 32
 _PADDED_ROWS = 256
 """Up to here the layer itself pads the rows to one of few numbers (and 1 to 3 rows to 4, which is
 15 % faster); copying more of them would cost more than another kernel."""
+
+_ADDED_ROWS = 2048
+"""From here on cuBLAS adds the residual to its product for less than a kernel takes for it."""
 
 
 class UnquantizedLinear:
@@ -67,8 +70,12 @@ class UnquantizedLinear:
             return _multiply(x, packed, bias)[..., :rows, :]
         return _multiply(x, packed, bias)
 
-    def apply_gated(self, layer: nn.Module, x: Tensor | ScaledRows, bias: Tensor | None) -> Tensor:
+    def apply_gated(
+        self, layer: nn.Module, x: Tensor | ScaledRows | NormedRows, bias: Tensor | None
+    ) -> Tensor:
         """SiLU of the first half of ``apply``'s outputs times the second half."""
+        if isinstance(x, NormedRows):
+            x = x.rows
         weight = layer._parameters.get("weight")
         if isinstance(x, ScaledRows) or (weight is not None and _is_few_rows(x)):
             assert weight is not None, "rows are only scaled for a plain weight"
@@ -80,8 +87,12 @@ class UnquantizedLinear:
         assert isinstance(x, Tensor)
         return ops.silu_and_mul(self.apply(layer, x, bias))
 
-    def apply_scaled(self, layer: nn.Module, x: ScaledRows, bias: Tensor | None) -> Tensor:
+    def apply_scaled(
+        self, layer: nn.Module, x: ScaledRows | NormedRows, bias: Tensor | None
+    ) -> Tensor:
         """``apply`` to normalized rows of ``apply_add``."""
+        if isinstance(x, NormedRows):
+            return self.apply(layer, x.rows, bias)
         from jackfield.compute.kernels import few_rows  # Triton: GPUs only
 
         product = few_rows.linear(x, layer.get_parameter("weight"), bias)
@@ -96,16 +107,19 @@ class UnquantizedLinear:
         residual: Tensor,
         norm: RMSNorm,
         reader: nn.Module,
-    ) -> ScaledRows | None:
+    ) -> ScaledRows | NormedRows | None:
         """``norm`` of ``apply`` plus the residual, which becomes the sum, for ``reader`` to
-        multiply; None where that is not one kernel, or the reader has another method, and the
-        residual is left alone."""
+        multiply; None where a product does not add to the residual, or the reader has another
+        method, and the residual is left alone."""
         if not _is_few_rows(x) or type(getattr(reader, "method", None)) is not UnquantizedLinear:
             return None
         from jackfield.compute.kernels import few_rows  # Triton: GPUs only
 
         own, its = layer.get_parameter("weight"), reader.get_parameter("weight")
-        return few_rows.linear_add(x, own, bias, residual, norm.weight, norm.eps, its)
+        scaled = few_rows.linear_add(x, own, bias, residual, norm.weight, norm.eps, its)
+        if scaled is not None or bias is not None or len(x) < _ADDED_ROWS:
+            return scaled
+        return NormedRows(norm(torch.addmm(residual, x, own.t(), out=residual)))
 
 
 def _is_few_rows(x: Tensor) -> bool:

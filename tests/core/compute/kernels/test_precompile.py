@@ -106,7 +106,11 @@ def test_products_of_many_rows_are_not_computed_while_tracing() -> None:
         assert functional.linear(many, weight).shape == (3000, 6)
         # What is not computed is not looked at either.
         assert functional.linear(many, torch.ones(6, 5)).shape == (3000, 6)
+        sums = torch.ones(3000, 6)
+        assert (torch.addmm(sums[:4], few, weight.t(), out=sums[:4]) == 9).all()
+        assert torch.addmm(sums, many, torch.ones(5, 6), out=sums) is sums
     precompiler.finish()
+    assert (torch.addmm(sums, many, weight.t(), out=sums)[5:] == 9).all()
     assert (functional.linear(many, weight) == 8).all()
 
 
