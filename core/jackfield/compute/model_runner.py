@@ -160,9 +160,8 @@ class ModelRunner:
                 self._masks,
             )
             notes.append(self._graphs.capture())
-        if self._on_host and not self._plan.enforce_eager:
-            longest = self._plan.max_model_len
-            self._recorded = recorded_decodes(self._model, self._backend, longest)
+        if self._on_host:
+            self._recorded = recorded_decodes(self._plan, self._model, self._backend)
         if precompiler is not None:
             # Prompts' kernels take the longest, and decodes have not waited for them.
             precompiler.finish()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jackfield.compute.batch import StepInputs
 from jackfield.compute.native.recording import Arena, NotRecordable, Recording
+from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.model import Model
 
@@ -101,14 +102,15 @@ class RecordedDecodes:
 
 
 def recorded_decodes(
-    model: Model, backend: AttentionBackend, longest: int
+    plan: WorkerPlan, model: Model, backend: AttentionBackend
 ) -> RecordedDecodes | None:
-    """None where the backend does not say that it can be recorded, by a method ``records`` of the
-    model's layers."""
+    """None where the plan wants no recordings, or mixes something into the worker that may put
+    weights elsewhere; and where the backend does not say that it can be recorded, by a method
+    ``records`` of the model's layers."""
     records = getattr(backend, "records", None)
-    if records is None or not records(model.attention_specs):
+    if plan.enforce_eager or plan.worker_extension is not None or records is None:
         return None
-    return RecordedDecodes(model, longest)
+    return RecordedDecodes(model, plan.max_model_len) if records(model.attention_specs) else None
 
 
 def _values(inputs: StepInputs) -> tuple[Tensor, ...]:

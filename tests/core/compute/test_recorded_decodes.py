@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
+from tests.core.compute.steps import plan
 from torch import Tensor
 
 from jackfield.compute.attention.cpu import CpuAttention
@@ -85,7 +86,7 @@ def steps(num_seqs: int) -> Iterator[StepInputs]:
 
 
 def decodes_of(model: OneLayer) -> RecordedDecodes:
-    made = recorded_decodes(model, model.backend, 64)  # type: ignore[arg-type]
+    made = recorded_decodes(plan(), model, model.backend)  # type: ignore[arg-type]
     assert made is not None
     return made
 
@@ -131,8 +132,14 @@ def test_a_kernel_that_is_not_seen_is_found_by_the_result() -> None:
     assert len(decodes) == 0
 
 
+@pytest.mark.parametrize("changes", [{"enforce_eager": True}, {"worker_extension": "mine:Update"}])
+def test_a_plan_may_be_against_recordings(changes: dict[str, object]) -> None:
+    model = OneLayer()
+    assert recorded_decodes(plan(**changes), model, model.backend) is None  # type: ignore[arg-type]
+
+
 def test_a_backend_that_does_not_say_so_is_not_recorded() -> None:
     model = OneLayer()
-    assert recorded_decodes(model, object(), 64) is None  # type: ignore[arg-type]
+    assert recorded_decodes(plan(), model, object()) is None  # type: ignore[arg-type]
     model.attention_specs = (AttentionSpec(0, 1, 1, 512, 1.0),)
-    assert recorded_decodes(model, model.backend, 64) is None  # type: ignore[arg-type]
+    assert recorded_decodes(plan(), model, model.backend) is None  # type: ignore[arg-type]
