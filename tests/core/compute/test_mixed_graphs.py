@@ -54,11 +54,11 @@ def batch(lens: list[int], firsts: list[int] | None = None) -> ScheduledBatch:
 @pytest.mark.parametrize(
     ("lens", "decodes", "prompts", "tokens"),
     [
-        ([3], 0, 4, 16),
-        ([1, 15], 16, 4, 16),
-        ([1] * 17 + [3], 64, 4, 64),
-        ([100] * 5, 0, 64, 512),
-        ([1] * 60 + [1988], 64, 4, 2048),
+        ([3], 0, 8, 16),
+        ([1, 15], 16, 8, 16),
+        ([1] * 17 + [3], 64, 8, 64),
+        ([50] * 9, 0, 64, 512),
+        ([1] * 60 + [1988], 64, 8, 2048),
         ([10] * 64, 0, 64, 768),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_piece_of_a_prompt_needs_no_logits(state: RowState) -> None:
     assert shape is not None and not shape.samples
     inputs = unpack(torch.from_numpy(pack(piece, state, shape)), state, shape, STARTS)
     assert len(inputs.sample_rows) == 0
-    assert inputs.attention.query_starts.tolist() == [0, 50, 50, 50, 50]
+    assert inputs.attention.query_starts.tolist() == [0, *[50] * 8]
 
 
 def test_padding_alone_changes_no_row_but_the_dummy(state: RowState) -> None:
