@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import gc
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from torch import Tensor
 from jackfield.compute.sampler import SamplingMode
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.work import Int32Array
+
+log = logging.getLogger(__name__)
 
 _SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512)
 _FIRST = (1, 8, 32, 128)
@@ -70,21 +73,23 @@ class CudaGraphRecorder:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._parts: list[torch.cuda.CUDAGraph] = []
         self._is_capturing = False
+        self._cuts = True
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
         """Runs ``body`` once, so that kernels are compiled and loaded, then captures it."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        self._parts = []
         with torch.cuda.stream(self._stream), _no_collection():
             body()
-            self._begin()
             try:
-                body()
-            finally:
-                self._end()
+                parts = self._capture(body)
+            except RuntimeError as error:
+                if len(self._parts) < 2:
+                    raise
+                log.warning("steps with prompts are launched whole, not in parts: %s", error)
+                self._cuts = False
+                parts = self._capture(body)
         current.wait_stream(self._stream)
-        parts, self._parts = self._parts, []
         if len(parts) == 1:
             return parts[0].replay
 
@@ -94,10 +99,20 @@ class CudaGraphRecorder:
 
         return replay
 
+    def _capture(self, body: Callable[[], None]) -> list[torch.cuda.CUDAGraph]:
+        parts: list[torch.cuda.CUDAGraph] = []
+        self._parts = parts
+        self._begin()
+        try:
+            body()
+        finally:
+            self._end()
+        return parts
+
     def cut(self) -> None:
         """The rest is a graph of its own. A graph of kernels alone starts when its launch returns:
         1.3 us a kernel on an H200's host."""
-        if self._is_capturing:
+        if self._is_capturing and self._cuts:
             self._end()
             self._begin()
 
