@@ -33,7 +33,7 @@ class RowsConfig:
 
 
 MAX_ROWS = 256
-_PROCESSORS = 132
+_PROCESSORS, _MANY_STRIPS = 132, 512
 
 
 def takes(codes: DeviceCodes) -> bool:
@@ -52,15 +52,16 @@ def pays(num_rows: int, codes: DeviceCodes) -> bool:
 
 
 def rows_config(num_rows: int, codes: DeviceCodes) -> RowsConfig:
-    """As many programs as an H200 has processors, with all rows in a tile."""
-    rows = 8 if num_rows <= 8 else min(128, max(32, power_of_2(num_rows)))
-    groups = 3
+    """As many programs as an H200 has processors: the inputs of a weight with few outputs are
+    split, of many rows they are in tiles of 64."""
+    many = codes.num_strips > _MANY_STRIPS
+    groups, most = (3, 128) if many else (2, 64)
+    rows = 8 if num_rows <= 8 else min(most, max(32, power_of_2(num_rows)))
     tiles = cdiv(codes.num_strips, 4 * groups) * cdiv(num_rows, rows)
-    unroll, stages = (2, 6) if codes.bits == 4 else (2, 3)
-    if rows >= 64:
-        unroll, stages = (1, 6) if codes.bits == 4 else (1, 4)
     split = max(1, min(8, _PROCESSORS // tiles))
-    return RowsConfig(rows, groups, unroll, stages, 3, split, overlaps=True)
+    if rows <= 32:
+        return RowsConfig(rows, groups, 2, 24 // codes.bits, 3, split)
+    return RowsConfig(rows, groups, 1, 6 if codes.bits == 4 else 4, 3 if many else 4, split)
 
 
 def _registers(c: RowsConfig, bits: int) -> tuple[int, int, int]:
