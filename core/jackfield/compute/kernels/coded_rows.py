@@ -37,8 +37,9 @@ _PROCESSORS, _MANY_STRIPS = 132, 512
 
 
 def takes(codes: DeviceCodes) -> bool:
-    """Whether there is a way with a weight: not with parts of blocks in 8 bits."""
-    return codes.bits == 4 or codes.scaling is Scaling.NONE
+    """Whether there is a way with a weight: not with parts of blocks in 8 bits; by 4 bits rows are
+    moved in pairs of inputs."""
+    return codes.inputs % 2 == 0 if codes.bits == 4 else codes.scaling is Scaling.NONE
 
 
 def takes_gated(codes: DeviceCodes) -> bool:
