@@ -8,7 +8,6 @@
 
 #pragma once
 
-#include <omp.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -19,7 +18,7 @@ enum {
     AMX_INPUTS = 32,      /* of a tile of weights */
     AMX_TOKENS = 16,      /* of a tile of activations, at most */
     AMX_BLOCK = 32,       /* rows of weights whose sums are kept together */
-    AMX_TASK_ROWS = 256,  /* that a thread takes at a time, at most */
+    AMX_MOST_BLOCKS = 8,  /* that a thread takes at a time */
     AMX_CACHED = 5 << 18, /* bytes of activations that stay in the second cache, of 2 MiB */
     AMX_PERMIT = 0x1023,  /* ARCH_REQ_XCOMP_PERM */
     AMX_TILE_DATA = 18    /* XFEATURE_XTILEDATA */
@@ -157,12 +156,6 @@ static void multiply_tile_task(const tiled_product *p, int64_t n, int64_t last, 
     }
 }
 
-/* Rows of weights for a thread at a time: enough tasks for all of them, in whole blocks. */
-static inline int64_t amx_task_rows(int64_t outputs) {
-    int64_t rows = outputs / (2 * omp_get_max_threads()) / AMX_BLOCK * AMX_BLOCK;
-    return rows < AMX_BLOCK ? AMX_BLOCK : rows > AMX_TASK_ROWS ? AMX_TASK_ROWS : rows;
-}
-
 /* x [num_tokens, inputs] -> out [num_tokens, outputs]; shapes that fits_tiles; room [num_tokens,
  * inputs]: less than twice the tokens, in pairs. */
 static void multiply_tiles(const stored *x, const stored *weights, const stored *bias, stored *out,
@@ -174,7 +167,7 @@ static void multiply_tiles(const stored *x, const stored *weights, const stored 
     int64_t pairs_at_once = AMX_CACHED / (2 * width * inputs * (int64_t)sizeof(stored));
     int64_t at_once = pairs_at_once ? 2 * pairs_at_once : 2;
     int64_t parts = (tiles + at_once - 1) / at_once;
-    int64_t task_rows = amx_task_rows(outputs), tasks = (outputs + task_rows - 1) / task_rows;
+    int64_t rows = task_rows(outputs, AMX_BLOCK, AMX_MOST_BLOCKS), tasks = (outputs + rows - 1) / rows;
 #pragma omp parallel if (num_tokens * outputs * inputs >= SHARED_PRODUCTS)
     {
 #pragma omp for schedule(static)
@@ -183,8 +176,8 @@ static void multiply_tiles(const stored *x, const stored *weights, const stored 
         shape_tiles(width);
 #pragma omp for schedule(dynamic) nowait
         for (int64_t i = 0; i < tasks * parts; i++) {
-            int64_t n = i % tasks * task_rows, part = i / tasks;
-            int64_t last = n + task_rows < outputs ? n + task_rows : outputs;
+            int64_t n = i % tasks * rows, part = i / tasks;
+            int64_t last = n + rows < outputs ? n + rows : outputs;
             int64_t end = (part + 1) * at_once < tiles ? (part + 1) * at_once : tiles;
             multiply_tile_task(&p, n, last, part * at_once, end);
         }

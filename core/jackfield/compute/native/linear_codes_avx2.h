@@ -12,7 +12,8 @@ enum {
     MOST_OF_X = 32767,
     MOST_ENTRY = 8191,
     TOKENS_AT_ONCE = 4,
-    FEW_CODED = 64       /* tokens from which floats are faster */
+    FEW_CODED = 64,      /* tokens from which floats are faster */
+    TASK_TILES = 16      /* that a thread takes at a time */
 };
 
 /* How codes become integers, and so in which order those of a token are. */
@@ -267,7 +268,7 @@ static void multiply_integers(const coded *w, const stored *x, int64_t num_token
     {
 #pragma omp for schedule(static)
         for (int64_t t = 0; t < num_tokens; t++) prepare(w, &m, x + t * w->inputs, tokens[t]);
-#pragma omp for schedule(dynamic, TASK_ROWS / TILE_ROWS)
+#pragma omp for schedule(dynamic, TASK_TILES)
         for (int64_t n = 0; n < outputs; n += TILE_ROWS) {
             int64_t rows = outputs - n < TILE_ROWS ? outputs - n : TILE_ROWS;
             for (int64_t t = 0; t < num_tokens; t += TOKENS_AT_ONCE) {

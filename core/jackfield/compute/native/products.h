@@ -8,6 +8,8 @@
 
 #pragma once
 
+#include <omp.h>
+
 #include "panels.h"
 
 enum {
@@ -21,7 +23,8 @@ enum {
     TILE_ROWS = 4,     /* of weights by up to 4 tokens, */
     MORE_ROWS = 3,     /* and by more */
     STRIP = 24,        /* rows: whole tiles of both kinds */
-    TASK_ROWS = 96,    /* that a thread takes at a time: whole strips and panels */
+    MOST_STRIPS = 4,   /* that a thread takes at a time */
+    MOST_PANELS = 64 / PANEL, /* likewise */
     SHARED_PRODUCTS = 1 << 17 /* from which threads are worth waking */
 };
 
@@ -169,12 +172,17 @@ INLINED void multiply_many_task(panel_maker make, const product *p, const tokens
     }
 }
 
-/* The product by rows n .. n + TASK_ROWS - 1, for one kind of weights: in a parallel region only a
- * function that is there already has its reader inside. */
-typedef void (*task)(const product *p, const tokens *x, int64_t n, stored *out);
+/* Rows for a thread at a time: two tasks or more for each, of whole units. */
+static inline int64_t task_rows(int64_t outputs, int64_t unit, int64_t most_units) {
+    int64_t units = outputs / (2 * omp_get_max_threads()) / unit;
+    return unit * (units < 1 ? 1 : units > most_units ? most_units : units);
+}
+
+/* The product by rows n .. last - 1, for one kind of weights: in a parallel region only a function
+ * that is there already has its reader inside. */
+typedef void (*task)(const product *p, const tokens *x, int64_t n, int64_t last, stored *out);
 #define TASK(name, read, fetch, make)                                                             \
-    static void name(const product *p, const tokens *x, int64_t n, stored *out) {                 \
-        int64_t last = n + TASK_ROWS < p->outputs ? n + TASK_ROWS : p->outputs;                   \
+    static void name(const product *p, const tokens *x, int64_t n, int64_t last, stored *out) {   \
         if (x->num_tokens <= FEW)                                                                 \
             multiply_few_task(read, fetch, p, x, n, last, out);                                   \
         else                                                                                      \
@@ -186,14 +194,16 @@ typedef void (*task)(const product *p, const tokens *x, int64_t n, stored *out);
 static void multiply_all(task run, const product *p, const stored *x, stored *out, float *room,
                          int64_t num_tokens, int in_order) {
     int64_t inputs = p->inputs, stride = inputs + BLOCK;
-    int64_t tasks = (p->outputs + TASK_ROWS - 1) / TASK_ROWS;
-    int64_t tiles = num_tokens <= FEW ? 1 : num_tiles(num_tokens);
+    int few = num_tokens <= FEW;
+    int64_t rows = few ? task_rows(p->outputs, STRIP, MOST_STRIPS) : task_rows(p->outputs, PANEL, MOST_PANELS);
+    int64_t tasks = (p->outputs + rows - 1) / rows;
+    int64_t tiles = few ? 1 : num_tiles(num_tokens);
     int64_t parts = (tiles + TILES_AT_ONCE - 1) / TILES_AT_ONCE;
 #pragma omp parallel if (num_tokens * p->outputs * inputs >= SHARED_PRODUCTS)
     {
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < (num_tokens <= FEW ? num_tokens : tiles); i++) {
-            if (num_tokens > FEW)
+        for (int64_t i = 0; i < (few ? num_tokens : tiles); i++) {
+            if (!few)
                 pack_tile(x, i, num_tokens, inputs, room);
             else if (in_order)
                 widen_row_in_order(x + i * inputs, inputs, room + i * stride);
@@ -204,7 +214,8 @@ static void multiply_all(task run, const product *p, const stored *x, stored *ou
         for (int64_t i = 0; i < tasks * parts; i++) {
             int64_t part = i / tasks;
             tokens some = {room, num_tokens, part * tiles / parts, (part + 1) * tiles / parts};
-            run(p, &some, i % tasks * TASK_ROWS, out);
+            int64_t n = i % tasks * rows;
+            run(p, &some, n, n + rows < p->outputs ? n + rows : p->outputs, out);
         }
     }
 }
