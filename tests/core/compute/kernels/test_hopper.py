@@ -52,7 +52,7 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows:
     assert all(row["mma"] and row["pipelined"] for row in rows["coded_row_kernel"])
     assert all(row["wgmma"] and row["pipelined"] for row in rows["coded_rows_kernel"])
     assert all(row["wgmma"] and row["pipelined"] for row in rows["_coded_wide_kernel"])
-    assert len(rows) == 33
+    assert len(rows) == 34
 
 
 def test_no_step_launches_an_attention_variant_that_warm_up_did_not_compile(rows: Rows) -> None:
