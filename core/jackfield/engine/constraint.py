@@ -27,6 +27,7 @@ class Constraint:
         "is_under_way",
         "is_waiting",
         "keeper",
+        "mark",
         "matcher",
     )
 
@@ -35,6 +36,8 @@ class Constraint:
         self.matcher: GrammarMatcher = grammar.compiled.matcher()
         self.keeper = self.matcher if isinstance(self.matcher, KeepsMask) else None
         """The matcher, if it can say that a mask stays."""
+        self.mark = object()
+        """What is left where its masks are when the request is gone."""
         self._start = sampling.reasoning_start_ids if sampling.reasoning_end_ids else ()
         self._end = sampling.reasoning_end_ids
         self.is_waiting = sampling.starts_in_reasoning and bool(self._end)

@@ -41,8 +41,8 @@ class MaskFiller:
         self._end_word, end_bit = divmod(logits_width, 32)
         self._end_bit = np.uint32(1 << end_bit).astype(np.int32)
         self._room: Masks | None = None
-        self._owners: list[Constraint | None] = []
-        """By slot, who has filled it with a mask that may stay."""
+        self._marks: list[object] = []
+        """By slot, the mark of the constraint that has filled it with a mask that may stay."""
 
     def fill(
         self, requests: Sequence[Request], slots: Sequence[int]
@@ -57,7 +57,9 @@ class MaskFiller:
             constraint = request.constraint
             assert constraint is not None
             keeper = constraint.keeper
-            stays = keeper is not None and self._owners[slot] is constraint and keeper.keeps_mask
+            stays = (
+                keeper is not None and self._marks[slot] is constraint.mark and keeper.keeps_mask
+            )
             are_new.append(not stays)
             if not stays:
                 rows.append(MaskedRow(request, constraint, slot))
@@ -71,7 +73,7 @@ class MaskFiller:
         for row in rows:
             keeper = row.constraint.keeper
             stays = keeper is not None and keeper.keeps_mask and row.slot not in altered
-            self._owners[row.slot] = row.constraint if stays else None
+            self._marks[row.slot] = row.constraint.mark if stays else None
         return room, are_new, stuck
 
     def _take_room(self, num_slots: int) -> Masks:
@@ -80,9 +82,9 @@ class MaskFiller:
         if self._room is None or len(self._room) < num_slots:
             # Kept: fresh pages cost more than the masks.
             self._room = np.empty((2 * num_slots, self._words), dtype=np.int32)
-            self._owners = []
-        if not self._owners:
-            self._owners = [None] * len(self._room)
+            self._marks = []
+        if not self._marks:
+            self._marks = [None] * len(self._room)
         return self._room
 
     def _settle_ends(
