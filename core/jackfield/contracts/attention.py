@@ -106,6 +106,9 @@ class AttentionBackend(Protocol):
     how a prompt was cut or cached may not be seen in the result. ``kv_workspace_bytes``: memory
     of the device that such pages take beside themselves. ``supports_sinks``: ``attend`` takes
     ``sinks`` behind ``batch``, float32 [H], which it is given where ``spec.sinks``.
+    ``records(specs)``, for the CPU: whether a batch of decodes of such layers is nothing but
+    kernels of ``compute.native`` and reads no host value but ``num_seqs``, so that the step can be
+    recorded.
     """
 
     name: ClassVar[str]
