@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from typing import cast
@@ -20,9 +19,6 @@ from jackfield.contracts.messages import (
 from jackfield.engine.channel import FrameDecoder, FrameEncoder, JoinEngine
 from jackfield.engine.joined_steps import joined
 from jackfield.errors import ConfigError, EngineError, JackfieldError
-
-BEHIND_SECONDS = 0.02
-"""How often is looked whether an engine that did not read has read."""
 
 
 class EngineProtocol(asyncio.Protocol):
@@ -47,8 +43,6 @@ class EngineProtocol(asyncio.Protocol):
         self._encoder = FrameEncoder()
         self._decoder: FrameDecoder[FromEngine] = FrameDecoder(FromEngine)
         self._transport: asyncio.Transport | None = None
-        self._descriptor = -1
-        self._is_behind = False
         self._failure: JackfieldError | None = None
         self._ended = False
         self._answers: deque[asyncio.Future[Answer]] = deque()
@@ -56,7 +50,6 @@ class EngineProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A cast and no check: uvloop's transports are not asyncio's by inheritance.
         self._transport = cast(asyncio.Transport, transport)
-        self._descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -105,38 +98,10 @@ class EngineProtocol(asyncio.Protocol):
             self._failure = failure
 
     def send(self, message: ToEngine | JoinEngine) -> None:
-        """Hands a message to the engine; never blocks. After the end it goes nowhere.
-
-        At once, past the transport: that would wait until all requests that have come together are
-        prepared, and the engine with it."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        frame = self._encoder.encode(message)
-        if not self._is_behind:
-            try:
-                del frame[: os.write(self._descriptor, frame)]
-            except BlockingIOError:
-                pass
-            except OSError:
-                # The transport hears of it, too.
-                return
-        if not frame:
-            return
-        transport.write(frame)
-        if not self._is_behind:
-            self._is_behind = True
-            asyncio.get_running_loop().call_later(BEHIND_SECONDS, self._catch_up)
-
-    def _catch_up(self) -> None:
-        """The transport has what the socket did not take; until that is gone all goes there."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if transport.get_write_buffer_size():
-            asyncio.get_running_loop().call_later(BEHIND_SECONDS, self._catch_up)
-        else:
-            self._is_behind = False
+        """Hands a message to the engine; never blocks. After the end it goes nowhere. What has come
+        together leaves together: requests that trickle in would each cost a step with a prompt."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(self._encoder.encode(message))
 
     def close(self) -> None:
         if self._transport is not None:

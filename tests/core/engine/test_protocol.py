@@ -47,18 +47,6 @@ def make_loop(request: pytest.FixtureRequest) -> Callable[[], asyncio.AbstractEv
     return made
 
 
-def test_a_message_leaves_before_the_loop_goes_on(
-    make_loop: Callable[[], asyncio.AbstractEventLoop],
-) -> None:
-    async def main() -> None:
-        async with connected() as (protocol, engine):
-            protocol.send(AbortRequests([7]))
-            assert read(engine, FrameDecoder(ToEngine)) == [AbortRequests([7])]
-
-    with asyncio.Runner(loop_factory=make_loop) as runner:
-        runner.run(main())
-
-
 def test_messages_keep_their_order_where_the_engine_does_not_read(
     make_loop: Callable[[], asyncio.AbstractEventLoop],
 ) -> None:
