@@ -176,6 +176,21 @@ def _zero_padding(
 
 
 @triton.jit
+def _tiles_of(seq_lens, pair_cost, WINDOW: tl.constexpr, TILE: tl.constexpr):
+    # Of one KV head. The beginning of a pair counts as ``pair_cost`` tiles, which come first.
+    tiles = tl.cdiv(seq_lens, TILE) - _first_tile(seq_lens, WINDOW, TILE)
+    return tl.where(tiles > 0, tiles + pair_cost, 0)
+
+
+@triton.jit
+def _tokens_of(seq_len, skipped, count, pair_cost, WINDOW: tl.constexpr, TILE: tl.constexpr):
+    # Where ``count`` tiles of a pair begin and end, behind ``skipped`` of them.
+    tile = _first_tile(seq_len, WINDOW, TILE)
+    start = tile + tl.maximum(skipped - pair_cost, 0)
+    return start * TILE, (tile + tl.maximum(skipped + count - pair_cost, 0)) * TILE
+
+
+@triton.jit
 def _pair_at(
     here,
     stop,
@@ -210,6 +225,7 @@ def _prefetch(
     seq_len,
     here,
     most,
+    pair_cost,
     pair_start,
     head_tiles,
     NUM_KV_HEADS: tl.constexpr,
@@ -224,10 +240,10 @@ def _prefetch(
     # where the device is coherent, so that none of them can be out of date.
     skipped = here - pair_start
     count = tl.minimum(head_tiles - skipped, most)
-    first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
-    stop = tl.minimum((first_tile + count) * TILE, seq_len)
+    start, stop = _tokens_of(seq_len, skipped, count, pair_cost, WINDOW, TILE)
+    stop = tl.minimum(stop, seq_len)
     # A piece is contiguous, and values are at the same places as keys.
-    tokens = first_tile * TILE + tl.arange(0, 32) * PIECE
+    tokens = start + tl.arange(0, 32) * PIECE
     live = tokens < stop
     pages = tl.load(table + tokens // BLOCK_SIZE, mask=live, other=0).to(tl.int64)
     places = ((pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE) * HEAD_DIM
@@ -258,7 +274,7 @@ def _prefetch(
 # The step's index tensors are views into uploads, at any offset: one variant serves all.
 @quick
 @triton.jit(
-    do_not_specialize=["num_seqs", "ahead", "table_stride"],
+    do_not_specialize=["num_seqs", "ahead", "pair_cost", "table_stride"],
     do_not_specialize_on_alignment=["rows", "seq_lens", "block_table", "scales"],
 )
 def _decode_kernel(
@@ -276,6 +292,7 @@ def _decode_kernel(
     arrivals,
     num_seqs,
     ahead,
+    pair_cost,
     q_stride,
     table_stride,
     scale,
@@ -300,7 +317,7 @@ def _decode_kernel(
         tl.extra.cuda.gdc_launch_dependents()
     ids = tl.arange(0, BLOCK_SEQS)
     lens = tl.load(seq_lens + ids, mask=ids < num_seqs, other=0)
-    tiles = (tl.cdiv(lens, TILE) - _first_tile(lens, WINDOW, TILE)) * NUM_KV_HEADS
+    tiles = _tiles_of(lens, pair_cost, WINDOW, TILE) * NUM_KV_HEADS
     ends = tl.cumsum(tiles, 0)
     total = tl.sum(tiles, 0)
     share = tl.cdiv(total, num_programs)
@@ -319,7 +336,7 @@ def _decode_kernel(
             most = tl.minimum(stop - here, ahead)
             _prefetch(
                 *(key, value, table, head, seq_len),
-                *(here, most, pair_start, head_tiles),
+                *(here, most, pair_cost, pair_start, head_tiles),
                 *(NUM_KV_HEADS, HEAD_DIM, BLOCK_SIZE, WINDOW, TILE, PIECE),
             )
         tl.extra.cuda.gdc_wait()
@@ -332,7 +349,7 @@ def _decode_kernel(
             )
         skipped = here - pair_start
         count = tl.minimum(head_tiles - skipped, stop - here)
-        first_tile = _first_tile(seq_len, WINDOW, TILE) + skipped
+        begin, end = _tokens_of(seq_len, skipped, count, pair_cost, WINDOW, TILE)
         places = (head * GROUP + g)[:, None] * HEAD_DIM + dims
         # A sink is in the pair's first part only.
         m, denom = before_any_key(sinks, head * GROUP + g, (g < GROUP) & (skipped == 0), HAS_SINKS)
@@ -344,8 +361,8 @@ def _decode_kernel(
             table,
             head,
             seq_len,
-            first_tile * TILE,
-            (first_tile + count) * TILE,
+            begin,
+            end,
             m,
             denom,
             scale * load_scale(scales, key),
@@ -467,6 +484,7 @@ def decode_attention(
         workspace.arrivals,
         num_seqs,
         config.ahead,
+        config.pair_cost,
         q.stride(0),
         block_table.stride(0),
         scale * 1.4426950408889634,

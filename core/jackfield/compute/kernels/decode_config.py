@@ -12,13 +12,15 @@ MANY_SEQS = 48
 class DecodeConfig:
     """``tile`` tokens a step of the loop, ``stages`` of its pipeline (Triton gives the loads behind
     a block table half of them), ``warps`` a program, programs a processor; ``ahead`` of
-    a program's tiles are on their way to L2 before the newest key is written: 32 pages at most."""
+    a program's tiles are on their way to L2 before the newest key is written: 32 pages at most. The
+    beginning of a sequence's head counts as ``pair_cost`` tiles where work is shared out."""
 
     tile: int
     stages: int
     warps: int
     programs_per_processor: int
     ahead: int = 2
+    pair_cost: int = 1
 
 
 def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
