@@ -135,7 +135,7 @@ def served_by_products_on_hopper() -> None:
         hopper_linear.hopper_linear_gated(scaled, gate_up, None)
         hopper_linear.hopper_linear(scaled, gate_up, gate_up[:, 0].contiguous())
         hopper_linear.hopper_linear(torch.empty((rows, 12288), dtype=bf16), down, None)
-    for rows in (128, 1024):
+    for rows in (128, 2048):
         x, gate_up = torch.empty((rows, 4096), dtype=bf16), torch.empty((24576, 4096), dtype=bf16)
         hopper_gated.hopper_gated(x, gate_up)
 
