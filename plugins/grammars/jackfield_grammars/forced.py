@@ -12,6 +12,8 @@ MIN_BYTES = 6
 MAX_CHARACTERS = 4096
 """Some milliseconds of the step loop; the next step may go on."""
 _MIN_IDS = 2
+_MAX_TEXTS = 512
+"""Texts whose ids are kept."""
 
 
 class ForcedTexts:
@@ -26,15 +28,21 @@ class ForcedTexts:
         self._tokens: Sequence[bytes] = vocabulary.tokens
         self._special = {token_id: text.encode() for text, token_id in vocabulary.special.items()}
         self._sorted: list[bytes] = []
+        self._settled_ids: dict[str, list[int]] = {}
+        """Of texts that came before: a grammar forces few, again and again."""
 
     def ids(self, text: str, matcher: GrammarMatcher) -> list[int]:
         """The ids, all of which the matcher takes one after the other; none for a short text, and
         of a long one the beginning."""
         text = text[:MAX_CHARACTERS]
-        data = text.encode()
-        if self._encode is None or len(data) < MIN_BYTES:
+        if self._encode is None or len(text.encode()) < MIN_BYTES:
             return []
-        ids = self._settled(list(self._encode(text)), data)
+        ids = self._settled_ids.get(text)
+        if ids is None:
+            if len(self._settled_ids) >= _MAX_TEXTS:
+                self._settled_ids.clear()
+            ids = self._settled(list(self._encode(text)), text.encode())
+            self._settled_ids[text] = ids
         taken = 0
         while taken < len(ids) and matcher.accept(ids[taken]):
             taken += 1
