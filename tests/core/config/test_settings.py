@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from jackfield.config.command_line import parse_arguments
 from jackfield.config.plugins import PLUGIN_OPTIONS
 from jackfield.config.settings import GROUPS, Settings, flag_of, make_settings, variable_of
 from jackfield.errors import ConfigError
+from jackfield.server.options import ServerOptions
 
 
 @pytest.fixture(autouse=True)
@@ -203,4 +205,6 @@ def test_no_option_is_taken_and_ignored() -> None:
     kernel = Path(jackfield.__file__).parent
     code = "".join(file.read_text(encoding="utf-8") for file in kernel.rglob("*.py"))
     read = set(re.findall(r"\b(?:settings|self)\.([a-z_]+)", code)) | set(PLUGIN_OPTIONS.values())
-    assert set(Settings.model_fields) - read <= {"config"}
+    of_the_server = {option.name for option in fields(ServerOptions)}
+    assert of_the_server <= set(re.findall(r"\boptions\.([a-z_]+)", code))
+    assert set(Settings.model_fields) - read - of_the_server <= {"config"}
