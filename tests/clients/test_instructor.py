@@ -8,8 +8,6 @@ import pytest
 from pydantic import BaseModel
 from tests.clients.conftest import FORECAST
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 HELLO = [{"role": "user", "content": "hi"}]
 
 

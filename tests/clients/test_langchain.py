@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from tests.clients.conftest import FORECAST, GREETING, TOLD
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 @pytest.fixture(params=["chat", "responses", "messages"])
 def model(request: pytest.FixtureRequest, server: str) -> Any:

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from tests.clients.conftest import FORECAST, GREETING, TOLD
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 @pytest.fixture
 def model(server: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:

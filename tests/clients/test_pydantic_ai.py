@@ -8,8 +8,6 @@ import pytest
 from pydantic import BaseModel
 from tests.clients.conftest import FORECAST, GREETING, TOLD
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
 
 class Forecast(BaseModel):
     city: str
