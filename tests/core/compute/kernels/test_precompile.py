@@ -116,11 +116,15 @@ def test_products_of_many_rows_are_not_computed_while_tracing() -> None:
 
 KEYS = """
 import json, sys
-from jackfield.compute.kernels import decode_attention, hopper_attention, prefill_attention
+from jackfield.compute.kernels import (
+    decode_attention_kernel,
+    hopper_attention,
+    prefill_attention,
+)
 from jackfield.compute.kernels.variant import cache_key
 
 kernels = {
-    "decode": decode_attention._decode_kernel.kernel,
+    "decode": decode_attention_kernel.decode_kernel.kernel,
     "prefill": prefill_attention._prefill_kernel.kernel,
     "hopper": hopper_attention._hopper_kernel.kernel,
 }
