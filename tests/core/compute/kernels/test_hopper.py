@@ -45,7 +45,7 @@ def test_served_variants_compile_for_hopper_to_pipelined_tensor_core_loops(rows:
     assert any(row["wgmma"] for row in rows["_wide_kernel"])
     for kernel in ("_hopper_kernel", "_gate_up_kernel", "_down_kernel"):
         assert all((row["wgmma"] or row["mma"]) and row["pipelined"] for row in rows[kernel])
-    for kernel in ("_linear_kernel", "_gated_kernel"):
+    for kernel in ("linear_kernel", "_gated_kernel"):
         assert all(row["wgmma"] for row in rows[kernel])
     for kernel in ("_coded_kernel", "_coded_expert_kernel"):
         assert all(row["mma"] for row in rows[kernel])
