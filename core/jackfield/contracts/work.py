@@ -229,7 +229,7 @@ class UsesIdleTime(Protocol):
     def use_idle_time(self) -> bool:
         """Does one piece of it, less than 0.1 s long, and says whether there was one. Called
         between two steps when the engine has had nothing to do for a moment, until it is False
-        once; never while the worker sleeps."""
+        once, and again after a sleep; never while the worker sleeps."""
         ...
 
 

@@ -24,16 +24,21 @@ class Idle:
     ) -> None:
         """``prepare`` does a piece of what the worker will need, and says whether there was one."""
         self._prepare = prepare
+        self._is_prepared = prepare is None
         self._warm_up = warm_up
         self._trim = trim
         self._is_warm = False
         self.has_worked = False
         """Set by the loop with each step."""
 
+    def prepare_again(self) -> None:
+        """The worker has lost what it had prepared: it has slept."""
+        self._is_prepared = self._prepare is None
+
     @property
     def patience_seconds(self) -> float | None:
         """How long to wait at most; None: until something comes."""
-        if self._prepare is not None:
+        if not self._is_prepared:
             return PAUSE_SECONDS
         if not self._is_warm:
             return WARM_UP_SECONDS
@@ -41,9 +46,9 @@ class Idle:
 
     def waited(self, seconds: float) -> None:
         """Called after each wait, whether or not something came."""
-        if self._prepare is not None:
-            if seconds >= PAUSE_SECONDS and not self._prepare():
-                self._prepare = None
+        if not self._is_prepared:
+            assert self._prepare is not None
+            self._is_prepared = seconds >= PAUSE_SECONDS and not self._prepare()
         elif not self._is_warm:
             if seconds >= WARM_UP_SECONDS:
                 self._is_warm = True

@@ -253,6 +253,8 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
                 clients.drain(LAST_WORDS_SECONDS)
                 return
             _obey(core, clients, pulse, sleeper, client, message)
+            if isinstance(message, WakeUp):
+                idle.prepare_again()
         if clients.closed:
             return
         if clients.gone:

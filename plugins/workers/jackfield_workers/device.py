@@ -185,9 +185,6 @@ class DeviceWorker:
             move_weights(cast(nn.Module, self._model), self._device)
             self._runner = self._make_runner()
             self._runner.start()
-        # The engine's idle time came before the sleep.
-        while self.use_idle_time():
-            pass
 
     def stop(self) -> None:
         """Lets go of the model; the process ends soon, and the device's memory with it."""

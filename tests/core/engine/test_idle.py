@@ -78,6 +78,14 @@ def test_first_of_all_what_the_worker_can_prepare_is_done_in_pieces_between_requ
     idle.waited(WARM_UP_SECONDS)
     assert done == ["piece", "piece", "none", "warm"]
 
+    left = 1
+    idle.prepare_again()
+    for _ in range(2):
+        assert idle.patience_seconds == PAUSE_SECONDS
+        idle.waited(PAUSE_SECONDS)
+    assert done[4:] == ["piece", "none"]
+    assert idle.patience_seconds is None
+
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc to give pages back")
 def test_holes_in_the_heap_go_back_to_the_system() -> None:
