@@ -12,6 +12,25 @@ from torch import Tensor
 from jackfield.compute.kernels.launch import power_of_2, quick
 
 
+@triton.jit
+def _change_blocks(block_table, places, blocks, num_changes, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    for start in range(0, num_changes, BLOCK):
+        live = start + i < num_changes
+        place = tl.load(places + start + i, mask=live, other=0)
+        block = tl.load(blocks + start + i, mask=live, other=0)
+        tl.store(block_table + place, block, mask=live)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _slot_of(block_table, row, position, live, table_stride, BLOCK_SIZE: tl.constexpr):
+    # Where the KV of a row's position lies; int64, as the row is.
+    page = row * table_stride + position // BLOCK_SIZE
+    block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+    return block * BLOCK_SIZE + position % BLOCK_SIZE
+
+
 @quick
 @triton.jit(do_not_specialize=["size", "num_changes"], do_not_specialize_on_alignment=["packed"])
 def _decode_inputs_kernel(
@@ -30,24 +49,18 @@ def _decode_inputs_kernel(
     # One program, because the changes come before the look-ups.
     i = tl.arange(0, BLOCK)
     changes = packed + 2 * size
-    for start in range(0, num_changes, BLOCK):
-        live = start + i < num_changes
-        place = tl.load(changes + start + i, mask=live, other=0)
-        block = tl.load(changes + num_changes + start + i, mask=live, other=0)
-        tl.store(block_table + place, block, mask=live)
-    tl.debug_barrier()
+    _change_blocks(block_table, changes, changes + num_changes, num_changes, BLOCK)
     live = i < size
     row = tl.load(packed + i, mask=live, other=0).to(tl.int64)
     first = tl.load(packed + size + i, mask=live, other=0)
     position = tl.maximum(first, 0)
-    page = row * table_stride + position // BLOCK_SIZE
-    block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+    slot = _slot_of(block_table, row, position, live, table_stride, BLOCK_SIZE)
     token = tl.load(token_ids + row * ids_stride + position, mask=live, other=0)
     tl.store(seq_lens + i, first + 1, mask=live)
     tl.store(numbers + i, row, mask=live)
     tl.store(numbers + size + i, (first + 1).to(tl.int64), mask=live)
     tl.store(numbers + 2 * size + i, position.to(tl.int64), mask=live)
-    tl.store(numbers + 3 * size + i, block * BLOCK_SIZE + position % BLOCK_SIZE, mask=live)
+    tl.store(numbers + 3 * size + i, slot, mask=live)
     tl.store(numbers + 4 * size + i, token.to(tl.int64), mask=live)
 
 
@@ -112,23 +125,16 @@ def _mixed_inputs_kernel(
 ):
     # One program, because the changes come before the look-ups.
     i = tl.arange(0, BLOCK)
-    for start in range(0, num_changes, BLOCK):
-        live = start + i < num_changes
-        place = tl.load(packed + start + i, mask=live, other=0)
-        block = tl.load(packed + num_changes + start + i, mask=live, other=0)
-        tl.store(block_table + place, block, mask=live)
-    tl.debug_barrier()
+    _change_blocks(block_table, packed, packed + num_changes, num_changes, BLOCK)
     tokens = packed + 2 * num_changes + 3 * num_seqs + 1
     for start in range(0, num_tokens, BLOCK):
         at = start + i
         live = at < num_tokens
         row = tl.load(tokens + at, mask=live, other=0).to(tl.int64)
         position = tl.load(tokens + num_tokens + at, mask=live, other=0)
-        page = row * table_stride + position // BLOCK_SIZE
-        block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+        slot = _slot_of(block_table, row, position, live, table_stride, BLOCK_SIZE)
         token = tl.load(token_ids + row * ids_stride + position, mask=live, other=0)
         tl.store(numbers + at, position.to(tl.int64), mask=live)
-        slot = block * BLOCK_SIZE + position % BLOCK_SIZE
         tl.store(numbers + num_tokens + at, slot, mask=live)
         tl.store(numbers + 2 * num_tokens + at, token.to(tl.int64), mask=live)
     samples = tokens + 2 * num_tokens
@@ -140,13 +146,11 @@ def _mixed_inputs_kernel(
         row = tl.load(samples + num_samples + at, mask=live, other=0).to(tl.int64)
         following = tl.load(samples + 2 * num_samples + at, mask=live, other=0)
         position = tl.maximum(following - 1, 0)
-        page = row * table_stride + position // BLOCK_SIZE
-        block = tl.load(block_table + page, mask=live, other=0).to(tl.int64)
+        slot = _slot_of(block_table, row, position, live, table_stride, BLOCK_SIZE)
         tl.store(numbers + at, index.to(tl.int64), mask=live)
         tl.store(numbers + num_samples + at, row, mask=live)
         tl.store(numbers + 2 * num_samples + at, following.to(tl.int64), mask=live)
         tl.store(numbers + 3 * num_samples + at, position.to(tl.int64), mask=live)
-        slot = block * BLOCK_SIZE + position % BLOCK_SIZE
         tl.store(numbers + 4 * num_samples + at, slot, mask=live)
 
 
