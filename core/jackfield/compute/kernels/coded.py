@@ -170,7 +170,7 @@ def linear_codes(
         x,
         codes.words,
         codes.scales,
-        codes.scales if codes.shifts is None else codes.shifts,
+        codes.shifts_or_scales,
         codes.row_scales,
         bias if bias is not None else out,
         codes.table,

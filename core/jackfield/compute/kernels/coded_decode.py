@@ -92,7 +92,7 @@ def decode_codes(codes: DeviceCodes, out: Tensor) -> None:
     _decode_codes_kernel[(num_strips, cdiv(num_blocks, _BLOCKS))](
         codes.words,
         codes.scales,
-        codes.scales if codes.shifts is None else codes.shifts,
+        codes.shifts_or_scales,
         codes.row_scales,
         codes.table,
         out,

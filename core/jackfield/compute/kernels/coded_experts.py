@@ -208,7 +208,7 @@ def _multiply(x: Tensor, product: _Product, routed: Routed, out: Tensor) -> None
         x,
         codes.words,
         codes.scales,
-        codes.scales if codes.shifts is None else codes.shifts,
+        codes.shifts_or_scales,
         codes.row_scales,
         codes.table,
         codes.row_scales if product.bias is None else product.bias,

@@ -64,6 +64,11 @@ class DeviceCodes:
         return self.scales.shape[1] if self.group else 1
 
     @property
+    def shifts_or_scales(self) -> Tensor:
+        """What a kernel is given for shifts: it reads none where there are none."""
+        return self.scales if self.shifts is None else self.shifts
+
+    @property
     def scaling(self) -> Scaling:
         """What products do to numbers before they multiply them: something for small groups."""
         return self.decoding if self.group in _EARLY else Scaling.NONE

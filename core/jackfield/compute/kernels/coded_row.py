@@ -121,7 +121,7 @@ def _product(
         row,
         codes.words,
         codes.scales,
-        codes.scales if codes.shifts is None else codes.shifts,
+        codes.shifts_or_scales,
         codes.row_scales,
         bias if bias is not None else out,
         squares if squares is not None else out,
