@@ -99,6 +99,15 @@ def kernel_us(steps: Steps) -> dict[str, float]:
     return {name: round(us / PROFILED, 1) for name, us in own.most_common()}
 
 
+def started(options: list[str], longest: int) -> tuple[DeviceWorker, WorkerPlan]:
+    """A worker without an engine's process, for sequences of up to ``longest`` tokens."""
+    settings, _ = parse_arguments([*options, "--max-model-len", str(longest)])
+    plan = make_plan(settings, Registry.for_settings(settings), None).engine.worker
+    worker = DeviceWorker()
+    worker.start(plan)
+    return worker, plan
+
+
 def main() -> int:
     """Prints a JSON line a batch."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
@@ -106,10 +115,7 @@ def main() -> int:
     parser.add_argument("--context", type=int, default=256)
     args, rest = parser.parse_known_args()
     batches = [int(size) for size in args.batches.split(",")]
-    settings, _ = parse_arguments([*rest, "--max-model-len", str(args.context + STEPS)])
-    plan = make_plan(settings, Registry.for_settings(settings), None).engine.worker
-    worker = DeviceWorker()
-    worker.start(plan)
+    worker, plan = started(rest, args.context + STEPS)
     for batch in batches:
         steps = Steps(worker, plan, batch, args.context)
         steps.admit()

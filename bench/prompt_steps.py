@@ -17,13 +17,11 @@ import sys
 import time
 
 import numpy as np
+from decode_steps import started
 
-from jackfield.config.command_line import parse_arguments
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, PendingStep, ScheduledBatch
-from jackfield.planning.plan import make_plan
-from jackfield.registry import Registry
 from jackfield_workers.device import DeviceWorker
 
 RUNS, CHAINED, WARM_UPS = 12, 8, 3
@@ -117,10 +115,7 @@ def main() -> int:
     args, rest = parser.parse_known_args()
     shapes = [parse_shape(text) for text in args.shapes.split(",")]
     longest = max(args.context + 2, *(length + 1 for _, _, length in shapes))
-    settings, _ = parse_arguments([*rest, "--max-model-len", str(longest)])
-    plan = make_plan(settings, Registry.for_settings(settings), None).engine.worker
-    worker = DeviceWorker()
-    worker.start(plan)
+    worker, plan = started(rest, longest)
     for text, shape in zip(args.shapes.split(","), shapes, strict=True):
         print(
             json.dumps({"shape": text, **measure(PromptSteps(worker, plan, shape, args.context))})
