@@ -7,8 +7,7 @@ enqueued behind the steps before, so that the host does not wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from math import prod
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -21,23 +20,21 @@ from jackfield.contracts.work import BlockSwaps, Int32Array
 _CHUNK_BYTES = 64 << 20
 """Rows that are on the device at once."""
 
-KVShape = Callable[[int], tuple[int, ...]]
-
 
 class HostKV:
-    """``num_blocks`` blocks of the ``layers``; ``shapes`` gives the shape that a layer's keys (and
-    values) have for a number of blocks."""
+    """``num_blocks`` blocks of the ``layers``; ``dims``: which dimension of a layer's keys (and
+    values) counts blocks."""
 
     def __init__(
         self,
         layers: Sequence[KVLayer],
-        shapes: Sequence[KVShape],
+        dims: Sequence[int],
         num_blocks: int,
         uploads: Uploads,
     ) -> None:
         self._parts = [
-            _Part(as_bytes(tensor), shape)
-            for layer, shape in zip(layers, shapes, strict=True)
+            _Part(as_bytes(tensor), dim)
+            for layer, dim in zip(layers, dims, strict=True)
             for tensor in (layer.key, layer.value)
         ]
         self._uploads = uploads
@@ -73,11 +70,10 @@ class HostKV:
 class _Part:
     """Keys or values of one layer; ``size``: elements of a block."""
 
-    def __init__(self, tensor: Tensor, shape: KVShape) -> None:
-        one, two = shape(1), shape(2)
-        self._dim = next(dim for dim, size in enumerate(one) if two[dim] != size)
+    def __init__(self, tensor: Tensor, dim: int) -> None:
+        self._dim = dim
         self._tensor = tensor
-        self.size = prod(one)
+        self.size = tensor.numel() // tensor.shape[dim]
 
     def gather(self, ids: Tensor) -> Tensor:
         """[n] int64 -> [n, size]."""

@@ -21,6 +21,8 @@ _WORKSPACE_BYTES = 256 << 20
 
 _CPU_BYTES = 4 * _GIB
 """Of the KV cache on the CPU, unless the option says otherwise or half of what is free is less."""
+_CPU_FIRST_BYTES = 384 << 20
+"""So much of it is used before free cached blocks are used again; see ``CacheGrowth``."""
 
 LOGPROB_SLICE_BYTES = 64 << 20
 """Float32 logits of prompt positions that may exist at once."""
@@ -42,6 +44,18 @@ def bytes_per_block(
     """Bytes of one block's keys and values over all layers."""
     sizes = (prod(backend.kv_shape(1, spec.num_kv_heads, spec.head_dim)) for spec in specs)
     return 2 * sum(sizes) * dtype.itemsize
+
+
+def block_dim(backend: AttentionBackend, spec: AttentionSpec) -> int:
+    """Which dimension of a layer's keys and values counts blocks."""
+    one, two = (backend.kv_shape(n, spec.num_kv_heads, spec.head_dim) for n in (1, 2))
+    return next(dim for dim, size in enumerate(one) if two[dim] != size)
+
+
+def num_first_blocks(plan: WorkerPlan, block_bytes: int, *, on_cpu: bool) -> int | None:
+    """``KVCapacity.num_first_blocks``: on the CPU, unless the user says how much memory it is."""
+    said = plan.cpu_kv_cache_bytes is not None or plan.num_blocks_override is not None
+    return None if said or not on_cpu else max(1, _CPU_FIRST_BYTES // block_bytes)
 
 
 def activation_bytes(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
+import numpy as np
 import torch
 
 from jackfield.compute.eight_bit_kv import is_eight_bit
 from jackfield.compute.host_kv import HostKV
+from jackfield.compute.host_memory import give_back
 from jackfield.compute.kv_cache import (
     Needs,
     activation_bytes,
     allocate_kv,
+    block_dim,
     bytes_per_block,
     check_kv_dtype,
+    num_first_blocks,
     num_kv_blocks,
     vocabulary_size,
 )
@@ -22,10 +25,10 @@ from jackfield.compute.kv_scales import Scales, measure_scales, told
 from jackfield.compute.step_graphs import graph_bytes
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
-from jackfield.contracts.attention import AttentionBackend, AttentionSpec
+from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
-from jackfield.contracts.work import BlockSwaps, ScheduledBatch
+from jackfield.contracts.work import BlockSwaps, Int32Array, ScheduledBatch
 from jackfield.errors import ConfigError
 
 
@@ -66,6 +69,9 @@ class KVStore:
         )
         self.layers = allocate_kv(specs, backend, self.num_blocks, self._dtype, device, scales)
         model.bind_kv(self.layers)
+        self._dims = [block_dim(backend, spec) for spec in specs]
+        self._takes_by_use = device.type == "cpu"
+        self.num_first_blocks = num_first_blocks(plan, self._block_bytes, on_cpu=self._takes_by_use)
         self.num_host_blocks = 0
         self._host_kv: HostKV | None = None
         if plan.swap_bytes:
@@ -74,13 +80,22 @@ class KVStore:
                 raise ConfigError(
                     f"--swap-space is less than a KV block of {self._block_bytes} bytes"
                 )
-            shapes = [partial(_kv_shape, backend, spec) for spec in specs]
-            self._host_kv = HostKV(self.layers, shapes, self.num_host_blocks, uploads)
+            self._host_kv = HostKV(self.layers, self._dims, self.num_host_blocks, uploads)
 
     def swap(self, swaps: BlockSwaps) -> None:
         """Enqueues copies between the device and the host's memory."""
         assert self._host_kv is not None, "swaps without a swap space"
         self._host_kv.swap(swaps)
+
+    def give_back(self, blocks: Int32Array) -> None:
+        """See ``GivesBackBlocks``."""
+        if not self._takes_by_use or not len(blocks):
+            return
+        runs = np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1)
+        for first, last in [(int(run[0]), int(run[-1]) + 1) for run in runs]:
+            for layer, dim in zip(self.layers, self._dims, strict=True):
+                give_back(layer.key, dim, first, last)
+                give_back(layer.value, dim, first, last)
 
     def measure(self, run: Callable[[ScheduledBatch], object]) -> None:
         """Sets the scales where the plan wants them measured; ``run`` computes a step."""
@@ -111,7 +126,3 @@ class KVStore:
                 f"{self.num_host_blocks} more KV blocks in the host's memory for preemption"
             )
         return lines
-
-
-def _kv_shape(backend: AttentionBackend, spec: AttentionSpec, num_blocks: int) -> tuple[int, ...]:
-    return backend.kv_shape(num_blocks, spec.num_kv_heads, spec.head_dim)

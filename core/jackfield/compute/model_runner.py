@@ -170,6 +170,7 @@ class ModelRunner:
             logits_width=self._logits_width,
             steps_in_flight=self._plan.steps_in_flight or self._platform.steps_in_flight,
             num_host_blocks=store.num_host_blocks,
+            num_first_blocks=store.num_first_blocks,
             notes=tuple(notes),
         )
 
@@ -177,6 +178,11 @@ class ModelRunner:
     def use_idle_time(self) -> bool:
         """Captures one graph more, if there is one that is likely to be needed."""
         return self._graphs is not None and self._graphs.capture_next()
+
+    def give_back(self, blocks: Int32Array) -> None:
+        """Lets the memory of KV blocks go that nobody needs."""
+        assert self._store is not None, "start comes before it"
+        self._store.give_back(blocks)
 
     @torch.inference_mode()
     def execute(self, batch: ScheduledBatch) -> PendingStep:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
-from math import prod
 from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from jackfield.compute.host_memory import untouched_zeros
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -19,12 +19,7 @@ def device_zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.devic
     """A zeroed tensor; on the CPU its pages are only taken from the system once written."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    memory = mmap.mmap(-1, max(1, prod(shape) * dtype.itemsize))
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):
-        # Else the first write to a place takes 2 MiB: a short prompt's KV, a little in each of
-        # many layers and heads, takes most of a GiB and 2 s.
-        memory.madvise(mmap.MADV_NOHUGEPAGE)
-    return torch.frombuffer(memory, dtype=dtype, count=prod(shape)).view(shape)
+    return untouched_zeros(shape, dtype)
 
 
 @dataclass(slots=True)

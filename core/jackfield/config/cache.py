@@ -27,8 +27,9 @@ class CacheOptions(OptionGroup):
     cpu_kv_cache_gib: float | None = Field(
         None,
         gt=0,
-        description="size of the KV cache on the CPU, in GiB; default: 4, or half of the memory"
-        " that is free where that is less",
+        description="memory for the KV cache on the CPU, in GiB, all of which may fill with"
+        " prefixes; default: 0.375 to begin with, more where requests need it or prefixes come"
+        " back, up to 4 or half of the memory that is free",
     )
     kv_cache_dtype: Literal[
         "auto", "bfloat16", "float16", "float32", "fp8", "fp8_e4m3", "fp8_e5m2"

@@ -159,6 +159,9 @@ class KVCapacity:
     """Lines for the start-up story (attention backend, graphs, memory)."""
     num_host_blocks: int = 0
     """KV blocks in the host's memory, where the plan has ``swap_bytes``."""
+    num_first_blocks: int | None = None
+    """Where a block takes memory once it is used: so many are used before free blocks that hold
+    a cached prefix are used again. None: the memory of all of them is taken."""
 
 
 class Worker(Protocol):
@@ -230,6 +233,17 @@ class UsesIdleTime(Protocol):
         """Does one piece of it, less than 0.1 s long, and says whether there was one. Called
         between two steps when the engine has had nothing to do for a moment, until it is False
         once, and again after a sleep; never while the worker sleeps."""
+        ...
+
+
+@runtime_checkable
+class GivesBackBlocks(Protocol):
+    """What a worker or an executor has if its KV blocks take memory only once they are used."""
+
+    def give_back(self, blocks: Int32Array) -> None:
+        """What ``blocks`` (int32 [N], rising) hold is not needed any more: their memory may go
+        back to the system. Called between two steps, when the engine has had nothing to do for
+        some seconds."""
         ...
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jackfield.contracts.scheduling import SchedulerRequest
 from jackfield.contracts.work import BlockSwaps, Int32Array
+from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.prefix_hash import BlockHash, PrefixHasher
 from jackfield.engine.request import Request
 from jackfield.engine.swap_space import SwapSpace
@@ -20,10 +21,10 @@ class BlockManager:
     """Hands out blocks 1 .. ``num_blocks - 1``; block 0 takes the writes of padding.
 
     A block is free if no request refers to it. Free blocks are taken in this order: the
-    most recently freed ones without cached content (their memory is warm, and an engine that
-    is never full then touches little of its KV cache: on the CPU untouched pages cost no
-    memory), blocks never used, and last the cached ones, least recently used first. A cached
-    block stays findable while it is free. Allocating and freeing a block is O(1).
+    most recently freed ones without cached content (their memory is warm), fresh ones, which
+    were never used, and last the cached ones, least recently used first. Where fresh blocks cost
+    memory, ``growth`` says from when on the cached ones come before them. A cached block stays
+    findable while it is free. Allocating and freeing a block is O(1).
 
     A block enters the cache (``register``) when it is full, its tokens are known to the host
     and the step that computes it is enqueued: whoever finds it runs in a later step.
@@ -35,6 +36,7 @@ class BlockManager:
         block_size: int,
         hasher: PrefixHasher | None,
         swap_space: SwapSpace | None = None,
+        growth: CacheGrowth | None = None,
     ) -> None:
         if num_blocks < 2:
             raise ConfigError(
@@ -47,10 +49,13 @@ class BlockManager:
         self.num_hit_tokens = 0
         self._hasher = hasher
         self._swap_space = swap_space
+        self._growth = growth
         self._refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
         self._block_of: dict[BlockHash, int] = {}
-        self._next_untouched = 1
+        # Those from this one on were never used; others have given their memory back since.
+        self._first_fresh = 1
+        self._given_back: list[int] = []
         self._uncached: list[int] = []
         # An OrderedDict is a doubly linked list in C. Hand-made links in Python lists measured the
         # same (0.09 us an operation) and are more code.
@@ -62,7 +67,7 @@ class BlockManager:
     @property
     def num_free(self) -> int:
         """Blocks that can be allocated, cached ones included."""
-        return len(self._uncached) + len(self._cached) + self.num_blocks - self._next_untouched
+        return len(self._uncached) + len(self._cached) + self._num_fresh
 
     def match(self, request: SchedulerRequest) -> int:
         """Leading tokens of the request that are there; see ``Blocks.match``."""
@@ -83,6 +88,8 @@ class BlockManager:
             if not self._refs[block]:
                 del self._cached[block]
             self._refs[block] += 1
+        if self._growth is not None:
+            self._growth.missed(request.block_hashes[len(prefix) :])
         request.blocks = prefix + self._allocate(num_new)
         request.num_block_tokens = len(request.blocks) * self.block_size
         request.num_computed_tokens = num_ready_tokens
@@ -168,6 +175,20 @@ class BlockManager:
             block = next(reversed(self._cached))
             self._drop_hash(block)
             self._uncache(block)
+        if self._growth is not None:
+            self._growth.reset()
+
+    def give_back(self) -> Int32Array:
+        """int32 [N], rising: free blocks beyond what the cache may keep. What they hold is
+        forgotten, and their memory may go back to the system."""
+        given: list[int] = []
+        if self._growth is not None:
+            surplus = self.num_blocks - 1 - self._num_fresh - self._growth.reach
+            while len(given) < surplus and (self._uncached or self._cached):
+                given.append(self._uncached.pop() if self._uncached else self._evict())
+            given.sort()
+            self._given_back += reversed(given)
+        return np.array(given, dtype=np.int32)
 
     def take_assignments(self) -> Int32Array:
         """[C, 3] (row, index, block): blocks given out since the last call, for the next step.
@@ -192,8 +213,15 @@ class BlockManager:
 
     # --- inside -------------------------------------------------------------------------
 
+    @property
+    def _num_fresh(self) -> int:
+        """Free blocks that hold no memory, where memory is taken by use."""
+        return self.num_blocks - self._first_fresh + len(self._given_back)
+
     def _take_blocks(self, request: Request) -> None:
         self.register(request)
+        if self._growth is not None:
+            self._growth.held(len(request.blocks))
         refs = self._refs
         # The head of a prefix is worth more than its tail: the tail is evicted first.
         for block in reversed(request.blocks):
@@ -256,12 +284,13 @@ class BlockManager:
         for _ in range(count):
             if self._uncached:
                 block = self._uncached.pop()
-            elif self._next_untouched < self.num_blocks:
-                block = self._next_untouched
-                self._next_untouched += 1
+            elif self._cached and not self._takes_fresh():
+                block = self._evict()
+            elif self._given_back:
+                block = self._given_back.pop()
             else:
-                block, _ = self._cached.popitem(last=False)
-                self._drop_hash(block)
+                block = self._first_fresh
+                self._first_fresh += 1
             self._refs[block] = 1
             taken.append(block)
         # Neighbours in memory, where there are any, in the order of the sequence: the CPU gathers
@@ -269,11 +298,27 @@ class BlockManager:
         taken.sort()
         return taken
 
-    def _drop_hash(self, block: int) -> None:
+    def _takes_fresh(self) -> bool:
+        """Whether a fresh block comes before a cached one."""
+        num_fresh = self._num_fresh
+        if self._growth is None:
+            return num_fresh > 0
+        return self.num_blocks - 1 - num_fresh < self._growth.reach
+
+    def _evict(self) -> int:
+        """The cached block that was not used for the longest time, now without content."""
+        block, _ = self._cached.popitem(last=False)
+        block_hash = self._drop_hash(block)
+        if self._growth is not None:
+            self._growth.evicted(block_hash)
+        return block
+
+    def _drop_hash(self, block: int) -> BlockHash:
         block_hash = self._hash_of[block]
         assert block_hash is not None
         del self._block_of[block_hash]
         self._hash_of[block] = None
+        return block_hash
 
     def _uncache(self, block: int) -> None:
         """A block whose name was dropped; if it is free it moves among the plain ones."""

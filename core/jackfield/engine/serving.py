@@ -29,12 +29,13 @@ from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimi
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
 from jackfield.engine.clients import KEY_BITS, Channel, Clients
 from jackfield.engine.compilers import compilers
 from jackfield.engine.garbage_collection import settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
-from jackfield.engine.idle import Idle, trim_heap
+from jackfield.engine.idle import Idle
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
@@ -169,7 +170,10 @@ def make_core(
             "swap out"
         )
     space = SwapSpace(capacity.num_host_blocks) if capacity.num_host_blocks else None
-    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher, space)
+    growth = None
+    if capacity.num_first_blocks is not None:
+        growth = CacheGrowth(capacity.num_blocks, capacity.num_first_blocks)
+    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher, space, growth)
     notes = list(capacity.notes)
     num_block_tokens = (capacity.num_blocks - 1) * worker.block_size
     max_model_len = worker.max_model_len
@@ -243,7 +247,7 @@ def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> N
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
     the kernel while there is nothing to do."""
     pulse.is_idle = False
-    idle = Idle(core.warm_up, trim_heap, sleeper.use_idle_time)
+    idle = Idle(core.warm_up, sleeper.give_back_memory, sleeper.use_idle_time)
     clock = core.clock
     while not clients.closed:
         for client, message in clients.poll():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jackfield.contracts.messages import ResetPrefixCache, Sleep, SleepState, WakeUp
-from jackfield.contracts.work import CanSleep, Executor, UsesIdleTime
+from jackfield.contracts.work import CanSleep, Executor, GivesBackBlocks, UsesIdleTime
+from jackfield.engine.idle import trim_heap
 from jackfield.engine.step_loop import EngineCore
 from jackfield.errors import RequestError
 
@@ -25,6 +26,13 @@ class Sleeper:
         if self.is_asleep or not isinstance(self.executor, UsesIdleTime):
             return False
         return self.executor.use_idle_time()
+
+    def give_back_memory(self) -> None:
+        """Lets the system have what nobody needs: KV blocks beyond what the prefix cache may keep,
+        and free pages of the heap."""
+        if not self.is_asleep and isinstance(self.executor, GivesBackBlocks):
+            self.executor.give_back(self._core.give_back_blocks())
+        trim_heap()
 
     def obey(self, message: Sleep | WakeUp) -> SleepState:
         """The state afterwards, and why it is not the one asked for."""

@@ -34,7 +34,7 @@ from jackfield.contracts.messages import (
     StepTokens,
 )
 from jackfield.contracts.scheduling import Scheduler
-from jackfield.contracts.work import Executor
+from jackfield.contracts.work import Executor, Int32Array
 from jackfield.engine.admission import RequestBounds, make_request
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.constrained import ConstrainedRequests
@@ -111,6 +111,11 @@ class EngineCore:
         """Loads in the background what requests may need that have not come yet. For an engine that
         has nothing to do."""
         self._constrained.warm_up()
+
+    def give_back_blocks(self) -> Int32Array:
+        """Free KV blocks whose content is forgotten and whose memory may go; see
+        ``BlockManager.give_back``."""
+        return self._blocks.give_back()
 
     # --- messages ------------------------------------------------------------------------
 

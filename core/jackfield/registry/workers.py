@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.config.suggestion import did_you_mean
-from jackfield.contracts.work import CanSleep, UsesIdleTime, Worker
+from jackfield.contracts.work import CanSleep, GivesBackBlocks, UsesIdleTime, Worker
 from jackfield.errors import ConfigError, RequestError
 from jackfield.registry.lookup import Registry
 
 _FLAG = "--worker-extension-cls"
-_KINDS = (Worker, CanSleep, UsesIdleTime)
+_KINDS = (Worker, CanSleep, UsesIdleTime, GivesBackBlocks)
 _OF_THE_ENGINE = {name for kind in _KINDS for name in vars(kind) if name[0] != "_"}
 
 

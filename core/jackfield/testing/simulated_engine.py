@@ -20,9 +20,10 @@ from jackfield.contracts.messages import (
 )
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
-from jackfield.contracts.work import Executor
+from jackfield.contracts.work import Executor, GivesBackBlocks
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
@@ -61,8 +62,10 @@ class SimulatedEngine:
         grammars: GrammarCompiler | None = None,
         num_host_blocks: int = 0,
         stream_interval: int = 1,
+        num_first_blocks: int | None = None,
     ) -> None:
-        """``worker`` has been started; without one a simulated one is."""
+        """``worker`` has been started; without one a simulated one is. ``num_first_blocks``: see
+        ``KVCapacity``."""
         self.vocabulary = vocabulary
         if worker is None:
             self.worker = worker = SimulatedWorker()
@@ -70,8 +73,10 @@ class SimulatedEngine:
             self.worker.start(msgspec.structs.replace(plan, swap_bytes=num_host_blocks))
         hasher = PrefixHasher(hash_algorithm, block_size, "simulated") if hash_algorithm else None
         self.swap_space = SwapSpace(num_host_blocks) if num_host_blocks else None
-        self.blocks = BlockManager(num_blocks, block_size, hasher, self.swap_space)
+        growth = None if num_first_blocks is None else CacheGrowth(num_blocks, num_first_blocks)
+        self.blocks = BlockManager(num_blocks, block_size, hasher, self.swap_space, growth)
         self.scheduler = scheduler
+        self.executor = worker
         self.core = EngineCore(
             worker,
             scheduler,
@@ -137,6 +142,12 @@ class SimulatedEngine:
                 return
             self.step()
         raise AssertionError(f"{len(self.core.requests)} requests do not end")
+
+    def rest(self) -> None:
+        """What an engine does that has had nothing to do for a while."""
+        assert not self.core.has_work
+        if isinstance(self.executor, GivesBackBlocks):
+            self.executor.give_back(self.core.give_back_blocks())
 
     def check_empty(self) -> None:
         """Nothing is left of the requests: no block, no row, no entry in the scheduler."""

@@ -19,6 +19,7 @@ from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import TokenLogprobs
 from jackfield.contracts.work import (
     BlockSwaps,
+    Int32Array,
     KVCapacity,
     RowLogprobs,
     ScheduledBatch,
@@ -178,6 +179,11 @@ class SimulatedWorker:
         step = self.execute(batch)
         self._allowed = {}
         return step
+
+    def give_back(self, blocks: Int32Array) -> None:
+        """Forgets what the blocks hold."""
+        assert (np.diff(blocks) > 0).all() and 0 not in blocks, "blocks do not rise"
+        self._kv.reshape(-1, self._block_size)[blocks] = 0
 
     def stop(self) -> None:
         """Nothing to free."""

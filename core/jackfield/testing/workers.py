@@ -54,7 +54,7 @@ def simulated_plan(**changes: object) -> WorkerPlan:
 
 
 def answers(worker: Worker | Executor, plan: WorkerPlan, capacity: KVCapacity) -> list[Answer]:
-    """What the prompts are answered with, all of them at once."""
+    """What the prompts are answered with, all of them at once, and the same once more."""
     limits = SchedulerLimits(plan.max_num_seqs, plan.max_num_batched_tokens, plan.max_model_len)
     scheduler = Registry().load("schedulers", "fcfs")(limits)
     engine = SimulatedEngine(
@@ -65,11 +65,15 @@ def answers(worker: Worker | Executor, plan: WorkerPlan, capacity: KVCapacity) -
         steps_in_flight=capacity.steps_in_flight,
         vocabulary=capacity.logits_width,
         worker=worker,
+        num_first_blocks=2,
     )
-    for prompt in PROMPTS:
-        engine.add(prompt, 6)
-    engine.run()
-    engine.check_empty()
+    for _ in range(2):
+        # The second time over memory that the rest has given back, where the worker does that.
+        for prompt in PROMPTS:
+            engine.add(prompt, 6)
+        engine.run()
+        engine.check_empty()
+        engine.rest()
     return list(engine.answers.values())
 
 
@@ -95,7 +99,9 @@ class WorkerContract:
             assert answer.finish == FinishReason.LENGTH, answer.message
             assert len(answer.token_ids) == 6
             assert all(0 <= token < capacity.logits_width for token in answer.token_ids)
-        assert given[0].token_ids == given[3].token_ids, "equal prompts, other greedy tokens"
+        texts = [answer.token_ids for answer in given]
+        assert texts[0] == texts[3], "equal prompts, other greedy tokens"
+        assert texts[:4] == texts[4:], "the same prompts after a rest, other greedy tokens"
 
 
 class ExecutorContract:
@@ -112,7 +118,7 @@ class ExecutorContract:
         capacity = executor.start(plan)
         given = answers(executor, plan, capacity)
         executor.stop()
-        for prompt, answer in zip(PROMPTS, given, strict=True):
+        for prompt, answer in zip([*PROMPTS, *PROMPTS], given, strict=True):
             assert answer.token_ids == continuation(prompt, 6, VOCABULARY)
 
     def test_methods_of_its_workers_can_be_called(self) -> None:

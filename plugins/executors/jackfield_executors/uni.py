@@ -8,6 +8,7 @@ from typing import ClassVar
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.work import (
     CanSleep,
+    GivesBackBlocks,
     HasMaskRoom,
     Int32Array,
     KVCapacity,
@@ -62,6 +63,11 @@ class UniExecutor:
     def use_idle_time(self) -> bool:
         """The worker's, if it has something to do."""
         return isinstance(self._worker, UsesIdleTime) and self._worker.use_idle_time()
+
+    def give_back(self, blocks: Int32Array) -> None:
+        """To the worker, if it can let go of memory."""
+        if isinstance(self._worker, GivesBackBlocks):
+            self._worker.give_back(blocks)
 
     def sleep(self, level: int) -> None:
         """Puts the worker to sleep; ``RequestError`` if it cannot."""

@@ -154,6 +154,11 @@ class DeviceWorker:
         assert self._runner is not None, "the worker was not started"
         return self._runner.use_idle_time()
 
+    def give_back(self, blocks: Int32Array) -> None:
+        """The runner's."""
+        assert self._runner is not None, "the worker was not started"
+        self._runner.give_back(blocks)
+
     @torch.inference_mode()
     def sleep(self, level: int) -> None:
         """Frees the KV cache, and moves the weights to the host (1) or forgets them (2)."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 
 from jackfield.compute import host_kv
 from jackfield.compute.attention.cpu import CpuAttention
-from jackfield.compute.host_kv import HostKV, KVShape
+from jackfield.compute.host_kv import HostKV
 from jackfield.compute.transfer import Uploads
 from jackfield.contracts.attention import KVLayer
 from jackfield.contracts.work import BlockSwaps, Int32Array
@@ -30,18 +28,13 @@ def pairs(*values: tuple[int, int]) -> Int32Array:
 def test_out_and_back_keeps_every_layer(chunk_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_kv, "_CHUNK_BYTES", chunk_bytes)
     # A layer with blocks first, one with fewer heads, and one with heads first.
-    heads_first = CpuAttention(CPU, torch.bfloat16, 16)
-    shapes: list[KVShape] = [
-        blocks_first,
-        partial(blocks_first, heads=1),
-        lambda num_blocks: heads_first.kv_shape(num_blocks, 3, 8),
-    ]
+    heads_first = CpuAttention(CPU, torch.bfloat16, 16).kv_shape(10, 3, 8)
     layers = tuple(
-        KVLayer(torch.randn(shape(10)).bfloat16(), torch.randn(shape(10)).bfloat16())
-        for shape in shapes
+        KVLayer(torch.randn(shape).bfloat16(), torch.randn(shape).bfloat16())
+        for shape in (blocks_first(10), blocks_first(10, heads=1), heads_first)
     )
     before = [KVLayer(layer.key.clone(), layer.value.clone()) for layer in layers]
-    kv = HostKV(layers, shapes, 5, Uploads(CPU))
+    kv = HostKV(layers, (0, 0, 1), 5, Uploads(CPU))
     kv.swap(BlockSwaps(pairs((2, 0), (7, 4), (3, 1)), pairs()))
     for layer in layers:
         layer.key.zero_()
@@ -57,7 +50,7 @@ def test_out_and_back_keeps_every_layer(chunk_bytes: int, monkeypatch: pytest.Mo
 def test_what_goes_out_goes_before_what_comes_back() -> None:
     layer = KVLayer(torch.randn(blocks_first(4)), torch.randn(blocks_first(4)))
     first, second = layer.key[1].clone(), layer.key[2].clone()
-    kv = HostKV((layer,), (blocks_first,), 2, Uploads(CPU))
+    kv = HostKV((layer,), (0,), 2, Uploads(CPU))
     kv.swap(BlockSwaps(pairs((1, 0)), pairs()))
     # Block 1 becomes what block 2 was, and 2 what 1 was.
     kv.swap(BlockSwaps(pairs((2, 1)), pairs((1, 1), (0, 2))))
@@ -67,7 +60,7 @@ def test_what_goes_out_goes_before_what_comes_back() -> None:
 def test_blocks_of_8_bits_come_back_bit_by_bit() -> None:
     bits = torch.randint(0, 256, (2, *blocks_first(4)), dtype=torch.uint8)
     layer = KVLayer(*bits.clone().view(torch.float8_e4m3fn), scales=torch.ones(2))
-    kv = HostKV((layer,), (blocks_first,), 2, Uploads(CPU))
+    kv = HostKV((layer,), (0,), 2, Uploads(CPU))
     kv.swap(BlockSwaps(pairs((1, 0)), pairs((0, 3))))
     for new, was in zip((layer.key, layer.value), bits, strict=True):
         assert torch.equal(new.view(torch.uint8)[3], was[1])

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.block_manager import BlockManager
+from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.request import Request
 from jackfield.errors import ConfigError
@@ -29,6 +30,12 @@ def make_request(key: int, ids: list[int], cache_salt: str | None = None) -> Req
 def make_blocks(num_blocks: int, algorithm: str | None = "sha256") -> BlockManager:
     hasher = PrefixHasher(algorithm, BLOCK_SIZE, "model") if algorithm else None
     return BlockManager(num_blocks, BLOCK_SIZE, hasher)
+
+
+def make_growing(num_blocks: int, first: int) -> BlockManager:
+    """Blocks whose memory is taken by use."""
+    hasher = PrefixHasher("sha256", BLOCK_SIZE, "model")
+    return BlockManager(num_blocks, BLOCK_SIZE, hasher, None, CacheGrowth(num_blocks, first))
 
 
 def compute(blocks: BlockManager, request: Request, num_tokens: int) -> None:
@@ -53,10 +60,13 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.blocks = make_blocks(13)
+        self.blocks = self.make_blocks()
         self.running: list[Request] = []
         self.count = 0
         self.content: dict[int, tuple[int, ...]] = {}
+
+    def make_blocks(self) -> BlockManager:
+        return make_blocks(13)
 
     def expect_content(self, request: Request) -> None:
         """Every full computed block holds the tokens up to its end, whoever wrote it."""
@@ -147,8 +157,28 @@ class Machine(RuleBasedStateMachine):
         assert self.blocks.num_free == self.blocks.num_blocks - 1
 
 
+class GrowingMachine(Machine):
+    """The same where memory is taken by use and given back."""
+
+    def make_blocks(self) -> BlockManager:
+        return make_growing(13, 4)
+
+    @rule()
+    def give_back(self) -> None:
+        free = self.blocks.num_free
+        given = self.blocks.give_back().tolist()
+        assert given == sorted(set(given)) and self.blocks.num_free == free
+        held = {block for request in self.running for block in request.blocks}
+        assert not held & set(given)
+        for block in given:
+            self.content.pop(block, None)
+
+
+SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMachine.settings = SETTINGS
+TestGrowingMachine = GrowingMachine.TestCase
+TestGrowingMachine.settings = SETTINGS
 
 
 def test_a_released_prefix_is_found_again() -> None:
@@ -290,3 +320,88 @@ def test_blocks_given_out_together_rise() -> None:
         serve(blocks, list(range(100 * key, 100 * key + 23)), key)
     held = serve(blocks, list(range(1000, 1023)), key=9)
     assert held == sorted(held)
+
+
+def prompt(number: int, num_blocks: int = 2) -> list[int]:
+    """Tokens of ``num_blocks`` full blocks and one more token; no other number's prefix."""
+    return [number] * (num_blocks * BLOCK_SIZE + 1)
+
+
+def test_prompts_that_never_come_back_take_no_more_memory_than_the_first_ones() -> None:
+    blocks = make_growing(1000, 20)
+    used: set[int] = set()
+    for number in range(200):
+        used |= set(serve(blocks, prompt(number), number))
+    assert len(used) == 20
+    # The last of them are still there.
+    assert blocks.match(make_request(1000, prompt(199))) == 8
+
+
+def test_running_requests_have_what_they_need_whatever_the_first_blocks_are() -> None:
+    blocks = make_growing(100, 4)
+    requests = [make_request(number, prompt(number)) for number in range(33)]
+    assert all(blocks.admit(request, 9) for request in requests)
+    assert blocks.num_free == 0
+
+
+def test_prefixes_that_come_back_after_they_were_evicted_are_kept_from_then_on() -> None:
+    blocks = make_growing(1000, 20)
+    computed = []
+    for _ in range(4):
+        before = blocks.num_hit_tokens
+        for number in range(50):
+            serve(blocks, prompt(number), number)
+        computed.append(50 * 8 - (blocks.num_hit_tokens - before))
+    # Least recently used first: a cycle longer than the cache finds nothing, once.
+    assert computed[0] == 400
+    assert computed[-1] == 0
+
+
+def test_a_conversation_finds_its_last_turn_after_a_rest() -> None:
+    blocks = make_growing(1000, 10)
+    ids = prompt(0, 40)
+    serve(blocks, ids)
+    assert len(blocks.give_back()) == 0
+    ids += prompt(1, 5)
+    request = make_request(2, ids)
+    assert blocks.match(request) == 40 * BLOCK_SIZE
+
+
+def test_a_rest_gives_back_what_a_crowd_needed_and_keeps_the_newest_prefixes() -> None:
+    blocks = make_growing(1000, 20)
+    crowd = [make_request(number, prompt(number)) for number in range(50)]
+    for request in crowd:
+        assert blocks.admit(request, 9)
+        compute(blocks, request, 9)
+    used = {block for request in crowd for block in request.blocks}
+    for request in crowd:
+        blocks.release(request)
+    given = blocks.give_back()
+    assert given.dtype == np.int32 and set(given.tolist()) < used
+    assert len(given) == 150 - 20
+    assert blocks.num_free == 999
+    assert blocks.match(make_request(1000, prompt(49))) == 8
+    assert blocks.match(make_request(1001, prompt(0))) == 0
+    # Nothing more to give, and memory is taken again where it was before.
+    assert len(blocks.give_back()) == 0
+    again = [make_request(2000 + number, prompt(2000 + number)) for number in range(50)]
+    assert all(blocks.admit(request, 9) for request in again)
+    assert {block for request in again for block in request.blocks} == used
+
+
+def test_a_reset_forgets_what_was_evicted_too() -> None:
+    blocks = make_growing(1000, 20)
+    for number in range(50):
+        serve(blocks, prompt(number), number)
+    blocks.reset()
+    used: set[int] = set()
+    for number in range(50):
+        used |= set(serve(blocks, prompt(number), number))
+    assert len(used) == 20
+
+
+def test_memory_that_was_taken_once_for_all_is_never_given_back() -> None:
+    blocks = make_blocks(100)
+    for number in range(20):
+        serve(blocks, prompt(number), number)
+    assert len(blocks.give_back()) == 0

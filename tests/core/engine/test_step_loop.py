@@ -73,6 +73,7 @@ def workloads(draw: st.DrawFn) -> list[tuple[list[int], int, int]]:
     by_priority=st.booleans(),
     num_host_blocks=st.sampled_from([0, 7, 60]),
     stream_interval=st.sampled_from([1, 3]),
+    num_first_blocks=st.sampled_from([None, 3, 20]),
 )
 def test_no_choice_changes_the_tokens(
     workload: list[tuple[list[int], int, int]],
@@ -83,6 +84,7 @@ def test_no_choice_changes_the_tokens(
     by_priority: bool,
     num_host_blocks: int,
     stream_interval: int,
+    num_first_blocks: int | None,
 ) -> None:
     limits = SchedulerLimits(max_num_seqs=6, max_num_batched_tokens=budget, max_model_len=68)
     engine = SimulatedEngine(
@@ -93,10 +95,13 @@ def test_no_choice_changes_the_tokens(
         hash_algorithm=hash_algorithm,
         num_host_blocks=num_host_blocks,
         stream_interval=stream_interval,
+        num_first_blocks=num_first_blocks,
     )
     for prompt, max_tokens, pause in workload:
         for _ in range(pause):
             engine.step()
+        if not engine.core.has_work:
+            engine.rest()
         engine.add(prompt, max_tokens, priority=-len(prompt))
     engine.run()
     for (prompt, max_tokens, _), answer in zip(workload, engine.answers.values(), strict=True):
