@@ -135,4 +135,6 @@ class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
     """``none`` where there is no text: then no output can be held to a grammar."""
     tokenizer: str = ""
     """Directory of the tokenizer; read when the first grammar comes."""
+    loads_grammars_early: bool = True
+    """Whether an engine that has nothing to do loads what grammars need before one comes."""
     log_level: str = "info"

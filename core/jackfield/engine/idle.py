@@ -18,16 +18,17 @@ class Idle:
 
     def __init__(
         self,
-        warm_up: Callable[[], None],
+        warm_up: Callable[[], None] | None,
         trim: Callable[[], None],
         prepare: Callable[[], bool] | None = None,
     ) -> None:
-        """``prepare`` does a piece of what the worker will need, and says whether there was one."""
+        """Without ``warm_up`` nothing is loaded before it is needed. ``prepare`` does a piece of
+        what the worker will need, and says whether there was one."""
         self._prepare = prepare
         self._is_prepared = prepare is None
         self._warm_up = warm_up
         self._trim = trim
-        self._is_warm = False
+        self._is_warm = warm_up is None
         self.has_worked = False
         """Set by the loop with each step."""
 
@@ -51,6 +52,7 @@ class Idle:
             self._is_prepared = seconds >= PAUSE_SECONDS and not self._prepare()
         elif not self._is_warm:
             if seconds >= WARM_UP_SECONDS:
+                assert self._warm_up is not None
                 self._is_warm = True
                 self._warm_up()
         elif self.has_worked and seconds >= TRIM_SECONDS:

@@ -118,7 +118,8 @@ def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: P
         core, ready = make_core(plan, executor, make_scheduler, capacity, phases)
         clients = Clients(channel, start.clients_path, ready)
         settle()
-        run(core, clients, pulse, Sleeper(core, executor))
+        sleeper = Sleeper(core, executor)
+        run(core, clients, pulse, sleeper, loads_early=plan.loads_grammars_early)
     finally:
         executor.stop()
 
@@ -243,11 +244,15 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
     return GrammarCompiler(vocabulary, backend, plan.grammar_backend)
 
 
-def run(core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper) -> None:
+def run(
+    core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper, *, loads_early: bool
+) -> None:
     """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
-    the kernel while there is nothing to do."""
+    the kernel while there is nothing to do. ``loads_early``: what requests may need that have not
+    come yet."""
     pulse.is_idle = False
-    idle = Idle(core.warm_up, sleeper.give_back_memory, sleeper.use_idle_time)
+    warm_up = core.warm_up if loads_early else None
+    idle = Idle(warm_up, sleeper.give_back_memory, sleeper.use_idle_time)
     clock = core.clock
     while not clients.closed:
         for client, message in clients.poll():

@@ -22,6 +22,8 @@ class DeviceDefaults:
     """Of a step for a prompt that is alone; 0: as with others."""
     max_compilers: int = 0
     """Processes that compile kernels during the start."""
+    loads_grammars_early: bool = False
+    """Before a request wants structured output: the first one need not wait then."""
 
 
 HOST = DeviceDefaults(
@@ -34,6 +36,7 @@ ACCELERATOR = DeviceDefaults(
     dtype_for_float32="bfloat16",
     max_num_lone_tokens=16384,
     max_compilers=16,
+    loads_grammars_early=True,
 )
 
 

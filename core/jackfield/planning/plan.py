@@ -118,8 +118,9 @@ def _engine_plan(
 ) -> EnginePlan:
     scheduler, queue_policy = choose_scheduler(settings, registry)
     whole_prompts = pooling is not None and pooling.whole_prompts
+    platform, defaults = device.choose_platform(settings.device, registry)
     return EnginePlan(
-        worker=_worker_plan(settings, files, registry, pooling),
+        worker=_worker_plan(settings, files, registry, pooling, platform, defaults),
         scheduler=scheduler,
         queue_policy=queue_policy,
         enable_prefix_caching=settings.enable_prefix_caching
@@ -134,14 +135,19 @@ def _engine_plan(
         grammar_backend=settings.grammar_backend,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
         tokenizer=str(files.tokenizer),
+        loads_grammars_early=defaults.loads_grammars_early,
         log_level="debug" if settings.verbose else settings.log_level,
     )
 
 
 def _worker_plan(
-    settings: Settings, files: model.ModelFiles, registry: Registry, pooling: PoolingPlan | None
+    settings: Settings,
+    files: model.ModelFiles,
+    registry: Registry,
+    pooling: PoolingPlan | None,
+    platform: str,
+    defaults: device.DeviceDefaults,
 ) -> WorkerPlan:
-    platform, defaults = device.choose_platform(settings.device, registry)
     max_model_len = model.context_length(settings, files.config)
     whole_prompts = pooling is not None and pooling.whole_prompts
     limits = device.step_limits(

@@ -94,3 +94,13 @@ def test_holes_in_the_heap_go_back_to_the_system() -> None:
     ).stdout
     # 3,500 holes of 12 whole pages.
     assert int(shown) > 120
+
+
+def test_without_a_warm_up_it_waits_for_work_and_trims_behind_it() -> None:
+    done: list[str] = []
+    idle = Idle(None, lambda: done.append("trim"))
+    assert idle.patience_seconds is None
+    idle.has_worked = True
+    assert idle.patience_seconds == TRIM_SECONDS
+    idle.waited(TRIM_SECONDS)
+    assert done == ["trim"]
