@@ -40,8 +40,8 @@ class PoolingRunner(ModelRunner):
     @torch.inference_mode()
     def execute(self, batch: ScheduledBatch) -> PendingStep:
         """Enqueues one step. On the CPU it is computed when this returns."""
-        failed = self._admit(batch.admitted)
-        return PooledStep(batch, self._vectors(batch), failed, self._pooler.spans(batch))
+        step = self._step(batch)
+        return PooledStep(batch, self._vectors(batch), step.failed, self._pooler.spans(batch))
 
     def _vectors(self, batch: ScheduledBatch) -> torch.Tensor:
         if len(batch.rows) == 0:
