@@ -24,6 +24,7 @@ from jackfield.checkpoint import (
     resolve_model,
     safetensors_files,
     torch_dtype_name,
+    with_overrides,
 )
 from jackfield.errors import CheckpointError
 
@@ -172,7 +173,7 @@ def test_overrides_replace_values_and_merge_sub_configurations(tmp_path: Path) -
     config = {"a": 1, "rope_scaling": {"factor": 2}, "text_config": {"x": 1, "y": 2}}
     write_json(tmp_path / "config.json", config)
     overrides = {"rope_scaling": {"type": "yarn"}, "text_config": {"y": 3}}
-    assert read_config(tmp_path, overrides) == {
+    assert with_overrides(read_config(tmp_path), overrides) == {
         "a": 1,
         "rope_scaling": {"type": "yarn"},
         "text_config": {"x": 1, "y": 3},
@@ -219,6 +220,14 @@ def test_a_directory_without_configuration_is_no_model(tmp_path: Path) -> None:
                     "factor": 8.0,
                     "original_max_position_embeddings": 8192,
                 },
+            },
+            131072,
+        ),
+        (
+            {
+                "model_type": "gemma3_text",
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
             },
             131072,
         ),

@@ -129,6 +129,22 @@ def test_types_that_cannot_be_loaded_are_refused_by_name(
     assert f"tensor blk.0.attn_q.weight has the type {name}" in refused(path)
 
 
+def test_a_length_beyond_all_addresses_is_a_truncated_file(path: Path) -> None:
+    write(path, {**METADATA, "words": ["one", "two"]}, TENSORS)
+    data = path.read_bytes()
+    where = data.index(struct.pack("<Q", 3) + b"one")
+    path.write_bytes(data[:where] + struct.pack("<Q", 2**64 - 1) + data[where + 8 :])
+    assert "is truncated: it ends in its header" in refused(path)
+
+
+def test_a_tensor_without_numbers_is_damaged(path: Path) -> None:
+    """It could claim any number of experts: each becomes a name."""
+    data = path.read_bytes()
+    where = data.index(b"blk.0.attn_q.weight") + len("blk.0.attn_q.weight") + 4 + 8
+    path.write_bytes(data[:where] + struct.pack("<Q", 0) + data[where + 8 :])
+    assert "tensor blk.0.attn_q.weight of shape [0, 64]" in refused(path)
+
+
 def test_parts_are_one_model(tmp_path: Path) -> None:
     first = write_split(tmp_path, METADATA, TENSORS, 3)
     assert gguf_file(tmp_path) == first

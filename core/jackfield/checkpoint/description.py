@@ -20,14 +20,12 @@ _CONTEXT_KEYS = (
 )
 
 
-def read_config(
-    directory: Path, overrides: Mapping[str, object] | None = None
-) -> dict[str, object]:
-    """``config.json``, with ``overrides`` applied."""
+def read_config(directory: Path) -> dict[str, object]:
+    """``config.json``."""
     path = directory / "config.json"
     if not path.is_file():
         raise CheckpointError(f"{directory} has no config.json; it is not a model directory")
-    return with_overrides(read_json_object(path), overrides or {})
+    return read_json_object(path)
 
 
 def read_generation_config(directory: Path) -> dict[str, object]:
@@ -101,6 +99,9 @@ def _scaled_context(config: Mapping[str, object], length: int) -> int:
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     if not isinstance(rope, Mapping):
         return length
+    if str(config.get("model_type")).startswith("gemma3"):
+        # Its ``max_position_embeddings`` is what the scaling gives.
+        return length
     kind = rope.get("rope_type", rope.get("type"))
     factor = rope.get("factor")
     if kind not in ("linear", "dynamic", "yarn") or not isinstance(factor, int | float):
@@ -109,6 +110,3 @@ def _scaled_context(config: Mapping[str, object], length: int) -> int:
     if kind == "yarn" and isinstance(original, int):
         return max(length, int(original * factor))
     return int(length * factor)
-
-
-# --- weights ---------------------------------------------------------------------------

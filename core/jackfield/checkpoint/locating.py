@@ -93,6 +93,3 @@ def _download(
         raise CheckpointError(
             f"{name!r} is not a directory, and the hub does not give {where}: {reason[0]}"
         ) from error
-
-
-# --- config.json -----------------------------------------------------------------------

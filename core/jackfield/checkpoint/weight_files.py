@@ -64,9 +64,6 @@ class WeightFiles:
     tensor_files: Mapping[str, str] | None = None
 
 
-# --- finding the directory -------------------------------------------------------------
-
-
 def safetensors_files(directory: Path) -> WeightFiles | None:
     """The safetensors files of a checkpoint; None where it has none."""
     return _weight_files(directory, "model", "safetensors", "*.safetensors")

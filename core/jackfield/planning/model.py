@@ -186,7 +186,8 @@ def choose_dtype(settings: Settings, files: ModelFiles, defaults: DeviceDefaults
 def _stored_dtype(directory: Path) -> str | None:
     """The dtype of most of the first weight file's bytes."""
     weights = checkpoint.safetensors_files(directory)
-    if weights is None:
+    if weights is None or not weights.files[0].is_file():
+        # ``check_weights`` says what is missing, where files are needed.
         return None
     sizes: dict[str, int] = {}
     for entry in checkpoint.read_safetensors_header(weights.files[0]).values():

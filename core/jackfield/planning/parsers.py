@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield import checkpoint
+from jackfield.checkpoint.reading import read_text
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText, ParserContext
 from jackfield.errors import ConfigError
@@ -72,7 +73,7 @@ def _with_tools(given: str | None, folder: Path, config: Mapping[str, object]) -
     if given is not None and "{" in given:
         return given
     if given is not None and Path(given).expanduser().is_file():
-        return Path(given).expanduser().read_text(encoding="utf-8")
+        return read_text(Path(given).expanduser())
     if own is None or isinstance(own, str):
         return own
     return own.get(given or "tool_use") or own.get("default")

@@ -60,7 +60,7 @@ def quantize(job: QuantizeJob) -> None:
 def _checked(job: QuantizeJob) -> dict[str, Any]:
     if job.target.exists() and (not job.target.is_dir() or any(job.target.iterdir())):
         raise ConfigError(f"{job.target} exists and is not an empty directory")
-    config = dict(read_config(job.source))
+    config: dict[str, Any] = read_config(job.source)
     if "quantization_config" in config:
         raise ConfigError(f"{job.source} is quantized already")
     if job.recipe.calibrated and not job.samples:

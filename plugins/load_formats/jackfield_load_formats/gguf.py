@@ -63,8 +63,6 @@ def _read(files: CheckpointFiles) -> Gguf:
 def _view(path: Path, mapped: mmap.mmap, name: str, stored: GgufTensor) -> Tensor:
     dtype = _DTYPES.get(stored.type.name, torch.uint8)
     count = (stored.end - stored.begin) // dtype.itemsize
-    if count == 0:
-        return torch.empty(stored.shape, dtype=dtype)
     flat = torch.frombuffer(mapped, dtype=dtype, count=count, offset=stored.begin)
     return flat.view(*stored.shape[:-1], -1)
 

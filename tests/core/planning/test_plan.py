@@ -246,6 +246,18 @@ def test_damaged_weights_are_refused_before_torch(plan: Plan, checkpoint: Path) 
     with pytest.raises(CheckpointError, match="no weights"):
         plan()
     assert plan(load_format="dummy").engine.worker.load_format == "dummy"
+    rewrite(checkpoint, torch_dtype=None)
+    index = '{"weight_map": {"weight": "model-00001-of-00002.safetensors"}}'
+    (checkpoint / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(CheckpointError, match="weights are missing: .*model-00001-of-00002"):
+        plan()
+
+
+def test_a_template_that_is_no_text_is_refused_in_one_line(plan: Plan, tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_bytes(b"\xff\xfe{")
+    with pytest.raises(ConfigError, match=r"cannot read .*template\.jinja"):
+        plan(chat_template=str(file))
 
 
 def test_a_plan_is_made_without_torch(checkpoint: Path, platforms: Path) -> None:

@@ -165,7 +165,7 @@ def read_header(path: Path) -> Gguf:
     cursor = _Cursor(data, len(_MAGIC))
     try:
         return _read(path, cursor)
-    except (struct.error, _CutOffError):
+    except (struct.error, OverflowError, _CutOffError):
         raise CheckpointError(f"{path} is truncated: it ends in its header") from None
 
 
@@ -272,7 +272,7 @@ def _describe(path: Path, cursor: _Cursor) -> _Described:
             f"{path}: tensor {name} has the type {kind.name}, which cannot be loaded; convert the "
             f"model to one of {', '.join(SERVED)}"
         )
-    if not shape or shape[-1] % kind.block_size:
+    if 0 in shape or not shape or shape[-1] % kind.block_size:
         raise CheckpointError(f"{fault} of shape {list(shape)} is no whole blocks of {kind.name}")
     return _Described(name, kind, shape, offset)
 
