@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from jackfield.checkpoint import read_config
+from jackfield.checkpoint import read_config, with_overrides
 from jackfield.compute.attention.cpu import CpuAttention
 from jackfield.compute.weights import read_weights
 from jackfield.contracts.loading import CheckpointFiles, LoadFormat
@@ -46,7 +46,7 @@ def load(
     overrides: Mapping[str, object] | None = None,
 ) -> Model:
     """The model of a checkpoint, loaded."""
-    config = read_config(directory, overrides)
+    config = with_overrides(read_config(directory), overrides or {})
     model = model_class(config, context(directory, dtype=dtype))
     files = CheckpointFiles(directory, config)
     read_weights(model, load_format, files, dtype=dtype, device=torch.device("cpu"))

@@ -249,7 +249,7 @@ def test_damaged_weights_are_refused_before_torch(plan: Plan, checkpoint: Path) 
     rewrite(checkpoint, torch_dtype=None)
     index = '{"weight_map": {"weight": "model-00001-of-00002.safetensors"}}'
     (checkpoint / "model.safetensors.index.json").write_text(index)
-    with pytest.raises(CheckpointError, match="weights are missing: .*model-00001-of-00002"):
+    with pytest.raises(CheckpointError, match=r"weights are missing: .*model-00001-of-00002"):
         plan()
 
 

@@ -131,7 +131,11 @@ def test_what_cannot_be_computed_is_refused_in_one_line(architecture: str, reaso
 def test_a_configuration_that_needs_the_whole_batch_or_another_mask_is_refused(
     changes: Mapping[str, object], reason: str
 ) -> None:
-    config = read_config(make("Qwen3ForCausalLM"), {"max_position_embeddings": 100, **changes})
+    config = {
+        **read_config(make("Qwen3ForCausalLM")),
+        "max_position_embeddings": 100,
+        **changes,
+    }
     with pytest.raises(ConfigError, match=reason) as caught:
         TransformersForCausalLM(config, context(max_model_len=200))
     assert "\n" not in str(caught.value)
@@ -184,7 +188,7 @@ def test_code_of_its_own_is_read_at_its_own_revision(monkeypatch: pytest.MonkeyP
         raise Asked
 
     code = {"AutoConfig": "o/r--c.C", "AutoModelForCausalLM": "o/r--m.M"}
-    config = read_config(make("Qwen3ForCausalLM"), {"auto_map": code})
+    config = {**read_config(make("Qwen3ForCausalLM")), "auto_map": code}
     with monkeypatch.context() as patch:
         patch.setattr(transformers.AutoConfig, "from_pretrained", note)
         with pytest.raises(Asked):
