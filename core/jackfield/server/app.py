@@ -16,7 +16,12 @@ from jackfield.errors import JackfieldError, NotFoundError, RequestError
 from jackfield.hooks import Hooks
 from jackfield.registry import Registry
 from jackfield.registry.active import ActivePlugin
-from jackfield.server.asgi import ASGIApp, parse_json_object, read_body, route_path
+from jackfield.server.asgi import (
+    ASGIApp,
+    ClientDisconnected,
+    read_json_object,
+    route_path,
+)
 from jackfield.server.chat import Chat
 from jackfield.server.completions import Completions
 from jackfield.server.door import Frontend
@@ -29,7 +34,7 @@ from jackfield.server.errors import (
 )
 from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.hooked import PluginMetrics
-from jackfield.server.http_metrics import HttpMetrics, MeasureRequests
+from jackfield.server.http_metrics import LEFT, HttpMetrics, MeasureRequests
 from jackfield.server.json_bytes import dumps
 from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
@@ -167,11 +172,10 @@ def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:
 def _add_text_routes(app: FastAPI, frontend: Frontend, responses: Responses) -> None:
     tokenization = Tokenization(frontend)
     messages = Messages(frontend)
-    options = frontend.options
 
     async def answer(request: Request, handler: JsonHandler) -> Response:
-        body = await read_body(request.receive, options.max_body_bytes)
-        return _json(await handler(parse_json_object(body)))
+        data = await read_json_object(request.receive, frontend.options.max_body_bytes)
+        return _json(await handler(data))
 
     @app.post("/tokenize", summary="Text or chat to token ids")
     async def tokenize(request: Request) -> Response:
@@ -222,6 +226,10 @@ def _add_error_handlers(app: FastAPI) -> None:
         name = str(first["loc"][-1])
         return await failed(request, RequestError(f"'{name}': {first['msg']}", param=name))
 
+    async def left(request: Request, error: Exception) -> Response:
+        return Response(status_code=LEFT)  # nobody reads it
+
+    app.add_exception_handler(ClientDisconnected, left)
     app.add_exception_handler(RequestValidationError, not_valid)
     app.add_exception_handler(JackfieldError, failed)
     app.add_exception_handler(HTTPException, not_routed)

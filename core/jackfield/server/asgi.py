@@ -58,34 +58,23 @@ class ClientDisconnected(Exception):
 
 async def read_body(receive: Receive, max_bytes: int) -> bytes:
     """The whole body; ``BodyTooLargeError`` as soon as it is longer than ``max_bytes``."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnected
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        return await _read_rest(receive, body, max_bytes)
-    _check_length(len(body), max_bytes)
-    return body
-
-
-async def _read_rest(receive: Receive, first: bytes, max_bytes: int) -> bytes:
-    parts = [first]
-    length = len(first)
-    more = True
+    parts: list[bytes] = []
+    length, more = 0, True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
         parts.append(message.get("body", b""))
         length += len(parts[-1])
-        _check_length(length, max_bytes)
+        if length > max_bytes:
+            raise BodyTooLargeError(f"The request body is longer than {max_bytes} bytes")
         more = message.get("more_body", False)
     return b"".join(parts)
 
 
-def _check_length(length: int, max_bytes: int) -> None:
-    if length > max_bytes:
-        raise BodyTooLargeError(f"The request body is longer than {max_bytes} bytes")
+async def read_json_object(receive: Receive, max_bytes: int) -> dict[str, Any]:
+    """The whole body as a JSON object, whatever its content type says."""
+    return parse_json_object(await read_body(receive, max_bytes))
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:

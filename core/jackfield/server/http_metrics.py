@@ -16,6 +16,9 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 UNKNOWN = "none"
 """The route of a path that leads nowhere: clients must not be able to make up time series."""
 
+LEFT = 499
+"""As proxies write for a client that left before the answer."""
+
 
 class HttpMetrics:
     """Counts the responses of one server. The names are those of Prometheus' usual
@@ -69,7 +72,7 @@ class MeasureRequests:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        status = 499  # as proxies write for a client that left before the answer
+        status = LEFT
 
         def send_noted(message: Message) -> Awaitable[None]:
             nonlocal status

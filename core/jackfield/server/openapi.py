@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.messages.request import CountTokensRequest, MessagesRequest
+from jackfield.server.operations import WorkerCall
 from jackfield.server.pooling.request import (
     ClassifyRequest,
     EmbeddingRequest,
@@ -42,6 +43,7 @@ _BODIES: Mapping[str, type[BaseModel]] = {
     "/v2/rerank": RerankRequest,
     "/tokenize": TokenizeRequest,
     "/detokenize": DetokenizeRequest,
+    "/collective_rpc": WorkerCall,
 }
 _STREAMED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
 

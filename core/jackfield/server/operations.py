@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from jackfield.errors import RequestError
+from jackfield.server.asgi import read_json_object
 from jackfield.server.door import Frontend
 from jackfield.server.errors import FailedRequestError, UnavailableError
 from jackfield.server.json_bytes import dumps
 from jackfield.server.metrics import engine_families
+from jackfield.server.request_fields import StrictModel
+from jackfield.server.validation import validate
 
 _PROBE: dict[int | str, dict[str, Any]] = {
     200: {"description": "Yes; no body"},
@@ -41,10 +44,8 @@ class ServerInfo(BaseModel):
     config: dict[str, Any]
 
 
-class WorkerCall(BaseModel):
+class WorkerCall(StrictModel):
     """A method of the workers, and what it is called with."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     method: str
     args: list[Any] = Field(default=[], description="plain JSON values")
@@ -195,6 +196,7 @@ def _add_tokenizer_info(router: APIRouter, frontend: Frontend) -> None:
         response_model=dict[str, Any],
     )
     def tokenizer_info() -> Response:
+        _require_engine(frontend)
         return _answer(_tokenizer_config(frontend))
 
 
@@ -222,8 +224,10 @@ def _add_worker_calls(router: APIRouter, frontend: Frontend) -> None:
         summary="Call a method of every worker",
         response_model=WorkerResults,
     )
-    async def collective_rpc(call: WorkerCall) -> Response:
+    async def collective_rpc(request: Request) -> Response:
         _require_engine(frontend)
+        data = await read_json_object(request.receive, frontend.options.max_body_bytes)
+        call = validate(WorkerCall, data)
         try:
             results = await frontend.llm.collective_rpc(
                 call.method, call.timeout, call.args, call.kwargs

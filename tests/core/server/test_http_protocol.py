@@ -68,6 +68,35 @@ async def test_a_head_is_bounded_also_where_it_comes_at_once(head: bytes, fits: 
         assert answer.startswith(b"HTTP/1.1 200" if fits else b"HTTP/1.1 400")
 
 
+CHUNKED = b"POST %b HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n"
+
+
+async def test_a_body_is_refused_with_the_piece_that_makes_it_too_long() -> None:
+    async with serving(FakeLLM(), max_body_bytes=1000) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(CHUNKED % (b"/v1/completions", 2000, b" " * 2000))
+        async with asyncio.timeout(2):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+        writer.close()
+
+
+@pytest.mark.parametrize("path", [b"/v1/completions", b"/tokenize"])
+async def test_a_client_that_leaves_inside_its_body_is_no_error_of_the_server(
+    path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(FakeLLM()) as url:
+        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(CHUNKED % (path, 1, b"{"))
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.sleep(0.05)
+        assert not caplog.records
+        answer = await exchange(
+            url, GET.replace(b"health", b"metrics") + b"connection: close\r\n\r\n"
+        )
+        assert b'handler="%b",method="POST",status="4xx"} 1.0' % path in answer
+
+
 async def flood(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
     while True:
         await asyncio.sleep(0)

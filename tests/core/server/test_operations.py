@@ -79,6 +79,8 @@ async def test_the_tokenizers_configuration_is_shown(tmp_path: Path) -> None:
     llm = FakeLLM(plan=FakePlan(tokenizer_directory=tmp_path))
     async with in_process(llm, enable_tokenizer_info=True) as http:
         shown = (await http.get("/tokenizer_info")).json()
+        llm.ready, llm.tokenizer = None, None
+        assert (await http.get("/tokenizer_info")).status_code == 503
     assert shown == {"tokenizer_class": "Own", "a": 1, "chat_template": None}
 
 
@@ -98,7 +100,9 @@ async def test_methods_of_workers_are_called_in_dev_mode() -> None:
         said = await http.post("/collective_rpc", json=call)
         result = {"args": [1, "a"], "kwargs": {"b": None}, "timeout": 2.5}
         assert said.json() == {"results": [result]}
-        bare = await http.post("/collective_rpc", json={"method": "echo"})
+        # As curl sends it, with a form's content type.
+        curl = {"content-type": "application/x-www-form-urlencoded"}
+        bare = await http.post("/collective_rpc", content='{"method": "echo"}', headers=curl)
         assert bare.json() == {"results": [{"args": [], "kwargs": {}, "timeout": None}]}
 
 
@@ -113,10 +117,11 @@ async def test_methods_of_workers_are_called_in_dev_mode() -> None:
         ({"method": "echo", "args": "ab"}, 400, "args"),
         ({"method": "echo", "timeout": 0}, 400, "timeout"),
         ({"method": "echo", "other": 1}, 400, "other"),
+        ([], 400, None),
     ],
 )
 async def test_calls_that_cannot_be_made_say_which_field(
-    body: dict[str, object], status: int, param: str | None
+    body: object, status: int, param: str | None
 ) -> None:
     async with in_process(FakeLLM(), server_dev_mode=True) as http:
         answer = await http.post("/collective_rpc", json=body)
