@@ -15,13 +15,13 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import ConfigError, RequestError
 from jackfield.text.content_format import ContentFormat, content_format
+from jackfield.text.conversation import REASONING_NAMES
 from jackfield.text.sandbox import TemplateEnvironment, plain_value
 from jackfield.text.sandbox_limits import LimitError
 
 MAX_SECONDS = 2.0
 """CPU time that one rendering may take."""
 MAX_SOURCE_CHARACTERS = 1 << 20
-_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
 _RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What transformers marks the end of the message to be continued with; the space at its end tells
@@ -184,7 +184,7 @@ def _words(error: Exception) -> str:
 
 def _aliased(message: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in message.items() if value is not None}
-    for name in _REASONING_NAMES:
+    for name in REASONING_NAMES:
         if name in kept:
             return {"thinking": kept[name], **kept, "reasoning_content": kept[name]}
     return kept

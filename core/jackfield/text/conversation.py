@@ -9,6 +9,8 @@ from jackfield.errors import RequestError
 from jackfield.text.content_format import ContentFormat
 
 Message = Mapping[str, object]
+REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+"""What clients and templates call a message's reasoning; the first that is there counts."""
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 
 
@@ -17,13 +19,13 @@ def prepare_messages(
     content_format: ContentFormat,
     *,
     knows_developer: bool,
-    knows_thinking: bool = False,
+    takes_one_text: bool = False,
 ) -> list[dict[str, object]]:
     """New messages: content in the template's format (the texts of several parts joined by
     newlines where it wants a string), tool-call arguments as objects, ``developer`` as
-    ``system`` where the template does not know the role, reasoning under each name that templates
-    have for it. ``RequestError`` names the message,
-    and the part, that cannot be used."""
+    ``system`` where the template does not know the role. ``takes_one_text``: of a message that
+    calls tools the template takes reasoning or content, not both. ``RequestError`` names the
+    message, and the part, that cannot be used."""
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise RequestError("messages must be a list of at least one message", param="messages")
     prepared = []
@@ -32,7 +34,8 @@ def prepare_messages(
         if not isinstance(message, Mapping):
             raise RequestError(f"{where} must be an object", param=where)
         made = _prepare(message, content_format, where, knows_developer)
-        _name_reasoning(made, knows_thinking)
+        if takes_one_text:
+            _join_texts(made)
         prepared.append(made)
     return prepared
 
@@ -54,15 +57,14 @@ def _prepare(
     return result
 
 
-def _name_reasoning(message: dict[str, object], knows_thinking: bool) -> None:
-    """Most templates read ``reasoning_content``. That of gpt-oss reads ``thinking``, and refuses it
-    beside content in a message that calls tools."""
-    reasoning = message.get("reasoning")
-    if not reasoning:
+def _join_texts(message: dict[str, object]) -> None:
+    """What was said before the calls goes to the end of the reasoning."""
+    content = message["content"]
+    if not (message.get("tool_calls") and content and isinstance(content, str)):
         return
-    message["reasoning_content"] = reasoning
-    if knows_thinking and not (message["content"] and message.get("tool_calls")):
-        message["thinking"] = reasoning
+    for name in REASONING_NAMES:
+        if message.get(name):
+            message[name], message["content"] = f"{message[name]}\n{content}", ""
 
 
 # --- content ---------------------------------------------------------------------------

@@ -115,7 +115,8 @@ class PromptBuilder:
             messages,
             self._format(template, with_tools),
             knows_developer=template.mentions("developer", with_tools),
-            knows_thinking=template.mentions("message.thinking", with_tools),
+            # The template of gpt-oss refuses both.
+            takes_one_text=template.mentions("message.content and message.thinking", with_tools),
         )
         text = template.render(
             prepared,

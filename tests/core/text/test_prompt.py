@@ -150,6 +150,36 @@ def test_developer_is_system_unless_the_template_knows_it(builder: PromptBuilder
     assert builder.from_chat(messages).text == "developer"
 
 
+GPT_OSS = """
+{%- for message in messages -%}
+  {%- if message.tool_calls -%}
+    {%- if message.content and message.thinking -%}
+      {{- raise_exception("Cannot pass both content and thinking!") -}}
+    {%- endif -%}
+    [analysis:{{ message.content or message.thinking }}]
+  {%- else -%}
+    [{{ message.thinking }}][{{ message.content }}]
+  {%- endif -%}
+{%- endfor -%}
+"""
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "thinking"])
+def test_reasoning_and_content_of_a_call_are_one_text_where_a_template_refuses_two(
+    builder: PromptBuilder, name: str
+) -> None:
+    builder = replace(builder, template=ChatTemplate(GPT_OSS), max_model_len=256)
+    both = {"content": "I will look.", name: "Where is it?"}
+    messages: list[dict[str, Any]] = [
+        {**calling(), **both},
+        {**calling(), name: "Hm."},
+        {"role": "assistant", **both},
+    ]
+    assert builder.from_chat(messages).text == (
+        "[analysis:Where is it?\nI will look.][analysis:Hm.][Where is it?][I will look.]"
+    )
+
+
 USER = {"role": "user", "content": "x"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
