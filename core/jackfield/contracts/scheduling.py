@@ -147,9 +147,10 @@ class Scheduler(Protocol):
     A scheduler that takes a queue policy says ``takes_queue_policy = True`` and is made as
     ``cls(limits, policy)`` where the user chose one with ``--scheduling-policy``.
 
-    An exception from ``schedule`` ends the engine. A request is in the scheduler from
-    ``add`` to ``finish``, waiting or running. A request with ``num_in_flight`` above 0 and
-    no blocks (just preempted) must not be admitted again until that is 0.
+    An exception from ``schedule`` or ``finish`` ends the engine, one from ``add`` its request. A
+    request is in the scheduler from ``add`` to ``finish``, waiting or running. One with
+    ``num_in_flight`` above 0 and no blocks (just preempted) must not be admitted again until that
+    is 0.
     """
 
     name: ClassVar[str]

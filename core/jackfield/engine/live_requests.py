@@ -46,11 +46,10 @@ class LiveRequests:
         self.outbox.add(request.key, token, finish)
 
     def fail(self, request: Request, error: BaseException) -> None:
-        """Ends a request with an error of its own."""
+        """Ends a request with an error of its own; raises one that came of ending it, since nobody
+        knows then who has its row and its blocks."""
         if request.ended:
-            # It failed while it was ending: its last entry is out already.
-            log.exception("request %d: failed at its end", request.key, exc_info=error)
-            return
+            raise error
         request.ended = True
         del self.by_key[request.key]
         self.retire(request)

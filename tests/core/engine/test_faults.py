@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 
 import pytest
 from tests.core.engine.test_constrained import PROMPT, engine, held
-from tests.faults import Fault, failing
+from tests.faults import Fault, InjectedError, failing
 
 import jackfield.engine.step_loop as step_loop
 from jackfield.contracts.messages import FinishReason
+from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.constrained import ConstrainedRequests
 from jackfield.engine.constraint import Constraint
 from jackfield.engine.grammar_compiler import GrammarCompiler
@@ -46,7 +47,7 @@ def check(made: SimulatedEngine, keys: list[int], most_failed: int) -> int:
     """Every request has one end, at most so many a bad one; nothing is held. How many failed."""
     made.run()
     answers = [made.answers[key] for key in keys]
-    assert all(answer.finish is not None for answer in answers)
+    assert all(answer.finish for answer in answers)
     failed = [answer for answer in answers if answer.finish == FinishReason.ERROR]
     assert len(failed) <= most_failed
     made.check_empty()
@@ -95,3 +96,11 @@ def test_grammars_that_fail_for_ever_cost_no_request_without_one(point: str) -> 
         assert all(len(made.answers[key].token_ids) == 12 for key in keys[:4])
     # What failed was not kept: the same grammars are compiled again.
     assert check(made, crowd(made), most_failed=0) == 0
+
+
+def test_a_request_that_fails_while_it_ends_is_no_lost_request() -> None:
+    """Nobody knows what the scheduler holds then: the engine ends, and every stream with it."""
+    made = engine()
+    made.add([*PROMPT, 1], 12, sampling=TokenSampling(stop_token_ids=tuple(range(97))))
+    with failing(FcfsScheduler, "finish", Fault(1, forever=False)), pytest.raises(InjectedError):
+        made.run(max_steps=100)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -279,6 +280,24 @@ async def test_an_engine_with_other_threads_than_the_plans_is_replaced() -> None
         async with running(make_plan(num_threads=1), spawned=spawned) as (client, _, _):
             assert client.pid != spawned.process.pid
             assert not _is_alive(spawned.process.pid)
+
+
+@pytest.mark.parametrize("length", [76, 77, 90, 104])
+def test_a_long_path_of_temporary_files_is_no_obstacle(
+    length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A socket's path has little room; the engine listens for others beside its parent's."""
+    base = Path("/tmp") / f"jackfield-test-{tmp_path.name}".ljust(length - len("/tmp/"), "x")
+    base.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(base))
+    try:
+        spawned = SpawnedEngine()
+        with socket.socket(socket.AF_UNIX) as clients:
+            clients.bind(f"{spawned.directory}/clients")
+        spawned.discard()
+        assert not any(base.iterdir())
+    finally:
+        base.rmdir()
 
 
 def test_an_engine_that_gets_no_plan_leaves_nothing_behind() -> None:
