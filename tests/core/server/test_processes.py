@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.core.server.http_server import until
+from tests.faults import Fault, failing
 
 from jackfield.cli.bench.chaos import Server
 from jackfield.config.settings import make_settings
@@ -37,6 +39,7 @@ from jackfield.server.processes.control import (
     StopApi,
     ToApi,
 )
+from jackfield.server.processes.crew import Crew
 from jackfield.server.processes.keeper import check_options
 from jackfield.server.processes.merged_metrics import merged
 from jackfield.server.processes.siblings import Siblings
@@ -166,6 +169,28 @@ async def test_a_process_whose_keeper_is_silent_tells_of_itself(
         await asyncio.sleep(0)
         siblings.take(Snapshots(3, [Snapshot(1, b"", 5), Snapshot(1, b"", 6)], []))
         assert await asking == 15
+
+
+@pytest.mark.parametrize(("owner", "name"), [(socket, "socketpair"), (subprocess, "Popen")])
+async def test_a_machine_that_has_no_room_for_a_process_is_asked_again(
+    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jackfield.server.processes.crew.NO_ROOM_SECONDS", 0.02)
+    spawn = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **more: spawn(["sleep", "60"], **more))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        crew = Crew([], [listener], 10.0)
+        await crew.start()
+        num_files = len(os.listdir("/proc/self/fd"))
+        fault = Fault(at=1, forever=True, error=BlockingIOError)
+        with failing(owner, name, fault):
+            crew._processes[0].kill()
+            await until(lambda: fault.happened)
+            await asyncio.sleep(0.1)
+            assert not crew._processes
+        await until(lambda: crew._processes)
+        assert len(os.listdir("/proc/self/fd")) <= num_files
+        assert await crew.end(0.0) == 1
 
 
 # --- the real thing ------------------------------------------------------------------------

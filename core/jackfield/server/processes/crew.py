@@ -41,6 +41,7 @@ MAX_EARLY_ENDS = 3
 EXIT_SECONDS = 1.0
 """How long the two halves of an end, the connection's and the process', may be apart."""
 SNAPSHOT_SECONDS = 1.0
+NO_ROOM_SECONDS = 2.0
 ALIVE_SECONDS = 1.0
 """How often a process is asked whether it is alive."""
 MAX_ENDED = 8
@@ -60,16 +61,21 @@ class ApiProcess:
         self.failure: Failure | None = None
         self.last: Snapshot | None = None
         """What it said last; its counts live on behind it."""
-        ours, theirs = socket.socketpair()
         environment = dict(os.environ)
         # The child finds every module that this process finds.
         environment["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        command = [sys.executable, "-P", "-m", "jackfield.cli.api_process"]
+        ours, theirs = socket.socketpair()
         descriptors = (theirs.fileno(), listener.fileno())
-        command = [sys.executable, "-P", "-m", "jackfield.cli.api_process", *map(str, descriptors)]
-        self._child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, env=environment, pass_fds=descriptors
-        )
-        theirs.close()
+        command += map(str, descriptors)
+        with theirs:
+            try:
+                self._child = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, env=environment, pass_fds=descriptors
+                )
+            except OSError:
+                ours.close()
+                raise
         self.control: Control[FromApi] = Control(ours, FromApi)
         self.control.send(StartApi(words, client, index == 0, replaces))
 
@@ -231,7 +237,16 @@ class Crew:
             self._failure = process.failure.error() if process.failure else failed
             self._changed.set()
             return
-        await self._spawn(process.index, replaces=process.is_ready)
+        await self._spawn_successor(process)
+
+    async def _spawn_successor(self, process: ApiProcess) -> None:
+        """As soon as the machine has room for a process: clients wait at its socket."""
+        while not self._is_ending:
+            try:
+                return await self._spawn(process.index, replaces=process.is_ready)
+            except OSError as error:
+                log.warning("API process %d cannot be started: %s", process.index, error)
+            await asyncio.sleep(NO_ROOM_SECONDS)
 
     def _remember(self, snapshot: Snapshot) -> None:
         self._ended.append(snapshot.metrics)
