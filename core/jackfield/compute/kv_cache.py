@@ -21,7 +21,7 @@ _WORKSPACE_BYTES = 256 << 20
 
 _CPU_BYTES = 4 * _GIB
 """Of the KV cache on the CPU, unless the option says otherwise or half of what is free is less."""
-_CPU_FIRST_BYTES = 384 << 20
+_CPU_FIRST_BYTES = 256 << 20
 """So much of it is used before free cached blocks are used again; see ``CacheGrowth``."""
 
 LOGPROB_SLICE_BYTES = 64 << 20

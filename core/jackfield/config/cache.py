@@ -28,7 +28,7 @@ class CacheOptions(OptionGroup):
         None,
         gt=0,
         description="memory for the KV cache on the CPU, in GiB, all of which may fill with"
-        " prefixes; default: 0.375 to begin with, more where requests need it or prefixes come"
+        " prefixes; default: 0.25 to begin with, more where requests need it or prefixes come"
         " back, up to 4 or half of the memory that is free",
     )
     kv_cache_dtype: Literal[
