@@ -1,4 +1,4 @@
-"""From a plan to an engine that serves, and its loop between socket and step."""
+"""From a plan to an engine that serves."""
 
 from __future__ import annotations
 
@@ -14,16 +14,10 @@ from jackfield.config.log_output import log_output
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
 from jackfield.contracts.messages import (
-    AbortRequests,
-    AddRequest,
-    CallWorkers,
     EngineFailed,
     EngineReady,
-    ResetPrefixCache,
-    Sleep,
     StopEngine,
     ToEngine,
-    WakeUp,
 )
 from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity
@@ -31,27 +25,22 @@ from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
 from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
-from jackfield.engine.clients import KEY_BITS, Channel, Clients
+from jackfield.engine.clients import Channel, Clients
 from jackfield.engine.compilers import compilers
 from jackfield.engine.garbage_collection import settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
-from jackfield.engine.idle import Idle
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.pulse import Pulse
+from jackfield.engine.serving_loop import LAST_WORDS_SECONDS, ServingLoop
 from jackfield.engine.sleeping import Sleeper
-from jackfield.engine.step_clock import IDLE, RECEIVE, SEND
 from jackfield.engine.step_loop import EngineCore
 from jackfield.engine.swap_space import SwapSpace
-from jackfield.engine.worker_calls import answer_call
-from jackfield.errors import RAISED, ConfigError, EngineError, JackfieldError, UnknownPluginError
+from jackfield.errors import RAISED, ConfigError, JackfieldError, UnknownPluginError
 from jackfield.registry import Registry
 from jackfield.registry.culprit import culprit
 from jackfield.text.tokenizer import load_tokenizer
 
 log = logging.getLogger(__name__)
-
-LAST_WORDS_SECONDS = 2.0
-GRAMMAR_POLL_SECONDS = 0.002
 
 Phases = list[tuple[str, float, float]]
 
@@ -119,7 +108,8 @@ def _start_and_run(start: StartEngine, channel: Channel, pulse: Pulse, phases: P
         clients = Clients(channel, start.clients_path, ready)
         settle()
         sleeper = Sleeper(core, executor)
-        run(core, clients, pulse, sleeper, loads_early=plan.loads_grammars_early)
+        loads_early = plan.loads_grammars_early
+        ServingLoop(core, clients, pulse, sleeper, loads_early=loads_early).run()
     finally:
         executor.stop()
 
@@ -242,108 +232,6 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
         return cast(GrammarBackend, registry.make("grammars", name, vocabulary))
 
     return GrammarCompiler(vocabulary, backend, plan.grammar_backend)
-
-
-def run(
-    core: EngineCore, clients: Clients, pulse: Pulse, sleeper: Sleeper, *, loads_early: bool
-) -> None:
-    """Messages in, a step, tokens out, until told to stop or the parent is gone. Sleeps in
-    the kernel while there is nothing to do. ``loads_early``: what requests may need that have not
-    come yet."""
-    pulse.is_idle = False
-    warm_up = core.warm_up if loads_early else None
-    idle = Idle(warm_up, sleeper.give_back_memory, sleeper.use_idle_time)
-    clock = core.clock
-    while not clients.closed:
-        for client, message in clients.poll():
-            if isinstance(message, StopEngine):
-                core.abort_all()
-                _send_output(core, clients)
-                clients.drain(LAST_WORDS_SECONDS)
-                return
-            _obey(core, clients, pulse, sleeper, client, message)
-            if isinstance(message, WakeUp):
-                idle.prepare_again()
-        if clients.closed:
-            return
-        if clients.gone:
-            _end_requests_of(core, clients)
-        clock.mark(RECEIVE)
-        if core.has_work:
-            tokens = core.step()
-            if tokens is not None:
-                clients.send_step(tokens)
-            clock.mark(SEND)
-            pulse.turns += 1
-            idle.has_worked = True
-        else:
-            pulse.is_idle = True
-            began = time.monotonic()
-            clients.wait(GRAMMAR_POLL_SECONDS if core.is_compiling else idle.patience_seconds)
-            idle.waited(time.monotonic() - began)
-            clock.mark(IDLE)
-            pulse.is_idle = False
-
-
-def _obey(
-    core: EngineCore,
-    clients: Clients,
-    pulse: Pulse,
-    sleeper: Sleeper,
-    client: int,
-    message: ToEngine | StartEngine | JoinEngine,
-) -> None:
-    if isinstance(message, Sleep | WakeUp):
-        _change_sleep(core, clients, pulse, sleeper, client, message)
-    elif isinstance(message, CallWorkers):
-        # It may take as long as it likes.
-        pulse.is_idle = True
-        clients.send_answer(client, answer_call(sleeper.executor, message))
-        pulse.is_idle = False
-    elif isinstance(message, AddRequest | AbortRequests | ResetPrefixCache):
-        _take_in(core, message, sleeper.is_asleep)
-    else:
-        raise EngineError("the engine was started twice")
-
-
-def _take_in(
-    core: EngineCore, message: AddRequest | AbortRequests | ResetPrefixCache, is_asleep: bool
-) -> None:
-    core.take_in(message)
-    if is_asleep and isinstance(message, AddRequest):
-        # Sent by a client that did not know yet.
-        core.take_in(AbortRequests([message.key]))
-
-
-def _end_requests_of(core: EngineCore, clients: Clients) -> None:
-    """Nobody waits for the tokens of a client that has left."""
-    gone = frozenset(clients.gone)
-    clients.gone.clear()
-    core.take_in(AbortRequests([key for key in core.requests if key >> KEY_BITS in gone]))
-
-
-def _change_sleep(
-    core: EngineCore,
-    clients: Clients,
-    pulse: Pulse,
-    sleeper: Sleeper,
-    client: int,
-    message: Sleep | WakeUp,
-) -> None:
-    # A step may be under way still, though nobody waits for its tokens.
-    while core.has_work:
-        tokens = core.step()
-        if tokens is not None:
-            clients.send_step(tokens)
-    pulse.is_idle = True
-    clients.send_sleep_state(client, sleeper.obey(message))
-    pulse.is_idle = False
-
-
-def _send_output(core: EngineCore, clients: Clients) -> None:
-    tokens = core.take_output()
-    if tokens is not None:
-        clients.send_step(tokens)
 
 
 def _one_line(error: BaseException, registry: Registry) -> str:

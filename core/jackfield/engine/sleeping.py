@@ -48,8 +48,6 @@ class Sleeper:
 
     def _sleep(self, level: int) -> None:
         able = self._able()
-        if self._core.has_work:
-            raise RequestError("the engine has work to do and cannot sleep")
         if self.is_asleep:
             raise RequestError("the engine sleeps already")
         # What the blocks hold is gone with their memory.
