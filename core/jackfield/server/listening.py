@@ -18,12 +18,22 @@ def bind(options: ServerOptions) -> socket.socket:
     the server reads wait in the backlog."""
     if options.uds is not None:
         return _bind_path(options.uds)
-    host = options.host or ""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, options.port), family=family, backlog=BACKLOG)
+        return _listen(options.host or "", options.port)
     except OSError as error:
         raise ConfigError(_reason(options, error)) from error
+
+
+def _listen(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """At ``::`` for IPv4 too, where the system can."""
+    is_6 = ":" in host
+    return socket.create_server(
+        (host, port),
+        family=socket.AF_INET6 if is_6 else socket.AF_INET,
+        backlog=BACKLOG,
+        reuse_port=reuse_port,
+        dualstack_ipv6=is_6 and socket.has_dualstack_ipv6(),
+    )
 
 
 def bind_several(options: ServerOptions, count: int) -> list[socket.socket]:
@@ -35,10 +45,7 @@ def bind_several(options: ServerOptions, count: int) -> list[socket.socket]:
     host, port = first.getsockname()[:2]
     # Bound by itself before: with the flag, the port of another server would be no error.
     first.close()
-    return [
-        socket.create_server((host, port), family=first.family, backlog=BACKLOG, reuse_port=True)
-        for _ in range(count)
-    ]
+    return [_listen(host, port, reuse_port=True) for _ in range(count)]
 
 
 def url(options: ServerOptions, listener: socket.socket) -> str:
