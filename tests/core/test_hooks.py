@@ -13,7 +13,7 @@ from jackfield.config.settings import make_settings
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest, RequestRecord
 from jackfield.contracts.messages import EngineStats
 from jackfield.contracts.sampling import SamplingParams
-from jackfield.errors import BrokenPluginError, PluginError, RequestError
+from jackfield.errors import BrokenPluginError, EngineError, PluginError, RequestError
 from jackfield.hooks import Hooks, HookSpecs, hookimpl
 from jackfield.registry import PluginEntry, Registry
 
@@ -47,8 +47,8 @@ def test_without_plugins_every_list_is_empty() -> None:
     assert hooks.middleware == hooks.routes == hooks.request_filters == hooks.collectors() == []
     assert hooks.filter_request(REQUEST) is REQUEST
     assert hooks.filter_delta(REQUEST, DELTA) is DELTA
-    hooks.startup(make_settings({}))
-    hooks.shutdown()
+    with hooks.running(make_settings({})):
+        pass
 
 
 def test_plugins_are_called_by_name_and_tryfirst_goes_before(plugin: Make) -> None:
@@ -92,11 +92,13 @@ def test_every_observer_is_told_and_names_only_what_it_wants(plugin: Make) -> No
 
     functions = (request_finished, step_statistics, startup, shutdown, metrics)
     hooks = Hooks([plugin("a", *functions)])
-    hooks.startup(make_settings({}))
-    hooks.request_finished(RECORD)
-    hooks.step_statistics(STATISTICS)
-    hooks.shutdown()
+    with hooks.running(make_settings({})):
+        hooks.request_finished(RECORD)
+        hooks.step_statistics(STATISTICS)
     assert told == ["startup", RECORD, STATISTICS, "shutdown"]
+    with pytest.raises(EngineError), hooks.running(make_settings({})):
+        raise EngineError("it died")
+    assert told[4:] == ["startup", "shutdown"]
     assert hooks.collectors() == ["collector"]
 
 
@@ -131,7 +133,7 @@ def test_what_must_not_be_skipped_ends_the_start(plugin: Make, hook: str) -> Non
 
     fail.__name__ = hook
     with pytest.raises(BrokenPluginError) as error:
-        Hooks([plugin("a", hookimpl(fail))]).startup(make_settings({}))
+        Hooks([plugin("a", hookimpl(fail))]).running(make_settings({})).__enter__()
     text = str(error.value)
     assert "dist-a 1.0" in text and "ValueError: no key" in text and "\n" not in text
 

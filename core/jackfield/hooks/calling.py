@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,14 +107,16 @@ class Hooks:
             config = config if adjusted is None else adjusted
         return dict(config)
 
-    def startup(self, settings: Settings) -> None:
-        """Tells that the server is about to start; ``BrokenPluginError`` if a plugin raises."""
+    @contextmanager
+    def running(self, settings: Settings) -> Iterator[None]:
+        """Tells that the server is about to start (``BrokenPluginError`` if a plugin raises), and
+        behind the block, whatever has ended it, that the server has stopped."""
         for listener in self._startup:
             call_listener(listener, settings=settings)
-
-    def shutdown(self) -> None:
-        """Tells that the server has stopped. Never raises."""
-        self._observe(self._shutdown)
+        try:
+            yield
+        finally:
+            self._observe(self._shutdown)
 
     def request_finished(self, record: RequestRecord) -> None:
         """Tells that a request ended. Never raises. O(plugins that listen)."""

@@ -66,10 +66,8 @@ def run(
 
     try:
         hooks = hooks or Hooks((), registry)
-        hooks.startup(settings)
-        status = _serve(llm, options, listener, hooks, (start, launched))
-        hooks.shutdown()
-        return status
+        with hooks.running(settings):
+            return _serve(llm, options, listener, hooks, (start, launched))
     except JackfieldError:
         asyncio.run(llm.stop())
         raise

@@ -110,10 +110,8 @@ def run_batch(
                     stack.callback(Path(options.uds).unlink, missing_ok=True)
             source = stack.enter_context(open_input(files.given))
             target = stack.enter_context(open_output(files.wanted, files.folder))
-            hooks.startup(settings)
-            with event_loop(options) as runner:
+            with hooks.running(settings), event_loop(options) as runner:
                 tally = runner.run(_run(llm, options, hooks, listener, (source, target)))
-            hooks.shutdown()
     except asyncio.CancelledError:
         log.warning("stopped by a signal")
         return TERMINATED

@@ -59,12 +59,9 @@ def serve(
 ) -> int:
     """Serves until the keeper says otherwise; returns the exit status, or raises what is wrong."""
     options = member_options(options_from_settings(settings), start)
-    hooks.startup(settings)
-    with event_loop(options) as runner:
+    with hooks.running(settings), event_loop(options) as runner:
         member = Member(start, control)
-        status = runner.run(member.serve(plan, registry, hooks, options, listener))
-    hooks.shutdown()
-    return status
+        return runner.run(member.serve(plan, registry, hooks, options, listener))
 
 
 def member_options(options: ServerOptions, start: StartApi) -> ServerOptions:
