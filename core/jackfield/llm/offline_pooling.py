@@ -179,4 +179,6 @@ def is_one_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
     """Whether it is one and not a list of such."""
     if isinstance(prompts, str | Mapping):
         return True
+    if not isinstance(prompts, Sequence):
+        return False  # an iterator, which looking at would use up
     return bool(prompts) and all(isinstance(entry, int) for entry in prompts)

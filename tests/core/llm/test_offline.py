@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,12 @@ def test_text_ids_and_mappings_are_prompts(llm: LLM, directory: Path) -> None:
     assert [list(result.outputs[0].token_ids) for result in results] == [right] * 4
     assert results[0].outputs[0].text == llm.tokenizer.decode(right, skip_special_tokens=True)
     assert {result.outputs[0].finish_reason for result in results} == {"length"}
+
+
+def test_prompts_may_come_from_an_iterator(llm: LLM) -> None:
+    prompts: Any = ([3 + index] for index in range(3))
+    results = llm.generate(prompts, GREEDY, use_tqdm=False)
+    assert [result.prompt_token_ids for result in results] == [(3,), (4,), (5,)]
 
 
 def test_results_come_in_the_order_of_the_prompts(llm: LLM) -> None:
