@@ -9,7 +9,6 @@ import argparse
 from typing import TYPE_CHECKING
 
 from jackfield.config.command_line import LineParser, parse_arguments
-from jackfield.errors import ConfigError
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -22,10 +21,7 @@ def main(argv: list[str]) -> int:
         words += ["--host", args.url]
     settings, notes = parse_arguments(words, prog="jackfield run-batch")
     if settings.api_server_count > 1:
-        raise ConfigError(
-            f"--api-server-count {settings.api_server_count}: a batch is read and written in one "
-            "process; leave it out"
-        )
+        notes.append("--api-server-count has no effect: one process reads and writes a batch")
     # Imports stand below the parsing: `run-batch --help` must not pay for them.
     from jackfield.config.log_output import log_output
 
