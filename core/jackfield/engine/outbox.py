@@ -13,8 +13,11 @@ from jackfield.contracts.messages import (
     StepTokens,
 )
 from jackfield.engine.request import Request
+from jackfield.errors import RequestError
 
 NO_TOKEN = -1
+MAX_LOGPROBS = 3 << 20
+"""Logprobs in one message, each of them an id and a number: at most 14 bytes."""
 
 
 class Outbox:
@@ -26,6 +29,7 @@ class Outbox:
         self.token_ids: list[int] = []
         self.finish: list[int] = []
         self.logprobs: list[RequestLogprobs] = []
+        self._num_logprobs = 0
         self.failed: list[RequestFailed] = []
         self.pooled: list[RequestPooled] = []
         self.has_finish = False
@@ -38,10 +42,29 @@ class Outbox:
         self.finish.append(finish)
         self.has_finish = self.has_finish or bool(finish)
 
+    def add_logprobs(self, logprobs: RequestLogprobs) -> None:
+        """Those of a step; ``RequestError`` where a message would be too long with them."""
+        entries = (*logprobs.prompt, *logprobs.output)
+        # An entry has the chosen token and a rank beside the most likely ones.
+        count = self._num_logprobs + sum(len(entry.top_ids) + 2 for entry in entries)
+        if count > MAX_LOGPROBS:
+            raise RequestError(
+                f"a step would have more than {MAX_LOGPROBS} logprobs; ask for fewer, or let the "
+                "server compute fewer tokens a step (--max-num-batched-tokens)",
+                param="prompt_logprobs" if logprobs.prompt else "logprobs",
+            )
+        self._num_logprobs = count
+        self.logprobs.append(logprobs)
+
     def note_first(self, request: Request) -> None:
         """The entry that was appended last is the request's first token."""
         first = (len(self.keys) - 1, request.num_cached_tokens, request.first_scheduled)
         self._firsts.append(first)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it should go out before another step adds to it."""
+        return self._num_logprobs > MAX_LOGPROBS // 2
 
     @property
     def has_first(self) -> bool:

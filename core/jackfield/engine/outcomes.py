@@ -158,7 +158,7 @@ class Outcomes:
         output = [entry.output] if sampled and entry.output is not None else []
         if not prompt and not output:
             return
-        self._live.outbox.logprobs.append(RequestLogprobs(request.key, output, prompt, start))
+        self._live.outbox.add_logprobs(RequestLogprobs(request.key, output, prompt, start))
         if not sampled:
             self._live.outbox.add(request.key, NO_TOKEN, FinishReason.RUNNING)
 

@@ -199,7 +199,7 @@ class EngineCore:
         goes_on = bool(self._under_way or self._begun or len(self._scheduler))
         if (
             goes_on
-            and not (outbox.has_finish or outbox.has_first)
+            and not (outbox.has_finish or outbox.has_first or outbox.is_long)
             and self._num_held_steps < self._stream_interval
         ):
             return True

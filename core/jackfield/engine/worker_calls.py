@@ -9,9 +9,13 @@ import msgspec
 
 from jackfield.contracts.messages import CallAnswer, CallWorkers
 from jackfield.contracts.work import CallsWorkers, Executor
+from jackfield.engine.channel import MAX_FRAME_BYTES
 from jackfield.errors import RAISED, RequestError
 
 log = logging.getLogger(__name__)
+
+MAX_RESULT_BYTES = MAX_FRAME_BYTES - 1024
+"""Of all workers; a message holds no more."""
 
 
 def answer_call(executor: Executor, message: CallWorkers) -> CallAnswer:
@@ -30,9 +34,15 @@ def answer_call(executor: Executor, message: CallWorkers) -> CallAnswer:
         log.exception("method %s of a worker failed", message.method)
         return CallAnswer(message=f"{message.method} raised {type(error).__name__}: {error}")
     try:
-        return CallAnswer(msgspec.msgpack.encode(results))
+        encoded = msgspec.msgpack.encode(results)
     except (TypeError, ValueError, OverflowError) as error:
         return CallAnswer(
             message=f"{message.method} was called, but returned what is no plain value "
             f"(None, numbers, text, bytes, lists, maps): {error}"
         )
+    if len(encoded) > MAX_RESULT_BYTES:
+        return CallAnswer(
+            message=f"{message.method} was called, but returned {len(encoded)} bytes, more than "
+            f"{MAX_RESULT_BYTES}"
+        )
+    return CallAnswer(encoded)

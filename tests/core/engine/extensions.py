@@ -22,6 +22,9 @@ class Extension:
     def fail(self) -> None:
         raise ValueError("on purpose")
 
+    def give_bytes(self, size: int) -> bytes:
+        return bytes(size)
+
     def give_object(self) -> object:
         return object()
 

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jackfield.contracts.messages import FinishReason, ResetPrefixCache
+from jackfield.contracts.messages import (
+    FinishReason,
+    RequestLogprobs,
+    ResetPrefixCache,
+    TokenLogprobs,
+)
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits
 from jackfield.contracts.work import ScheduledBatch
+from jackfield.engine import outbox
+from jackfield.engine.channel import MAX_FRAME_BYTES, FrameEncoder
 from jackfield.errors import EngineError
 from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield.testing.simulated_worker import SimulatedStep, continuation
@@ -32,6 +39,7 @@ def make_engine(
     steps_in_flight: int = 2,
     hash_algorithm: str | None = "sha256",
     vocabulary: int = VOCABULARY,
+    stream_interval: int = 1,
 ) -> SimulatedEngine:
     return SimulatedEngine(
         FcfsScheduler(limits),
@@ -40,6 +48,7 @@ def make_engine(
         steps_in_flight=steps_in_flight,
         hash_algorithm=hash_algorithm,
         vocabulary=vocabulary,
+        stream_interval=stream_interval,
     )
 
 
@@ -365,6 +374,29 @@ def test_prompt_logprobs_come_once_and_whole(steps_in_flight: int, num_blocks: i
     for key in keys:
         positions = [-entry.logprob for entry in engine.answers[key].prompt_logprobs]
         assert positions == [float(position) for position in range(1, 20)]
+
+
+@pytest.mark.parametrize("stream_interval", [1, 100])
+def test_more_logprobs_than_a_message_holds_are_their_requests_affair(
+    stream_interval: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "MAX_LOGPROBS", 24)
+    engine = make_engine(LARGE_STEP, stream_interval=stream_interval)
+    long = engine.add([1] * 20, 4, sampling=TokenSampling(prompt_logprobs=0))
+    short = engine.add([2] * 5, 40, sampling=TokenSampling(prompt_logprobs=0, logprobs=1))
+    engine.run()
+    assert engine.answers[long].finish == FinishReason.ERROR
+    assert "more than 24 logprobs; ask for fewer" in str(engine.answers[long].message)
+    assert len(engine.answers[short].logprobs) == 40
+    engine.check_empty()
+
+
+def test_the_most_logprobs_fit_into_a_message() -> None:
+    count = outbox.MAX_LOGPROBS // 3 - 2
+    entry = TokenLogprobs(1 << 17, -1.5, 1 << 17, [1 << 17] * count, [-1.5] * count)
+    full = outbox.Outbox()
+    full.add_logprobs(RequestLogprobs(1 << 40, [entry], [entry, entry]))
+    assert len(FrameEncoder().encode(full.message(None))) < MAX_FRAME_BYTES
 
 
 @both_depths

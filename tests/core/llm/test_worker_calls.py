@@ -66,6 +66,8 @@ def test_a_method_that_fails_is_its_callers_affair(llm: LLM) -> None:
         llm.collective_rpc("fail")
     with pytest.raises(RequestError, match="give_object was called, but returned what is no plain"):
         llm.collective_rpc("give_object")
+    with pytest.raises(RequestError, match="give_bytes was called, but returned 67108869 bytes"):
+        llm.collective_rpc("give_bytes", args=((64 << 20) - 1,))
     with pytest.raises(RequestError, match="add raised TypeError"):
         llm.collective_rpc("add")
     assert llm.generate([[3, 4]], GREEDY, use_tqdm=False)
