@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.core.server.fake_llm import FakeLLM, FakePlan
 from tests.core.server.http_server import serving
+from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.cli.main import main
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
@@ -144,8 +145,7 @@ async def test_ctrl_c_ends_the_answer_and_not_the_conversation(tmp_path: Path) -
         os.write(terminal, b"\x04")
         assert await process.wait() == 0
         os.close(terminal)
-        while llm.active:
-            await asyncio.sleep(0.01)
+        await until(lambda: not llm.active)
     assert llm.closed == 2
 
 
@@ -154,7 +154,7 @@ def heed_interrupts() -> None:
 
 
 async def until_shown(terminal: int, expected: bytes) -> None:
-    shown, deadline = b"", time.monotonic() + 30
+    shown, deadline = b"", time.monotonic() + PATIENCE_SECONDS
     while expected not in shown:
         assert time.monotonic() < deadline, shown
         if select.select([terminal], [], [], 0)[0]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 from tests.core.engine.test_process import HERE, Listener, make_plan
+from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.contracts.messages import (
     AbortRequests,
@@ -57,7 +58,7 @@ class Client:
         loop = asyncio.get_running_loop()
         await loop.create_unix_connection(lambda: self.protocol, path)
         self.protocol.send(JoinEngine(number))
-        await asyncio.wait_for(asyncio.shield(self.protocol.ready), 10)
+        await asyncio.wait_for(asyncio.shield(self.protocol.ready), PATIENCE_SECONDS)
 
     def add(self, key: int, prompt: list[int], max_tokens: int) -> None:
         ids = np.array(prompt, dtype="<i4").tobytes()
@@ -72,12 +73,6 @@ async def shared(worker: str = "NotedWorker") -> AsyncIterator[tuple[EngineClien
         yield parent, listener
     finally:
         await parent.stop()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_tokens_go_to_the_client_that_asked() -> None:
@@ -123,7 +118,7 @@ async def test_a_client_with_keys_of_another_is_disconnected() -> None:
         await thief.join(parent.clients_path, 1)
         await owner.join(parent.clients_path, 2)
         thief.add(first_key(2), [1], 3)
-        await asyncio.wait_for(thief.protocol.closed, 5)
+        await asyncio.wait_for(thief.protocol.closed, PATIENCE_SECONDS)
         owner.add(first_key(2), [2], 3)
         await owner.listener.finished(first_key(2))
 
@@ -132,10 +127,10 @@ async def test_a_number_that_is_taken_is_refused() -> None:
     async with shared() as (parent, _):
         first, second = Client(), Client()
         await first.join(parent.clients_path, 1)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.3):
-                await second.join(parent.clients_path, 1)
-        assert second.protocol.closed.done()
+        joining = asyncio.create_task(second.join(parent.clients_path, 1))
+        await asyncio.wait_for(second.protocol.closed, PATIENCE_SECONDS)
+        assert not joining.done()
+        joining.cancel()
 
 
 async def test_all_clients_hear_of_a_sleep_and_requests_sent_meanwhile_are_aborted() -> None:
@@ -166,7 +161,7 @@ async def test_clients_hear_of_the_engines_end() -> None:
         await client.join(parent.clients_path, 1)
         client.protocol.send(AbortRequests([first_key(1)]))
         await parent.stop()
-        await asyncio.wait_for(client.protocol.closed, 5)
+        await asyncio.wait_for(client.protocol.closed, PATIENCE_SECONDS)
         client.protocol.end(EngineError("gone"))
         assert str(await client.listener.dead) == "gone"
 

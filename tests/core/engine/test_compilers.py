@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.waiting import wait_until
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.engine import compilers
@@ -48,13 +47,6 @@ def compiler_pids() -> set[int]:
     return found
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds()
-
-
 def test_machines_of_few_processors_compile_in_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilers, "num_processors", lambda: 3)
     with compilers.compilers(PLAN) as plan:
@@ -75,8 +67,8 @@ def test_all_end_with_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilers, "num_processors", lambda: 64)
     monkeypatch.setenv("JACKFIELD_TEST", str(os.getpid()))
     with compilers.compilers(PLAN):
-        assert eventually(lambda: len(compiler_pids()) == 4)
-    assert eventually(lambda: not compiler_pids(), 10)
+        wait_until(lambda: len(compiler_pids()) == 4)
+    wait_until(lambda: not compiler_pids())
 
 
 def test_they_end_where_the_start_fails_before_they_are_there(

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from tests.waiting import PATIENCE_SECONDS
 
 import jackfield.engine.grammar_compiler as grammar_compiler
 from jackfield.contracts.grammar import (
+    COMPILE_SECONDS,
     CompiledGrammar,
     GrammarBackend,
     GrammarKind,
@@ -187,12 +191,13 @@ class SlowBackend:
     name: ClassVar[str] = "slow"
     api_version: ClassVar[int] = 1
 
-    def __init__(self, vocabulary: Vocabulary = VOCABULARY) -> None:
+    def __init__(self, take_time: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
+        self.take_time = take_time
         self.num_compiled = 0
 
     def compile(self, spec: GrammarSpec) -> CompiledGrammar:
         self.num_compiled += 1
-        time.sleep(0.05)
+        self.take_time()
         return _BACKEND.compile(spec)
 
     def fill_bitmasks(
@@ -202,7 +207,8 @@ class SlowBackend:
 
 
 def test_steps_go_on_while_a_grammar_compiles_and_equal_ones_compile_once() -> None:
-    backend = SlowBackend()
+    may_end = threading.Event()
+    backend = SlowBackend(lambda: may_end.wait(PATIENCE_SECONDS))
     made = engine(grammars=compiler(lambda: backend))
     keys = [made.add(PROMPT, 6, sampling=held("[ab]{3}")) for _ in range(3)]
     free = made.add(PROMPT, 6)
@@ -210,6 +216,7 @@ def test_steps_go_on_while_a_grammar_compiles_and_equal_ones_compile_once() -> N
         made.step()
     assert made.answers[free].finish == FinishReason.LENGTH
     assert not made.answers[keys[0]].token_ids
+    may_end.set()
     made.run()
     assert backend.num_compiled == 1
     assert all(re.fullmatch("[ab]{3}", text_of(made, key)) for key in keys)
@@ -400,19 +407,22 @@ def test_an_idle_engine_loads_once_what_grammars_need() -> None:
 def test_what_a_grammar_needs_loaded_does_not_count_as_compiling(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 0.2)
     kinds: list[str] = []
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(grammar_compiler, "time", clock)
 
     class LateBackend(SlowBackend):
         def load(self, spec: GrammarSpec) -> None:
+            nonlocal now
             kinds.append(spec.kind)
-            time.sleep(0.5)
+            now += COMPILE_SECONDS + 1
 
         def compile(self, spec: GrammarSpec) -> CompiledGrammar:
             return _BACKEND.compile(spec)
 
     before = sys.getswitchinterval()
-    made = engine(grammars=compiler(lambda: LateBackend(VOCABULARY)))
+    made = engine(grammars=compiler(LateBackend))
     key = made.add(PROMPT, 20, sampling=held("[ab]{3}"))
     made.run()
     assert kinds == ["regex"] and made.answers[key].message is None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
+from tests.waiting import wait_until
 
 from jackfield.engine.pulse import Pulse, PulseWatch, WatchLimits
 
@@ -80,11 +80,12 @@ def test_the_thread_tells_what_the_loop_set_and_ends_with_its_listener() -> None
     pulse.start()
     assert os.read(reader, 9) == record(258, False)
     os.close(reader)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            os.fstat(writer)
-        except OSError:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the thread did not end")
+    wait_until(lambda: not is_open(writer))
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True

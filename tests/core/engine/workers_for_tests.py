@@ -17,6 +17,8 @@ from jackfield.contracts.work import KVCapacity, ScheduledBatch
 from jackfield.errors import CheckpointError
 from jackfield.testing.simulated_worker import SimulatedStep, SimulatedWorker
 
+LOADING_SECONDS = 60
+
 
 class NotedWorker(SimulatedWorker):
     def start(self, plan: WorkerPlan) -> KVCapacity:
@@ -132,5 +134,5 @@ class CrashingWorker(SimulatedWorker):
 
 class LoadingWorker(SimulatedWorker):
     def start(self, plan: WorkerPlan) -> KVCapacity:
-        time.sleep(60)
+        time.sleep(LOADING_SECONDS)
         return super().start(plan)

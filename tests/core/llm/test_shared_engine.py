@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,6 +20,7 @@ from tests.core.llm.test_supervision import (
     tokens,
     until_ready,
 )
+from tests.waiting import until
 
 from jackfield.contracts.messages import EngineReady
 from jackfield.engine.clients import first_key
@@ -101,10 +101,9 @@ async def test_a_killed_engine_is_lost_and_replaced_for_every_door() -> None:
         ]
         await asyncio.sleep(0.1)
         assert keeper.supervisor.pid is not None
-        killed = time.monotonic()
         os.kill(keeper.supervisor.pid, signal.SIGKILL)
         for stream in streams:
-            assert await stream - killed < 2.0
+            await stream
         assert not any(door.is_ready for door in keeper.doors)
         for key, task in enumerate(waiting, start=20):
             assert tokens(await task) == continuation([key], 5, 97)
@@ -132,9 +131,7 @@ async def test_all_doors_sleep_and_wake_together() -> None:
     async with kept("SleepyWorker") as keeper:
         first, second = keeper.doors
         await first.sleep(1)
-        async with asyncio.timeout(5):
-            while not second.is_asleep:
-                await asyncio.sleep(0.01)
+        await until(lambda: second.is_asleep)
         with pytest.raises(EngineError, match="sleeps"):
             await second.collect(request([1], 2))
         await second.wake_up()

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 from tests.core.server.fake_llm import FakeLLM
+from tests.waiting import until as until
 
 from jackfield.hooks import Hooks
 from jackfield.server.app import build_app
@@ -26,8 +27,7 @@ async def serving(llm: FakeLLM, response_store: Any = None, **options: Any) -> A
     server = QuietServer(uvicorn_config(app, server_options))
     listener = socket.create_server(("127.0.0.1", 0))
     task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.01)
+    await until(lambda: server.started)
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
@@ -54,10 +54,3 @@ async def in_process(
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
         yield http
-
-
-async def until(condition: Any, seconds: float = 5.0) -> None:
-    """Waits for a condition, for a while."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from tests.core.server.fake_llm import FakeLLM, letters
-from tests.core.server.http_server import client, serving, until
+from tests.core.server.http_server import client, serving
+from tests.waiting import until
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.errors import EngineError, RequestError
@@ -44,7 +45,7 @@ async def test_a_client_that_leaves_closes_its_streams(
             await until(lambda: llm.active == expected)
             task.cancel()
             await asyncio.wait({task})
-        await until(lambda: llm.closed == expected, seconds=1.0)
+        await until(lambda: llm.closed == expected)
         assert llm.active == 0
         async with httpx.AsyncClient(base_url=url) as http:
             assert (await http.get("/load")).json() == {"server_load": 0}
@@ -101,14 +102,19 @@ async def test_a_choice_that_failed_fails_its_request(reason: Any, status: int) 
 
 
 async def test_what_is_ready_together_goes_out_together() -> None:
+    seen = asyncio.Event()
+
     async def stream(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
         yield [ChoiceDelta(index=0, text=text, token_ids=(97,)) for text in "abc"]
-        await asyncio.sleep(0.05)
+        await seen.wait()
         yield [ChoiceDelta(index=0, text="d", token_ids=(97,), finish=Finish("stop"))]
 
+    parts = []
     async with client(FakeLLM(stream)) as http:
         async with http.stream("POST", TEXT, json={"prompt": "a", "stream": True}) as answer:
-            parts = [part async for part in answer.aiter_raw()]
+            async for part in answer.aiter_raw():
+                parts.append(part)
+                seen.set()
     assert [part.count(b"data:") for part in parts] == [3, 2]
 
 

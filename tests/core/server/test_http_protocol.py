@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from tests.core.server.fake_llm import FakeLLM
-from tests.core.server.http_server import serving, until
+from tests.core.server.http_server import serving
+from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 
@@ -23,7 +24,7 @@ async def exchange(url: str, sent: bytes) -> bytes:
     writer.write(sent)
     await writer.drain()
     writer.write_eof()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answer = await reader.read()
     writer.close()
     return answer

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.core.server.fake_llm import FakeLLM
-from tests.core.server.http_server import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.config.settings import make_settings
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
@@ -33,7 +33,8 @@ class LivingLLM(FakeLLM):
     """A fake door with a life: loads for as long as ``loading`` says, dies when told."""
 
     def __init__(self) -> None:
-        super().__init__(slow)
+        super().__init__(self.held)
+        self.may_finish = asyncio.Event()
         self.loaded, self.ready = self.ready, None
         self.loading = asyncio.Event()
         self.refusal: JackfieldError | None = None
@@ -59,19 +60,19 @@ class LivingLLM(FakeLLM):
         self.death = EngineError("the engine process was killed")
         return self.death
 
-
-async def slow(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
-    for step in range(20):
-        await asyncio.sleep(0.02)
-        finish = Finish("stop") if step == 19 else None
-        yield [ChoiceDelta(index=0, text="a", token_ids=(97,), finish=finish)]
+    async def held(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        """A letter, and 19 more once it may finish."""
+        for step in range(20):
+            finish = Finish("stop") if step == 19 else None
+            yield [ChoiceDelta(index=0, text="a", token_ids=(97,), finish=finish)]
+            await self.may_finish.wait()
 
 
 class Running:
     """A service in a task, and a client of it."""
 
     def __init__(self, llm: LivingLLM) -> None:
-        options = ServerOptions(port=0, shutdown_timeout_seconds=5)
+        options = ServerOptions(port=0, shutdown_timeout_seconds=1000)
         listener = bind(options)
         frontend = Frontend(llm, options)
         self.readied: list[EngineReady] = []
@@ -117,10 +118,12 @@ async def test_a_signal_lets_running_requests_finish(number: int) -> None:
         answer = asyncio.create_task(http.post("/v1/completions", json=body))
         await until(lambda: llm.active)
         interrupt(number)
-        await asyncio.sleep(0.05)
+        await until(lambda: llm.stopped)
         assert await running.health() == 503
         refused = await http.post("/v1/completions", json={"prompt": "a"})
         assert refused.status_code == 503
+        assert not answer.done() and not running.task.done()
+        llm.may_finish.set()
         assert (await answer).text.count('"text":"a"') == 20
     assert await running.task == 0
     assert llm.stopped == 1
@@ -136,7 +139,7 @@ async def test_a_second_signal_ends_at_once() -> None:
         interrupt()
         await until(lambda: llm.stopped)
         interrupt()
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await running.task == 128 + signal.SIGTERM
         answer.cancel()
         await asyncio.wait({answer})
@@ -194,7 +197,7 @@ async def test_a_client_that_sends_no_request_is_cut_off() -> None:
     for part in (b"", head, head + b"content-length: 10\r\n\r\n{"):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(part)
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from tests.core.server.fake_llm import FakeLLM
-from tests.core.server.http_server import serving, until
+from tests.core.server.http_server import serving
+from tests.waiting import until
 
 from jackfield.errors import ConfigError
 from jackfield.server.lifecycle import uvicorn_config

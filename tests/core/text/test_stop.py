@@ -62,10 +62,10 @@ def test_cost_per_character_does_not_grow(stops: list[str]) -> None:
         best = float("inf")
         for _ in range(3):
             scanner = StopStrings(stops)
-            begin = time.process_time()
+            begin = time.thread_time()
             for at in range(0, size, 2):
                 scanner.feed(text[at : at + 2])
-            best = min(best, time.process_time() - begin)
+            best = min(best, time.thread_time() - begin)
         return best
 
     assert seconds(20_000) < 12 * seconds(5_000)
