@@ -5,24 +5,30 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from jackfield.errors import ApiError
 
 CONNECT_SECONDS = 10.0
+_BROKEN = (OSError, http.client.HTTPException)
 
 
 class ApiClient:
     """Talks to the server at ``url`` (``http://host:port/v1``). Not thread-safe."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            self._host, self._port = parts.hostname or "", parts.port
+        except ValueError as error:
+            raise ApiError(f"{url!r} is no URL: {error}") from None
+        if parts.scheme not in ("http", "https") or not self._host:
             raise ApiError(f"{url!r} is not an http or https URL")
         self._url = url
-        self._https = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
+        https = parts.scheme == "https"
+        self._connection = http.client.HTTPSConnection if https else http.client.HTTPConnection
         self._prefix = parts.path.rstrip("/")
         self._headers = {"Content-Type": "application/json"}
         if api_key:
@@ -30,78 +36,68 @@ class ApiClient:
 
     def models(self) -> list[str]:
         """The names that the server serves."""
-        connection, response = self._send("GET", "/models", None)
-        with connection:
+        with self._asked("GET", "/models", None) as response:
             return [str(model["id"]) for model in json.loads(response.read())["data"]]
 
     def stream(self, path: str, body: Mapping[str, object]) -> Generator[dict[str, Any]]:
         """The chunks of the answer to a POST. Who leaves early closes the iterator: the server
         then stops computing. Raises ``ApiError`` for an error before or within the stream."""
-        connection, response = self._send("POST", path, json.dumps(body).encode())
-        with connection:
-            for line in _lines(response, self._url):
-                if not line.startswith(b"data: ") or line == b"data: [DONE]":
+        with self._asked("POST", path, json.dumps(body).encode()) as response:
+            is_stream = False
+            for line in iter(response.readline, b""):
+                if not line.startswith(b"data:"):
                     continue
-                chunk: dict[str, Any] = json.loads(line[len(b"data: ") :])
-                if "error" in chunk:
-                    raise ApiError(str(chunk["error"].get("message", chunk["error"])))
+                is_stream = True
+                data = line.removeprefix(b"data:").strip()
+                if data == b"[DONE]":
+                    continue
+                chunk: dict[str, Any] = json.loads(data)
+                if error := chunk.get("error"):
+                    raise ApiError(_told(error))
                 yield chunk
+            if not is_stream:
+                raise ValueError("no stream")
 
-    def _send(
+    @contextmanager
+    def _asked(
         self, method: str, path: str, body: bytes | None
-    ) -> tuple[_Connection, http.client.HTTPResponse]:
-        kind = http.client.HTTPSConnection if self._https else http.client.HTTPConnection
-        connection = _Connection(kind(self._host, self._port, timeout=CONNECT_SECONDS))
-        try:
-            response = connection.request(method, self._prefix + path, body, self._headers)
-        except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise ApiError(
-                f"no server answers at {self._url} ({error}); "
-                "start one with `jackfield serve MODEL`, or name one with --url"
-            ) from None
-        if response.status != http.HTTPStatus.OK:
-            with connection:
-                raise ApiError(_message(response))
-        return connection, response
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer to a request, if it is a right one; what goes wrong while it is read is an
+        ``ApiError`` too."""
+        kind = self._connection
+        with closing(kind(self._host, self._port, timeout=CONNECT_SECONDS)) as connection:
+            try:
+                connection.connect()
+                # A long prompt may keep the first token waiting: only connecting has a deadline.
+                connection.sock.settimeout(None)
+                connection.request(method, self._prefix + path, body, self._headers)
+                response = connection.getresponse()
+            except _BROKEN as error:
+                raise ApiError(
+                    f"no server answers at {self._url} ({error}); "
+                    "start one with `jackfield serve MODEL`, or name one with --url"
+                ) from None
+            try:
+                if response.status != http.HTTPStatus.OK:
+                    raise ApiError(_refusal(response))
+                yield response
+            except _BROKEN as error:
+                raise ApiError(f"the connection to {self._url} broke off ({error})") from None
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ApiError(
+                    f"what {self._url} answers is not the OpenAI API; its address ends with /v1"
+                ) from None
 
 
-class _Connection:
-    def __init__(self, connection: http.client.HTTPConnection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> _Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def request(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> http.client.HTTPResponse:
-        self._connection.connect()
-        # A long prompt may keep the first token waiting: only connecting has a deadline.
-        self._connection.sock.settimeout(None)
-        self._connection.request(method, path, body, dict(headers))
-        return self._connection.getresponse()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def _lines(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
-    try:
-        while line := response.readline():
-            yield line.rstrip(b"\r\n")
-    except (OSError, http.client.HTTPException) as error:
-        raise ApiError(f"the connection to {url} broke off ({error})") from None
-
-
-def _message(response: http.client.HTTPResponse) -> str:
+def _refusal(response: http.client.HTTPResponse) -> str:
     """What the server says is wrong; its status where it says nothing that can be read."""
-    body = response.read()
+    answered = f"the server answered {response.status}"
     try:
-        said = json.loads(body)["error"]["message"]
+        return f"{answered}: {_told(json.loads(response.read())['error'])}"
     except (ValueError, KeyError, TypeError):
-        return f"the server answered {response.status} {response.reason}"
-    return f"the server answered {response.status}: {said}"
+        return f"{answered} {response.reason}"
+
+
+def _told(error: object) -> str:
+    """The message of an error, which some servers send as bare text."""
+    return str(error.get("message", error) if isinstance(error, dict) else error)

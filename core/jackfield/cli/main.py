@@ -48,6 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `jackfield plugins list | head`: the reader has enough, and Python would flush once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
+    except OSError as error:
+        if error.filename is None or _is_verbose(words):
+            raise
+        print(f"jackfield: error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILURE
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from jackfield.config.command_line import LineParser
+from jackfield.config.line_parser import LineParser, positive
 from jackfield.errors import ConfigError
 
 _HELD_BACK = 10
@@ -44,8 +44,10 @@ def _texts(args: argparse.Namespace, source: Path) -> tuple[list[list[int]], lis
     if args.evaluation is not None:
         measured = _windows(args.evaluation, args.sequence_length, source)
         return calibration[: args.num_samples], measured
-    held_back = calibration[_HELD_BACK - 1 :: _HELD_BACK] or calibration[-1:]
-    rest = [window for i, window in enumerate(calibration) if (i + 1) % _HELD_BACK]
+    # Of fewer windows the last one measures; a single one does both.
+    every = max(2, min(_HELD_BACK, len(calibration)))
+    held_back = calibration[every - 1 :: every] or calibration
+    rest = [window for i, window in enumerate(calibration) if (i + 1) % every]
     return rest[: args.num_samples], held_back
 
 
@@ -61,9 +63,13 @@ def _windows(file: str | None, length: int, source: Path) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     windows = [ids[i : i + length] for i in range(0, len(ids), length)]
-    if len(ids) < 2:
-        raise ConfigError(f"{file} has {len(ids)} tokens: too few")
-    return [window for window in windows if len(window) > 1]
+    whole = [window for window in windows if len(window) > 1]
+    if not whole:
+        raise ConfigError(
+            f"{file} has {len(ids)} tokens for the tokenizer of {source}, and no two in "
+            f"--sequence-length {length}"
+        )
+    return whole
 
 
 def _size(directory: Path) -> int:
@@ -71,7 +77,7 @@ def _size(directory: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = LineParser(prog="jackfield quantize", description=__doc__, allow_abbrev=False)
+    parser = LineParser(prog="jackfield quantize", description=__doc__)
     parser.add_argument("model", help="a directory in Hugging Face's layout, or a name on the hub")
     parser.add_argument("output", help="the new directory")
     add = parser.add_argument
@@ -82,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--ignore", nargs="*", default=["lm_head"], help="linear layers that stay as they are")
     add("--calibration", metavar="FILE", help="a text like what the model will see")
     add("--evaluation", metavar="FILE", help="a text to measure with; a tenth of the other if none")
-    add("--num-samples", type=int, default=128, help="windows to calibrate with")
-    add("--sequence-length", type=int, default=512, help="tokens of a window")
+    add("--num-samples", type=positive, default=128, help="windows to calibrate with")
+    add("--sequence-length", type=positive, default=512, help="tokens of a window")
     add("--device", default="cpu", help="cpu or cuda")
     return parser

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from jackfield.cli.api_client import ApiClient
 from jackfield.config.environment import client_api_key
+from jackfield.config.line_parser import LineParser
 from jackfield.errors import ApiError
 
 DEFAULT_URL = "http://localhost:8000/v1"
@@ -18,9 +19,7 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 def client_parser(command: str, description: str) -> argparse.ArgumentParser:
     """The options of both clients."""
-    parser = argparse.ArgumentParser(
-        prog=f"jackfield {command}", description=description, allow_abbrev=False
-    )
+    parser = LineParser(prog=f"jackfield {command}", description=description)
     parser.add_argument("--url", default=DEFAULT_URL, help=f"the API's address; {DEFAULT_URL}")
     parser.add_argument("--model-name", help="the model to ask; default: the server's first one")
     parser.add_argument(

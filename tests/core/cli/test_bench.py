@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import statistics
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -19,6 +20,7 @@ from jackfield.cli.bench.http_client import Address, Connection
 from jackfield.cli.bench.statistics import percentile, spread
 from jackfield.cli.bench.traffic import Load, Outcome, drive
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
+from jackfield.errors import ApiError, ConfigError
 
 AT_ONCE = Load(max_concurrency=3, request_rate=float("inf"), burstiness=1.0, seed=0)
 
@@ -87,7 +89,7 @@ async def test_warm_ups_are_sent_at_once_with_prompts_that_nothing_measured_has(
 async def test_a_warm_up_that_fails_ends_the_run() -> None:
     async with serving(FakeLLM()) as url:
         words = ["--base-url", url, "--model", "other", "--disable-tqdm"]
-        with pytest.raises(SystemExit, match="warm-up request failed: HTTP 404"):
+        with pytest.raises(ApiError, match="warm-up request failed: HTTP 404"):
             await asyncio.to_thread(serve.main, words)
 
 
@@ -196,7 +198,31 @@ def test_the_offline_benchmarks_run_a_real_engine(
     assert values["output_tokens_per_second"] == pytest.approx(15 / values["elapsed_time"])
 
 
-def test_an_unknown_benchmark_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["speed"])
-    assert "speed" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["speed"], "unknown command 'bench speed'"),
+        (["sevre"], "did you mean 'serve'"),
+        (["serve"], "the following arguments are required: --model"),
+        (["serve", "--model", "m", "--base-url", "host"], "'host' is not an http or https URL"),
+        (["serve", "--model", "m", "--request-rate", "0"], "--request-rate: 0 is not above 0"),
+        (["serve", "--model", "m", "--num-prompts", "0"], "--num-prompts: 0 is not above 0"),
+        (["serve", "--model", "m", "--metric-percentiles", "50,x"], "'50,x'"),
+        (["serve", "--model", "m", "--metric-percentiles", "101"], "101 is not from 0 to 100"),
+        (["latency", "--num-iters", "0"], "--num-iters: 0 is not above 0"),
+    ],
+)
+def test_what_is_wrong_is_one_line(words: list[str], part: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(part)) as error:
+        main(words)
+    assert "\n" not in str(error.value)
+
+
+async def test_the_file_of_a_run_at_no_rate_is_json(tmp_path: Path) -> None:
+    out = tmp_path / "values.json"
+    words = ["--model", "fake", "--disable-tqdm", "--num-prompts", "2", "--random-output-len", "2"]
+    words += ["--min-token-id", "0", "--max-token-id", "256", "--result-filename", str(out)]
+    async with serving(FakeLLM()) as url:
+        assert await asyncio.to_thread(serve.main, [*words, "--base-url", url]) == 0
+    assert b"Infinity" not in out.read_bytes()
+    assert json.loads(out.read_text())["request_rate"] == "inf"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -48,6 +49,13 @@ def test_every_package_passes_its_own_tests(packages: dict[str, Path]) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_page_that_a_readme_names_is_there(packages: dict[str, Path]) -> None:
+    root = Path(__file__).parents[3]
+    for package in packages.values():
+        (page,) = re.findall(r"Jackfield's (docs/\S+\.md)", (package / "README.md").read_text())
+        assert (root / page).is_file(), page
 
 
 def test_every_package_builds_a_wheel_that_the_list_shows(

@@ -175,6 +175,7 @@ def test_check_of_a_file_needs_to_know_the_kind(tmp_path: Path) -> None:
         (["new", "tool-parser", "a.b"], "is no name"),
         (["new", "tool-parser", "parsers", "/"], "not empty"),
         (["info", "acme", "more"], "unrecognized arguments"),
+        (["check", "fcfs", "--kind", "tool-parser"], "fcfs has schedulers, and no tool_parsers"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(words: list[str], part: str) -> None:
@@ -184,3 +185,12 @@ def test_what_is_wrong_is_said_in_one_line(words: list[str], part: str) -> None:
         return
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.startswith("jackfield: error: ") and part in line
+
+
+def test_a_place_that_cannot_be_written_is_named_in_one_line() -> None:
+    for words, line in (
+        (["new", "tool-parser", "x", __file__], f"{__file__}: Not a directory"),
+        (["lock", "-o", "/no/folder/lock"], "/no/folder/lock: No such file or directory"),
+    ):
+        done = jackfield("plugins", *words)
+        assert (done.returncode, done.stderr) == (1, f"jackfield: error: {line}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from jackfield.cli.main import main
+from jackfield.cli.quantize import _texts
 from jackfield.errors import ConfigError
 from jackfield.quantizer import QuantizeJob, Recipe, quantize
 
@@ -132,6 +134,11 @@ def test_scaling_by_awq_leaves_the_model_what_it_was(tmp_path: Path) -> None:
         (["--method", "w4a16", "--algorithm", "gptq"], "needs a text: --calibration"),
         (["--method", "w4a16"], "--group-size 128 does not divide 64 inputs"),
         (["--method", "int8", "--calibration", "no-such-file"], "no-such-file cannot be read"),
+        (["--method", "int8", "--sequence-length", "0"], "--sequence-length: 0 is not above 0"),
+        (
+            ["--method", "int8", "--calibration", __file__, "--sequence-length", "1"],
+            "and no two in --sequence-length 1",
+        ),
         ([], "--method"),
     ],
 )
@@ -141,6 +148,15 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
     assert main(["quantize", str(source()), str(tmp_path / "out"), *words]) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [2, 3, 9, 10, 11, 25])
+def test_what_measures_has_not_calibrated(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = [[index] for index in range(count)]
+    monkeypatch.setattr("jackfield.cli.quantize._windows", lambda *_: windows)
+    args = Namespace(calibration="a", evaluation=None, sequence_length=1, num_samples=count)
+    calibration, measured = _texts(args, Path())
+    assert measured and sorted(calibration + measured) == windows
 
 
 def test_neither_what_is_quantized_nor_what_is_there_is_touched(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
+from jackfield.cli.subcommands import run_subcommand
 
 COMMANDS = {
     "latency": "one batch, start to end, and the time of a decode step (in this process tree)",
@@ -14,15 +13,5 @@ COMMANDS = {
 
 
 def main(argv: list[str]) -> int:
-    """Runs ``jackfield bench COMMAND ...``; returns the exit status."""
-    lines = "\n".join(f"  {name:12s}{text}" for name, text in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="jackfield bench",
-        description=f"Measures Jackfield.\n\n{lines}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("command", choices=sorted(COMMANDS), metavar="COMMAND")
-    args = parser.parse_args(argv[:1])
-    module = importlib.import_module(f"jackfield.cli.bench.{args.command}")
-    result: int = module.main(argv[1:])
-    return result
+    """Runs one command; its exit status."""
+    return run_subcommand("bench", COMMANDS, argv)

@@ -26,6 +26,7 @@ from jackfield.cli.bench import chaos_clients as clients
 from jackfield.cli.bench.chaos_clients import Ledger
 from jackfield.cli.bench.http_client import Address
 from jackfield.cli.bench.statistics import report
+from jackfield.config.line_parser import LineParser
 from jackfield.errors import EngineError
 
 START_SECONDS = 600.0
@@ -190,11 +191,10 @@ def _load(server: Server) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="jackfield bench chaos",
         description="Load and faults at once. Other options are those of `jackfield serve`, which "
         "it starts.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add("--duration", type=float, default=60.0, help="seconds of load")

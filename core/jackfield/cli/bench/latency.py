@@ -13,6 +13,7 @@ import time
 
 from jackfield.cli.bench.prompts import random_prompts
 from jackfield.cli.bench.statistics import report, spread
+from jackfield.config.line_parser import LineParser, positive
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.llm import LLM
 
@@ -61,16 +62,15 @@ def _timed(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="jackfield bench latency",
         description="One batch, start to end. Other options are those of `jackfield serve`.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--batch-size", type=int, default=8)
-    add("--input-len", type=int, default=32)
-    add("--output-len", type=int, default=128)
-    add("--num-iters", type=int, default=3)
+    add("--batch-size", type=positive, default=8)
+    add("--input-len", type=positive, default=32)
+    add("--output-len", type=positive, default=128)
+    add("--num-iters", type=positive, default=3)
     add("--temperature", type=float, default=0.0)
     add("--result-filename", help="write the values as JSON")
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from tqdm import tqdm
 from jackfield.cli.bench.http_client import Address
 from jackfield.cli.bench.statistics import report, spread
 from jackfield.cli.bench.traffic import Load, Outcome, drive
+from jackfield.config.line_parser import LineParser, positive, positive_number
+from jackfield.errors import ApiError
 
 WORDS = ("the", "of", "and", "to", "in", "is", "for", "that", "with", "as", "this", "from")
 
@@ -23,11 +26,6 @@ WORDS = ("the", "of", "and", "to", "in", "is", "for", "that", "with", "as", "thi
 def main(argv: list[str]) -> int:
     """Runs the load and prints the table; status 1 when no request succeeded."""
     args = _parser().parse_args(argv)
-    try:
-        address = Address.parse(args.base_url)
-    except ValueError as error:
-        _parser().error(f"--base-url: {error}")
-    percents = [float(part) for part in args.metric_percentiles.split(",")]
     warm_ups, bodies = make_bodies(args)
     headers = {"Authorization": f"Bearer {args.api_key}"} if args.api_key else {}
     load = Load(args.max_concurrency, args.request_rate, args.burstiness, args.seed)
@@ -37,12 +35,13 @@ def main(argv: list[str]) -> int:
             bar.update(1)
 
         outcomes, duration = uvloop.run(
-            _run(address, args, headers, warm_ups, bodies, load, on_done)
+            _run(args.base_url, args, headers, warm_ups, bodies, load, on_done)
         )
-    values = summarise(outcomes, duration, percents)
+    values = summarise(outcomes, duration, args.metric_percentiles)
     settings = {
         "max_concurrency": args.max_concurrency,
-        "request_rate": args.request_rate,
+        # JSON has no infinity.
+        "request_rate": args.request_rate if math.isfinite(args.request_rate) else "inf",
         "burstiness": args.burstiness,
         "model": args.model,
         "seed": args.seed,
@@ -64,7 +63,7 @@ async def _run(
     at_once = replace(load, request_rate=float("inf"))
     for warm in await drive(address, args.endpoint, headers, warm_ups, at_once, lambda: None):
         if warm.error:
-            raise SystemExit(f"jackfield bench: a warm-up request failed: {warm.error}")
+            raise ApiError(f"a warm-up request failed: {warm.error}")
     start = loop.time()
     outcomes = await drive(address, args.endpoint, headers, bodies, load, on_done)
     return outcomes, loop.time() - start
@@ -145,29 +144,43 @@ def _around(rng: random.Random, length: int, ratio: float) -> int:
     return max(1, rng.randint(int(length * (1 - ratio)), int(length * (1 + ratio))))
 
 
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _percentiles(text: str) -> list[float]:
+    found = [float(part) for part in text.split(",")]
+    if not all(0 <= each <= 100 for each in found):
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 100")
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="jackfield bench serve", description="Loads a running OpenAI-compatible server."
     )
     add = parser.add_argument
-    add("--base-url", default="http://127.0.0.1:8000", help="without /v1")
+    add("--base-url", type=_address, default="http://127.0.0.1:8000", help="without /v1")
     add("--endpoint", default="/v1/completions", help="or /v1/chat/completions")
     add("--model", required=True, help="the name in the requests")
     add("--api-key", help="sent as a bearer token")
-    add("--num-prompts", type=int, default=100)
+    add("--num-prompts", type=positive, default=100)
     add("--num-warmups", type=int, default=1, help="requests before, as many at once")
-    add("--max-concurrency", type=int, help="requests under way at once")
-    add("--request-rate", type=float, default=float("inf"), help="arrivals a second")
-    add("--burstiness", type=float, default=1.0, help="gamma shape of the gaps; 1 is Poisson")
-    add("--random-input-len", type=int, default=512)
-    add("--random-output-len", type=int, default=128)
+    add("--max-concurrency", type=positive, help="requests under way at once")
+    add("--request-rate", type=positive_number, default="inf", help="arrivals a second")
+    add("--burstiness", type=positive_number, default=1.0, help="gamma shape of the gaps")
+    add("--random-input-len", type=positive, default=512)
+    add("--random-output-len", type=positive, default=128)
     add("--random-range-ratio", type=float, default=0.0, help="lengths vary by this share")
     add("--random-prefix-len", type=int, default=0, help="ids all prompts begin with")
     add("--min-token-id", type=int, default=300)
     add("--max-token-id", type=int, default=4000)
     add("--temperature", type=float, default=0.0)
     add("--ignore-eos", action=argparse.BooleanOptionalAction, default=True)
-    add("--metric-percentiles", default="50,90,99", help="comma-separated")
+    add("--metric-percentiles", type=_percentiles, default="50,90,99", help="comma-separated")
     add("--seed", type=int, default=0, help="another one: other prompts")
     add("--result-filename", help="write the values as JSON")
     add("--disable-tqdm", action="store_true")

@@ -8,6 +8,7 @@ import time
 
 from jackfield.cli.bench.prompts import random_prompts
 from jackfield.cli.bench.statistics import report
+from jackfield.config.line_parser import LineParser, positive
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.llm import LLM
 
@@ -59,17 +60,16 @@ def measure(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = LineParser(
         prog="jackfield bench throughput",
         description="Many prompts at once. Other options are those of `jackfield serve`.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--num-prompts", type=int, default=256)
-    add("--input-len", type=int, default=512, help="longest input")
-    add("--output-len", type=int, default=128, help="longest output")
-    add("--min-input-len", type=int, help="shortest input (default: the longest)")
-    add("--min-output-len", type=int, help="shortest output (default: the longest)")
+    add("--num-prompts", type=positive, default=256)
+    add("--input-len", type=positive, default=512, help="longest input")
+    add("--output-len", type=positive, default=128, help="longest output")
+    add("--min-input-len", type=positive, help="shortest input (default: the longest)")
+    add("--min-output-len", type=positive, help="shortest output (default: the longest)")
     add("--temperature", type=float, default=0.6)
     add("--seed", type=int, default=0)
     add("--result-filename", help="write the values as JSON")

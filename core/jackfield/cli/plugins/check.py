@@ -90,13 +90,12 @@ def main(argv: list[str]) -> int:
 
 def _of_installed(name: str, kind: str | None) -> list[tuple[str, str]]:
     """(kind, module:Class) of each plugin."""
-    entries = [
-        entry
-        for entry in entries_named(Registry(), name)
-        if entry.kind != HOOKS and kind in (None, entry.kind)
-    ]
+    named = entries_named(Registry(), name)
+    entries = [each for each in named if each.kind != HOOKS and kind in (None, each.kind)]
     if not entries:
-        raise ConfigError(f"{name} has hooks only, and hooks have no kit")
+        has = ", ".join(dict.fromkeys(each.kind for each in named))
+        lacks = "hooks have no kit" if kind in (None, HOOKS) else f"no {kind}"
+        raise ConfigError(f"{name} has {has}, and {lacks}")
     return [(entry.kind, entry.value) for entry in entries]
 
 

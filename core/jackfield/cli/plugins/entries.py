@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
 
+from jackfield.config.line_parser import LineParser
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import ConfigError, UnknownPluginError
 from jackfield.registry import HOOKS, KINDS, PluginEntry, Registry
@@ -14,16 +13,9 @@ from jackfield.registry.metadata import same_distribution
 GROUPS = (*KINDS, HOOKS)
 
 
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is an error like any other."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog}: {message}")
-
-
-def parser(command: str, description: str) -> Parser:
+def parser(command: str, description: str) -> LineParser:
     """The parser of ``jackfield plugins COMMAND``."""
-    return Parser(prog=f"jackfield plugins {command}", description=description, allow_abbrev=False)
+    return LineParser(prog=f"jackfield plugins {command}", description=description)
 
 
 def kind_named(name: str) -> str:

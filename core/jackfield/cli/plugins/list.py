@@ -27,9 +27,8 @@ def main(argv: list[str]) -> int:
         # Reads the checkpoint and imports what decides: platforms and parsers.
         from jackfield.cli.plugins.why import choices_for
 
-        chosen = {
-            (each.kind, each.name.replace("-", "_")): "yes" for each in choices_for(args.serve)
-        }
+        _, choices = choices_for(args.serve)
+        chosen = {(each.kind, each.name.replace("-", "_")): "yes" for each in choices}
     rows = [_describe(entry, chosen) for entry in all_entries(registry, kind)]
     if args.json:
         print(json.dumps(rows, indent=2))

@@ -69,6 +69,7 @@ def _values(kind: str, given: str) -> dict[str, str]:
         "target": f"{module}.plugin:{found}{extra}",
         "summary": f"{_article(_words(kind))} {_words(kind)} for Jackfield.",
         "contract": f"`{KINDS[kind].contract}`" if kind in KINDS else "`jackfield.hooks.HookSpecs`",
+        "page": f"docs/plugin-kinds/{kind}.md" if kind in KINDS else "docs/plugins.md",
         "use": _use(kind, name),
     }
 

@@ -26,8 +26,7 @@ def main(argv: list[str]) -> int:
     made.add_argument("checkpoint", metavar="CHECKPOINT")
     made.add_argument("--json", action="store_true", help="as JSON")
     args, rest = made.parse_known_args(argv)
-    words = [args.checkpoint, *rest]
-    registry = Registry.for_settings(parse_arguments(words)[0])
+    registry, choices = choices_for([args.checkpoint, *rest])
     rows = [
         {
             "kind": each.kind,
@@ -35,15 +34,15 @@ def main(argv: list[str]) -> int:
             "from": active_plugin(registry, each.kind, each.name).origin,
             "why": each.reason,
         }
-        for each in choices_for(words)
+        for each in choices
     ]
     print(json.dumps(rows, indent=2) if args.json else table(rows, COLUMNS))
     return 0
 
 
-def choices_for(words: Sequence[str]) -> tuple[Choice, ...]:
-    """The choices of ``jackfield serve WORDS``."""
+def choices_for(words: Sequence[str]) -> tuple[Registry, tuple[Choice, ...]]:
+    """The plugins of ``jackfield serve WORDS``, and which of them it chooses."""
     settings, _ = parse_arguments(words)
     registry = Registry.for_settings(settings)
     hooks = Hooks.installed(registry) if registry.list(HOOKS) else None
-    return make_plan(settings, registry, hooks, check_weights=False).choices
+    return registry, make_plan(settings, registry, hooks, check_weights=False).choices
