@@ -192,6 +192,11 @@ def _aliased(message: dict[str, Any]) -> dict[str, Any]:
 
 def _mark_final(chat: list[dict[str, Any]]) -> str:
     """Marks the end of the last message's text; returns that text."""
+    if chat and chat[-1].get("tool_calls"):
+        raise RequestError(
+            "a last message that calls tools cannot be continued: send what the tools gave",
+            param="continue_final_message",
+        )
     content = chat[-1].get("content") if chat else None
     if isinstance(content, str):
         chat[-1]["content"] = content + _CONTINUE_TAG

@@ -209,6 +209,13 @@ def test_bad_messages_are_named(builder: PromptBuilder, messages: Any, param: st
     assert refused(builder.from_chat, messages).param == param
 
 
+def test_a_message_that_calls_tools_is_not_continued(builder: PromptBuilder) -> None:
+    # The template writes the calls behind the text, where they would be cut off.
+    options: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
+    messages = [USER, {**calling(), "content": "I will look."}]
+    assert refused(builder.from_chat, messages, **options).param == "continue_final_message"
+
+
 def test_a_long_conversation_names_the_messages(builder: PromptBuilder) -> None:
     error = refused(builder.from_chat, [{"role": "user", "content": "a b " * 50}])
     assert error.param == "messages" and error.code == "context_length_exceeded"
