@@ -208,15 +208,13 @@ async def test_a_conversation_goes_on_from_its_last_response() -> None:
 
 
 async def test_kept_responses_are_retrieved_listed_and_deleted() -> None:
+    said: Any = [
+        {"role": "user", "content": "one", "type": None, "id": None},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": [{"type": "input_text", "text": "three"}]},
+    ]
     async with sdk(FakeLLM()) as client:
-        made = await client.responses.create(
-            model="fake",
-            input=[
-                {"role": "user", "content": "one"},
-                {"role": "assistant", "content": "two"},
-                {"role": "user", "content": [{"type": "input_text", "text": "three"}]},
-            ],
-        )
+        made = await client.responses.create(model="fake", input=said)
         assert await client.responses.retrieve(made.id) == made
         listed: Any = (await client.responses.input_items.list(made.id, limit=2)).data
         raw = await client.get(f"/responses/{made.id}/input_items?order=asc", cast_to=object)

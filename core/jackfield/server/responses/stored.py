@@ -17,6 +17,13 @@ from jackfield.server.options import ServerOptions
 MAX_TURNS = 1024
 """How many earlier responses a request may stand on."""
 
+_PREFIXES = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "function_call_output": "fco_",
+    "reasoning": "rs_",
+}
+
 Items = Sequence[Mapping[str, Any]]
 
 
@@ -111,19 +118,15 @@ def _not_found(response_id: str, param: str) -> NotFoundError:
 
 def _listed(item: Mapping[str, Any]) -> dict[str, Any]:
     """An input item as clients get it back: with an id, a type and its content in parts."""
-    kind = item.get("type", "message")
-    listed: dict[str, Any] = {"type": kind, **item}
+    kind = item.get("type") or "message"
+    listed: dict[str, Any] = {**item, "type": kind}
+    if listed.get("id") is None:
+        listed["id"] = new_id(_PREFIXES[kind])
     if kind == "message":
-        listed.setdefault("id", new_id("msg_"))
         listed["content"] = _parts(item.get("content"), item.get("role") == "assistant")
-    elif kind == "function_call":
-        listed.setdefault("id", new_id("fc_"))
-    elif kind == "function_call_output":
-        listed.setdefault("id", new_id("fco_"))
-    elif kind == "reasoning":
-        listed.setdefault("id", new_id("rs_"))
+    if kind == "reasoning":
         listed.setdefault("summary", [])
-    if kind != "reasoning":
+    else:
         listed.setdefault("status", "completed")
     return listed
 
