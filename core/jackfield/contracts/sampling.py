@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import msgspec
@@ -11,6 +12,14 @@ from jackfield.contracts.grammar import GrammarSpec, StructuredOutputs
 from jackfield.errors import RequestError
 
 MAX_SEED = 2**63 - 1
+_MAX_COUNT = 2**31 - 1
+_OPTIONAL_COUNTS = (
+    ("seed", -MAX_SEED - 1, MAX_SEED),
+    ("max_tokens", 1, _MAX_COUNT),
+    ("logprobs", 0, _MAX_COUNT),
+    ("prompt_logprobs", 0, _MAX_COUNT),
+    ("thinking_token_budget", 0, _MAX_COUNT),
+)
 
 
 class ProcessorCall(msgspec.Struct, frozen=True, array_like=True):
@@ -89,28 +98,55 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(self.stop or ())
 
     def _check_numbers(self) -> None:
-        _check("n", self.n, 1, 128)
-        _check("temperature", self.temperature, 0.0, 100.0)
-        _check("top_p", self.top_p, 0.0, 1.0, open_low=True)
-        _check("top_k", self.top_k, -1, 2**31 - 1)
-        _check("min_p", self.min_p, 0.0, 1.0)
-        _check("repetition_penalty", self.repetition_penalty, 0.0, 100.0, open_low=True)
-        _check("presence_penalty", self.presence_penalty, -2.0, 2.0)
-        _check("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
-        if self.seed is not None:
-            _check("seed", self.seed, -MAX_SEED - 1, MAX_SEED)
-        if self.max_tokens is not None:
-            _check("max_tokens", self.max_tokens, 1, 2**31 - 1)
-        _check("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        self._check_count("n", 1, 128)
+        self._check_number("temperature", 0.0, 100.0)
+        self._check_number("top_p", 0.0, 1.0, open_low=True)
+        self._check_count("top_k", -1, _MAX_COUNT)
+        self._check_number("min_p", 0.0, 1.0)
+        self._check_number("repetition_penalty", 0.0, 100.0, open_low=True)
+        self._check_number("presence_penalty", -2.0, 2.0)
+        self._check_number("frequency_penalty", -2.0, 2.0)
+        self._check_count("min_tokens", 0, _MAX_COUNT)
+        for name, low, high in _OPTIONAL_COUNTS:
+            if getattr(self, name) is not None:
+                self._check_count(name, low, high)
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise RequestError(
                 f"min_tokens ({self.min_tokens}) is above max_tokens ({self.max_tokens})",
                 param="min_tokens",
             )
-        for name in ("logprobs", "prompt_logprobs", "thinking_token_budget"):
-            value = getattr(self, name)
-            if value is not None:
-                _check(name, value, 0, 2**31 - 1)
+
+    def _check_count(self, name: str, low: int, high: int) -> None:
+        """A whole number within the bounds; numpy's become Python's."""
+        value = getattr(self, name)
+        if type(value) is not int:
+            try:
+                value = int(operator.index(value))
+            except TypeError:
+                message = f"{name} must be a whole number, not {value!r:.60}"
+                raise RequestError(message, param=name) from None
+            msgspec.structs.force_setattr(self, name, value)
+        if not low <= value <= high:
+            raise RequestError(
+                f"{name} must be at least {low:g} and at most {high:g}, not {value}", param=name
+            )
+
+    def _check_number(self, name: str, low: float, high: float, *, open_low: bool = False) -> None:
+        """low <= value <= high, low < value if ``open_low``."""
+        value = getattr(self, name)
+        if type(value) not in (int, float):
+            try:
+                value = value.__float__()
+            except (AttributeError, TypeError):
+                message = f"{name} must be a number, not {value!r:.60}"
+                raise RequestError(message, param=name) from None
+            msgspec.structs.force_setattr(self, name, value)
+        # Also no NaN.
+        if not ((low < value if open_low else low <= value) and value <= high):
+            relation = "above" if open_low else "at least"
+            raise RequestError(
+                f"{name} must be {relation} {low:g} and at most {high:g}, not {value}", param=name
+            )
 
     def _check_lists(self) -> None:
         if any(not text for text in self.stop_strings):
@@ -127,18 +163,6 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
                     f"logit_bias of token {token} must be between -100 and 100, not {bias}",
                     param="logit_bias",
                 )
-
-
-def _check(name: str, value: Any, low: float, high: float, *, open_low: bool = False) -> None:
-    """Raises ``RequestError`` unless low <= value <= high (low < value if ``open_low``)."""
-    in_range = (
-        math.isfinite(value) and (low < value if open_low else low <= value) and value <= high
-    )
-    if not in_range:
-        relation = "above" if open_low else "at least"
-        raise RequestError(
-            f"{name} must be {relation} {low:g} and at most {high:g}, not {value}", param=name
-        )
 
 
 REASONING_STARTS_WITHIN = 4
@@ -203,17 +227,3 @@ class TokenSampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def greedy(self) -> bool:
         """Whether the most likely token is always taken."""
         return self.temperature == 0.0
-
-    @property
-    def changes_logits(self) -> bool:
-        """Whether anything but temperature and truncation acts on the logits."""
-        return (
-            self.repetition_penalty != 1.0
-            or self.presence_penalty != 0.0
-            or self.frequency_penalty != 0.0
-            or self.min_tokens > 0
-            or bool(self.logit_bias)
-            or self.allowed_token_ids is not None
-            or bool(self.bad_words)
-            or self.thinking is not None
-        )

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 _DEFAULT_WORKER = "device"
 _DEFAULT_EXECUTOR = "uni"
 _GIB = 1 << 30
+_ALL = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def make_plan(
         generation_defaults=generation.sampling_defaults(settings, said),
         eos_token_ids=generation.eos_token_ids(settings, said, files.config),
         served_model_names=settings.served_model_name or (files.name,),
-        max_logprobs=settings.max_logprobs,
+        max_logprobs=_ALL if settings.max_logprobs < 0 else settings.max_logprobs,
         chat_template=_chat_template(settings.chat_template),
         chat_template_content_format=settings.chat_template_content_format,
         checkpoint_text=text,

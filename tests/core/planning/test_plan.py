@@ -197,6 +197,11 @@ def test_end_ids_come_from_generation_config_before_config(plan: Plan, checkpoin
 # --- text ------------------------------------------------------------------------------
 
 
+def test_logprobs_may_be_those_of_the_whole_vocabulary(plan: Plan) -> None:
+    assert plan(max_logprobs=7).max_logprobs == 7
+    assert plan(max_logprobs=-1).max_logprobs >= 1 << 20
+
+
 def test_names_and_text_options(plan: Plan, checkpoint: Path, tmp_path: Path) -> None:
     plain = plan()
     assert plain.served_model_names == (str(checkpoint),)
