@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from jackfield.config.command_line import LineParser, parse_arguments
+from jackfield.config.command_line import parse_arguments
+from jackfield.config.line_parser import LineParser
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -52,7 +53,6 @@ def _parser() -> argparse.ArgumentParser:
         usage="jackfield run-batch -i IN.jsonl -o OUT.jsonl [MODEL] [options]",
         description="Answers the requests of a file in OpenAI's batch format. Other options are "
         "those of `jackfield serve`.",
-        allow_abbrev=False,
     )
     add = parser.add_argument
     add(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jackfield.config.values import HumanInt, MemoryShare, OptionGroup
+from jackfield.config.values import HumanInt, MemoryShare, OptionGroup, Spelling
 
 
 class CacheOptions(OptionGroup):
@@ -15,7 +15,7 @@ class CacheOptions(OptionGroup):
     block_size: int | None = Field(
         None, ge=8, le=256, description="tokens in a KV block; default: 64 on a GPU, 16 on the CPU"
     )
-    gpu_memory_utilization: MemoryShare = Field(
+    gpu_memory_utilization: Annotated[MemoryShare, Spelling("--device-memory-utilization")] = Field(
         0.9,
         gt=0,
         description="GPU memory for weights, activations and KV cache: a share up to 1, or bytes,"

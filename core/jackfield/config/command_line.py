@@ -7,9 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NoReturn
+from typing import Any
 
 from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag, Standing, take_foreign
+from jackfield.config.line_parser import LineParser
 from jackfield.config.settings import (
     GROUPS,
     Settings,
@@ -20,7 +21,7 @@ from jackfield.config.settings import (
     variable_of,
 )
 from jackfield.config.suggestion import did_you_mean
-from jackfield.config.values import Spelling, plain_type, shape_of
+from jackfield.config.values import Spelling, json_object, leveled_object, plain_type, shape_of
 from jackfield.errors import ConfigError
 
 _BOOLEANS = {"true": True, "false": False}
@@ -60,7 +61,6 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
         description="Dashes and underscores are the same; a switch is turned off by --no-NAME. "
         "Every option is an environment variable and a key of the config file too; the command "
         "line goes before the environment, the environment before the file.",
-        allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
         formatter_class=_HelpFormatter,
     )
@@ -73,13 +73,6 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
     for flag, foreign in FOREIGN_FLAGS.items():
         _add_foreign(parser, flag, foreign)
     return parser
-
-
-class LineParser(argparse.ArgumentParser):
-    """What is wrong is a ``ConfigError``: one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message[:1].lower() + message[1:].replace("\n", " "))
 
 
 class _HelpFormatter(argparse.HelpFormatter):
@@ -162,17 +155,16 @@ def _normalise(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, Any
         flag = base.replace("_", "-")
         option = flag.removeprefix("--").replace("-", "_")
         if dot and _is(option, "object"):
-            if not equals and not waiting:
+            if not equals and (not waiting or waiting[0].startswith("--")):
                 raise ConfigError(f"{name} needs a value")
-            _put(
-                objects.setdefault(option, {}), path.split("."), value if equals else waiting.pop(0)
-            )
-        elif dot:
+            value = value if equals else waiting.pop(0)
+            _put(objects.setdefault(option, {}), path.split("."), value, name)
+        elif dot and flag in FOREIGN_FLAGS:
             plain += [flag, *([value] if equals else [])]
-        elif _is(option, "switch"):
+        elif not dot and _is(option, "switch"):
             plain.append(_switch(flag, value if equals else None, waiting))
         else:
-            plain.append(f"{flag}={value}" if equals else flag)
+            plain.append(f"{flag}{dot}{path}{equals}{value}")
     return plain, objects
 
 
@@ -210,9 +202,11 @@ def _switch(flag: str, value: str | None, waiting: list[str]) -> str:
     return flag if _BOOLEANS[value.lower()] else flag.replace("--", "--no-", 1)
 
 
-def _put(target: dict[str, Any], path: list[str], text: str) -> None:
+def _put(target: dict[str, Any], path: list[str], text: str, name: str) -> None:
     for key in path[:-1]:
         target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"{name}: {key} has the value {target!r}, and so no keys")
     try:
         target[path[-1]] = json.loads(text)
     except ValueError:
@@ -220,10 +214,12 @@ def _put(target: dict[str, Any], path: list[str], text: str) -> None:
 
 
 def _object_of(option: str, text: str | None) -> dict[str, Any]:
+    """What the flag says without dots."""
+    read = leveled_object if option == "compilation_config" else json_object
     try:
-        value = json.loads(text) if text is not None else {}
+        value = read(text) if text is not None else {}
     except ValueError as error:
-        raise ConfigError(f"{flag_of(option)} is no JSON object: {error}") from None
+        raise ConfigError(f"{flag_of(option)} is refused: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{flag_of(option)} is no JSON object: {text}")
     return value

@@ -19,12 +19,14 @@ class DeviceOptions(OptionGroup):
     enforce_eager: bool = Field(
         False, description="no CUDA graphs, and no recorded steps on the CPU"
     )
-    compilation_config: Annotated[CompilationConfig, Spelling("-O", "-cc")] = Field(
+    compilation_config: Annotated[
+        CompilationConfig, Spelling("-O", "-cc", "--optimization-level")
+    ] = Field(
         default_factory=dict,
         description="0: no CUDA graphs; 1 to 3: CUDA graphs; or a JSON object with level, "
         "cudagraph_mode, cudagraph_capture_sizes, max_cudagraph_capture_size",
     )
-    cudagraph_capture_sizes: IntList = Field(
+    cudagraph_capture_sizes: Annotated[IntList, Spelling("--cuda-graph-sizes")] = Field(
         (), description="decode batches that get a CUDA graph; default: by size up to the largest"
     )
     max_cudagraph_capture_size: HumanInt = Field(

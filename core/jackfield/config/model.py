@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jackfield.config.values import HumanInt, JsonObject, OptionGroup, Spelling, StringList
+from jackfield.config.values import AutoLength, JsonObject, OptionGroup, Spelling, StringList
 
 
 class ModelOptions(OptionGroup):
     """Model"""
 
-    model: str | None = Field(
+    model: Annotated[str | None, Spelling("--model-path")] = Field(
         None,
         description="directory of the checkpoint, a .gguf file, a bundled_models plugin, or a name "
         "on the hub; also positional; default: jackfield-mini, which comes with Jackfield",
@@ -44,8 +44,10 @@ class ModelOptions(OptionGroup):
     dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = Field(
         "auto", description="dtype of weights and activations; auto: the checkpoint's"
     )
-    max_model_len: HumanInt | None = Field(
-        None, ge=1, description="longest context, prompt and output, in tokens; takes 32k"
+    max_model_len: Annotated[AutoLength, Spelling("--context-length")] = Field(
+        None,
+        description="longest context, prompt and output, in tokens; takes 32k; auto: the model's, "
+        "as far as the KV cache goes",
     )
     disable_sliding_window: bool = Field(
         False, description="end the context where the model's sliding window ends"
@@ -61,7 +63,9 @@ class ModelOptions(OptionGroup):
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with the checkpoint"
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="seed of dummy weights and random numbers")
+    seed: Annotated[int, Spelling("--random-seed")] = Field(
+        0, ge=0, lt=2**63, description="seed of dummy weights and random numbers"
+    )
     max_logprobs: int = Field(
         20, ge=-1, description="most logprobs a request may ask for; -1: the vocabulary"
     )

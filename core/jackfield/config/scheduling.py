@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from jackfield.config.values import HumanInt, OptionGroup
+from jackfield.config.values import HumanInt, OptionGroup, Spelling
 
 
 class SchedulingOptions(OptionGroup):
@@ -13,7 +15,7 @@ class SchedulingOptions(OptionGroup):
     max_num_batched_tokens: HumanInt | None = Field(
         None, ge=1, description="tokens computed in a step; default: 4096 on a GPU, 1024 on the CPU"
     )
-    max_num_seqs: HumanInt | None = Field(
+    max_num_seqs: Annotated[HumanInt | None, Spelling("--max-running-requests")] = Field(
         None, ge=1, description="sequences in a step; default: 256 on a GPU, 64 on the CPU"
     )
     max_num_partial_prefills: int = Field(

@@ -126,7 +126,7 @@ def variable_of(option: str) -> str:
 
 
 def make_settings(values: Mapping[str, object]) -> Settings:
-    """Settings from options by name, the environment and the config file.
+    """Settings from options by name (None: not given), the environment and the config file.
 
     Raises ``ConfigError``, one line that names the option as the user wrote it.
     """
@@ -138,10 +138,11 @@ def make_settings(values: Mapping[str, object]) -> Settings:
             raise ConfigError(
                 f"there is no option {name!r}{did_you_mean(name, Settings.model_fields)}"
             )
+    given: dict[str, Any] = {name: each for name, each in values.items() if each is not None}
     try:
-        return Settings(**values)  # type: ignore[arg-type]  # checked by pydantic
+        return Settings(**given)
     except ValidationError as error:
-        raise ConfigError(_describe(error, values)) from None
+        raise ConfigError(_describe(error, given)) from None
 
 
 def unknown_variables() -> list[str]:

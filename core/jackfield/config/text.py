@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from jackfield.config.values import JsonObject, OptionGroup, StringList
+from jackfield.config.values import JsonObject, OptionGroup, Spelling, StringList
 from jackfield.errors import ConfigError
 
 
 class TextOptions(OptionGroup):
     """Text"""
 
-    tokenizer: str | None = Field(
+    tokenizer: Annotated[str | None, Spelling("--tokenizer-path")] = Field(
         None, description="directory or hub name of the tokenizer; default: MODEL"
     )
     tokenizer_revision: str | None = Field(

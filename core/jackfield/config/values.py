@@ -30,10 +30,16 @@ def human_integer(value: object) -> object:
     number, suffix = match.groups()
     if "." in number and suffix.isupper():
         raise ValueError(f"{value} has a fraction of {suffix}; write {number}{suffix.lower()}")
-    product = float(number) * _SUFFIXES[suffix]
+    # What a float has behind the sixth place is its own: 2.01k is 2009.9999999999998.
+    product = round(float(number) * _SUFFIXES[suffix], 6)
     if not product.is_integer():
         raise ValueError(f"{value} is not a whole number")
     return int(product)
+
+
+def automatic(value: object) -> object:
+    """``auto`` and ``-1`` say what no value says."""
+    return None if value in ("auto", "-1", -1) else value
 
 
 def json_object(value: object) -> object:
@@ -88,6 +94,8 @@ def memory_share(value: object) -> object:
 
 
 HumanInt = Annotated[int, BeforeValidator(human_integer)]
+Length = Annotated[PositiveInt, BeforeValidator(human_integer)]
+AutoLength = Annotated[Length | None, BeforeValidator(automatic)]
 MemoryShare = Annotated[float, BeforeValidator(memory_share)]
 JsonObject = Annotated[dict[str, Any], BeforeValidator(json_object)]
 CompilationConfig = Annotated[dict[str, Any], BeforeValidator(leveled_object)]

@@ -90,6 +90,18 @@ def test_the_config_file_may_be_named_by_the_environment(
         (["--pooler_config.normalize", "false"], "override_pooler_config", {"normalize": False}),
         (["--hf-overrides.a="], "hf_overrides", {"a": ""}),
         (["-cc.level=2"], "compilation_config", {"level": 2}),
+        (
+            ["-O3", "-cc.cudagraph_mode", "NONE"],
+            "compilation_config",
+            {"level": 3, "cudagraph_mode": "NONE"},
+        ),
+        (["--max-num-batched-tokens", "2.01k"], "max_num_batched_tokens", 2_010),
+        (["--model-path", "X"], "model", "X"),
+        (["--context-length", "4k"], "max_model_len", 4_000),
+        (["--cuda_graph_sizes", "1", "2"], "cudagraph_capture_sizes", (1, 2)),
+        (["--optimization-level", "2"], "compilation_config", {"level": 2}),
+        (["--max-model-len", "auto"], "max_model_len", None),
+        (["--max-model-len", "-1"], "max_model_len", None),
     ],
 )
 def test_vllms_spellings_are_understood(words: list[str], option: str, value: object) -> None:
@@ -129,6 +141,12 @@ def test_the_environment_has_the_spellings_of_the_command_line(
         (["--max-model-len", "1.5K"], "1.5k"),
         (["--hf-overrides", "{"], "not a JSON object"),
         (["--hf-overrides", "3"], "--hf-overrides"),
+        (["--hf-overrides", "3", "--hf-overrides.a", "1"], "--hf-overrides is no JSON object: 3"),
+        (["--hf-overrides.a", "1", "--hf-overrides.a.b", "2"], "--hf-overrides.a.b: a has the"),
+        (["--hf-overrides.a", "--port", "1"], "--hf-overrides.a needs a value"),
+        (["--max-model-len.a", "32"], "unknown option --max-model-len.a"),
+        (["--enforce-eager.a"], "unknown option --enforce-eager.a"),
+        (["--max-model-len", "0"], "--max-model-len '0' is refused"),
         (["--allowed-origins", "[1"], "not a JSON list"),
         (["--enforce-eager=3"], "switch"),
         (["--ssl-keyfile", "k"], "--ssl-certfile"),
@@ -179,6 +197,15 @@ def test_settings_are_frozen_and_checked_by_name_in_programs() -> None:
         settings.port = 3
     with pytest.raises(ConfigError, match="did you mean 'max_model_len'"):
         make_settings({"max_model_lenght": 3})
+
+
+def test_what_a_program_gives_as_none_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JACKFIELD_PORT", "9")
+    options = ("seed", "port", "hf_overrides", "compilation_config", "dtype", "quantization")
+    settings = make_settings({"model": "M", **dict.fromkeys(options)})
+    assert (settings.seed, settings.port, settings.hf_overrides) == (0, 9, {})
+    with pytest.raises(ConfigError, match="did you mean 'seed'"):
+        make_settings({"sed": None})
 
 
 def test_help_names_every_option_with_its_variable_and_default(
