@@ -7,8 +7,9 @@ before, in ``guidance_texts``.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield.errors import PluginError, RequestError
@@ -17,6 +18,7 @@ from jackfield_grammars.free_strings import PlainTokens
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_text import JsonText
+from jackfield_grammars.known_states import KnownStates
 from jackfield_grammars.repeats import MAX_FORCED, patterns_multiply
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
@@ -24,14 +26,14 @@ from jackfield_grammars.unique_items import UniqueTokens
 _END = b"<|end of output|>"
 _MAX_PENDING = 32
 """Tokens told at once, in some 10 us."""
+_MAX_TRAIL = 64
+"""States that are remembered for ids that are taken back."""
 
 
 class GuidanceMatcher:
     """One output. The library keeps an error in the matcher; here it becomes an exception."""
 
     __slots__ = ("_forced", "matcher")
-
-    sees_masks: ClassVar[bool] = False
 
     def __init__(self, matcher: Any, forced: ForcedTexts) -> None:
         self.matcher = matcher
@@ -64,9 +66,6 @@ class GuidanceMatcher:
             return []
         return self._forced.ids(text, self)
 
-    def see(self, mask: Masks) -> None:
-        """Is shown the library's mask [W] of the next id, where ``sees_masks``."""
-
     def check(self) -> None:
         """Raises where the library has given up on this output."""
         if self.matcher.is_error():
@@ -77,8 +76,6 @@ class UniqueItemsMatcher(GuidanceMatcher):
     """An output whose arrays may not have the same item twice."""
 
     __slots__ = ("_ids", "_paths", "_text", "_tokens")
-
-    sees_masks: ClassVar[bool] = True
 
     def __init__(
         self, matcher: Any, forced: ForcedTexts, tokens: UniqueTokens, paths: SchemaPaths
@@ -91,7 +88,7 @@ class UniqueItemsMatcher(GuidanceMatcher):
     def fill_bitmask(self, masks: Masks, index: int) -> None:
         """Writes the mask to ``masks[index]``."""
         super().fill_bitmask(masks, index)
-        self.see(masks[index])
+        self._tokens.restrict(masks[index], self._text)
 
     def accept(self, token_id: int) -> bool:
         """Takes the next id, if it is allowed."""
@@ -117,67 +114,84 @@ class UniqueItemsMatcher(GuidanceMatcher):
         has_items = any(b"[" in self._tokens.tokens[each] for each in ids)
         return [] if self._text.num_unique or has_items else ids
 
-    def see(self, mask: Masks) -> None:
-        """Takes out of the mask what would write an item again."""
-        self._tokens.restrict(mask, self._text)
-
     def follow(self, token_id: int) -> bool:
         """An id that the grammar has taken; False where it wrote an item again."""
         self._ids.append(token_id)
         return self._text.feed(self._tokens.tokens[token_id])
 
 
-class FreeStringsMatcher(GuidanceMatcher):
-    """An output of a schema that looks at the text of no string. Inside of one the mask stays as
-    it is with plain tokens, of which the library is told later."""
+class KnownStatesMatcher(GuidanceMatcher):
+    """An output that goes by what is known of its grammar's states. The library is told tokens,
+    some at once, where it has to be asked."""
 
-    __slots__ = ("_are_plain", "_pending", "_plain", "keeps_mask")
+    __slots__ = ("_filled", "_num_taken", "_pending", "_states", "_trail", "keeps_mask")
 
-    sees_masks: ClassVar[bool] = True
-
-    def __init__(self, matcher: Any, forced: ForcedTexts, plain: PlainTokens) -> None:
+    def __init__(self, matcher: Any, forced: ForcedTexts, states: KnownStates) -> None:
         super().__init__(matcher, forced)
-        self._plain, self._are_plain = plain, plain.are_plain
+        self._states = states
+        self._trail = deque((states.root(),), _MAX_TRAIL)
+        """The state, behind those before it."""
+        self._num_taken = 0
         self._pending: list[int] = []
-        """Plain tokens that the library does not know of. Its masks are the same without."""
+        """Tokens that the library does not know of."""
+        self._filled: object = None
+        """The mark of the state whose mask was filled last."""
         self.keeps_mask = False
-        """Whether the output is inside of a string."""
+        """Whether the state has the mask that was filled last."""
 
     def fill_bitmask(self, masks: Masks, index: int) -> None:
         """Writes the mask to ``masks[index]``."""
-        super().fill_bitmask(masks, index)
-        self.see(masks[index])
+        state = self._trail[-1]
+        if state.mask is not None:
+            masks[index] = state.mask
+        else:
+            self._tell()
+            super().fill_bitmask(masks, index)
+            self._states.see(state, masks[index])
+        self._filled, self.keeps_mask = state.mark, True
 
     def accept(self, token_id: int) -> bool:
         """Takes the next id, if it is allowed."""
-        if not self.keeps_mask:
-            return super().accept(token_id)
-        if self._are_plain[token_id]:
+        state = self._trail[-1]
+        following = state if self._states.stays(state, token_id) else state.following.get(token_id)
+        if following is not None:
             self._pending.append(token_id)
             if len(self._pending) >= _MAX_PENDING:
                 self._tell()
-            return True
-        self._tell()
-        is_taken = super().accept(token_id)
-        self.keeps_mask = not is_taken
-        return is_taken
+        else:
+            self._tell()
+            if not super().accept(token_id):
+                return False
+            following = self._states.after(state, token_id)
+        self._num_taken += 1
+        self._trail.append(following)
+        self.keeps_mask = following.mark is self._filled
+        return True
 
     def rollback(self, num_tokens: int) -> None:
         """Takes ids back."""
+        if not num_tokens:
+            return
         num_told = max(0, num_tokens - len(self._pending))
-        if num_tokens:
-            del self._pending[-num_tokens:]
-        if num_told:
-            self.keeps_mask = False
-            super().rollback(num_told)
+        del self._pending[-num_tokens:]
+        super().rollback(num_told)
+        self._num_taken -= num_tokens
+        if num_tokens < len(self._trail):
+            for _ in range(num_tokens):
+                self._trail.pop()
+        else:
+            self._trail.clear()
+            self._trail.append(self._states.lost() if self._num_taken else self._states.root())
+        self.keeps_mask = self._trail[-1].mark is self._filled
 
     def jump(self) -> list[int]:
-        """Nothing inside of such a string."""
-        return [] if self.keeps_mask else super().jump()
-
-    def see(self, mask: Masks) -> None:
-        """Sees whether the mask is that of the inside of a string."""
-        self.keeps_mask = self._plain.are_allowed(mask)
+        """As the library finds the text, where that is not known."""
+        state = self._trail[-1]
+        if state.forced is None:
+            self._tell()
+            # The library's own matcher tries the ids, and comes to no states.
+            state.forced = GuidanceMatcher(self.matcher, self._forced).jump()
+        return list(state.forced)
 
     def _tell(self) -> None:
         pending, self._pending = self._pending, []
@@ -187,7 +201,7 @@ class FreeStringsMatcher(GuidanceMatcher):
 
 class GuidanceCompiled:
     """A compiled grammar: a matcher at the beginning, to be copied. With ``unique`` the text is
-    followed too; with ``plain`` plain tokens inside of strings are told later."""
+    followed too; ``states`` are what is known of others."""
 
     def __init__(
         self,
@@ -195,21 +209,26 @@ class GuidanceCompiled:
         num_bytes: int,
         forced: ForcedTexts,
         unique: tuple[UniqueTokens, SchemaPaths] | None = None,
-        plain: PlainTokens | None = None,
+        states: KnownStates | None = None,
     ) -> None:
-        self._plain = plain
+        self._states = states
         self._matcher = matcher
-        self.num_bytes = num_bytes
+        self._num_bytes = num_bytes
         self._forced = forced
         self._unique = unique
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the grammar, and of what is known of its states."""
+        return self._num_bytes + (0 if self._states is None else self._states.num_bytes)
 
     def matcher(self) -> GuidanceMatcher:
         """A matcher at the beginning."""
         copied = self._matcher.deep_copy()
         if self._unique is not None:
             return UniqueItemsMatcher(copied, self._forced, *self._unique)
-        if self._plain is not None:
-            return FreeStringsMatcher(copied, self._forced, self._plain)
+        if self._states is not None:
+            return KnownStatesMatcher(copied, self._forced, self._states)
         return GuidanceMatcher(copied, self._forced)
 
 
@@ -254,23 +273,18 @@ class GuidanceBackend:
         if grammar.unique is not None:
             unique = self._unique_tokens(), SchemaPaths(grammar.unique)
             return GuidanceCompiled(matcher, num_bytes, self._forced, unique)
-        is_free = schema is not None and self._plain.can_be_free(schema)
-        plain = self._plain if is_free else None
-        return GuidanceCompiled(matcher, num_bytes, self._forced, plain=plain)
+        if schema is None:
+            return GuidanceCompiled(matcher, num_bytes, self._forced)
+        plain = self._plain if self._plain.can_be_free(schema) else None
+        states = KnownStates(schema, self._vocabulary, plain)
+        return GuidanceCompiled(matcher, num_bytes, self._forced, states=states)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """One after the other: the library's threads, which wait for each other, take longer."""
-        start, row_bytes = masks.ctypes.data, masks.strides[0]
-        own = cast(Sequence[GuidanceMatcher], matchers)
-        for each, index in zip(own, indices, strict=True):
-            library = each.matcher
-            library.unsafe_compute_mask_ptr(start + index * row_bytes, row_bytes)
-            if library.is_error():
-                each.check()
-            if each.sees_masks:
-                each.see(masks[index])
+        for each, index in zip(matchers, indices, strict=True):
+            each.fill_bitmask(masks, index)
 
     def _unique_tokens(self) -> UniqueTokens:
         with self._making:

@@ -1,4 +1,4 @@
-"""Masks that stay inside of strings, against llguidance told every token at once."""
+"""Masks that are known or stay, against llguidance told every token at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import jackfield_grammars.known_states as known_states
 from jackfield.contracts.grammar import GrammarSpec, Vocabulary
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import SchedulerLimits
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.testing.simulated_engine import SimulatedEngine
 from jackfield_grammars.free_strings import PlainTokens, looks_at_no_text
-from jackfield_grammars.guidance import FreeStringsMatcher, GuidanceBackend, GuidanceMatcher
+from jackfield_grammars.guidance import (
+    GuidanceBackend,
+    GuidanceCompiled,
+    GuidanceMatcher,
+    KnownStatesMatcher,
+)
 from jackfield_grammars.guidance_texts import source
+from jackfield_grammars.json_places import JsonPlace, JsonPlaces
 from jackfield_schedulers.fcfs import FcfsScheduler
 
 PIECES = [
@@ -37,8 +44,11 @@ PIECES = [
     "a\x7f",
 ]
 PIECES += ['", "', "12", "true", "  ", "\t", "x\\", "name", '"name"', "~~~", "Wort", "\x85"]
+PIECES += ["00", "7.", "1e", "-0", "0.", "e-", "3,", " \n\n ", "   4", "],[", "0]", '1,"']
 TOKENS = (*(bytes((byte,)) for byte in range(256)), *(each.encode() for each in PIECES), b"")
-VOCABULARY = Vocabulary(TOKENS, {})
+VOCABULARY = Vocabulary(
+    TOKENS, {}, lambda text: [TOKENS.index(bytes((each,))) for each in text.encode()]
+)
 BACKEND = GuidanceBackend(VOCABULARY)
 PLAIN = PlainTokens(VOCABULARY)
 Mask = npt.NDArray[np.int32]
@@ -84,6 +94,15 @@ HELD: list[Any] = [
     {"type": "object", "required": ["name"], "additionalProperties": {"type": "string"}},
     {"type": "array", "items": {"type": "object", "propertyNames": {"maxLength": 3}}},
 ]
+NUMBERS: list[Any] = [
+    {"type": "array", "items": {"type": "number"}},
+    {"type": "array", "items": {"type": "integer"}, "minItems": 3},
+    {"type": "array", "items": {"type": "integer", "minimum": 12, "maximum": 4711}},
+    {"type": "array", "items": {"type": "number", "multipleOf": 3}},
+    {"type": "array", "items": {"enum": [1, 12, 123, 0.5, "12", "1234"]}},
+    {"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "array"}]},
+    {"type": "array", "items": {"anyOf": [{"type": "number"}, {"type": "string"}]}},
+]
 
 
 def spec(schema: Any) -> GrammarSpec:
@@ -108,16 +127,17 @@ def allowed(mask: Mask) -> list[int]:
     return np.flatnonzero(bits).tolist()
 
 
-def walk(schema: Any, chance: random.Random) -> int:
+def walk(compiled: GuidanceCompiled, schema: Any, chance: random.Random) -> tuple[int, int]:
     """Ids, allowed and not, to a matcher and to a library that is told each at once, and some back.
-    How many masks stayed."""
-    matcher = BACKEND.compile(spec(schema)).matcher()
-    assert isinstance(matcher, FreeStringsMatcher)
+    How many masks stayed, and how many were known."""
+    matcher = compiled.matcher()
+    assert isinstance(matcher, KnownStatesMatcher)
     other = told_at_once(schema)
     last = mask_of(matcher)
-    num_kept = num_told = 0
+    num_kept = num_known = num_told = 0
     for _ in range(120):
         if not matcher.keeps_mask or chance.random() < 0.2:
+            num_known += matcher._trail[-1].mask is not None
             last = mask_of(matcher)
         else:
             num_kept += 1
@@ -127,7 +147,7 @@ def walk(schema: Any, chance: random.Random) -> int:
         if not ids:
             break
         if num_told and chance.random() < 0.1:
-            back = chance.randint(1, min(num_told, 6))
+            back = chance.randint(1, min(num_told, chance.choice((6, 100))))
             matcher.rollback(back)
             other.rollback(back)
             num_told -= back
@@ -141,18 +161,82 @@ def walk(schema: Any, chance: random.Random) -> int:
         assert is_taken == other.accept(chosen) == (chosen in ids)
         num_told += is_taken
         assert matcher.jump() == other.jump()
-    return num_kept
+    return num_kept, num_known
 
 
-@pytest.mark.parametrize("schema", FREE, ids=str)
+@pytest.mark.parametrize("schema", [*FREE, *HELD, *NUMBERS], ids=str)
 def test_masks_and_verdicts_are_those_of_a_library_told_every_token(schema: Any) -> None:
-    assert sum(walk(schema, random.Random(seed)) for seed in range(12)) > 20
+    compiled = BACKEND.compile(spec(schema))
+    walks = [walk(compiled, schema, random.Random(seed)) for seed in range(12)]
+    assert sum(num_known for _, num_known in walks) > 5
+    if schema in FREE:
+        assert sum(num_kept for num_kept, _ in walks) > 20
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "items": {"type": "string"}}, *FREE[3:]])
+def test_states_that_were_forgotten_or_lie_far_from_the_beginning_change_nothing(
+    schema: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_states, "_MAX_STATES", 8)
+    monkeypatch.setattr(known_states, "MAX_NAME_BYTES", 24)
+    compiled = BACKEND.compile(spec(schema))
+    for seed in range(12):
+        walk(compiled, schema, random.Random(seed))
+    monkeypatch.setattr(known_states, "_MAX_STATES", 4096)
+    monkeypatch.setattr(known_states, "MAX_BYTES", 4 * VOCABULARY.mask_words)
+    compiled = BACKEND.compile(spec(schema))
+    for seed in range(12):
+        walk(compiled, schema, random.Random(seed))
+    assert compiled.num_bytes < 64 * 1000 + 8 * VOCABULARY.mask_words
 
 
 @pytest.mark.parametrize("schema", HELD, ids=str)
-def test_where_a_keyword_looks_at_texts_every_token_is_told(schema: Any) -> None:
+def test_where_a_keyword_looks_at_texts_strings_are_told_apart(schema: Any) -> None:
     assert not looks_at_no_text(schema)
-    assert type(BACKEND.compile(spec(schema)).matcher()) is GuidanceMatcher
+    compiled = BACKEND.compile(spec(schema))
+    for text in ('"ab', '"abc', '["ab', '{"ab', '{"ab":"c'):
+        matcher = compiled.matcher()
+        for byte in text.encode():
+            if not matcher.accept(byte):
+                break
+            mask_of(matcher)
+            assert isinstance(matcher, KnownStatesMatcher) and not matcher._trail[-1].is_free
+
+
+@pytest.mark.parametrize(
+    ("schema", "one", "other", "is_same"),
+    [
+        ({}, "[1,2.50e7", "[98,0.1e+33", False),
+        ({}, "[1,2.50e7", "[98,7.1e33", True),
+        ({}, "[10", "[0", False),
+        ({}, "-0", "-7", False),
+        ({}, "[1.", "[1", False),
+        ({"maximum": 50}, "[10", "[11", False),
+        ({"enum": [10, 11]}, "10", "11", False),
+        ({}, "[1 \n, true", "[1,\ttrue", True),
+        ({}, "[1, ", "[1,\n", True),
+        ({}, "[1, ", "[1,", False),
+        ({}, '["a b"', '["a  b"', False),
+        ({}, '["\\"1 ', '["\\"2 ', False),
+    ],
+)
+def test_a_place_is_the_same_where_the_same_may_follow(
+    schema: Any, one: str, other: str, is_same: bool
+) -> None:
+    places = JsonPlaces(schema)
+    first, second = (places.after(JsonPlace(), text.encode()) for text in (one, other))
+    assert (first == second) == is_same
+
+
+def test_in_a_free_string_only_what_is_no_whole_character_counts() -> None:
+    places = JsonPlaces({})
+    free = places.after(JsonPlace(), b'{"a": "some').freed()
+    for text in ("", "ab", "é日本", '\\n\\"', "x" * 100):
+        assert places.after(free, text.encode()) == free
+    for byte in ("é日😀".encode()[place : place + 1] for place in (0, 2, 5)):
+        assert places.after(free, byte) != free
+    ends = {places.after(free, text.encode()) for text in ('"', 'a"', '\\""', '" ')}
+    assert len(ends) == 2
 
 
 def test_a_schema_that_has_every_plain_character_may_spell_out_what_looks_like_any_text() -> None:
@@ -161,7 +245,9 @@ def test_a_schema_that_has_every_plain_character_may_spell_out_what_looks_like_a
     schema = {"enum": [*everything, "tail"]}
     assert looks_at_no_text(schema)
     matcher = GuidanceBackend(vocabulary).compile(spec(schema)).matcher()
-    assert type(matcher) is GuidanceMatcher
+    assert matcher.accept(ord('"'))
+    matcher.fill_bitmask(np.zeros((1, vocabulary.mask_words), dtype=np.int32), 0)
+    assert isinstance(matcher, KnownStatesMatcher) and not matcher._trail[-1].is_free
 
 
 def test_plain_tokens_are_whole_characters_that_json_writes_as_they_are() -> None:
