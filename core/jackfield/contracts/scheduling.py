@@ -17,10 +17,13 @@ class SchedulerLimits:
     ``max_num_batched_tokens`` is the one budget of a step for prefill and decode together; a
     request that is alone may have ``max_num_lone_tokens`` where that is more;
     ``long_prefill_token_threshold`` caps the prompt tokens that one request may have
-    computed in a step (0: no cap); with ``enable_chunked_prefill`` false a prompt is
-    computed whole or not at all (the budget is then at least ``max_model_len``). With a
-    ``delay_factor`` above 0, waiting requests are let in once the first of them has waited
-    that many times as long as the last step with a prompt took, or nobody runs.
+    computed in a step (0: no cap), so that a step has room for others. With
+    ``max_num_partial_prefills`` above 1 so many prompts at most are computed in part side by side
+    and share the budget, ``max_long_partial_prefills`` of them longer than the threshold. With
+    ``enable_chunked_prefill`` false a prompt is computed whole or not at all (the budget is then at
+    least ``max_model_len``). With a ``delay_factor`` above 0, waiting requests are let in once the
+    first of them has waited that many times as long as the last step with a prompt took, or nobody
+    runs.
     """
 
     max_num_seqs: int

@@ -252,10 +252,10 @@ class _Step:
         num_tokens = min(num_left, budget)
         if threshold:
             num_tokens = min(num_tokens, threshold)
-        if num_tokens < num_left and limits.max_num_partial_prefills > 1 and self._num_waiting:
-            num_tokens = min(num_tokens, max(1, self._share()))
-        if num_tokens == num_left:
+        if num_tokens == num_left or limits.max_num_partial_prefills == 1:
             return num_tokens
+        if self._num_waiting:
+            num_tokens = min(num_tokens, max(1, self._share()))
         is_long = 0 < threshold < num_left
         if self._num_partial >= limits.max_num_partial_prefills or (
             is_long and self._num_long >= limits.max_long_partial_prefills

@@ -102,13 +102,25 @@ def test_a_short_prompt_passes_long_ones_that_wait_for_their_limit() -> None:
         max_num_batched_tokens=32,
         max_model_len=64,
         long_prefill_token_threshold=8,
+        max_num_partial_prefills=2,
     )
     engine = SimulatedEngine(FcfsScheduler(limits), limits, steps_in_flight=1)
-    for start in range(2):
-        engine.add([start] * 40, 2)
+    long = [engine.add([start] * 40, 2) for start in range(2)]
     short = engine.add([9] * 4, 2)
     engine.step()
     assert engine.answers[short].first_step == 1
+    assert [engine.core.requests[key].num_computed_tokens for key in long] == [8, 0]
+
+
+def test_a_cap_for_long_prompts_alone_leaves_the_rest_of_a_step_to_the_next_ones() -> None:
+    """As in vLLM, whose steps are full whatever the cap."""
+    limits = replace(LIMITS, max_num_seqs=8, long_prefill_token_threshold=10)
+    engine = SimulatedEngine(FcfsScheduler(limits), limits, steps_in_flight=1)
+    keys = [engine.add([start] * 40, 2) for start in range(4)]
+    engine.step()
+    assert [engine.core.requests[key].num_computed_tokens for key in keys] == [10, 10, 10, 2]
+    engine.run()
+    engine.check_empty()
 
 
 def test_prefills_share_the_budget_where_several_may_be_partial() -> None:
