@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from tests.core.server.fake_llm import FakeLLM
-from tests.waiting import until as until
+from tests.waiting import until
 
 from jackfield.hooks import Hooks
 from jackfield.server.app import build_app

@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.core.server.http_server import until
 from tests.faults import Fault, failing
+from tests.waiting import PATIENCE_SECONDS, until, wait_until
 
 from jackfield.cli.bench.chaos import Server
 from jackfield.config.settings import make_settings
@@ -147,12 +147,10 @@ async def test_messages_wait_until_somebody_listens() -> None:
     await keeper.attach(answers.append, lambda: None)
     member.send(ApiReady())
     keeper.send(StopApi(3))
-    async with asyncio.timeout(5):
-        while len(heard) < 2 or not answers:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(heard) == 2 and answers)
     assert heard == [StopApi(2), StopApi(3)] and answers == [ApiReady()]
     keeper.close()
-    await asyncio.wait_for(closed.wait(), 5)
+    await asyncio.wait_for(closed.wait(), PATIENCE_SECONDS)
 
 
 async def test_a_process_whose_keeper_is_silent_tells_of_itself(
@@ -215,7 +213,7 @@ def ask(server: Server, **changes: Any) -> Any:
     request = urllib.request.Request(
         server.url + "/v1/completions", json.dumps(body).encode(), head
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         return answer.read()
 
 
@@ -236,12 +234,8 @@ def streams(server: Server, count: int) -> tuple[list[threading.Thread], list[st
     return threads, ends
 
 
-def wait_until_running(server: Server, count: int) -> float:
-    """Until so many requests run, or the moment that is returned has passed."""
-    deadline = time.monotonic() + 20
-    while server.metric("num_requests_running") < count and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return deadline
+def wait_until_running(server: Server, count: int) -> None:
+    wait_until(lambda: server.metric("num_requests_running") >= count)
 
 
 def test_metrics_are_of_all_processes(server: Server) -> None:
@@ -256,7 +250,7 @@ def test_metrics_are_of_all_processes(server: Server) -> None:
 
 def test_a_process_that_is_killed_is_replaced_and_its_requests_end(server: Server) -> None:
     threads, ends = streams(server, 8)
-    deadline = wait_until_running(server, 8)
+    wait_until_running(server, 8)
     before = server.api_processes()
     os.kill(before[0], signal.SIGKILL)
     for _ in range(10):
@@ -265,9 +259,7 @@ def test_a_process_that_is_killed_is_replaced_and_its_requests_end(server: Serve
         thread.join()
     # Connections of the one that died break; those of the other go on to their end.
     assert len(ends) == 8 and set(ends) <= {"whole", "broken"}
-    while server.metric("num_requests_running") and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert server.metric("num_requests_running") == 0
+    wait_until(lambda: server.metric("num_requests_running") == 0)
     after = server.api_processes()
     assert len(after) == 2 and before[1] in after and before[0] not in after
     assert len(server.engines()) == 1
@@ -287,12 +279,10 @@ def test_a_process_that_is_frozen_is_replaced_and_its_next_clients_wait(server: 
 
 def test_a_killed_engine_is_replaced_for_all(server: Server) -> None:
     os.kill(server.engines()[0], signal.SIGKILL)
-    deadline = time.monotonic() + 30
-    while server.metric("engine_restarts_total") != 1 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    server.wait_ready(30)
+    wait_until(lambda: server.metric("engine_restarts_total") == 1)
+    server.wait_ready(PATIENCE_SECONDS)
     for _ in range(6):
-        ask(server)
+        assert json.loads(ask(server))["usage"]["completion_tokens"] == 3
 
 
 def test_sigterm_drains_all_and_leaves_nobody(server: Server) -> None:
@@ -300,7 +290,7 @@ def test_sigterm_drains_all_and_leaves_nobody(server: Server) -> None:
     wait_until_running(server, 6)
     children = [*server.api_processes(), *server.engines()]
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     for thread in threads:
         thread.join()
     assert ends == ["whole"] * 6
@@ -314,18 +304,16 @@ def test_a_second_signal_and_the_keepers_death_end_all_at_once(numbers: list[int
     try:
         server.wait_ready(90)
         threads, ends = streams(server, 6)
-        deadline = wait_until_running(server, 6)
+        wait_until_running(server, 6)
         children = [*server.api_processes(), *server.engines()]
         for number in numbers:
             server.process.send_signal(number)
             time.sleep(0.1)
-        status = server.process.wait(10)
+        status = server.process.wait(PATIENCE_SECONDS)
         assert status == (128 + signal.SIGTERM if len(numbers) == 2 else -signal.SIGKILL)
-        while [pid for pid in children if Path(f"/proc/{pid}").exists()]:
-            assert time.monotonic() < deadline + 5
-            time.sleep(0.05)
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
         assert len(ends) == 6
     finally:
         server.process.kill()
