@@ -13,9 +13,10 @@ from jackfield.server.completion_answer import (
     CompletionFrames,
     CompletionShape,
 )
-from jackfield.server.completion_request import CompletionRequest, split_prompts, truncated
+from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
+from jackfield.server.inputs import Encoded, encode_input, split_inputs
 from jackfield.server.request_fields import check_bookkeeping
 from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import Spelling
@@ -38,10 +39,10 @@ class Completions(Preparer):
         request = validate(CompletionRequest, data)
         check_bookkeeping(request)
         model = self._frontend.check_model(request.model)
-        prompts = split_prompts(request.prompt)
+        prompts = split_inputs(request.prompt, "prompt")
         self._check_num_choices(request.num_generated, len(prompts))
         sampling = self._sampling(request)
-        encoded = [self._encode(prompt, request) for prompt in prompts]
+        encoded = [encode_input(self._frontend, one, "prompt", request) for one in prompts]
         request_id = answer_id("cmpl-", request.request_id, header_id)
         shape = self._shape(request, request_id, model, encoded)
         max_model_len = self._frontend.llm.max_model_len
@@ -85,28 +86,12 @@ class Completions(Preparer):
             **overrides,
         )
 
-    def _encode(
-        self, prompt: str | list[int], request: CompletionRequest
-    ) -> tuple[str | None, tuple[int, ...]]:
-        prompts = self._frontend.llm.prompts
-        if isinstance(prompt, str):
-            self._frontend.require_tokenizer()
-            add_special = request.add_special_tokens
-            ids = prompts.from_text(
-                prompt,
-                add_special_tokens=True if add_special is None else add_special,
-                truncate_prompt_tokens=request.truncate_prompt_tokens,
-            )
-            return prompt, ids
-        limit = request.truncate_prompt_tokens
-        return None, prompts.from_ids(truncated(prompt, limit, self._frontend.llm.max_model_len))
-
     def _shape(
         self,
         request: CompletionRequest,
         request_id: str,
         model: str,
-        encoded: list[tuple[str | None, tuple[int, ...]]],
+        encoded: list[Encoded],
     ) -> CompletionShape:
         options = self._frontend.options
         echoes = None

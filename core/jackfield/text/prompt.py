@@ -79,8 +79,15 @@ class PromptBuilder:
             ids = self.tokenizer.encode(text + other)
         return self._known(ids if keep is None else ids[-keep:], params[1])
 
-    def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
-        """A prompt given as ids, checked."""
+    def from_ids(
+        self,
+        ids: Sequence[int],
+        *,
+        truncate_prompt_tokens: int | None = None,
+        param: str = "prompt",
+    ) -> tuple[int, ...]:
+        """A prompt given as ids, checked; truncated as in ``from_text``."""
+        keep = self._kept(truncate_prompt_tokens)
         if isinstance(ids, str) or not set(map(type, ids)) <= {int}:
             odd = next((i for i in ids if type(i) is not int), ids)
             raise RequestError(
@@ -93,7 +100,7 @@ class PromptBuilder:
                 f"{self.logits_width - 1}",
                 param=param,
             )
-        return self._fitting(ids, param)
+        return self._fitting(ids if keep is None else ids[-keep:], param)
 
     def from_chat(
         self,

@@ -67,8 +67,7 @@ class FakePrompts:
         param: str = "prompt",
     ) -> tuple[int, ...]:
         ids = self.tokenizer.encode(text)
-        kept = ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids
-        return self.from_ids(kept, param=param)
+        return self.from_ids(ids, truncate_prompt_tokens=truncate_prompt_tokens, param=param)
 
     def from_pair(
         self,
@@ -82,7 +81,14 @@ class FakePrompts:
             text + other, truncate_prompt_tokens=truncate_prompt_tokens, param=params[1]
         )
 
-    def from_ids(self, ids: Sequence[int], *, param: str = "prompt") -> tuple[int, ...]:
+    def from_ids(
+        self,
+        ids: Sequence[int],
+        *,
+        truncate_prompt_tokens: int | None = None,
+        param: str = "prompt",
+    ) -> tuple[int, ...]:
+        ids = ids[-truncate_prompt_tokens:] if truncate_prompt_tokens else ids
         if any(not 0 <= i < 257 for i in ids):
             raise RequestError(f"{param}: a token id is out of range", param=param)
         if not ids:

@@ -90,11 +90,13 @@ def test_truncation_keeps_the_end(builder: PromptBuilder) -> None:
     text = "a b " * 60
     ids = tuple(builder.tokenizer.encode(text)) if builder.tokenizer else ()
     assert len(ids) > 64
-    assert builder.from_text(text, truncate_prompt_tokens=5) == ids[-5:]
-    assert builder.from_text(text, truncate_prompt_tokens=-1) == ids[-63:]
-    for bad in (0, -2, 65, True, 1.5):
-        error = refused(builder.from_text, text, truncate_prompt_tokens=bad)
-        assert error.param == "truncate_prompt_tokens"
+    calls: list[Any] = [(builder.from_text, text), (builder.from_ids, ids)]
+    for build, prompt in calls:
+        assert build(prompt, truncate_prompt_tokens=5) == ids[-5:]
+        assert build(prompt, truncate_prompt_tokens=-1) == ids[-63:]
+        for bad in (0, -2, 65, True, 1.5):
+            error = refused(build, prompt, truncate_prompt_tokens=bad)
+            assert error.param == "truncate_prompt_tokens"
 
 
 def test_without_a_tokenizer_only_ids_are_taken(builder: PromptBuilder) -> None:

@@ -7,24 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, WithJsonSchema
 
 from jackfield.errors import RequestError
+from jackfield.server.inputs import inputs_schema
 from jackfield.server.request_fields import ShortText, StrictModel
 
 MAX_INPUTS = 2048
 """OpenAI's bound of the texts in one request."""
 
-_TOKENS = {"type": "array", "items": {"type": "integer"}, "minItems": 1}
-_INPUT_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        _TOKENS,
-        {
-            "type": "array",
-            "items": {"anyOf": [{"type": "string"}, _TOKENS]},
-            "minItems": 1,
-            "maxItems": MAX_INPUTS,
-        },
-    ]
-}
 Texts = str | Annotated[list[str], Field(min_length=1, max_length=MAX_INPUTS)]
 Dimensions = Annotated[int, Field(ge=1, lt=2**31)]
 
@@ -43,8 +31,8 @@ class PoolingFields(StrictModel):
 class InputFields(PoolingFields):
     """Texts, ids or one conversation."""
 
-    # Checked by ``split_inputs``: a union would try every branch on every token id.
-    input: Annotated[Any, WithJsonSchema(_INPUT_SCHEMA)] = None
+    # Checked by ``split_inputs``.
+    input: Annotated[Any, WithJsonSchema(inputs_schema(maxItems=MAX_INPUTS))] = None
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)] | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool | None = None
@@ -90,29 +78,6 @@ class RerankRequest(PoolingFields):
     documents: Annotated[list[str | dict[str, Any]], Field(min_length=1, max_length=MAX_INPUTS)]
     top_n: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     return_documents: bool | None = None
-
-
-def split_inputs(value: object) -> list[str | list[int]]:
-    """The inputs of a request: one text, one list of ids, or a list of such."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list) or not value:
-        raise RequestError(
-            "'input' must be a text, a list of token ids, or a non-empty list of such",
-            param="input",
-        )
-    if set(map(type, value)) == {int}:
-        return [value]
-    if len(value) > MAX_INPUTS:
-        raise RequestError(f"'input' has {len(value)} texts, at most {MAX_INPUTS}", param="input")
-    for index, one in enumerate(value):
-        is_ids = isinstance(one, list) and one and set(map(type, one)) == {int}
-        if not isinstance(one, str) and not is_ids:
-            raise RequestError(
-                f"'input[{index}]' must be a text or a non-empty list of token ids",
-                param=f"input[{index}]",
-            )
-    return value
 
 
 def document_texts(documents: list[str | dict[str, Any]]) -> list[str]:

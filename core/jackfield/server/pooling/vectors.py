@@ -13,23 +13,22 @@ from jackfield.errors import RequestError
 from jackfield.llm.vectors import check_params, finish_vector
 from jackfield.planning.pooling import PoolingPlan
 from jackfield.server.chat_request import check_messages
-from jackfield.server.completion_request import truncated
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Preparer, answer_id
+from jackfield.server.inputs import Encoded, encode_input, split_inputs
 from jackfield.server.pooling.prepared import MakeAnswer, PreparedPooling
 from jackfield.server.pooling.request import (
+    MAX_INPUTS,
     ClassifyRequest,
     EmbeddingRequest,
     InputFields,
     PoolingFields,
     PoolRequest,
-    split_inputs,
 )
 from jackfield.server.spellings import Spelling
 from jackfield.server.validation import validate
 
 Request = TypeVar("Request", bound=InputFields)
-Encoded = tuple[str | None, tuple[int, ...]]
 
 
 class PoolingPreparer(Preparer):
@@ -107,7 +106,12 @@ class VectorPreparer(PoolingPreparer, ABC, Generic[Request]):
             raise RequestError("Send either 'input' or 'messages'", param="input")
         if request.messages is not None:
             return [self._chat(request, request.messages)]
-        return [self._input(one, request) for one in split_inputs(request.input)]
+        inputs = split_inputs(request.input, "input")
+        if len(inputs) > MAX_INPUTS:
+            raise RequestError(
+                f"'input' has {len(inputs)} texts, at most {MAX_INPUTS}", param="input"
+            )
+        return [encode_input(self._frontend, one, "input", request) for one in inputs]
 
     def _chat(self, request: InputFields, messages: list[dict[str, Any]]) -> Encoded:
         self._frontend.require_tokenizer()
@@ -121,22 +125,6 @@ class VectorPreparer(PoolingPreparer, ABC, Generic[Request]):
             truncate_prompt_tokens=request.truncate_prompt_tokens,
         )
         return rendered.text, rendered.token_ids
-
-    def _input(self, value: str | list[int], request: InputFields) -> Encoded:
-        prompts, limit = self._frontend.llm.prompts, request.truncate_prompt_tokens
-        if isinstance(value, str):
-            self._frontend.require_tokenizer()
-            add_special = request.add_special_tokens
-            ids = prompts.from_text(
-                value,
-                add_special_tokens=True if add_special is None else add_special,
-                truncate_prompt_tokens=limit,
-                param="input",
-            )
-            return value, ids
-        # -1 keeps all that fits, and here all of the context is the prompt's.
-        kept = truncated(value, limit, self._frontend.llm.max_model_len + 1)
-        return None, prompts.from_ids(kept, param="input")
 
 
 class Embeddings(VectorPreparer[EmbeddingRequest]):
