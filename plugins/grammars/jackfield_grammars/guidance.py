@@ -18,7 +18,7 @@ from jackfield_grammars.free_strings import PlainTokens
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_text import JsonText
-from jackfield_grammars.known_states import KnownStates
+from jackfield_grammars.known_states import KnownStates, State
 from jackfield_grammars.repeats import MAX_FORCED, patterns_multiply
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
@@ -121,19 +121,20 @@ class UniqueItemsMatcher(GuidanceMatcher):
 
 
 class KnownStatesMatcher(GuidanceMatcher):
-    """An output that goes by what is known of its grammar's states. The library is told tokens,
-    some at once, where it has to be asked."""
+    """An output that goes by what is known of its grammar's states. The library is told tokens
+    where it has to be asked, and none that lead to the state itself."""
 
-    __slots__ = ("_filled", "_num_taken", "_pending", "_states", "_trail", "keeps_mask")
+    __slots__ = ("_counts", "_filled", "_pending", "_states", "_trail", "keeps_mask")
 
     def __init__(self, matcher: Any, forced: ForcedTexts, states: KnownStates) -> None:
         super().__init__(matcher, forced)
         self._states = states
         self._trail = deque((states.root(),), _MAX_TRAIL)
         """The state, behind those before it."""
-        self._num_taken = 0
+        self._counts = bytearray()
+        """Of each token, 1 where the library knows it or has to."""
         self._pending: list[int] = []
-        """Tokens that the library does not know of."""
+        """Tokens that the library does not know yet."""
         self._filled: object = None
         """The mark of the state whose mask was filled last."""
         self.keeps_mask = False
@@ -153,8 +154,14 @@ class KnownStatesMatcher(GuidanceMatcher):
     def accept(self, token_id: int) -> bool:
         """Takes the next id, if it is allowed."""
         state = self._trail[-1]
-        following = state if self._states.stays(state, token_id) else state.following.get(token_id)
-        if following is not None:
+        if state.loops is not None and state.loops[token_id]:
+            following: State | None = state
+        else:
+            following = state.following.get(token_id)
+        if following is state:
+            self._counts.append(0)
+        elif following is not None:
+            self._counts.append(1)
             self._pending.append(token_id)
             if len(self._pending) >= _MAX_PENDING:
                 self._tell()
@@ -162,8 +169,8 @@ class KnownStatesMatcher(GuidanceMatcher):
             self._tell()
             if not super().accept(token_id):
                 return False
+            self._counts.append(1)
             following = self._states.after(state, token_id)
-        self._num_taken += 1
         self._trail.append(following)
         self.keeps_mask = following.mark is self._filled
         return True
@@ -172,16 +179,17 @@ class KnownStatesMatcher(GuidanceMatcher):
         """Takes ids back."""
         if not num_tokens:
             return
-        num_told = max(0, num_tokens - len(self._pending))
-        del self._pending[-num_tokens:]
-        super().rollback(num_told)
-        self._num_taken -= num_tokens
+        num_known = self._counts[-num_tokens:].count(1)
+        del self._counts[-num_tokens:]
+        num_pending = min(num_known, len(self._pending))
+        del self._pending[len(self._pending) - num_pending :]
+        super().rollback(num_known - num_pending)
         if num_tokens < len(self._trail):
             for _ in range(num_tokens):
                 self._trail.pop()
         else:
             self._trail.clear()
-            self._trail.append(self._states.lost() if self._num_taken else self._states.root())
+            self._trail.append(self._states.lost() if self._counts else self._states.root())
         self.keeps_mask = self._trail[-1].mark is self._filled
 
     def jump(self) -> list[int]:

@@ -2,7 +2,8 @@
 
 Outputs of one grammar begin alike and come through the same places. A state is what is known of
 such a place, and which tokens lead to which other state: where an output goes the way of one
-before it, the library need not be asked, and is told the tokens later, several at once.
+before it, the library need not be asked, and is told the tokens later, several at once. Tokens
+that lead to the state itself it is never told: what may follow is the same without them.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ class State:
     known; ``following`` has the states behind tokens. States with the same ``mark`` have the same
     mask. One that is not ``is_shared`` is of one output alone, and keeps no mask."""
 
-    __slots__ = ("following", "forced", "is_free", "is_shared", "mark", "mask", "place")
+    __slots__ = ("following", "forced", "is_shared", "loops", "mark", "mask", "place")
 
     def __init__(self, place: JsonPlace | None, *, is_shared: bool) -> None:
         self.place = place
         self.is_shared = is_shared
-        self.is_free = False
-        """Whether the place is inside of a string of any text, at the end of a character."""
+        self.loops: bytearray | None = None
+        """By id, 1 for tokens behind which the state is the same: inside of a string of any text,
+        at the end of a character. ``following`` may have more of them."""
         self.mark: object = object()
         self.mask: Masks | None = None
         self.forced: list[int] | None = None
@@ -67,10 +69,6 @@ class KnownStates:
         """Somewhere."""
         return State(None, is_shared=False)
 
-    def stays(self, state: State, token_id: int) -> bool:
-        """Whether the grammar allows a token, and the state behind it is the same."""
-        return state.is_free and self._plain is not None and self._plain.are_plain[token_id] == 1
-
     def after(self, state: State, token_id: int) -> State:
         """The state behind a token that the library has taken."""
         if state.place is None:
@@ -90,8 +88,8 @@ class KnownStates:
         """Is shown the mask [W] of a state."""
         place = state.place
         if self._plain is not None and (place is None or place.start >= 0):
-            if not state.is_free and self._plain.are_allowed(mask):
-                self._free(state)
+            if state.loops is None and self._plain.are_allowed(mask):
+                self._free(state, self._plain)
         if state.is_shared and state.mask is None:
             state.mask = state.mark = self._kept(mask)
 
@@ -105,9 +103,9 @@ class KnownStates:
             kept = self._masks[content] = np.frombuffer(content, dtype=np.int32)
         return kept
 
-    def _free(self, state: State) -> None:
+    def _free(self, state: State, plain: PlainTokens) -> None:
         """What the string that is under way has so far does not matter."""
-        state.is_free, state.forced = True, []
+        state.loops, state.forced = plain.are_plain, []
         if state.place is None:
             return
         state.place = state.place.freed()

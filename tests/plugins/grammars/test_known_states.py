@@ -200,7 +200,7 @@ def test_where_a_keyword_looks_at_texts_strings_are_told_apart(schema: Any) -> N
             if not matcher.accept(byte):
                 break
             mask_of(matcher)
-            assert isinstance(matcher, KnownStatesMatcher) and not matcher._trail[-1].is_free
+            assert isinstance(matcher, KnownStatesMatcher) and matcher._trail[-1].loops is None
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_schema_that_has_every_plain_character_may_spell_out_what_looks_like_a
     matcher = GuidanceBackend(vocabulary).compile(spec(schema)).matcher()
     assert matcher.accept(ord('"'))
     matcher.fill_bitmask(np.zeros((1, vocabulary.mask_words), dtype=np.int32), 0)
-    assert isinstance(matcher, KnownStatesMatcher) and not matcher._trail[-1].is_free
+    assert isinstance(matcher, KnownStatesMatcher) and matcher._trail[-1].loops is None
 
 
 def test_plain_tokens_are_whole_characters_that_json_writes_as_they_are() -> None:
@@ -261,7 +261,7 @@ def test_plain_tokens_are_whole_characters_that_json_writes_as_they_are() -> Non
         assert is_plain == (bool(text) and written == f'"{text}"' and "\x7f" not in text), token
 
 
-def test_a_text_that_is_told_late_can_be_long() -> None:
+def test_a_text_that_is_never_told_can_be_long() -> None:
     matcher = BACKEND.compile(spec({"type": "string"})).matcher()
     assert matcher.accept(ord('"'))
     mask = mask_of(matcher)
