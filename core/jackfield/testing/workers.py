@@ -20,12 +20,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+import numpy as np
 import pytest
 
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.messages import FinishReason
+from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import SchedulerLimits
-from jackfield.contracts.work import CallsWorkers, Executor, KVCapacity, Worker
+from jackfield.contracts.work import (
+    AdmittedRow,
+    CallsWorkers,
+    Executor,
+    KVCapacity,
+    ScheduledBatch,
+    TokenMasks,
+    Worker,
+)
 from jackfield.errors import CheckpointError, RequestError
 from jackfield.registry import Registry
 from jackfield.testing.plugins import assert_conforms
@@ -103,6 +113,19 @@ class WorkerContract:
         assert texts[0] == texts[3], "equal prompts, other greedy tokens"
         assert texts[:4] == texts[4:], "the same prompts after a rest, other greedy tokens"
 
+    def test_a_sequence_under_a_mask_gets_what_its_own_mask_allows(self) -> None:
+        plan, worker = self.plan(), type(self).worker()
+        width = worker.start(plan).logits_width
+        worker.begin(_prompts(2, plan.block_size))
+        bits = np.zeros((plan.max_num_seqs, width // 32 + 1), np.int32)
+        for slot, allowed in enumerate((7, 5)):
+            bits[slot, 0] = 1 << allowed
+        second = np.ones(1, np.int32)
+        masks = TokenMasks(places=second, slots=second, are_new=np.ones(1, np.bool_), bits=bits)
+        output = worker.finish(masks).wait()
+        worker.stop()
+        assert output.token_ids[1] == 5 and not output.failed
+
 
 class ExecutorContract:
     """Laws that hold for every executor."""
@@ -155,6 +178,25 @@ class RefusingWorker(SimulatedWorker):
     def start(self, plan: WorkerPlan) -> KVCapacity:
         """Raises."""
         raise CheckpointError("no such checkpoint")
+
+
+def _prompts(count: int, block_size: int) -> ScheduledBatch:
+    """A step of as many prompts, each whole."""
+    ids, num_blocks = np.array([1, 2, 3], np.int32), -(-3 // block_size)
+    blocks = [
+        (row, index, 1 + row * num_blocks + index)
+        for row in range(count)
+        for index in range(num_blocks)
+    ]
+    return ScheduledBatch(
+        step=1,
+        admitted=tuple(AdmittedRow(row, ids, 3, TokenSampling()) for row in range(count)),
+        rows=np.arange(count, dtype=np.int32),
+        num_tokens=np.full(count, 3, np.int32),
+        first_positions=np.zeros(count, np.int32),
+        samples=np.ones(count, np.bool_),
+        new_blocks=np.array(blocks, np.int32),
+    )
 
 
 def class_path(found: type[object]) -> str:
