@@ -33,7 +33,6 @@ from jackfield.registry import HOOKS, KINDS, Registry
 from jackfield.registry.conformance import required_members
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
-from jackfield.server.hooked import hooked_door
 from jackfield.server.options import ServerOptions
 from jackfield.testing.simulated_worker import continuation
 
@@ -379,7 +378,7 @@ async def test_hooks_that_exit_cost_their_own_request(
     (entry,) = [each for each in registry.list(HOOKS) if each.name == "broken"]
     hooks = Hooks([replace(entry, value=entry.value.partition(":")[0])], registry)
     llm = FakeLLM()
-    app = build_app(Frontend(hooked_door(llm, hooks), ServerOptions()), hooks, registry)
+    app = build_app(Frontend(llm, ServerOptions()), hooks, registry)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
         assert (await http.get("/exits")).status_code >= 500

@@ -32,8 +32,8 @@ from jackfield.server.errors import (
     error_body,
     error_headers,
 )
-from jackfield.server.generation_route import GenerationRoute
-from jackfield.server.hooked import PluginMetrics
+from jackfield.server.generation_route import GenerationRoute, Prepare
+from jackfield.server.hooked import HookObserver, PluginMetrics, filtered
 from jackfield.server.http_metrics import LEFT, HttpMetrics, MeasureRequests
 from jackfield.server.json_bytes import dumps
 from jackfield.server.messages.route import Messages
@@ -77,14 +77,19 @@ def build_app(
     and health answer 503 until then. ``plugins`` are those in use."""
     stored = StoredResponses(frontend.response_store)
     responses = Responses(frontend, stored)
+    preparers: dict[str, Prepare] = {
+        "/v1/completions": Completions(frontend),
+        "/v1/chat/completions": Chat(frontend),
+        "/v1/responses": responses,
+        MESSAGES_PATH: Messages(frontend),
+    }
+    frontend.llm.observe(HookObserver(hooks))
+    llm = filtered(frontend.llm, hooks)
     generating: dict[str, ASGIApp] = {
-        "/v1/completions": GenerationRoute(frontend, Completions(frontend)),
-        "/v1/chat/completions": GenerationRoute(frontend, Chat(frontend)),
-        "/v1/responses": GenerationRoute(frontend, responses),
-        MESSAGES_PATH: GenerationRoute(frontend, Messages(frontend)),
+        path: GenerationRoute(frontend, prepare, llm) for path, prepare in preparers.items()
     }
     plan = frontend.llm.plan.pooling
-    hot = generating if plan is None else pooling_routes(frontend, plan)
+    hot = generating if plan is None else pooling_routes(frontend, plan, llm)
     http_metrics = HttpMetrics()
     api = _build_api(frontend, hot, hooks, plugins, http_metrics)
     _add_text_routes(api, frontend, responses)

@@ -16,7 +16,6 @@ from jackfield.llm import AsyncLLM
 from jackfield.registry.active import ActivePlugin
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
-from jackfield.server.hooked import hooked_door
 from jackfield.server.lifecycle import Service
 from jackfield.server.options import ServerOptions
 from jackfield.server.processes.siblings import Siblings
@@ -38,7 +37,7 @@ def make_service(
     """The service over ``llm``; ``plugins`` are those in use. ``signals``, ``siblings`` and
     ``patience_seconds`` are those of an API process among others."""
     store = open_store(options, llm.registry)
-    frontend = Frontend(hooked_door(llm, hooks), options, store, siblings)
+    frontend = Frontend(llm, options, store, siblings)
     return Service(
         llm,
         frontend,

@@ -13,7 +13,7 @@ from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.errors import JackfieldError, RequestError
 from jackfield.llm.token_stream import TokenStream
 from jackfield.server.asgi import Exchange, Receive, Send, Writer, send_answer, send_error
-from jackfield.server.door import Door
+from jackfield.server.door import Generation
 from jackfield.server.errors import as_request_error, error_object
 from jackfield.server.json_bytes import dumps
 from jackfield.server.spellings import Spelling, respelled
@@ -104,7 +104,7 @@ class ClientWatch:
 
 
 async def deliver_answer(
-    llm: Door,
+    llm: Generation,
     requests: Sequence[GenerationRequest],
     answer: Answer,
     spelling: Spelling,
@@ -159,7 +159,7 @@ def _first(errors: BaseExceptionGroup[Exception]) -> Exception:
 
 
 async def deliver_stream(
-    llm: Door,
+    llm: Generation,
     requests: Sequence[GenerationRequest],
     frames: Frames,
     spelling: Spelling,
@@ -233,7 +233,7 @@ def _shown(error: Exception, spelling: Spelling) -> RequestError:
 
 
 async def _merged(
-    llm: Door, requests: Sequence[GenerationRequest]
+    llm: Generation, requests: Sequence[GenerationRequest]
 ) -> AsyncGenerator[tuple[int, list[ChoiceDelta]]]:
     """The deltas of all prompts with their prompt's number; closing it closes every stream."""
     pending: list[tuple[int, list[ChoiceDelta]]] = []
@@ -269,5 +269,5 @@ async def _merged(
 def _closing(
     stream: AsyncIterator[list[ChoiceDelta]],
 ) -> aclosing[AsyncGenerator[list[ChoiceDelta]]]:
-    """``Door.stream`` gives what has ``aclose``: closed as soon as its consumer ends."""
+    """``Generation.stream`` gives what has ``aclose``: closed as soon as its consumer ends."""
     return aclosing(cast("AsyncGenerator[list[ChoiceDelta]]", stream))

@@ -23,7 +23,7 @@ from jackfield.server.asgi import (
     send_error,
 )
 from jackfield.server.delivery import Answer, Frames, deliver_answer, deliver_stream
-from jackfield.server.door import Door, Frontend, new_id
+from jackfield.server.door import Frontend, Generation, new_id
 from jackfield.server.errors import as_request_error
 from jackfield.server.request_limits import check_limits
 from jackfield.server.spellings import (
@@ -48,7 +48,7 @@ class Deliverable(Protocol):
     @property
     def requests(self) -> Sequence[GenerationRequest | PoolingRequest]: ...
 
-    async def deliver(self, llm: Door, exchange: Exchange) -> None:
+    async def deliver(self, llm: Generation, exchange: Exchange) -> None:
         """Computes and answers."""
         ...
 
@@ -61,7 +61,7 @@ class Prepared:
     reply: Answer | Frames
     spelling: Spelling
 
-    def deliver(self, llm: Door, exchange: Exchange) -> Coroutine[Any, Any, None]:
+    def deliver(self, llm: Generation, exchange: Exchange) -> Coroutine[Any, Any, None]:
         """Generates and answers."""
         if isinstance(self.reply, Frames):
             return deliver_stream(llm, self.requests, self.reply, self.spelling, exchange)
@@ -119,9 +119,10 @@ def answer_id(kind: str, given: str | None, header_id: str | None) -> str:
 class GenerationRoute:
     """The ASGI endpoint of one generation route."""
 
-    def __init__(self, frontend: Frontend, prepare: Prepare) -> None:
+    def __init__(self, frontend: Frontend, prepare: Prepare, llm: Generation) -> None:
         self._frontend = frontend
         self._prepare = prepare
+        self._llm = llm
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -139,7 +140,7 @@ class GenerationRoute:
             log_requests(prepared.requests, frontend.options.max_log_len)
         frontend.num_active += 1
         try:
-            await prepared.deliver(frontend.llm, Exchange(scope, receive, send))
+            await prepared.deliver(self._llm, Exchange(scope, receive, send))
         finally:
             frontend.num_active -= 1
 

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
-from jackfield.contracts.messages import EngineReady, EngineStats
 from jackfield.contracts.pooling import Pooled, PoolingRequest
-from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RAISED
 from jackfield.hooks import Hooks
-from jackfield.server.door import Door, Plan
-
-if TYPE_CHECKING:
-    from jackfield.llm import Observer
-    from jackfield.llm.parser_counts import ParserCounts
-    from jackfield.text.prompt import PromptBuilder
+from jackfield.server.door import Generation
 
 log = logging.getLogger(__name__)
 
@@ -58,99 +51,12 @@ class PluginMetrics:
             return b""
 
 
-class FilteredDoor:
-    """A door whose requests and deltas pass the plugins' filters."""
+class Filtered:
+    """Generation whose requests and deltas pass the plugins' filters."""
 
-    def __init__(self, llm: Door, hooks: Hooks) -> None:
+    def __init__(self, llm: Generation, hooks: Hooks) -> None:
         self._llm = llm
         self._hooks = hooks
-
-    @property
-    def plan(self) -> Plan:
-        """The door's."""
-        return self._llm.plan
-
-    @property
-    def tokenizer(self) -> Tokenizer | None:
-        """The door's."""
-        return self._llm.tokenizer
-
-    @property
-    def prompts(self) -> PromptBuilder:
-        """The door's."""
-        return self._llm.prompts
-
-    @property
-    def ready(self) -> EngineReady | None:
-        """The door's."""
-        return self._llm.ready
-
-    @property
-    def stats(self) -> EngineStats | None:
-        """The door's."""
-        return self._llm.stats
-
-    @property
-    def max_model_len(self) -> int:
-        """The door's."""
-        return self._llm.max_model_len
-
-    @property
-    def is_ready(self) -> bool:
-        """The door's."""
-        return self._llm.is_ready
-
-    @property
-    def is_asleep(self) -> bool:
-        """The door's."""
-        return self._llm.is_asleep
-
-    @property
-    def num_restarts(self) -> int:
-        """The door's."""
-        return self._llm.num_restarts
-
-    @property
-    def parser_counts(self) -> Sequence[ParserCounts]:
-        """The door's."""
-        return self._llm.parser_counts
-
-    @property
-    def num_waiting(self) -> int:
-        """The door's."""
-        return self._llm.num_waiting
-
-    def observe(self, observer: Observer) -> None:
-        """The door's."""
-        self._llm.observe(observer)
-
-    def reset_prefix_cache(self) -> None:
-        """The door's."""
-        self._llm.reset_prefix_cache()
-
-    async def sleep(self, level: int) -> None:
-        """The door's."""
-        await self._llm.sleep(level)
-
-    async def collective_rpc(
-        self,
-        method: str,
-        timeout: float | None = None,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> list[object]:
-        """The door's."""
-        return await self._llm.collective_rpc(method, timeout, args, kwargs)
-
-    async def wake_up(self) -> None:
-        """The door's."""
-        await self._llm.wake_up()
-
-    def tool_structure(
-        self, tools: Sequence[Mapping[str, object]], choice: str, *, parallel: bool
-    ) -> Mapping[str, object] | None:
-        """The door's."""
-        return self._llm.tool_structure(tools, choice, parallel=parallel)
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
         """The door's, filtered."""
@@ -172,7 +78,6 @@ class FilteredDoor:
         return self._hooks.filter_pooled(request, await self._llm.pool(request))
 
 
-def hooked_door(llm: Door, hooks: Hooks) -> Door:
-    """The door with the hooks' observers and, where there are any, filters."""
-    llm.observe(HookObserver(hooks))
-    return FilteredDoor(llm, hooks) if hooks.has_filters else llm
+def filtered(llm: Generation, hooks: Hooks) -> Generation:
+    """The door itself, where no plugin filters anything."""
+    return Filtered(llm, hooks) if hooks.has_filters else llm

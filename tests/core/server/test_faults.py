@@ -22,7 +22,6 @@ from jackfield.llm import AsyncLLM
 from jackfield.registry import Registry
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
-from jackfield.server.hooked import hooked_door
 from jackfield.server.metrics import Metrics
 from jackfield.server.options import ServerOptions
 from jackfield.text.chat_template import ChatTemplate
@@ -55,7 +54,7 @@ class Service:
         hooks.request_filters.append(("mine", _pass_request))
         hooks.response_filters.append(("mine", _pass_delta))
         self.hooks = hooks
-        self.frontend = Frontend(hooked_door(llm, hooks), ServerOptions())
+        self.frontend = Frontend(llm, ServerOptions())
         app = build_app(self.frontend, hooks)
         self.http = httpx.AsyncClient(
             base_url="http://server", transport=httpx.ASGITransport(app=app)

@@ -19,7 +19,6 @@ from jackfield.hooks import Hooks, hookimpl
 from jackfield.registry import PluginEntry
 from jackfield.server.app import build_app
 from jackfield.server.door import Frontend
-from jackfield.server.hooked import hooked_door
 from jackfield.server.options import ServerOptions
 
 TEXT = "/v1/completions"
@@ -102,7 +101,7 @@ async def test_a_plugin_hooks_into_every_part_of_the_server() -> None:
     entry = PluginEntry("hooks", "mine", "mine", "1", "tests.core.server.test_hooked:Plugin")
     hooks = Hooks([entry])
     llm = FakeLLM()
-    app = build_app(Frontend(hooked_door(llm, hooks), ServerOptions(api_keys=("k",))), hooks)
+    app = build_app(Frontend(llm, ServerOptions(api_keys=("k",))), hooks)
     transport = httpx.ASGITransport(app=app)
     headers = {"authorization": "Bearer k"}
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
@@ -149,7 +148,7 @@ async def test_prompts_that_are_pooled_and_their_vectors_pass_filters() -> None:
     entry = PluginEntry("hooks", "mine", "mine", "1", "tests.core.server.test_hooked:PoolingPlugin")
     hooks = Hooks([entry])
     llm = FakeLLM(plan=FakePlan(pooling=EMBED))
-    app = build_app(Frontend(hooked_door(llm, hooks), ServerOptions()), hooks)
+    app = build_app(Frontend(llm, ServerOptions()), hooks)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(base_url="http://server", transport=transport) as http:
         asked = {"input": ["a", "b"], "normalize": False}

@@ -35,7 +35,6 @@ from jackfield.server.batch.files import (
 )
 from jackfield.server.batch.requests import Batch, Tally
 from jackfield.server.door import Frontend
-from jackfield.server.hooked import hooked_door
 from jackfield.server.lifecycle import QuietServer, tell_statistics, uvicorn_config
 from jackfield.server.listening import bind, url
 from jackfield.server.middleware import LIVENESS_PATHS
@@ -130,7 +129,7 @@ async def _run(
     assert task is not None, "runs in a task"
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     plugins = active_plugins(llm.plan, llm.registry)
-    frontend = Frontend(hooked_door(llm, hooks), options, open_store(options, llm.registry))
+    frontend = Frontend(llm, options, open_store(options, llm.registry))
     app = build_app(frontend, hooks, llm.registry, plugins)
     living: list[asyncio.Task[Any]] = []
     try:

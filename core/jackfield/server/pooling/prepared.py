@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jackfield.contracts.pooling import Pooled, PoolingRequest, Vector
 from jackfield.server.asgi import Exchange
 from jackfield.server.delivery import deliver_body, run_all
-from jackfield.server.door import Door
+from jackfield.server.door import Generation
 from jackfield.server.json_bytes import dumps
 from jackfield.server.spellings import Spelling
 
@@ -29,11 +29,11 @@ class PreparedPooling:
     spelling: Spelling
     usage_details: bool
 
-    async def deliver(self, llm: Door, exchange: Exchange) -> None:
+    async def deliver(self, llm: Generation, exchange: Exchange) -> None:
         """Computes and answers."""
         await deliver_body(lambda: self._body(llm), self.spelling, exchange)
 
-    async def _body(self, llm: Door) -> bytes:
+    async def _body(self, llm: Generation) -> bytes:
         pooled = await run_all(llm.pool, self.requests)
         if sum(one.vector.size for one in pooled) < LARGE_ANSWER_NUMBERS:
             return self._written(pooled)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from jackfield.errors import NotFoundError
 from jackfield.planning.pooling import PoolingPlan
 from jackfield.server.asgi import ASGIApp, Receive, Scope, Send, send_error
-from jackfield.server.door import Frontend
+from jackfield.server.door import Frontend, Generation
 from jackfield.server.generation_route import GenerationRoute
 from jackfield.server.pooling.pairs import Rerank, Score
 from jackfield.server.pooling.vectors import (
@@ -22,7 +22,7 @@ _RERANK = ("/rerank", "/v1/rerank", "/v2/rerank")
 PATHS = ("/v1/embeddings", "/pooling", "/classify", *_SCORE, *_RERANK)
 
 
-def pooling_routes(frontend: Frontend, plan: PoolingPlan) -> dict[str, ASGIApp]:
+def pooling_routes(frontend: Frontend, plan: PoolingPlan, llm: Generation) -> dict[str, ASGIApp]:
     """The routes that the model can serve, of ``PATHS``."""
     found: dict[str, PoolingPreparer] = {"/pooling": Pooling(frontend, plan)}
     if plan.served_for == "embed":
@@ -32,7 +32,7 @@ def pooling_routes(frontend: Frontend, plan: PoolingPlan) -> dict[str, ASGIApp]:
     if plan.served_for == "embed" or plan.scores_pairs:
         found |= dict.fromkeys(_SCORE, Score(frontend, plan))
         found |= dict.fromkeys(_RERANK, Rerank(frontend, plan))
-    return {path: GenerationRoute(frontend, preparer) for path, preparer in found.items()}
+    return {path: GenerationRoute(frontend, preparer, llm) for path, preparer in found.items()}
 
 
 class Unserved:
