@@ -10,6 +10,7 @@ dtype, but for E4M3 on a GPU; other scales of theirs are read and not needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import ClassVar
 
 import torch
@@ -55,10 +56,10 @@ class CompressedTensorsQuantization:
     def linear_method(self, prefix: str) -> LinearMethod | None:
         if is_listed(prefix, self._ignored):
             return None
-        for targets, method in self._groups:
-            if "Linear" in targets or is_listed(prefix, targets):
-                return method
-        return None
+        # A name or a pattern goes before the class, whichever group comes first.
+        named = (method for targets, method in self._groups if is_listed(prefix, targets))
+        others = (method for targets, method in self._groups if "Linear" in targets)
+        return next(chain(named, others), None)
 
 
 def _method(form: str, group: Config) -> LinearMethod:

@@ -21,6 +21,7 @@ from tests.plugins.quantization.tool_packers import (
     quark_config,
 )
 
+from jackfield.compute.layers.coded_linear import CodedLinear
 from jackfield.config.plan import WorkerPlan
 from jackfield.config.settings import make_settings
 from jackfield.contracts.sampling import TokenSampling
@@ -201,3 +202,18 @@ def test_exceptions_and_rules_leave_layers_plain() -> None:
     assert packed.linear_method("model.layers.2.self_attn.qkv_proj") is None
     assert packed.linear_method("model.layers.3.mlp.gate_up_proj") is None
     assert packed.linear_method("model.layers.20.self_attn.qkv_proj") is not None
+
+
+def test_a_group_that_names_a_layer_goes_before_one_that_names_its_class() -> None:
+    weights = {"num_bits": 4, "type": "int", "strategy": "channel", "symmetric": True}
+    groups = {
+        "group_0": {"targets": ["Linear"], "weights": weights},
+        "group_1": {"targets": ["re:.*down_proj"], "weights": {**weights, "num_bits": 8}},
+    }
+    method = CompressedTensorsQuantization(
+        {"format": "pack-quantized", "config_groups": groups, "quant_method": "compressed-tensors"}
+    )
+    for name, words in (("down_proj", 64 // 4), ("gate_up_proj", 64 // 8)):
+        layer = method.linear_method(f"model.layers.0.mlp.{name}")
+        assert isinstance(layer, CodedLinear)
+        assert layer.stored(32, 64, torch.float32)["weight_packed"].shape == (32, words)
