@@ -22,6 +22,17 @@ from jackfield_reasoning_parsers.channels import Channels
 from jackfield_reasoning_parsers.table import ReasoningFormat
 from jackfield_reasoning_parsers.tag_pair import TagPair
 
+VLLM = """
+apertus2509 cohere_command3 cohere_command4 deepseek_r1 deepseek_v3 deepseek_v4 deepseek_v41 ernie45
+gemma4 glm45 glm47 granite granite_thinking_parser hf holo2 hunyuan_a13b hy_v3 hy_v4 identity
+inkling k2_horizon kimi_k2 kimi_k3 ling3 mimo minicpmv minimax_m2 minimax_m2_append_think minimax_m3
+mistral muse_glimmer nemotron_v3 olmo3 openai_gptoss plamo3 poolside_v1 qwen3 seed_oss solar_open2
+step3 step3p5
+""".split()
+SGLANG = """
+deepseek-r1 deepseek-v3 deepseek-v4 deepseek-v41 hunyuan gpt-oss kimi muse qwen3-thinking minimax
+minimax-append-think minimax-m3 nanbeige nemotron_3 interns1 iquest_q1 gigachat35 response_template
+""".split()
 SUFFIX = CheckpointText(chat_template="{{ '<think:6124c78e>' }}")
 
 
@@ -108,6 +119,11 @@ def test_where_the_template_closed_the_thought_all_is_content(each: ReasoningFor
     context = ParserContext(prompt_suffix=form.end[0].replace("{suffix}", "") + "\n\n")
     parser = parser_named(each.name)(context)
     assert merge_events([*parser.feed("Hello."), *parser.finish()]) == [Content("Hello.")]
+
+
+@pytest.mark.parametrize("name", [*VLLM, *SGLANG])
+def test_the_names_of_other_engines_are_known(name: str) -> None:
+    assert parser_named(name).name == name.replace("-", "_")
 
 
 def test_a_suffix_is_what_the_chat_template_says() -> None:

@@ -268,6 +268,20 @@ PARAMETERS: dict[str, tuple[Render, tuple[str, ...]]] = {
         ),
         ("</steptml:parameter>",),
     ),
+    "solar_open2": (
+        each(
+            tagged(
+                lambda key, value: (
+                    f"<|tool_arg:start|>{key}<|tool_arg:value|>{text(value)}<|tool_arg:end|>\n"
+                ),
+                lambda _, call, inside: (
+                    f"<|tool_call:start|>{call.name}\n{inside}<|tool_call:end|>"
+                ),
+            ),
+            between="\n",
+        ),
+        ("<|tool_arg:end|>",),
+    ),
     "minicpm5": (
         each(
             tagged(

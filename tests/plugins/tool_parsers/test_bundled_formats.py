@@ -30,7 +30,7 @@ deepseek_v41 dots ernie45 functiongemma gemma4 gigachat3 glm45 glm47 ling3 pools
 granite4 granite-20b-fc hermes qwen3_json hf hunyuan_a13b hy_v3 hy_v4 inkling internlm jamba
 k2_horizon kimi_k2 kimi_k3 lfm2 llama3_json llama4_json llama4_pythonic pythonic longcat mimo
 minicpm5 minimax_m2 minimax_m3 mistral muse_glimmer olmo3 openai phi4_mini_json plamo3 qwen3_coder
-qwen3_xml seed_oss step3 step3p5 xlam muse
+qwen3_xml seed_oss solar_open2 step3 step3p5 xlam muse
 """.split()
 SGLANG = """
 apertus2509 cohere_command4 deepseekv3 deepseekv31 deepseekv32 deepseekv4 deepseekv41 dots glm glm45
