@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -13,24 +14,16 @@ if TYPE_CHECKING:
     from jackfield.llm import LLM
 
 __all__ = ["LLM", "PoolingParams", "SamplingParams", "StructuredOutputs", "__version__"]
+_MODULES = {
+    "LLM": "jackfield.llm",
+    "PoolingParams": "jackfield.contracts.pooling",
+    "SamplingParams": "jackfield.contracts.sampling",
+    "StructuredOutputs": "jackfield.contracts.grammar",
+}
 
 
 def __getattr__(name: str) -> object:
     """Imports the public classes when they are used: ``--help`` must not pay for them."""
-    if name == "LLM":
-        from jackfield.llm import LLM
-
-        return LLM
-    if name == "StructuredOutputs":
-        from jackfield.contracts.grammar import StructuredOutputs
-
-        return StructuredOutputs
-    if name == "PoolingParams":
-        from jackfield.contracts.pooling import PoolingParams
-
-        return PoolingParams
-    if name == "SamplingParams":
-        from jackfield.contracts.sampling import SamplingParams
-
-        return SamplingParams
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

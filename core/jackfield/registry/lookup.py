@@ -80,11 +80,8 @@ class Registry:
         """The registry of a process that has the options; they say what plugins are told too."""
         options = settings.plugin_options
         if settings.model_loader_extra_config:
-            own = options.setdefault(f"load_formats.{settings.load_format}", {})
-            options[f"load_formats.{settings.load_format}"] = {
-                **settings.model_loader_extra_config,
-                **own,
-            }
+            name = f"load_formats.{settings.load_format}"
+            options[name] = {**settings.model_loader_extra_config, **options.get(name, {})}
         return cls(
             settings.plugin_sources,
             bundled_only=settings.safe_mode,
