@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import numpy as np
-import pytest
-from tests.core.engine.test_process import HERE, Listener, make_plan
+from tests.core.engine.test_process import Listener, make_plan
 from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.contracts.messages import (
@@ -32,11 +31,6 @@ from jackfield.engine.clients import KEY_BITS, first_key, split
 from jackfield.engine.protocol import EngineProtocol
 from jackfield.errors import EngineError
 from jackfield.testing.simulated_worker import continuation
-
-
-@pytest.fixture(autouse=True)
-def importable_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
 
 
 class Client:

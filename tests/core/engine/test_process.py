@@ -37,13 +37,6 @@ from jackfield.engine.spawning import SpawnedEngine, early_engine
 from jackfield.errors import ConfigError, EngineError, JackfieldError
 from jackfield.testing.simulated_worker import continuation
 
-HERE = str(Path(__file__).parent)
-
-
-@pytest.fixture(autouse=True)
-def importable_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(HERE)
-
 
 def make_plan(worker: str = "NotedWorker", **changes: object) -> EnginePlan:
     values: dict[str, object] = {
@@ -55,7 +48,7 @@ def make_plan(worker: str = "NotedWorker", **changes: object) -> EnginePlan:
         "max_num_seqs": 8,
         "max_num_batched_tokens": 16,
         "block_size": 4,
-        "worker": f"workers_for_tests:{worker}",
+        "worker": f"tests.core.engine.workers_for_tests:{worker}",
         **changes,
     }
     return EnginePlan(worker=WorkerPlan(**values))  # type: ignore[arg-type]
@@ -382,9 +375,8 @@ def test_it_all_works_on_uvloop() -> None:
 
 
 PARENT = """
-import asyncio, sys
-sys.path.insert(0, {here!r})
-from test_process import EngineClient, Listener, make_plan
+import asyncio
+from tests.core.engine.test_process import EngineClient, Listener, make_plan
 
 async def main():
     client, listener = EngineClient(make_plan("SlowWorker")), Listener()
@@ -397,9 +389,7 @@ asyncio.run(main())
 
 
 def test_the_engine_ends_with_a_killed_parent() -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT.format(here=HERE)], stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
     with parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())

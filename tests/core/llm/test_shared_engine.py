@@ -14,7 +14,6 @@ import pytest
 from tests.core.llm.test_supervision import (
     POLICY,
     first_deltas,
-    importable_workers,
     request,
     serving_plan,
     tokens,
@@ -31,8 +30,6 @@ from jackfield.llm.shared_engine import SharedEngine
 from jackfield.llm.supervisor import Supervisor
 from jackfield.registry import Registry
 from jackfield.testing.simulated_worker import continuation
-
-__all__ = ["importable_workers"]
 
 
 class Keeper:

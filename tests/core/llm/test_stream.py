@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.core.llm.test_supervision import importable_workers as importable_workers
 from tests.core.llm.test_supervision import request, running, serving_plan
 from tests.core.server.fake_llm import ByteTokenizer
 from tests.core.server.test_direct_writes import HeldEngine

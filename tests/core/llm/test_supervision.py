@@ -29,11 +29,6 @@ WORKERS = str(Path(__file__).parents[1] / "engine")
 POLICY = RestartPolicy(max_early_crashes=4)
 
 
-@pytest.fixture(autouse=True)
-def importable_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(WORKERS)
-
-
 def serving_plan(
     worker: str,
     *,
