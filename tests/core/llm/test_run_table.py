@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import msgspec
 import numpy as np
 import pytest
 from tests.core.text.conftest import byte_level
@@ -13,8 +14,11 @@ from jackfield.contracts.messages import (
     AbortRequests,
     AddRequest,
     CallAnswer,
+    EngineStats,
     FinishReason,
+    RequestFailed,
     RequestLogprobs,
+    RequestPooled,
     StepTokens,
     TokenLogprobs,
 )
@@ -186,6 +190,22 @@ def test_tokens_that_come_together_are_one_piece() -> None:
 def test_a_reader_that_is_hardly_behind_has_tokens_singly() -> None:
     steps = [step(5), step(5), step(6)]
     assert list(joined(steps)) == steps
+
+
+def test_what_steps_tell_beside_tokens_is_all_there_and_the_last_statistics_count() -> None:
+    steps = [step(key) for key in range(1, 6)]
+    for number in (1, 3):
+        steps[number] = msgspec.structs.replace(
+            steps[number],
+            failed=[RequestFailed(number, "why")],
+            pooled=[RequestPooled(number, b"abcd")],
+            stats=EngineStats(number, 0, 0, 0, 0, 0, 0, 0, 0),
+        )
+    (message,) = joined(steps)
+    assert isinstance(message, StepTokens)
+    assert [entry.key for entry in message.failed] == [1, 3]
+    assert [entry.key for entry in message.pooled] == [1, 3]
+    assert message.stats is not None and message.stats.num_running == 3
 
 
 def test_other_messages_stay_where_they_are_between_steps() -> None:
