@@ -8,20 +8,15 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
-from jackfield.contracts.generation import ChoiceDelta, Finish, FinishName
+from jackfield.contracts.generation import ChoiceDelta, Finish
 from jackfield.contracts.messages import AddRequest, FinishReason, StepTokens
 from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.errors import RequestError
 from jackfield.llm.run import Run
+from jackfield.text.output import FINISH_NAMES
 
 MAX_VECTOR_BYTES = 128 << 20
-_NAMES: dict[int, FinishName] = {
-    FinishReason.STOP: "stop",
-    FinishReason.LENGTH: "length",
-    FinishReason.ABORT: "abort",
-    FinishReason.ERROR: "error",
-}
 
 
 def pooling_run(request: PoolingRequest, key: int, arrival: float) -> Run:
@@ -59,7 +54,7 @@ def hand_out_vectors(
             run.first_token = run.last_token = now
         failure = failures.get(key)
         finish = Finish(
-            _NAMES[reason],
+            FINISH_NAMES[reason],
             message=None if failure is None else failure.message,
             param=None if failure is None else failure.param,
         )

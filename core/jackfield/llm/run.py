@@ -6,8 +6,12 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 
-from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
-from jackfield.contracts.generation import RequestRecord as RequestRecord
+from jackfield.contracts.generation import (
+    ChoiceDelta,
+    Finish,
+    GenerationRequest,
+    RequestRecord,
+)
 from jackfield.contracts.messages import AddRequest
 from jackfield.contracts.pooling import PoolingRequest
 from jackfield.text.output import ChoiceOutput

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from msgspec.structs import replace
 
-from jackfield.contracts.generation import ChoiceDelta, Finish
+from jackfield.contracts.generation import ChoiceDelta, Finish, RequestRecord
 from jackfield.contracts.messages import (
     AbortRequests,
     FinishReason,
@@ -21,12 +21,11 @@ from jackfield.contracts.messages import (
 )
 from jackfield.errors import RAISED, RequestError
 from jackfield.llm.pooled import hand_out_vectors
-from jackfield.llm.run import RequestRecord, Run
+from jackfield.llm.run import Run
 
 log = logging.getLogger(__name__)
 
 FINISH_REASONS = tuple(FinishReason)
-
 
 Portion = tuple[int, tuple[int, ...], int]
 """The key of a choice, ids for it, and the ``FinishReason`` behind them."""

@@ -13,9 +13,8 @@ from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
 from jackfield.server.output_items import EventView
-from jackfield.server.request_fields import check_bookkeeping
+from jackfield.server.request_fields import StreamOptions, check_bookkeeping
 from jackfield.server.spellings import Spelling
-from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
 
 
@@ -42,7 +41,6 @@ class Chat(Preparer):
 
     def _shape(self, request: ChatRequest, model: str, generation: GenerationRequest) -> ChatShape:
         frontend, options = self._frontend, self._frontend.options
-        as_ids = request.return_tokens_as_token_ids
         adds = request.add_generation_prompt
         return ChatShape(
             id=generation.request_id,
@@ -51,10 +49,7 @@ class Chat(Preparer):
             role=options.response_role if adds is not False else _last_role(request.messages),
             prompt=generation.prompt_token_ids,
             n=generation.sampling.n,
-            names=TokenText(
-                frontend.llm.tokenizer,
-                options.return_tokens_as_token_ids if as_ids is None else as_ids,
-            ),
+            names=frontend.token_text(request.return_tokens_as_token_ids),
             view=EventView(
                 parse=generation.parse,
                 hide_reasoning=request.include_reasoning is False,
@@ -76,9 +71,4 @@ def _last_role(messages: Sequence[Mapping[str, Any]]) -> str:
 def _reply(request: ChatRequest, shape: ChatShape) -> ChatAnswer | ChatFrames:
     if not request.stream:
         return ChatAnswer(shape)
-    options = request.stream_options
-    return ChatFrames(
-        shape,
-        include_usage=bool(options and options.include_usage),
-        continuous=bool(options and options.continuous_usage_stats),
-    )
+    return ChatFrames(shape, request.stream_options or StreamOptions())

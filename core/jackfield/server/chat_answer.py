@@ -19,6 +19,7 @@ from jackfield.server.errors import check_finish
 from jackfield.server.gathered import GatheredChoice
 from jackfield.server.json_bytes import dumps
 from jackfield.server.output_items import EventView
+from jackfield.server.request_fields import StreamOptions
 from jackfield.server.token_text import TokenText, chat_logprobs, prompt_logprobs_json
 from jackfield.server.usage import Usage
 
@@ -143,10 +144,10 @@ class ChatFrames(Frames):
     """Turns deltas into server-sent events: the role first, then one frame an event, then an
     empty delta with the finish reason. A frame is bytes made once around the new text."""
 
-    def __init__(self, shape: ChatShape, include_usage: bool, continuous: bool) -> None:
+    def __init__(self, shape: ChatShape, options: StreamOptions) -> None:
         self._shape = shape
-        self._include_usage = include_usage
-        self._continuous = continuous
+        self._include_usage = include_usage = bool(options.include_usage)
+        self._continuous = continuous = bool(options.continuous_usage_stats)
         self._usage = Usage(len(shape.prompt), shape.usage_details, shape.has_reasoning)
         self._open = shape.n
         self._begun = [False] * shape.n

@@ -95,8 +95,6 @@ class ChatGeneration:
         limit = self._frontend.options.max_choices
         if n > limit:
             raise RequestError(f"n ({n}) is above the limit of {limit}", param="n")
-        if request.stream and request.prompt_logprobs is not None:
-            raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")
         return sampling_params(
             request,
             self._frontend.llm.plan.generation_defaults,

@@ -13,6 +13,7 @@ from jackfield.server.delivery import Answer, Frames
 from jackfield.server.errors import check_finish
 from jackfield.server.gathered import GatheredChoice
 from jackfield.server.json_bytes import dumps
+from jackfield.server.request_fields import StreamOptions
 from jackfield.server.token_text import (
     LegacyLogprobs,
     TokenText,
@@ -145,10 +146,10 @@ class CompletionFrames(Frames):
     goes the general way through a dictionary.
     """
 
-    def __init__(self, shape: CompletionShape, include_usage: bool, continuous: bool) -> None:
+    def __init__(self, shape: CompletionShape, options: StreamOptions) -> None:
         self._shape = shape
-        self._include_usage = include_usage
-        self._continuous = continuous
+        self._include_usage = include_usage = bool(options.include_usage)
+        self._continuous = continuous = bool(options.continuous_usage_stats)
         self._usage = shape.new_usage()
         self._open = shape.num_choices
         self._plain = not (

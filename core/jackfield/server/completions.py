@@ -17,10 +17,9 @@ from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
 from jackfield.server.inputs import Encoded, encode_input, split_inputs
-from jackfield.server.request_fields import check_bookkeeping
+from jackfield.server.request_fields import StreamOptions, check_bookkeeping
 from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import Spelling
-from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
 
 DEFAULT_MAX_TOKENS = 16
@@ -76,8 +75,6 @@ class Completions(Preparer):
             overrides["max_tokens"] = 1
         if request.prompt_logprobs is None and request.echo:
             overrides["prompt_logprobs"] = request.logprobs
-        if request.stream and request.prompt_logprobs is not None:
-            raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")
         return sampling_params(
             request,
             self._frontend.llm.plan.generation_defaults,
@@ -97,7 +94,6 @@ class Completions(Preparer):
         echoes = None
         if request.echo:
             echoes = [self._echo(text, ids) for text, ids in encoded]
-        as_ids = request.return_tokens_as_token_ids
         return CompletionShape(
             id=request_id,
             created=int(time.time()),
@@ -105,10 +101,7 @@ class Completions(Preparer):
             prompts=[ids for _, ids in encoded],
             n=request.n or 1,
             num_generated=request.num_generated,
-            names=TokenText(
-                self._frontend.llm.tokenizer,
-                options.return_tokens_as_token_ids if as_ids is None else as_ids,
-            ),
+            names=self._frontend.token_text(request.return_tokens_as_token_ids),
             echoes=echoes,
             generate=not (request.echo and request.max_tokens == 0),
             logprobs=request.logprobs is not None,
@@ -128,9 +121,4 @@ def _reply(
 ) -> CompletionAnswer | CompletionFrames:
     if not request.stream:
         return CompletionAnswer(shape)
-    options = request.stream_options
-    return CompletionFrames(
-        shape,
-        include_usage=bool(options and options.include_usage),
-        continuous=bool(options and options.continuous_usage_stats),
-    )
+    return CompletionFrames(shape, request.stream_options or StreamOptions())

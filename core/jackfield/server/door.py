@@ -16,6 +16,7 @@ from jackfield.contracts.text import Tokenizer
 from jackfield.errors import NotFoundError, OverloadedError, RequestError
 from jackfield.server.errors import UnavailableError
 from jackfield.server.options import ServerOptions
+from jackfield.server.token_text import TokenText
 
 if TYPE_CHECKING:
     from jackfield.llm import Observer
@@ -148,6 +149,11 @@ class Frontend:
                 code="model_not_found",
             )
         return name
+
+    def token_text(self, as_ids: bool | None = None) -> TokenText:
+        """How tokens look in an answer; ``as_ids``: what the request says of it, if it does."""
+        as_ids = self.options.return_tokens_as_token_ids if as_ids is None else as_ids
+        return TokenText(self.llm.tokenizer, as_ids)
 
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer; a request that needs one is refused where there is none."""

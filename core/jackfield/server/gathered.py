@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from jackfield.contracts.generation import ChoiceDelta, Finish
 from jackfield.contracts.messages import TokenLogprobs
-from jackfield.contracts.text import Event
 from jackfield.server.errors import check_finish
 
 
 class GatheredChoice:
     """Grows by ``add`` until the delta with ``finish``."""
 
-    __slots__ = ("events", "finish", "logprobs", "prompt_logprobs", "text", "token_ids")
+    __slots__ = ("finish", "logprobs", "prompt_logprobs", "text", "token_ids")
 
     def __init__(self) -> None:
         self.text = ""
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
-        self.events: list[Event] = []
         self.finish: Finish | None = None
 
     def add(self, delta: ChoiceDelta) -> None:
@@ -29,8 +27,6 @@ class GatheredChoice:
             self.logprobs += delta.logprobs
         if delta.prompt_logprobs:
             self.prompt_logprobs += delta.prompt_logprobs
-        if delta.events:
-            self.events += delta.events
         if delta.finish is not None:
             check_finish(delta.finish)
             self.finish = delta.finish

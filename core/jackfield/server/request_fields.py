@@ -129,7 +129,8 @@ class RequestFields(SamplingFields):
 
 
 def check_bookkeeping(request: RequestFields) -> None:
-    """Refuses ``stream_options`` without ``stream``, as OpenAI does, and ``store``."""
+    """Refuses ``store``, ``stream_options`` without ``stream``, as OpenAI does, and what cannot be
+    streamed."""
     if request.store:
         raise RequestError(
             "'store' cannot be true: nothing is kept here but responses of /v1/responses",
@@ -138,3 +139,5 @@ def check_bookkeeping(request: RequestFields) -> None:
         )
     if request.stream_options is not None and not request.stream:
         raise RequestError("'stream_options' needs 'stream': true", param="stream_options")
+    if request.stream and request.prompt_logprobs is not None:
+        raise RequestError("'prompt_logprobs' cannot be streamed", param="prompt_logprobs")

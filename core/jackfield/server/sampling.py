@@ -19,7 +19,7 @@ def sampling_params(
     defaults: Mapping[str, object],
     *,
     default_max_tokens: int | None,
-    processor_pattern: str | None = None,
+    processor_pattern: str | None,
     **overrides: Any,
 ) -> SamplingParams:
     """``defaults`` are the checkpoint's (``generation_config.json``). ``default_max_tokens`` holds

@@ -20,7 +20,7 @@ from jackfield.text.grammar import in_terms_of
 from jackfield.text.reasoning import ReasoningCounter, ReasoningIds
 from jackfield.text.stop import StopStrings
 
-_NAMES: dict[FinishReason, FinishName] = {
+FINISH_NAMES: dict[int, FinishName] = {
     FinishReason.STOP: "stop",
     FinishReason.LENGTH: "length",
     FinishReason.ABORT: "abort",
@@ -140,8 +140,8 @@ class ChoiceOutput:
             message, param, wanted = failure.message, failure.param, self._params.structured_outputs
             if wanted is not None and param == "structured_outputs":
                 message, param = in_terms_of(wanted, message)
-            return Finish(_NAMES[finish], stop_reason, message, param)
-        return Finish(_NAMES[finish], stop_reason)
+            return Finish(FINISH_NAMES[finish], stop_reason, message, param)
+        return Finish(FINISH_NAMES[finish], stop_reason)
 
     def _text(self, token_ids: Sequence[int], finish: FinishReason) -> tuple[str, str | None]:
         """New text with stop strings handled, and the stop string that was found."""

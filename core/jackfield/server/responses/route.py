@@ -29,7 +29,6 @@ from jackfield.server.responses.translation import (
     truncated,
 )
 from jackfield.server.spellings import Spelling, respelled, settle_spellings
-from jackfield.server.token_text import TokenText
 from jackfield.server.validation import validate
 
 Messages = Sequence[dict[str, Any]]
@@ -94,8 +93,13 @@ class Turn(Preparer):
         own_id = answer_id("resp_", request.request_id, header_id)
         spelling = {**spelling, **SPELLING}
         generation = self._generation(request, data, own_id, spelling)
-        base = self._base(request, data, model, generation)
-        shape = self._shape(request, base, generation)
+        base = self._base(request, model, generation)
+        shape = ResponseShape(
+            base=base,
+            num_prompt_tokens=len(generation.prompt_token_ids),
+            names=self._route.frontend.token_text(),
+            num_top=generation.sampling.logprobs,
+        )
         view = EventView(parse=generation.parse, single_call=request.parallel_tool_calls is False)
         reply = ResponseFrames if request.stream else ResponseAnswer
         return Prepared((generation,), reply(shape, view, self._keep(request, base)), spelling)
@@ -132,23 +136,8 @@ class Turn(Preparer):
 
         return keep
 
-    def _shape(
-        self, request: ResponsesRequest, base: Mapping[str, Any], generation: GenerationRequest
-    ) -> ResponseShape:
-        frontend = self._route.frontend
-        return ResponseShape(
-            base=base,
-            num_prompt_tokens=len(generation.prompt_token_ids),
-            names=TokenText(frontend.llm.tokenizer, frontend.options.return_tokens_as_token_ids),
-            num_top=generation.sampling.logprobs,
-        )
-
     def _base(
-        self,
-        request: ResponsesRequest,
-        data: Mapping[str, Any],
-        model: str,
-        generation: GenerationRequest,
+        self, request: ResponsesRequest, model: str, generation: GenerationRequest
     ) -> dict[str, Any]:
         """What the response says of its request; settings that it leaves open as they are used."""
         text, reasoning = request.text, request.reasoning
