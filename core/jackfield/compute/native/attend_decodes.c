@@ -103,8 +103,8 @@ static void attend_stream(const stored *q, rows keys, rows values, const int32_t
 
 /* q, out [seqs, heads, dim], one query a sequence, over its last `window` keys (0: all). The block
  * table is [*, most_blocks]; sequence s has row table_rows[s] of it and lengths[s] keys. The scores
- * are multiplied by `scale`, that of the keys included, the result by `value_scale`. `sinks` [heads] or null: a score of each head
- * beside those of keys, whose value is zero. */
+ * are multiplied by `scale`, that of the keys included, the result by `value_scale`. `sinks` [heads]
+ * or NULL: a score of each head beside those of keys, whose value is zero. */
 void attend_decodes(const stored *q, const char *key_pages, const char *value_pages,
                     const int32_t *block_table, const int32_t *table_rows, const int32_t *lengths,
                     stored *out, int64_t seqs, int64_t heads, int64_t kv_heads, int64_t dim,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +29,6 @@ _BLOCK = 16
 WHOLE_ROW = 62
 """``log_group`` of a weight whose rows have one scale each."""
 
-_KEPT_ROOM = 1 << 18
-
 _P, _I, _F = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _LOOK_UP = (*(_P,) * 3, *(_I,) * 3)
 _SIGNATURES = {
@@ -43,10 +40,7 @@ _SIGNATURES = {
     "attend_decodes": (*(_P,) * 7, *(_I,) * 9, _F, _F, _F, _P),
     "choose_greedily": (*(_P,) * 5, *(_I,) * 3),
 }
-_CODES_SIGNATURES = {
-    "linear_codes": (*(_P,) * 7, *(_I,) * 5),
-    "decode_codes": (*(_P,) * 5, *(_I,) * 4),
-}
+_LINEAR_CODES = (*(_P,) * 7, *(_I,) * 5)
 
 
 @functools.cache
@@ -92,7 +86,9 @@ class Kernels:
     """
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        functions = _functions(library, _SIGNATURES)
+        functions = {
+            name: NativeFunction(library, name, types) for name, types in _SIGNATURES.items()
+        }
         self._look_up = NativeFunction(library, "look_up", _LOOK_UP, _I)
         self._rms_norm = functions["rms_norm"]
         self._add_rms_norm = functions["add_rms_norm"]
@@ -258,9 +254,7 @@ class CodeKernels:
     """Products by weights that are stored as codes; contiguous CPU tensors in and out."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
-        functions = _functions(library, _CODES_SIGNATURES)
-        self._multiply = functions["linear_codes"]
-        self._decode = functions["decode_codes"]
+        self._multiply = NativeFunction(library, "linear_codes", _LINEAR_CODES)
         self._room = library.linear_codes_room
         self._room.argtypes, self._room.restype = (_I, _I), _I
 
@@ -272,12 +266,6 @@ class CodeKernels:
         room = torch.empty(self._room(num_tokens, inputs), dtype=torch.uint8)
         arrays = (x.data_ptr(), *weight.pointers, out.data_ptr(), room.data_ptr())
         self._multiply(*arrays, num_tokens, outputs, inputs, weight.log_group, weight.bits)
-        return out
-
-    def decode(self, weight: Codes, dtype: torch.dtype) -> Tensor:
-        """The weight as numbers, [N, K]."""
-        out = torch.empty(weight.shape, dtype=dtype)
-        self._decode(*weight.pointers, out.data_ptr(), *weight.shape, weight.log_group, weight.bits)
         return out
 
 
@@ -292,12 +280,6 @@ class Turn:
     q_weight: Tensor | None
     k_weight: Tensor | None
     eps: float
-
-
-def _functions(
-    library: ctypes.CDLL, signatures: Mapping[str, tuple[type, ...]]
-) -> dict[str, NativeFunction]:
-    return {name: NativeFunction(library, name, types) for name, types in signatures.items()}
 
 
 def attention_numbers(

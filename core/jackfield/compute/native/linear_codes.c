@@ -25,7 +25,6 @@ static inline int64_t groups(const coded *w) { return ((w->inputs - 1) >> w->log
 static inline int64_t row_bytes(const coded *w) { return w->inputs * w->bits / 8; }
 
 /* What differs by processor:
- * decode_row: row n of the weights, as what is stored
  * room_bytes: what multiply_coded needs, for the whole product
  * multiply_coded: x [num_tokens, inputs] -> out [num_tokens, outputs] */
 #if defined(STORED_BF16) && defined(__AVX512BF16__) && defined(__AVX512BW__)
@@ -33,14 +32,6 @@ static inline int64_t row_bytes(const coded *w) { return w->inputs * w->bits / 8
 #else
 #include "linear_codes_vectors.h"
 #endif
-
-/* The whole weight, [outputs, inputs]. */
-void decode_codes(const uint8_t *codes, const float *table, const float *scales, const float *shifts,
-                  stored *out, int64_t outputs, int64_t inputs, int64_t log_group, int64_t bits) {
-    coded w = {codes, table, scales, shifts, outputs, inputs, log_group, bits};
-#pragma omp parallel for
-    for (int64_t n = 0; n < outputs; n++) decode_row(&w, n, out + n * inputs);
-}
 
 /* Bytes of `room` that linear_codes needs. */
 int64_t linear_codes_room(int64_t num_tokens, int64_t inputs) { return room_bytes(num_tokens, inputs); }

@@ -94,19 +94,6 @@ READ(signed, 8, 0)
 READ(bytes, 8, 1)
 READ(halves, 4, 1)
 
-static void decode_row(const coded *w, int64_t n, stored *out) {
-    for (int64_t k = 0; k < w->inputs; k += SPAN) {
-        wide numbers[2];
-        if (w->bits == 4)
-            read_halves(w, n, k, 1, numbers);
-        else if (w->table)
-            read_bytes(w, n, k, 1, numbers);
-        else
-            read_signed(w, n, k, 1, numbers);
-        for (int i = 0; i < SPAN; i++) out[k + i] = narrow(numbers[i / WIDTH][i % WIDTH]);
-    }
-}
-
 #if defined(__AVX2__) && (defined(STORED_BF16) || defined(STORED_F16))
 #include "linear_codes_avx2.h"
 #else
