@@ -20,8 +20,9 @@ import httpx
 import msgspec
 import pytest
 from tests.core.cli.distributions import install
-from tests.core.llm.test_supervision import POLICY, WORKERS, request, serving_plan, tokens
+from tests.core.llm.test_supervision import POLICY, request, serving_plan, tokens, until_ready
 from tests.core.server.fake_llm import FakeLLM
+from tests.waiting import PATIENCE_SECONDS
 
 from jackfield.contracts.generation import GenerationRequest, RequestRecord
 from jackfield.contracts.sampling import SamplingParams
@@ -157,7 +158,7 @@ def test_a_constructor_that_fails_is_named_in_one_line(kind: str, code: str, acm
 ENGINE_PLUGINS = {
     "schedulers": "from jackfield_schedulers.fcfs import FcfsScheduler as Base\n",
     "executors": "from jackfield_executors.uni import UniExecutor as Base\n",
-    "workers": "from workers_for_tests import NotedWorker as Base\n",
+    "workers": "from tests.core.engine.workers_for_tests import NotedWorker as Base\n",
 }
 FATAL = [
     ("schedulers", "schedule", "import sys; sys.exit(3)"),
@@ -209,18 +210,14 @@ async def test_the_engine_that_a_plugin_ends_is_replaced(
     method: str,
     code: str,
     acme: Install,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.syspath_prepend(WORKERS)
     acme(kind, failing(kind, method, code))
     async with engine(kind) as llm:
-        bad = await asyncio.wait_for(llm.collect(request([1] * BAD_LENGTH, 3)), 30)
+        bad = await asyncio.wait_for(llm.collect(request([1] * BAD_LENGTH, 3)), PATIENCE_SECONDS)
         assert bad[-1].finish is not None and bad[-1].finish.reason == "error"
-        async with asyncio.timeout(20):
-            while not llm.is_ready:
-                await asyncio.sleep(0.02)
-        deltas = await asyncio.wait_for(llm.collect(request([5, 6], 4)), 20)
+        await until_ready(llm)
+        deltas = await asyncio.wait_for(llm.collect(request([5, 6], 4)), PATIENCE_SECONDS)
         assert tokens(deltas) == continuation([5, 6], 4, 97)
         assert llm.num_restarts
     if "return" not in code:
@@ -228,9 +225,8 @@ async def test_the_engine_that_a_plugin_ends_is_replaced(
 
 
 async def test_a_request_that_the_scheduler_does_not_take_fails_alone(
-    acme: Install, monkeypatch: pytest.MonkeyPatch
+    acme: Install,
 ) -> None:
-    monkeypatch.syspath_prepend(WORKERS)
     code = (
         f"{ENGINE_PLUGINS['schedulers']}import sys\nclass Plugin(Base):\n    name = 'broken'\n"
         f"    def add(self, request):\n        if request.num_prompt_tokens == {BAD_LENGTH}:\n"
@@ -268,10 +264,9 @@ PARSER_FAULTS = {
 
 
 async def test_a_parser_that_fails_costs_its_own_request(
-    acme: Install, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    acme: Install, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Both kinds and every fault, on one engine."""
-    monkeypatch.syspath_prepend(WORKERS)
     acme("tokenizers", BYTES)
     plan = serving_plan("NotedWorker", tokenizer_mode="broken", chat_template="{{ messages }}")
     llm = AsyncLLM(plan, Registry(), POLICY)

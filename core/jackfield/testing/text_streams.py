@@ -39,7 +39,7 @@ def hold(law: Callable[..., None], *strategies: st.SearchStrategy[Any], examples
 
 def assert_linear(run: Callable[[list[str]], object], unit: str) -> None:
     """Four times the text may take at most nine times as long (a quadratic cost takes 16), in
-    CPU time of this process. Whoever is disturbed while measured gets more tries; the best of
+    CPU time of this thread. Whoever is disturbed while measured gets more tries; the best of
     all of them counts."""
     count = max(1, 8_000 // len(unit))
     small = large = float("inf")
@@ -53,9 +53,9 @@ def assert_linear(run: Callable[[list[str]], object], unit: str) -> None:
 
 def _seconds(run: Callable[[list[str]], object], text: str) -> float:
     pieces = [text[at : at + 4] for at in range(0, len(text), 4)]
-    begin = time.process_time()
+    begin = time.thread_time()
     run(pieces)
-    return time.process_time() - begin
+    return time.thread_time() - begin
 
 
 @cache

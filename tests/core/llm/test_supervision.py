@@ -25,7 +25,6 @@ from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
 from jackfield.testing.simulated_worker import continuation
 
-WORKERS = str(Path(__file__).parents[1] / "engine")
 POLICY = RestartPolicy(max_early_crashes=4)
 
 

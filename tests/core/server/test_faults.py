@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.core.llm.test_supervision import POLICY, WORKERS, serving_plan
+from tests.core.llm.test_supervision import POLICY, serving_plan
 from tests.core.server.fake_llm import ByteTokenizer
 from tests.faults import Fault, failing
+from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.engine.channel import FrameDecoder, FrameEncoder
@@ -30,7 +31,6 @@ from jackfield.text.output import ChoiceOutput
 from jackfield.text.prompt import PromptBuilder
 from jackfield.text.stop import StopStrings
 
-SECONDS = 20.0
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 TEXT = {"prompt": "ab", "max_tokens": 4, "ignore_eos": True, "stop": ["never"]}
 CHAT = {"messages": [{"role": "user", "content": "ab"}], "max_tokens": 4, "ignore_eos": True}
@@ -73,7 +73,6 @@ def _pass_delta(request: GenerationRequest, delta: ChoiceDelta) -> ChoiceDelta:
 async def service(
     monkeypatch: pytest.MonkeyPatch, worker: str = "SimulatedWorker"
 ) -> AsyncIterator[Service]:
-    monkeypatch.syspath_prepend(WORKERS)
 
     def load_tokenizer(*_: object, **__: object) -> ByteTokenizer:
         return ByteTokenizer()
@@ -98,7 +97,7 @@ async def service(
 
 async def check_all_end(running: Service) -> None:
     """Each request has an answer, an error, or a stream that says how it ended."""
-    async with asyncio.timeout(SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         answers = await asyncio.gather(
             *[running.http.post(path, json=body) for path, body in REQUESTS]
         )
@@ -114,11 +113,10 @@ async def check_all_end(running: Service) -> None:
 
 
 async def check_nothing_is_left(running: Service, num_tasks: int) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not running.llm.is_ready or running.llm._runs or running.frontend.num_active:
-            await asyncio.sleep(0.01)
-        while len(asyncio.all_tasks()) > num_tasks:
-            await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        llm, frontend = running.llm, running.frontend
+        await until(lambda: llm.is_ready and not llm._runs and not frontend.num_active)
+        await until(lambda: len(asyncio.all_tasks()) <= num_tasks)
         for path, body in REQUESTS:
             answer = await running.http.post(path, json=body)
             assert answer.status_code == 200, answer.text
@@ -186,7 +184,7 @@ async def test_a_message_that_cannot_be_read_costs_an_engine_and_no_request_that
         num_tasks = len(asyncio.all_tasks())
         fault = Fault(at, False, EngineError)
         with failing(FrameDecoder, "feed", fault):
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 # An engine that is quick says all of it in one message.
                 while not fault.happened:
                     await check_all_end(running)

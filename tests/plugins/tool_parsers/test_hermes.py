@@ -23,6 +23,7 @@ class TestHermesWithOtherKeys(ToolParserContract):
     """``parameters`` instead of ``arguments``, before the name, among keys nobody asked for."""
 
     parser = HermesToolParser
+    examples = 25
 
     def render(self, calls: Sequence[Call]) -> str:
         return "".join(
