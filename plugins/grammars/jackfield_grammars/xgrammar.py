@@ -138,7 +138,7 @@ class XGrammarBackend:
         if spec.whitespace:
             raise refuse("xgrammar takes no whitespace_pattern but the empty one")
         schema = rewritten(settled(json.loads(spec.text)))
-        if not schema.is_plain:
+        if schema.strings:
             return compiler.compile_grammar(self._ebnf(schema, spec.whitespace))
         options = _json_options(spec.whitespace)
         return compiler.compile_json_schema(json.dumps(schema.schema), **options)
@@ -147,7 +147,7 @@ class XGrammarBackend:
         return schema_ebnf(
             self._library,
             schema.schema,
-            schema.patterns,
+            schema.strings,
             schema.placeholder,
             _json_options(whitespace),
         )

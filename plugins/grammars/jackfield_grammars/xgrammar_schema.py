@@ -29,7 +29,9 @@ from jackfield_grammars.schema_facts import (
     types_of,
 )
 from jackfield_grammars.texts import refuse
+from jackfield_grammars.xgrammar_ebnf import MAX_LENGTH_RULES, Length
 
+_BEYOND = "beyond xgrammar"
 _EXACT_INTEGERS = 2**53
 _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
@@ -38,13 +40,12 @@ _LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 class Rewritten:
     """A schema for xgrammar.
 
-    The constant ``placeholder`` followed by i stands for strings whose JSON text matches
-    ``patterns[i]``. ``is_plain``: there are no such, and no strings of limited length.
+    The constant ``placeholder`` followed by i stands for the strings that ``strings[i]`` says:
+    a regex that their JSON text matches, or how many characters they have.
     """
 
     schema: dict[str, Any]
-    is_plain: bool
-    patterns: tuple[str, ...]
+    strings: tuple[str | Length, ...]
     placeholder: str
 
 
@@ -61,7 +62,10 @@ def rewritten(schema: object, *, keeps_formats: bool = True) -> Rewritten:
                 key: each for key, each in definitions.items() if f"#/{name}/{key}" in walk.used
             }
             result = {**result, name: walk.each(used, f"#/{name}")}
-    return Rewritten(result, walk.is_plain, tuple(walk.patterns), walk.placeholder)
+    lengths = [each for each in walk.strings if isinstance(each, Length)]
+    if len({name for each in lengths for name, _ in each.rules()}) > MAX_LENGTH_RULES + 1:
+        raise refuse(f"that many different lengths of strings are {_BEYOND}")
+    return Rewritten(result, tuple(walk.strings), walk.placeholder)
 
 
 class _Walk:
@@ -70,8 +74,7 @@ class _Walk:
     def __init__(self, root: Schema, keeps_formats: bool) -> None:
         self.root = root
         self.formats = FORMATS if keeps_formats else {}
-        self.is_plain = True
-        self.patterns: list[str] = []
+        self.strings: list[str | Length] = []
         self.placeholder = "pattern"
         while self.placeholder in json.dumps(root):
             self.placeholder += "_"
@@ -198,13 +201,22 @@ class _Walk:
             if len(found) > 1:
                 raise _refusal(path, " beside ".join(sorted(found)))
             pattern = FORMATS[node["format"]] if "format" in found else node["pattern"]
-            text = json_text_regex(pattern, lambda what: _refusal(path, what))
-            if text not in self.patterns:
-                self.patterns.append(text)
-            self.is_plain = False
-            return {"const": f"{self.placeholder}{self.patterns.index(text)}"}
-        self.is_plain = self.is_plain and not found
-        return {key: _whole(node[key]) for key in found}
+            return self._listed_string(json_text_regex(pattern, lambda what: _refusal(path, what)))
+        least, most = (node.get(key) for key in ("minLength", "maxLength"))
+        length = Length(int(least or 0), None if most is None else int(most))
+        if length == Length(0, None):
+            return {}
+        if length.most is not None and length.least > length.most:
+            return self._nothing(path)
+        if length.num_rules > MAX_LENGTH_RULES:
+            keyword = "minLength" if length.most is None else "maxLength"
+            raise _refusal(path, f"{keyword} {node[keyword]} (at most {MAX_LENGTH_RULES})")
+        return self._listed_string(length)
+
+    def _listed_string(self, string: str | Length) -> dict[str, Any]:
+        if string not in self.strings:
+            self.strings.append(string)
+        return {"const": f"{self.placeholder}{self.strings.index(string)}"}
 
     def _integer(self, node: Schema, found: set[str], path: str) -> dict[str, Any]:
         self._no_multiples(node, path)
@@ -318,7 +330,7 @@ class _Walk:
 
 
 def _refusal(path: str, what: str) -> RequestError:
-    return refuse(f"{what} (at {path[:120]}) is beyond xgrammar")
+    return refuse(f"{what} (at {path[:120]}) is {_BEYOND}")
 
 
 def _references(node: object) -> set[str]:

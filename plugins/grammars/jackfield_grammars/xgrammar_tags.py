@@ -50,7 +50,7 @@ def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
             given = json.loads(value) if isinstance(value, str) else value
             # In other styles strings stand as they are, and only patterns of JSON can be written.
             schema = rewritten(settled(given), keeps_formats=tag.get("style", "json") == "json")
-            if not schema.is_plain:
+            if schema.strings:
                 return _as_grammar(tag, schema, ebnf)
             result[key] = schema.schema
         elif key == "pattern" and tag.get("type") == "regex":
@@ -66,6 +66,7 @@ def _as_grammar(
     tag: Mapping[str, Any], schema: Rewritten, ebnf: Callable[[Rewritten], str]
 ) -> dict[str, Any]:
     if tag.get("style", "json") != "json":
-        what = "pattern" if schema.patterns else "minLength or maxLength"
+        has_patterns = any(isinstance(each, str) for each in schema.strings)
+        what = "pattern" if has_patterns else "minLength or maxLength"
         raise refuse(f"{what} in {tag['style']} is beyond xgrammar")
     return {"type": "grammar", "grammar": ebnf(schema)}
