@@ -48,6 +48,26 @@ async def test_each_key_opens(key: str) -> None:
         assert answer.status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("x-api-key", "two")], 200),
+        ([("authorization", "bearer  one ")], 200),
+        ([("authorization", "Bearer no"), ("x-api-key", "one")], 200),
+        ([("authorization", "Bearer one"), ("authorization", "Bearer one")], 401),
+        ([("authorization", "Bearer one"), ("authorization", "Basic one")], 401),
+        ([("x-api-key", "one"), ("x-api-key", "two")], 401),
+        ([("x-api-key", "Bearer one")], 401),
+        ([("authorization", "one")], 401),
+    ],
+)
+async def test_one_header_of_a_kind_holds_a_key(
+    headers: list[tuple[str, str]], status: int
+) -> None:
+    async with in_process(FakeLLM(), **KEYS) as http:
+        assert (await http.get("/v1/models", headers=headers)).status_code == status
+
+
 @pytest.mark.parametrize("prefix", ["/api", ""])
 async def test_a_root_path_may_be_stripped_by_the_proxy_or_not(prefix: str) -> None:
     async with in_process(FakeLLM(), root_path="/api", **KEYS) as http:
