@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import time
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,6 +86,15 @@ def test_a_plain_request_is_read() -> None:
 )
 def test_everything_else_is_left_to_h11(data: bytes) -> None:
     assert parse(data) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [[b"x%d: y" % index for index in range(1000)], [b"x: " + b" " * 12_000]]
+)
+def test_what_is_not_plain_in_the_end_is_left_to_h11_as_fast(fields: list[bytes]) -> None:
+    began = time.thread_time()
+    assert parse(post(BODY, *fields, b"x: \x01")) is None
+    assert time.thread_time() - began < 0.1
 
 
 def test_an_answers_head_cannot_be_split() -> None:
