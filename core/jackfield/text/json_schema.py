@@ -11,7 +11,8 @@ MAX_DEPTH = 64
 MAX_NODES = 5000
 MAX_ENUM = 5000
 
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose values are schemas by name."""
 _SAME_VALUE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "$ref"})
 """Keywords whose schemas are about the value that the schema itself is about."""
 _SPEAKS_OF_OTHERS = frozenset(
@@ -26,7 +27,8 @@ _SPEAKS_OF_OTHERS = frozenset(
         "dependencies",
     }
 )
-_DATA = frozenset({"const", "enum", "default", "examples", "required", "type"})
+DATA = frozenset({"const", "enum", "default", "examples", "required", "type"})
+"""Keywords whose values are no schemas."""
 
 
 def check_bounds(schema: object) -> None:
@@ -71,14 +73,20 @@ def closed(schema: Any) -> Any:
 
 
 class _Closing:
+    """Finds out at the start which definitions cannot be closed: O(parts), as each is looked at
+    anew once, when some reference turns out to combine it with other schemas."""
+
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._shared: set[str] = set()
         """Definitions that some reference combines with other schemas."""
-        while True:
-            known = len(self._shared)
-            self.node(root, can_close=True)
-            if len(self._shared) == known:
-                break
+        self._found: list[str] = []
+        """Those of them that are yet to be looked at as such."""
+        self._definitions: dict[str, dict[int, Any]] = {}
+        """By reference; several where an inner schema has definitions of its own."""
+        self.node(root, can_close=True)
+        while self._found:
+            for definition in [*self._definitions.get(self._found.pop(), {}).values()]:
+                self.node(definition, can_close=False)
 
     def node(self, node: Any, *, can_close: bool) -> Any:
         """A schema; ``can_close`` says whether nothing else speaks of the same value."""
@@ -87,8 +95,9 @@ class _Closing:
         reference = node.get("$ref")
         combined = _SAME_VALUE & node.keys()
         alone = can_close and len(combined) == 1 and "properties" not in node
-        if isinstance(reference, str) and not alone:
+        if isinstance(reference, str) and not alone and reference not in self._shared:
             self._shared.add(reference)
+            self._found.append(reference)
         is_told_apart = "discriminator" in node
         result = {key: self._value(key, each, alone, is_told_apart) for key, each in node.items()}
         if (
@@ -102,13 +111,15 @@ class _Closing:
 
     def _value(self, key: str, value: Any, alone: bool, is_told_apart: bool) -> Any:
         if key in ("$defs", "definitions") and isinstance(value, Mapping):
+            for name, each in value.items():
+                self._definitions.setdefault(f"#/{key}/{name}", {})[id(each)] = each
             return {
                 name: self.node(each, can_close=f"#/{key}/{name}" not in self._shared)
                 for name, each in value.items()
             }
-        if key in _DATA:
+        if key in DATA:
             return value
-        if key in _MAPS and isinstance(value, Mapping):
+        if key in MAPS and isinstance(value, Mapping):
             return {
                 name: self.node(each, can_close=key != "dependentSchemas")
                 for name, each in value.items()
