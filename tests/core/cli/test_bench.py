@@ -14,6 +14,7 @@ import pytest
 from tests.checkpoints import make
 from tests.core.server.fake_llm import FakeLLM, letters
 from tests.core.server.http_server import serving
+from tests.waiting import until
 
 from jackfield.cli.bench import latency, main, serve, throughput
 from jackfield.cli.bench.http_client import Address, Connection
@@ -62,7 +63,7 @@ async def test_warm_ups_are_sent_at_once_with_prompts_that_nothing_measured_has(
             nonlocal most
             if len(llm.requests) <= 4:
                 most = max(most, llm.active)
-                await asyncio.sleep(0.2)
+                await until(lambda: most == 4)
             async for delta in letters(request):
                 yield delta
 

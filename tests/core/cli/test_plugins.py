@@ -118,7 +118,7 @@ def test_verify_survives_what_it_imports(tmp_path: Path) -> None:
     points["old"] = "verified_good:Parser [api-0]"
     modules = {f"verified_{name}": code for name, code in codes.items()}
     install(tmp_path, "acme", {"tool_parsers": points}, modules)
-    words = ("plugins", "verify", "acme", "--json", "--timeout", "2")
+    words = ("plugins", "verify", "acme", "--json", "--timeout", "5")
     done = jackfield(*words, path=tmp_path)
     assert done.returncode == 1
     states = {row["name"]: row["state"] for row in json.loads(done.stdout)}
@@ -127,7 +127,7 @@ def test_verify_survives_what_it_imports(tmp_path: Path) -> None:
         "exits": "SystemExit: 0",
         "leaves": "ended the process",
         "crashes": "ended the process",
-        "hangs": "was not imported in 2 s",
+        "hangs": "was not imported in 5 s",
         "lacks": "lacks feed, finish",
         "old": "contract version 0",
     }.items():
