@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
 import threading
@@ -22,6 +23,7 @@ from jackfield.contracts.grammar import (
 )
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import RAISED, JackfieldError, RequestError
+from jackfield.text.out_of_reach import within_reach
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ class GrammarCompiler:
     """Every grammar of an engine.
 
     ``vocabulary`` and ``make_backend`` (from a plugin's name) run in a thread of the pool when
-    the first grammar comes: an engine without structured output pays nothing.
+    the first grammar comes: an engine without structured output pays nothing. Bounds that an
+    answer of ``max_model_len`` tokens does not come to do not reach backends.
     """
 
     def __init__(
@@ -96,10 +99,14 @@ class GrammarCompiler:
         vocabulary: Callable[[], Vocabulary],
         make_backend: Callable[[str, Vocabulary], GrammarBackend],
         default_backend: str,
+        max_model_len: int | None = None,
     ) -> None:
         self._load_vocabulary = vocabulary
         self._make_backend = make_backend
         self._default = default_backend
+        self._max_model_len = max_model_len
+        self._max_bytes: int | None = None
+        """Of an answer, once that is known."""
         self._loading = threading.Lock()
         self._vocabulary: Vocabulary | None = None
         self._backends: dict[str, GrammarBackend] = {}
@@ -132,6 +139,8 @@ class GrammarCompiler:
 
     def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
         backend = self._backend(spec.backend or self._default)
+        if self._max_bytes is not None:
+            spec = within_reach(spec, self._max_bytes)
         if isinstance(backend, LoadsLate):
             with self._loading, _yielding_often():
                 backend.load(spec)
@@ -158,6 +167,8 @@ class GrammarCompiler:
         try:
             if self._vocabulary is None:
                 self._vocabulary = self._load_vocabulary()
+                if self._max_model_len is not None:
+                    self._max_bytes = self._max_model_len * _longest(self._vocabulary)
             return self._make_backend(name, self._vocabulary)
         except JackfieldError as error:
             raise RequestError(f"structured_outputs: {error}", _PARAM) from error
@@ -176,6 +187,12 @@ class GrammarCompiler:
             total += future.result().compiled.num_bytes + len(spec.text)
             if total > MAX_CACHE_BYTES:
                 del self._cache[spec]
+
+
+def _longest(vocabulary: Vocabulary) -> int:
+    """Bytes of the longest token."""
+    special = (len(text.encode()) for text in vocabulary.special)
+    return max(itertools.chain(map(len, vocabulary.tokens), special), default=0)
 
 
 @contextmanager

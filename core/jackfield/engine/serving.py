@@ -188,7 +188,7 @@ def make_core(
         max_num_seqs=worker.max_num_seqs,
         max_num_batched_tokens=worker.most_step_tokens,
         steps_in_flight=worker.steps_in_flight or capacity.steps_in_flight,
-        grammars=_grammars(plan, capacity.logits_width),
+        grammars=_grammars(plan, capacity.logits_width, max_model_len),
         stream_interval=plan.stream_interval,
     )
     ready = EngineReady(
@@ -216,7 +216,7 @@ def _scheduler_limits(plan: EnginePlan, max_model_len: int) -> SchedulerLimits:
     )
 
 
-def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
+def _grammars(plan: EnginePlan, logits_width: int, max_model_len: int) -> GrammarCompiler | None:
     """Loads nothing yet: the first grammar does, or an engine that has nothing to do."""
     if plan.tokenizer_mode == "none":
         return None
@@ -231,7 +231,7 @@ def _grammars(plan: EnginePlan, logits_width: int) -> GrammarCompiler | None:
     def backend(name: str, vocabulary: Vocabulary) -> GrammarBackend:
         return cast(GrammarBackend, registry.make("grammars", name, vocabulary))
 
-    return GrammarCompiler(vocabulary, backend, plan.grammar_backend)
+    return GrammarCompiler(vocabulary, backend, plan.grammar_backend, max_model_len)
 
 
 def _one_line(error: BaseException, registry: Registry) -> str:

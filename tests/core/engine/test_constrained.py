@@ -430,6 +430,29 @@ def test_what_a_grammar_needs_loaded_does_not_count_as_compiling(
     assert sys.getswitchinterval() == before
 
 
+def test_bounds_that_no_answer_comes_to_do_not_reach_a_backend() -> None:
+    seen: list[str] = []
+
+    class SeeingBackend(SlowBackend):
+        def compile(self, spec: GrammarSpec) -> CompiledGrammar:
+            seen.append(spec.text)
+            return _BACKEND.compile(spec)
+
+    grammars = GrammarCompiler(
+        lambda: VOCABULARY, lambda name, vocabulary: SeeingBackend(), "any", max_model_len=120
+    )
+    made = engine(grammars=grammars)
+    schema = {"type": "string", "maxLength": 10**9}
+    kept = made.add(PROMPT, 20, sampling=held(json.dumps(schema), "json_schema"))
+    schema = {"type": "string", "minLength": 121}
+    refused = made.add(PROMPT, 20, sampling=held(json.dumps(schema), "json_schema"))
+    made.run()
+    assert seen == ['{"type": "string"}']
+    assert made.answers[kept].message is None
+    assert "minLength 121 is more" in (made.answers[refused].message or "")
+    made.check_empty()
+
+
 class LastingMatcher:
     """Allows an "a" for ever, and says so. Counts the masks it fills."""
 
