@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from jackfield.compute import ops
 from jackfield.compute.batch import (
     StepInputs,
     count_up,
@@ -27,32 +25,21 @@ from jackfield.compute.kv_cache import LOGPROB_SLICE_BYTES, vocabulary_size
 from jackfield.compute.kv_scales import Scales
 from jackfield.compute.kv_store import KVStore
 from jackfield.compute.layers.unquantized import has_products
-from jackfield.compute.logit_rules import LogitRules
-from jackfield.compute.logits_processors import LoadProcessor, LogitsProcessors
-from jackfield.compute.logprobs import logprobs_of
-from jackfield.compute.pending import CopiedStep, OutputLogprobs
+from jackfield.compute.logits_processors import Failures, LoadProcessor, LogitsProcessors
+from jackfield.compute.pending import CopiedStep
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
 from jackfield.compute.recorded_decodes import RecordedDecodes, recorded_decodes
-from jackfield.compute.row_state import CHANGES_LOGITS, RARE, RowFlag, RowState, refusal
-from jackfield.compute.sampler import (
-    GREEDY,
-    SamplingMode,
-    choose_by_kernels,
-    sample,
-    sampling_mode,
-    warm_up_sampling,
-)
-from jackfield.compute.step import Step, StepSampling
+from jackfield.compute.row_state import RARE, RowState
+from jackfield.compute.sampler import GREEDY, warm_up_sampling
+from jackfield.compute.step import Step
 from jackfield.compute.step_graphs import StepGraphs, decode_step
-from jackfield.compute.thinking_budget import force_ends
-from jackfield.compute.token_masks import MaskRoom
+from jackfield.compute.step_sampler import StepSampler
 from jackfield.compute.transfer import Uploads
 from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.attention import AttentionBackend
 from jackfield.contracts.logits import LogitsContext
 from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
-from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import (
     AdmittedRow,
     Int32Array,
@@ -64,9 +51,6 @@ from jackfield.contracts.work import (
 
 if TYPE_CHECKING:
     from jackfield.compute.kernels.precompile import Precompiler
-
-Failures = tuple[tuple[int, str], ...]
-
 
 _DECODE_SIZES = (1, 2, 32, 64, 96, 256, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
@@ -102,9 +86,8 @@ class ModelRunner:
             device=device,
             uploads=self._uploads,
         )
-        self._rules = LogitRules(self._state, self._uploads)
+        self._sampler = StepSampler(self._state, self._uploads, self._dtype)
         self._load_processor = load_processor
-        self._processors: LogitsProcessors | None = None
         self._query_starts = count_up(plan.max_num_seqs, device)
         self._graphs: StepGraphs | None = None
         self._recorded: RecordedDecodes | None = None
@@ -112,7 +95,6 @@ class ModelRunner:
         self._store: KVStore | None = None
         self._logits_width = 0
         self._begun: Step | None = None
-        self._room: MaskRoom | None = None
 
     @torch.inference_mode()
     def start(self, precompiler: Precompiler | None = None) -> KVCapacity:
@@ -137,14 +119,7 @@ class ModelRunner:
         store.measure(self._run_alone)
         notes = store.told()
         self._logits_width = self._run_dummy(1, 0)
-        if self._load_processor is not None:
-            self._processors = LogitsProcessors(
-                self._plan.logits_processors,
-                self._load_processor,
-                LogitsContext(self._device, self._logits_width),
-                self._state,
-                self._uploads,
-            )
+        self._sampler.start(self._logits_width, self._processors())
         recorder = self._recorder
         if recorder is None and self._device.type == "cuda":
             recorder = CudaGraphRecorder(self._device)
@@ -154,10 +129,10 @@ class ModelRunner:
                 self._model,
                 self._state,
                 self._uploads,
-                self._choose,
+                self._sampler.choose,
                 recorder,
                 self._logits_width,
-                self._masks,
+                lambda: self._sampler.masks,
             )
             notes.append(self._graphs.capture())
         if self._on_host:
@@ -202,12 +177,12 @@ class ModelRunner:
         assert step is not None, "finish follows begin"
         masked = len(masks.places) > 0
         if masked:
-            self._masks().put(masks, step.batch.samples)
+            self._sampler.masks.put(masks, step.batch.samples)
         return self._sample_by_graph(step, masked) or self._finish(step, masked)
 
     def mask_room(self) -> Int32Array:
         """int32 [max_num_seqs, W]: where masks are best filled."""
-        return self._masks().host
+        return self._sampler.masks.host
 
     # --- the parts of a step -----------------------------------------------------------
 
@@ -221,25 +196,13 @@ class ModelRunner:
             self._state.write_given(batch.given)
         return step
 
-    def _sampling(self, step: Step) -> StepSampling | None:
-        """What the step samples; None: nothing."""
-        batch = step.batch
-        rows, positions = batch.rows, batch.first_positions + batch.num_tokens
-        if not step.is_decode:
-            rows, positions = rows[batch.samples], positions[batch.samples]
-        if not len(rows):
-            return None
-        flags = self._state.flags_of_rows(rows, positions)
-        mode = sampling_mode(flags, int(self._state.top_k[rows].max(initial=0)))
-        return StepSampling(rows, positions, flags, mode)
-
     def _begin(self, batch: ScheduledBatch) -> Step:
         """Enqueues everything but the sampling. The host looks after that once the device is busy:
         a lone request waits for what comes before."""
         step = self._step(batch)
         if self._graphs is not None:
             step.graph = self._graphs.replay(step)
-        step.sampling = self._sampling(step)
+        step.sampling = self._sampler.wanted(step)
         if step.graph is None:
             self._to_logits(step)
         return step
@@ -279,11 +242,6 @@ class ModelRunner:
         ids = graph.sample(sampling.mode, masked)[: len(sampling.rows)]
         return CopiedStep(step.batch, ids, failed=step.failed)
 
-    def _masks(self) -> MaskRoom:
-        if self._room is None:
-            self._room = MaskRoom(self._plan.max_num_seqs, self._logits_width, self._device)
-        return self._room
-
     def _finish(self, step: Step, masked: bool = False) -> PendingStep:
         """Enqueues the sampling and the way to the host."""
         if step.graph is not None and step.graph.left is not None and step.sampling is not None:
@@ -292,7 +250,7 @@ class ModelRunner:
             step.targets = (left.rows[:n], left.positions[:n])
         ids, output = None, None
         if step.sampling is not None:
-            ids, output = self._sample(step, step.sampling, masked)
+            ids, output = self._sampler.sample(step, step.sampling, masked)
         return CopiedStep(step.batch, ids, output, step.prompt, step.failed)
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
@@ -314,74 +272,22 @@ class ModelRunner:
             host_lens=tuple((1, n) for n in seq_lens.tolist()) if self._on_host else None,
         )
 
-    def _sample(
-        self, step: Step, sampling: StepSampling, masked: bool
-    ) -> tuple[Tensor, OutputLogprobs | None]:
-        """Samples with whatever the rows ask for: ids int32 [N], and logprobs of some."""
-        logits, targets, rows = step.logits, step.targets, sampling.rows
-        assert logits is not None and targets is not None
-        raw, index, asked = None, None, np.empty(0, dtype=np.intp)
-        if sampling.flags & RowFlag.LOGPROBS:
-            asked = np.flatnonzero(self._state.flags[rows] & int(RowFlag.LOGPROBS))
-            index = self._uploads.upload(asked.astype(np.int32)).long()
-            raw = logits.index_select(0, index)
-        if sampling.flags & CHANGES_LOGITS:
-            logits = logits.float()
-            length = int(sampling.positions.max())
-            self._rules.apply(logits, rows, *targets, length)
-        if sampling.flags & RowFlag.PROCESSORS and self._processors is not None:
-            logits = logits.float()
-            step.failed += self._processors.apply(
-                logits, rows, sampling.positions, torch.stack(targets)
-            )
-        if masked:
-            self._masks().apply(logits)
-        if sampling.flags & RowFlag.THINKING:
-            near = np.flatnonzero(self._state.flags[rows] & int(RowFlag.THINKING))
-            force_ends(
-                logits, self._state, self._uploads, near.tolist(), rows, torch.stack(targets)
-            )
-        ids = self._choose(logits, *targets, sampling.mode)
-        if raw is None or index is None:
-            return ids, None
-        asked_rows = rows[asked].tolist()
-        num_tops = [self._state.sampling[row].logprobs or 0 for row in asked_rows]
-        chosen = ids.index_select(0, index).long().clamp_min(0)
-        tensors = logprobs_of(raw, chosen, max(num_tops))
-        return ids, OutputLogprobs(tensors, asked_rows, num_tops)
-
-    def _choose(
-        self, logits: Tensor, rows: Tensor, positions: Tensor, mode: SamplingMode
-    ) -> Tensor:
-        """Samples and writes the ids to the rows. int32 [N], -1 where there is no choice."""
-        # What rules have changed is float32, for which no kernels may be compiled yet.
-        if mode == GREEDY and (logits.is_cuda or logits.dtype is self._dtype):
-            return ops.choose_greedily(logits, rows, positions, self._state.token_ids)
-        if mode.by_kernels and logits.is_cuda:
-            return choose_by_kernels(logits, self._state, rows, positions, mode)
-        sampling = None if mode == GREEDY else self._state.gather_sampling(rows)
-        ids, possible = sample(logits, sampling, positions, mode)
-        self._state.write_ids(rows, positions, ids)
-        return torch.where(possible, ids, -1).to(torch.int32)
-
     # --- admission and start -----------------------------------------------------------
 
     def _admit(self, admitted: tuple[AdmittedRow, ...]) -> Failures:
-        """Writes new rows. One that cannot be served fails alone, and its row is made harmless:
-        an id outside the vocabulary would end the whole step."""
-        failed: list[tuple[int, str]] = []
-        rows = []
-        for new in admitted:
-            message = refusal(new, self._plan.max_model_len, self._logits_width)
-            if message is not None:
-                failed.append((new.row, message))
-                harmless = np.zeros(min(len(new.token_ids), self._plan.max_model_len), np.int32)
-                new = AdmittedRow(new.row, harmless, new.num_prompt_tokens, TokenSampling())
-            rows.append(new)
-        self._state.admit(rows)
-        if self._processors is not None and rows:
-            failed += self._processors.admit(rows)
-        return tuple(failed)
+        self._state.admit(admitted)
+        return self._sampler.admit(admitted)
+
+    def _processors(self) -> LogitsProcessors | None:
+        if self._load_processor is None:
+            return None
+        return LogitsProcessors(
+            self._plan.logits_processors,
+            self._load_processor,
+            LogitsContext(self._device, self._logits_width),
+            self._state,
+            self._uploads,
+        )
 
     def _trace(self) -> None:
         """Launches what steps will launch, so that no request waits for a compiler."""
@@ -394,7 +300,7 @@ class ModelRunner:
             packed = self._uploads.upload(pack_padding(self._state, size))
             starts = self._query_starts[: size + 1]
             left = decode_step(self._model, self._state, packed, size, 1, starts)
-            self._choose(left.logits, left.rows, left.positions, GREEDY)
+            self._sampler.choose(left.logits, left.rows, left.positions, GREEDY)
         # Only the attention's kernels may tell a cached prefix from none.
         prefixes = (0,) if hasattr(self._backend, "warm_up") else (0, _PREFIX)
         for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
@@ -419,5 +325,5 @@ class ModelRunner:
         self._state.admit(batch.admitted)
         inputs = self._inputs(batch, is_decode(batch))
         logits = self._model.compute_logits(sampled_hidden(self._model, inputs))
-        self._choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
+        self._sampler.choose(logits, inputs.sample_rows, inputs.sample_positions, GREEDY)
         return int(logits.shape[-1])

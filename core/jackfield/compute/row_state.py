@@ -290,25 +290,3 @@ def _mix(seed: int) -> int:
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
     z ^= z >> 31
     return z - (1 << 64) if z >> 63 else z
-
-
-def refusal(new: AdmittedRow, max_model_len: int, logits_width: int) -> str | None:
-    """Why a row cannot be served, if it cannot; the front checks the same before."""
-    if len(new.token_ids) > max_model_len:
-        return f"{len(new.token_ids)} tokens are more than max_model_len"
-    sampling = new.sampling
-    named = [
-        *(token for token, _ in sampling.logit_bias),
-        *(sampling.allowed_token_ids or ()),
-        *sampling.min_tokens_ids,
-        *(token for word in sampling.bad_words for token in word),
-        *(sampling.thinking.close_ids if sampling.thinking is not None else ()),
-    ]
-    # As unsigned numbers those below 0 are the largest.
-    largest = np.maximum.reduce(new.token_ids.view(np.uint32), initial=0)
-    if largest >= logits_width:
-        named += new.token_ids.tolist()
-    if named and not 0 <= min(named) <= max(named) < logits_width:
-        outside = next(token for token in named if not 0 <= token < logits_width)
-        return f"token id {outside} is outside the vocabulary of {logits_width}"
-    return None

@@ -204,27 +204,6 @@ def test_a_row_whose_logits_are_not_finite_fails_alone() -> None:
                 assert request.output == greedy(driver.model, prompt, 2)
 
 
-@pytest.mark.parametrize(
-    ("tokens", "sampling"),
-    [
-        ([5, WIDTH], TokenSampling()),
-        ([-1, 5], TokenSampling()),
-        ([5], TokenSampling(logit_bias=((WIDTH, 1.0),))),
-        ([5], TokenSampling(bad_words=((1, WIDTH),))),
-        ([5], TokenSampling(allowed_token_ids=(-3,))),
-        ([1] * 65, TokenSampling()),
-    ],
-)
-def test_what_the_front_missed_fails_one_row(tokens: list[int], sampling: TokenSampling) -> None:
-    driver = Driver()
-    good = driver.request(0, PROMPTS[0])
-    bad = driver.request(1, tokens, sampling)
-    driver.step([(good, 3), (bad, min(len(tokens), 64))])
-    assert bad.failed is not None
-    assert good.failed is None
-    assert good.output == greedy(driver.model, PROMPTS[0], 1)
-
-
 def test_rules_that_forbid_every_token_fail_one_row() -> None:
     driver = Driver()
     rules = TokenSampling(allowed_token_ids=(7,), min_tokens=2, min_tokens_ids=(7,))

@@ -16,7 +16,7 @@ from jackfield.contracts.messages import (
     ResetPrefixCache,
     TokenLogprobs,
 )
-from jackfield.contracts.sampling import TokenSampling
+from jackfield.contracts.sampling import ThinkingBudget, TokenSampling
 from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits
 from jackfield.contracts.work import ScheduledBatch
 from jackfield.engine import outbox
@@ -443,10 +443,12 @@ def test_the_prefix_of_a_failed_row_is_not_used_again() -> None:
         ([1], 5, {"logit_bias": ((-3, 1.0),)}, "logit_bias"),
         ([1], 5, {"allowed_token_ids": (500,)}, "allowed_token_ids"),
         ([1], 5, {"bad_words": ((1, 98),)}, "bad_words"),
+        ([1], 5, {"min_tokens_ids": (VOCABULARY,)}, "min_tokens"),
+        ([1], 5, {"thinking": ThinkingBudget(1, ((2,),), (3, -1))}, "thinking_token_budget"),
     ],
 )
 def test_a_request_that_cannot_be_served_fails_alone(
-    prompt: list[int], max_tokens: int, sampling: dict[str, tuple[int, ...]], message: str
+    prompt: list[int], max_tokens: int, sampling: dict[str, object], message: str
 ) -> None:
     engine = make_engine()
     good = engine.add([1], 5)
