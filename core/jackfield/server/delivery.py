@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 Request = TypeVar("Request")
 Outcome = TypeVar("Outcome")
 
+LARGE_ANSWER_DELTAS = 4096
+"""From here on an answer is written in a thread: it must not hold up the others."""
+
 _STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -112,10 +115,17 @@ async def deliver_answer(
 ) -> None:
     """One JSON answer once all prompts have finished."""
 
-    async def make() -> bytes:
-        for prompt, deltas in enumerate(await run_all(llm.collect, requests)):
+    def written(gathered: Sequence[Sequence[ChoiceDelta]]) -> bytes:
+        for prompt, deltas in enumerate(gathered):
             answer.add(prompt, deltas)
-        body = answer.body()
+        return answer.body()
+
+    async def make() -> bytes:
+        gathered = await run_all(llm.collect, requests)
+        is_large = sum(map(len, gathered)) >= LARGE_ANSWER_DELTAS or any(
+            request.sampling.prompt_logprobs is not None for request in requests
+        )
+        body = await asyncio.to_thread(written, gathered) if is_large else written(gathered)
         await answer.completed()
         return body
 

@@ -10,18 +10,23 @@ from jackfield.server.errors import check_finish
 class GatheredChoice:
     """Grows by ``add`` until the delta with ``finish``."""
 
-    __slots__ = ("finish", "logprobs", "prompt_logprobs", "text", "token_ids")
+    __slots__ = ("_pieces", "finish", "logprobs", "prompt_logprobs", "token_ids")
 
     def __init__(self) -> None:
-        self.text = ""
+        self._pieces: list[str] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprobs] = []
         self.prompt_logprobs: list[TokenLogprobs] = []
         self.finish: Finish | None = None
 
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self._pieces)
+
     def add(self, delta: ChoiceDelta) -> None:
         """Takes one delta; raises what a choice that failed means for its request."""
-        self.text += delta.text
+        self._pieces.append(delta.text)
         self.token_ids += delta.token_ids
         if delta.logprobs:
             self.logprobs += delta.logprobs

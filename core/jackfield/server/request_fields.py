@@ -18,6 +18,8 @@ MAX_PROCESSORS = 32
 
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_CHARACTERS)]
 Stops = StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)]
+# Each is encoded twice, while others wait.
+BadWord = Annotated[str, StringConstraints(max_length=256)]
 ShortText = Annotated[str, StringConstraints(max_length=1024)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
@@ -52,7 +54,7 @@ class SamplingFields(StrictModel):
     seed: int | None = None
     min_tokens: int | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
-    bad_words: Annotated[list[ShortText], Field(max_length=MAX_WORDS)] | None = None
+    bad_words: Annotated[list[BadWord], Field(max_length=MAX_WORDS)] | None = None
     allowed_token_ids: list[TokenId] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=MAX_LOGIT_BIAS)] | None = None
     ignore_eos: bool | None = None

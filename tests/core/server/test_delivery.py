@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 from tests.core.server.fake_llm import FakeLLM, letters
-from tests.core.server.http_server import client, serving
+from tests.core.server.http_server import client, in_process, serving
 from tests.waiting import until
 
 from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.errors import EngineError, RequestError
+from jackfield.server import delivery
+from jackfield.server.completion_answer import CompletionAnswer
 
 TEXT = "/v1/completions"
 
@@ -99,6 +102,23 @@ async def test_a_choice_that_failed_fails_its_request(reason: Any, status: int) 
         for streamed in (False, True):
             answer = await http.post(TEXT, json={"prompt": "a", "stream": streamed})
             assert answer.status_code == status
+
+
+async def test_a_large_answer_is_written_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_loop: list[bool] = []
+    write = CompletionAnswer.body
+
+    def body(self: CompletionAnswer) -> bytes:
+        in_loop.append(threading.current_thread() is threading.main_thread())
+        return write(self)
+
+    monkeypatch.setattr(CompletionAnswer, "body", body)
+    monkeypatch.setattr(delivery, "LARGE_ANSWER_DELTAS", 8)
+    async with in_process(FakeLLM()) as http:
+        for more in ({"max_tokens": 7}, {"max_tokens": 8}, {"max_tokens": 1, "prompt_logprobs": 1}):
+            answer = (await http.post(TEXT, json={"prompt": "hello", **more})).json()
+            assert answer["choices"][0]["text"] == "abcdefgh"[: more["max_tokens"]]
+    assert in_loop == [True, False, False]
 
 
 async def test_what_is_ready_together_goes_out_together() -> None:
