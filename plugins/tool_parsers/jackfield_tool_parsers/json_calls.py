@@ -75,8 +75,11 @@ class JsonCalls(CallScanner):
         self.calls.end()
 
     def _read_keyed(self) -> Wait[None]:
-        """``{"name": {...}}``; a second key is a second call."""
-        while (name := (yield from self._key())) is not None:
+        """``{"name": {...}}``; a second key is a second call, an empty object is none."""
+        name = yield from self._key()
+        if name is None:
+            raise Broken
+        while name is not None:
             if not name:
                 raise Broken
             self.know(name)
@@ -85,8 +88,7 @@ class JsonCalls(CallScanner):
                 self.start()
                 self._write(arguments)
             self.end_call()
-            if not (yield from self._more()):
-                return
+            name = (yield from self._key()) if (yield from self._more()) else None
 
     def _key(self) -> Wait[str | None]:
         """The next key, its colon read too; None at the end of an empty object."""

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from jackfield_tool_parsers.json_calls import JsonCalls, with_brackets
 from jackfield_tool_parsers.markers import Markers
-from jackfield_tool_parsers.source import Broken, Wait
+from jackfield_tool_parsers.source import SPACE, Broken, Wait
 from jackfield_tool_parsers.table import ToolFormat
 
 MAX_NAME = 256
@@ -30,14 +30,16 @@ class NamedCalls(JsonCalls):
     def read_call(self, opener: str) -> Wait[None]:
         if (yield from self.read_json_call(opener)):
             return
-        text, end = yield from self.source.all_before(self.name_ends, MAX_NAME)
+        source = self.source
+        text, end = yield from source.all_before(self.name_ends, MAX_NAME)
         self.know(cleaned_name(text, self.format))
         if end == "{":
-            self.source.at -= 1
-        character = yield from self.source.skip_space()
-        if character != "{":
-            if end in self.closers:
-                self.source.unread_marker()
+            source.at -= 1
+        closer = source.marker_text() if end in self.closers else ""
+        space = yield from source.match(SPACE)
+        if (yield from source.peek()) != "{":
+            if closer:
+                source.unread(closer + space)
             elif not (yield from self._at_closer()):
                 raise self._wrong()
             self.start()

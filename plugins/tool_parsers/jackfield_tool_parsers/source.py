@@ -19,7 +19,7 @@ Wait = Generator[None, None, T]
 
 MAX_FRAME = 64
 """Whitespace that may stand between markers, in characters."""
-_SPACE = re.compile(r"\s*")
+SPACE = re.compile(r"\s*")
 
 
 class Broken(Exception):
@@ -89,7 +89,7 @@ class Source:
     def skip_space(self) -> Wait[str]:
         """The next character that is no whitespace, not yet read; empty at the end."""
         while True:
-            match = _SPACE.match(self.text, self.at)
+            match = SPACE.match(self.text, self.at)
             assert match is not None
             self.at = match.end()
             if self.at < len(self.text):
@@ -102,7 +102,7 @@ class Source:
         """Reads a marker if one is next, behind whitespace or not, and says which; reads nothing
         and returns None if none is."""
         while True:
-            match = _SPACE.match(self.text, self.at)
+            match = SPACE.match(self.text, self.at)
             assert match is not None
             begin = match.end()
             if begin - self.at > MAX_FRAME:
@@ -144,7 +144,7 @@ class Source:
             yield
 
     def unread_marker(self) -> None:
-        """The marker that was found last is to be read again."""
+        """The marker that was read last, and nothing behind it, is to be read again."""
         self.at = self._marker_at
 
     def marker_text(self) -> str:

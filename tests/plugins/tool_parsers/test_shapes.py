@@ -91,6 +91,8 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
     # Other forms of one family.
     ("apertus", '<|tools_prefix|>[{"f": {"n": 1}, "g": {}}]<|tools_suffix|>', [{"n": 1}, {}], ""),
     ("apertus", '<|tools_prefix|>[{"f": {"n": 1} oops', [{"n": 1}], " oops"),
+    ("apertus", '<|tools_prefix|>[{"f": {"n": 1}, }]<|tools_suffix|>', [{"n": 1}], ""),
+    ("apertus", "<|tools_prefix|>[{}]<|tools_suffix|>", [], "<|tools_prefix|>[{}]<|tools_suffix|>"),
     ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"n": 1}}, {"name": "f"}]', [{"n": 1}, {}], ""),
     ("mistral", '[TOOL_CALLS]f{"n": 1}', [{"n": 1}], ""),
     ("mistral", '[TOOL_CALLS]f[CALL_ID]abc123[ARGS]{"n": 1}', [{"n": 1}], ""),
@@ -100,6 +102,9 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
     ("xlam", '```json\n[{"name": "f", "arguments": {}}]\n```', [{}], ""),
     ("xlam", "```json\n[1, 2]\n```", [], "```json\n[1, 2]\n```"),
     ("kimi_k2", '<|tool_call_begin|>f<|tool_call_argument_begin|>{"n": 1}', [{"n": 1}], ""),
+    ("kimi_k2", "<|tool_call_begin|>f<|tool_call_end|>\n\nSo", [{}], "\n\nSo"),
+    ("deepseek_v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```\n{}```", [{}], ""),
+    ("deepseek_v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```\nno", [{}], "\nno"),
     ("openai", ' to=functions.f<|channel|>commentary json<|message|>{"n": 1}<|call|>', [{"n": 1}], ""),
     ("openai", "<|channel|>final<|message|>Hello<|end|>", [], "Hello"),
     (
