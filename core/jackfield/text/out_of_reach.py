@@ -23,7 +23,9 @@ _LEAST_BYTES = {"Length": 1, "Items": 2, "Contains": 2, "Properties": 5}
 _UPPER = {f"max{name}": size for name, size in _LEAST_BYTES.items()}
 _LOWER = {f"min{name}": size for name, size in _LEAST_BYTES.items()}
 _MAX_DIGITS = 18
-_COUNTED = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\{(?P<least>\d+),(?P<most>\d+)\}|.", re.DOTALL)
+# A class that nothing ends goes to the end: looked for again behind each bracket, it would cost the
+# square of the length.
+_COUNTED = re.compile(r"\\.|\[(?:\\.|[^\]\\])*+\]?|\{(?P<least>\d++),(?P<most>\d++)\}|.", re.DOTALL)
 
 
 def within_reach(spec: GrammarSpec, max_bytes: int) -> GrammarSpec:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 from typing import Any
 
 import pytest
@@ -97,6 +98,14 @@ def test_a_regex_matches_the_same_texts_of_the_length_of_an_answer(pattern: str)
     for piece in "abcd":
         text = piece * MAX_BYTES
         assert bool(re.fullmatch(pattern, text)) == bool(re.fullmatch(other, text))
+
+
+@pytest.mark.parametrize("piece", ["[", r"[\\", "{1", "{1,1", "[[]{1,9"])
+def test_a_regex_of_any_kind_costs_what_its_length_does(piece: str) -> None:
+    pattern = (piece * 65536)[:65536]
+    began = time.thread_time()
+    assert within_reach(spec(pattern, "regex"), MAX_BYTES).text == pattern
+    assert time.thread_time() - began < 2.0
 
 
 def test_every_value_that_fits_into_an_answer_is_judged_as_before() -> None:
