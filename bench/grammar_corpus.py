@@ -172,8 +172,10 @@ def both(one: Any, other: Any) -> Any:
 
 
 def _matching(pattern: str) -> Values:
-    # To Python's "$" a line feed may follow, to that of JSON Schema none.
-    return st.from_regex(pattern, alphabet=PRINTABLE).filter(str.isprintable)
+    # JSON Schema's regexes are those of ECMA 262, in which \w and \d are ASCII, and nothing
+    # follows "$"; in Python a line feed may.
+    compiled = re.compile(pattern, re.ASCII)
+    return st.from_regex(compiled, alphabet=PRINTABLE).filter(str.isprintable)
 
 
 def _string(node: Mapping[str, Any]) -> Values:

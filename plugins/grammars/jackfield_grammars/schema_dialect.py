@@ -64,12 +64,14 @@ class _Settling:
 
 def _of_old_draft(node: dict[str, Any]) -> dict[str, Any]:
     """Up to draft 7 nothing beside a ``$ref`` counts, and there were fewer keywords."""
-    if "prefixItems" in node:
-        raise refuse("prefixItems in a schema of an older draft")
     if "$ref" in node:
         ignored = ASSERTIONS - {"$ref"} | {"$id", "id"}
         return {key: each for key, each in node.items() if key not in ignored}
     result = {key: each for key, each in node.items() if key not in ("minContains", "maxContains")}
+    if "prefixItems" in result and isinstance(result.get("items"), Mapping | bool):
+        # Whoever reads them holds to both: in older drafts ``items`` are all items.
+        both = [{"allOf": [each, result["items"]]} for each in result["prefixItems"]]
+        result["prefixItems"] = both
     if isinstance(result.get("id"), str):
         result.setdefault("$id", result.pop("id"))
     return result

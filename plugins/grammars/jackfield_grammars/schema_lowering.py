@@ -86,9 +86,11 @@ def _unevaluated(document: Document, node: Schema) -> dict[str, Any] | None:
     return {**rest, "anyOf": found} if found else None
 
 
-def _not(document: Document, node: Schema) -> dict[str, Any] | None:
+def _not(document: Document, node: Schema) -> dict[str, Any] | bool | None:
     other = complement(document, node["not"])
-    return None if other is None or other is False else _replaced(node, {"not"}, [other])
+    if other is None or other is False:
+        return other
+    return _replaced(node, {"not"}, [other])
 
 
 def _if(document: Document, node: Schema) -> dict[str, Any] | None:
@@ -244,7 +246,7 @@ def _pattern_of(names: Any) -> str | None:
     return None
 
 
-_LOWERINGS: dict[str, Callable[[Document, Schema], dict[str, Any] | None]] = {
+_LOWERINGS: dict[str, Callable[[Document, Schema], dict[str, Any] | bool | None]] = {
     # The first two look at others that are lowered afterwards.
     "unevaluatedProperties": _unevaluated,
     "unevaluatedItems": _unevaluated,

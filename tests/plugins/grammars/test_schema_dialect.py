@@ -73,7 +73,7 @@ def test_an_older_draft_means_what_it_meant(draft: int, schema: Any, values: lis
     "schema",
     [
         {"$schema": OLD.format(7), "contentMediaType": "application/json"},
-        {"$schema": OLD.format(7), "prefixItems": [{"type": "null"}]},
+        {"$schema": OLD.format(7), "prefixItems": [{"type": "null"}], "items": [True]},
     ],
 )
 def test_what_drafts_understand_differently_is_refused(schema: Any) -> None:
@@ -85,3 +85,13 @@ def test_an_unknown_dialect_is_taken_for_the_newest() -> None:
     schema = {"$schema": "https://example.org/own.json", "type": "integer", "minimum": 2}
     assert [allows(schema, value) for value in (1, 2, "a")] == [False, True, False]
     assert settled(schema) == {"type": "integer", "minimum": 2}
+
+
+def test_items_by_place_in_an_older_draft_hold_in_both_readings() -> None:
+    schema: Any = {"type": "array", "prefixItems": [{"minimum": 3}], "items": {"type": "integer"}}
+    values: list[Any] = [[], [3], [2], ["a"], [3, 1], [3, "a"], [5, 6, 7]]
+    drafts = (OLD.format(7), "https://json-schema.org/draft/2020-12/schema")
+    readings = [{"$schema": draft, **schema} for draft in drafts]
+    for value in values:
+        is_valid = all(validator_for(each)(each).is_valid(value) for each in readings)
+        assert allows(readings[0], value) == is_valid, value

@@ -35,6 +35,9 @@ EXACT: list[tuple[Any, list[Any]]] = [
     ),
     ({"type": "integer", "not": {"minimum": 3, "maximum": 5}}, [2, 3, 5, 6]),
     ({"not": {"required": ["a"]}}, [{}, {"a": 1}, {"b": 1}, "a"]),
+    ({"properties": {"a": {"not": {}}}}, [{}, {"a": 1}, {"b": 2}]),
+    ({"anyOf": [{"not": True}, {"type": "integer"}]}, [1, "a"]),
+    ({"items": {"not": {}}}, [[], [1]]),
     ({"not": {"not": {"type": "string", "maxLength": 1}}}, ["", "ab", 1]),
     ({"oneOf": [{"minimum": 2}, {"maximum": 4}]}, [1, 2, 3, 4, 5]),
     (
