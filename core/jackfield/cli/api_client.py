@@ -29,7 +29,7 @@ class ApiClient:
         self._url = url
         https = parts.scheme == "https"
         self._connection = http.client.HTTPSConnection if https else http.client.HTTPConnection
-        self._prefix = parts.path.rstrip("/")
+        self._prefix = parts.path.rstrip("/") or "/v1"
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from jackfield.cli.api_client import ApiClient
 from jackfield.cli.main import main
 
 
@@ -62,16 +63,29 @@ def test_a_wrong_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert line == "jackfield: error: argument --max-tokens: invalid int value: 'many'"
 
 
+def test_an_address_without_a_path_is_that_of_the_api() -> None:
+    asked: list[bytes] = []
+    with answering("200 OK", b'{"data": [{"id": "m"}]}', 23, asked) as url:
+        for address in (url, url.removesuffix("/v1"), url.removesuffix("v1")):
+            assert ApiClient(address).models() == ["m"]
+    assert [request.split()[1] for request in asked] == [b"/v1/models"] * 3
+
+
 @contextmanager
-def answering(head: str, body: bytes, length: int) -> Iterator[str]:
-    """A server that answers every request so, and says that the body has this length."""
+def answering(
+    head: str, body: bytes, length: int, asked: list[bytes] | None = None
+) -> Iterator[str]:
+    """A server that answers every request so, and says that the body has this length. ``asked``
+    gets the requests."""
 
     def answer(listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
                 connection, _ = listener.accept()
                 with connection:
-                    connection.recv(65536)
+                    request = connection.recv(65536)
+                    if asked is not None:
+                        asked.append(request)
                     said = f"HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n"
                     connection.sendall(said.encode() + body)
 

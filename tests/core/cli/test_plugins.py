@@ -175,6 +175,7 @@ def test_check_of_a_file_needs_to_know_the_kind(tmp_path: Path) -> None:
         (["new", "tool-parser", "a.b"], "is no name"),
         (["new", "tool-parser", "parsers", "/"], "not empty"),
         (["info", "acme", "more"], "unrecognized arguments"),
+        (["check", "no/such.py"], "error: no/such.py: there is no such file"),
         (["check", "fcfs", "--kind", "tool-parser"], "fcfs has schedulers, and no tool_parsers"),
     ],
 )

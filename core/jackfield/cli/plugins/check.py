@@ -100,6 +100,8 @@ def _of_installed(name: str, kind: str | None) -> list[tuple[str, str]]:
 
 
 def _of_file(path: Path, kind: str | None) -> list[tuple[str, str]]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such file")
     # The flag of any kind would do: the file is imported to see what is in it.
     offers = source_classes(PluginSource(kind or "tool_parsers", str(path)))
     if not offers:
