@@ -77,6 +77,8 @@ class ModelRunner:
         self._device = device
         self._on_host = device.type == "cpu"
         self._dtype = getattr(torch, plan.dtype)
+        # A model without KV fills whole prompts up to rectangles itself.
+        self._pads = self._on_host and has_products(self._dtype) and bool(model.attention_specs)
         self._recorder = recorder
         self._uploads = Uploads(device)
         self._state = RowState(
@@ -255,7 +257,7 @@ class ModelRunner:
 
     def _inputs(self, batch: ScheduledBatch, decode: bool) -> StepInputs:
         if not decode:
-            if self._on_host and has_products(self._dtype):
+            if self._pads:
                 batch = padded_batch(batch, self._state)
             packed = self._uploads.upload(pack_mixed(batch, self._state))
             return mixed_inputs(packed, batch, self._state, with_host_lens=self._on_host)

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from tests.core.compute.paged_model import PlainAttention, PlainModel
 from tests.core.compute.steps import BLOCK, CPU, HostPlatform, plan
+from torch import Tensor
 
 from jackfield.compute.pooling_runner import PoolingRunner
 from jackfield.config.plan import PoolerPlan
+from jackfield.contracts.attention import AttentionBatch
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, BlockSwaps, Int32Array, ScheduledBatch
 
@@ -59,3 +61,35 @@ def test_a_prompt_that_was_swapped_out_goes_on_with_what_was_saved() -> None:
     assert output.pooled is not None
     right = model.logits_of(PROMPT)[-1]
     assert np.abs(output.pooled[0] - right.numpy()).max() < 1e-4
+
+
+class WholePrompts(PlainModel):
+    """Keeps no keys and values, as encoders; notes the lengths of the prompts that it is given."""
+
+    def __init__(self, backend: PlainAttention) -> None:
+        super().__init__(backend)
+        self.attention_specs = ()
+        self.lengths: list[int] = []
+
+    def forward(self, ids: Tensor, positions: Tensor, attention: AttentionBatch) -> Tensor:
+        assert attention.host_lens is not None
+        self.lengths += [query for query, _ in attention.host_lens]
+        return self.embedding[ids]
+
+
+def test_a_model_of_whole_prompts_computes_no_prompt_that_nobody_sent() -> None:
+    """It fills them up to a rectangle: one more doubles the work for one."""
+    backend = PlainAttention(CPU, torch.float32, BLOCK)
+    model = WholePrompts(backend)
+    runner = PoolingRunner(
+        plan(pooler=PoolerPlan(kind="cls"), num_blocks_override=17),
+        HostPlatform(),
+        model,
+        backend,
+        CPU,
+    )
+    runner.start()
+    model.lengths.clear()
+    output = runner.execute(step(range(30), 0, 30, range(1, 9))).wait()
+    assert model.lengths == [30]
+    assert output.pooled is not None and np.array_equal(output.pooled[0], model.embedding[0])
