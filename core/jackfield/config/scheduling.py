@@ -19,7 +19,9 @@ class SchedulingOptions(OptionGroup):
         None, ge=1, description="sequences in a step; default: 256 on a GPU, 64 on the CPU"
     )
     max_num_partial_prefills: int = Field(
-        1, ge=1, description="prompts that may be computed in part at the same time"
+        1,
+        ge=1,
+        description="prompts that share a step, each computed in part; 1: no limit but the step's",
     )
     max_long_partial_prefills: int = Field(
         1, ge=1, description="of these, how many may be long ones"
