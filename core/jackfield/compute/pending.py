@@ -61,10 +61,6 @@ class CopiedStep:
         self._prompt_tensors = None if prompt is None else prompt.tensors.start_copy()
         self._computed = SoFar(ids, None if prompt is None else prompt.tensors.ranks)
 
-    def done(self) -> bool:
-        """Whether ``wait`` would return at once."""
-        return self._computed.done()
-
     def wait(self) -> StepOutput:
         """Blocks until the copies have arrived; later steps go on meanwhile."""
         self._computed.wait()

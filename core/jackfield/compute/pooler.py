@@ -95,10 +95,6 @@ class PooledStep:
         self._pooled = to_host(pooled)
         self._computed = SoFar(pooled)
 
-    def done(self) -> bool:
-        """Whether ``wait`` would return at once."""
-        return self._computed.done()
-
     def wait(self) -> StepOutput:
         """Blocks until the vectors have arrived. One that is not finite fails its row."""
         self._computed.wait()

@@ -104,10 +104,6 @@ class SoFar:
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
 
-    def done(self) -> bool:
-        """Whether ``wait`` would return at once."""
-        return self._event is None or self._event.query()  # type: ignore[no-untyped-call]
-
     def wait(self) -> None:
         """Blocks until it is computed; what comes later goes on meanwhile."""
         if self._event is not None:

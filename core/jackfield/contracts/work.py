@@ -135,10 +135,6 @@ class StepOutput:
 class PendingStep(Protocol):
     """A step that is under way on the device."""
 
-    def done(self) -> bool:
-        """Whether ``wait`` would return at once."""
-        ...
-
     def wait(self) -> StepOutput:
         """Blocks until the step is computed. Called once, in the order of ``execute``."""
         ...

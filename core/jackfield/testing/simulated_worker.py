@@ -65,10 +65,6 @@ class SimulatedStep:
     def __init__(self, output: StepOutput) -> None:
         self._output = output
 
-    def done(self) -> bool:
-        """Always."""
-        return True
-
     def wait(self) -> StepOutput:
         """The output."""
         return self._output
