@@ -178,6 +178,23 @@ async def test_steps_that_come_together_mean_what_they_mean_one_by_one(
     assert outcomes[0] == outcomes[1] == outcomes[2] == outcomes[3]
 
 
+def test_cached_tokens_and_the_time_of_scheduling_are_those_of_the_choice_that_begins() -> None:
+    table = RunTable(lambda message: None)
+    run = start(table, 5, 6)
+
+    def first(key: int, cached: int, scheduled: float) -> StepTokens:
+        return msgspec.structs.replace(
+            step(key),
+            num_cached=np.array([cached], "<i4").tobytes(),
+            scheduled=np.array([scheduled], "<f8").tobytes(),
+        )
+
+    for message in (first(6, 32, 2.5), first(5, 48, 3.5)):
+        table.hand_out_tokens(message)
+    assert (run.first_scheduled, run.num_cached) == (2.5, 32)
+    assert [delta.num_cached_tokens for delta in run._pending] == [32, 32]
+
+
 def test_tokens_that_come_together_are_one_piece() -> None:
     table = RunTable(lambda message: None)
     run = start(table, 5)
