@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 
@@ -95,6 +96,22 @@ def test_incomplete_character_at_the_end_gives_one_replacement(bpe_tokenizer: To
     detokenizer = Detokenizer(bpe_tokenizer, [0], skip_special_tokens=True)
     assert "".join(detokenizer.feed([id]) for id in ids) == "a"
     assert detokenizer.finish() == "\ufffd"
+
+
+def test_without_bytes_of_tokens_nothing_is_lost_wherever_the_output_ends(
+    bpe_tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(bpe_tokenizer), "token_bytes", lambda self, token_id: None)
+    # A copy: what texts tokens have is kept for each tokenizer.
+    tokenizer = copy.copy(bpe_tokenizer)
+    prompt = tokenizer.encode("Hello", add_special_tokens=False)
+    output = tokenizer.encode(" caf\u00e9 \u4f60\u597d \U0001f600 end", add_special_tokens=False)
+    for cut in range(len(output) + 1):
+        detokenizer = Detokenizer(tokenizer, prompt)
+        pieces = [detokenizer.feed([id]) for id in output[:cut]]
+        assert not any("\ufffd" in piece for piece in pieces)
+        text = "".join([*pieces, detokenizer.finish()])
+        assert "Hello" + text == tokenizer.decode(prompt + output[:cut])
 
 
 def test_first_word_keeps_its_space_only_behind_text(llama2_tokenizer: Tokenizer) -> None:
