@@ -211,6 +211,13 @@ class ToolParserContract:
 
         hold(law, st.data(), examples=self.examples)
 
+    def test_brackets_without_end_raise_nothing(self) -> None:
+        """A model that is caught in a loop writes them until its context ends."""
+        calls = [Call("f", {"a": "DEEP"})]
+        for bracket in ("[", '{"a":'):
+            text = self.render(calls).replace('"DEEP"', "DEEP").replace("DEEP", bracket * 50_000)
+            assert_well_formed(self.parse([text], calls))
+
     def test_a_choice_knows_nothing_of_another(self) -> None:
         def law(calls: list[Call]) -> None:
             text = self.render(calls)

@@ -76,7 +76,7 @@ class CallLineParser:
         name, _, arguments = line.removeprefix(self._mark).partition(" ")
         try:
             is_call = bool(name) and isinstance(json.loads(arguments), dict)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         if not is_call:
             return []
