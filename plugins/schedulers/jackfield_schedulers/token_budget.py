@@ -2,9 +2,9 @@
 
 A step first serves the running requests, then admits waiting ones, both in the order that a
 subclass gives. Prefill and decode draw on the same budget; a prompt that does not fit is
-computed in chunks (Sarathi-Serve, arXiv 2403.02310). When blocks run out, the running request
-that is last in order is preempted: it gives up its blocks and is recomputed later. The first
-in order is never preempted, so every request ends.
+computed in chunks, and holds no decode up (Sarathi-Serve, arXiv 2403.02310). When blocks run out,
+the running request that is last in order is preempted: it gives up its blocks and is recomputed
+later. The first in order is never preempted, so every request ends.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class TokenBudgetScheduler(ABC):
                 break
             num_tokens = num_left = request.num_tokens - request.num_computed_tokens
             if num_left != 1:
-                num_tokens = step.chunk(num_left, budget)
+                # Each of those behind it decodes, or has a prompt that is to go on.
+                num_behind = len(running) - len(entries) - 1
+                num_tokens = step.chunk(num_left, max(1, budget - num_behind))
                 step.note_prompt(request, num_left, num_tokens)
                 if num_tokens <= 0:
                     continue

@@ -96,6 +96,18 @@ def test_decodes_go_on_while_a_long_prompt_is_computed() -> None:
     assert len(engine.answers[long].token_ids) == 1
 
 
+def test_decodes_go_on_while_a_long_prompt_of_a_better_priority_is_computed() -> None:
+    limits = SchedulerLimits(max_num_seqs=4, max_num_batched_tokens=8, max_model_len=64)
+    engine = SimulatedEngine(PriorityScheduler(limits), limits, steps_in_flight=1)
+    worse = [engine.add([start, 2], 20, priority=5) for start in range(3)]
+    engine.step()
+    long = engine.add([3] * 40, 2, priority=1)
+    for _ in range(8):
+        engine.step()
+    assert [len(engine.answers[key].token_ids) for key in worse] == [9, 9, 9]
+    assert len(engine.answers[long].token_ids) == 1
+
+
 def test_a_short_prompt_passes_long_ones_that_wait_for_their_limit() -> None:
     limits = SchedulerLimits(
         max_num_seqs=8,
