@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from jackfield.contracts.generation import ChoiceDelta, Finish
+from jackfield.contracts.grammar import StructuredOutputs
 from jackfield.contracts.messages import FinishReason, RequestFailed, TokenLogprobs
 from jackfield.contracts.sampling import SamplingParams
 from jackfield.contracts.text import (
@@ -131,6 +132,25 @@ def test_error_flushes_the_text_and_carries_the_message(bpe_tokenizer: FastToken
     last = output.feed((), FinishReason.ERROR, failure=RequestFailed(1, "out of memory"))
     assert first.text + last.text == "Hello world"
     assert last.finish == Finish("error", message="out of memory")
+
+
+@pytest.mark.parametrize(
+    ("message", "param", "told"),
+    [
+        ("structured_outputs: too large", "structured_outputs", "response_format: too large"),
+        ("logit_bias: too large", "logit_bias", "logit_bias: too large"),
+        ("structured_outputs: is not the topic", None, "structured_outputs: is not the topic"),
+    ],
+)
+def test_an_error_of_the_engine_names_the_field_that_the_request_has(
+    message: str, param: str | None, told: str
+) -> None:
+    held = StructuredOutputs(regex="a", param="response_format")
+    last = new(None, structured_outputs=held).feed(
+        (), FinishReason.ERROR, failure=RequestFailed(1, message, param)
+    )
+    field = "response_format" if param == "structured_outputs" else param
+    assert last.finish == Finish("error", None, told, field)
 
 
 def test_logprobs_and_cached_tokens_are_passed_on(bpe_tokenizer: FastTokenizer) -> None:
