@@ -21,8 +21,9 @@ from jackfield.contracts.grammar import (
 )
 from jackfield.errors import RequestError
 from jackfield_grammars.guidance import GuidanceBackend, GuidanceMatcher
+from jackfield_grammars.known_states import fill_known
 from jackfield_grammars.texts import refuse
-from jackfield_grammars.xgrammar import XGrammarBackend
+from jackfield_grammars.xgrammar import XGrammarBackend, XGrammarMatcher
 
 
 class AutoBackend:
@@ -69,14 +70,11 @@ class AutoBackend:
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """Each matcher by its own backend."""
-        of_guidance = [isinstance(each, GuidanceMatcher) for each in matchers]
-        for backend, is_guidance in ((self._guidance, True), (self._xgrammar, False)):
-            places = [place for place, each in enumerate(of_guidance) if each is is_guidance]
-            if backend is None or not places:
-                continue
-            if len(places) == len(matchers):
-                backend.fill_bitmasks(matchers, masks, indices)
-            else:
+        others = fill_known(matchers, masks, indices)
+        of_guidance = [each for each in others if isinstance(matchers[each], GuidanceMatcher)]
+        of_xgrammar = [each for each in others if isinstance(matchers[each], XGrammarMatcher)]
+        for backend, places in ((self._guidance, of_guidance), (self._xgrammar, of_xgrammar)):
+            if backend is not None and places:
                 own = [matchers[place] for place in places]
                 backend.fill_bitmasks(own, masks, [indices[place] for place in places])
 

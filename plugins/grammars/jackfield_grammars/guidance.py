@@ -7,7 +7,6 @@ before, in ``guidance_texts``.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -17,17 +16,14 @@ from jackfield_grammars.forced import MIN_BYTES, ForcedTexts
 from jackfield_grammars.free_strings import PlainTokens
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
+from jackfield_grammars.json_places import JsonPlaces
 from jackfield_grammars.json_text import JsonText
-from jackfield_grammars.known_states import KnownStates, State
+from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher
 from jackfield_grammars.repeats import MAX_FORCED, patterns_multiply
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
 
 _END = b"<|end of output|>"
-_MAX_PENDING = 32
-"""Tokens told at once, in some 10 us."""
-_MAX_TRAIL = 64
-"""States that are remembered for ids that are taken back."""
 
 
 class GuidanceMatcher:
@@ -49,6 +45,11 @@ class GuidanceMatcher:
         """Takes the next id, if it is allowed."""
         num_taken: int = self.matcher.try_consume_tokens([token_id])
         return num_taken == 1
+
+    def accept_all(self, token_ids: Sequence[int]) -> bool:
+        """Takes the next ids, if they are all allowed."""
+        num_taken: int = self.matcher.try_consume_tokens(token_ids)
+        return num_taken == len(token_ids)
 
     def rollback(self, num_tokens: int) -> None:
         """Takes ids back."""
@@ -120,93 +121,6 @@ class UniqueItemsMatcher(GuidanceMatcher):
         return self._text.feed(self._tokens.tokens[token_id])
 
 
-class KnownStatesMatcher(GuidanceMatcher):
-    """An output that goes by what is known of its grammar's states. The library is told tokens
-    where it has to be asked, and none that lead to the state itself."""
-
-    __slots__ = ("_counts", "_filled", "_pending", "_states", "_trail", "keeps_mask")
-
-    def __init__(self, matcher: Any, forced: ForcedTexts, states: KnownStates) -> None:
-        super().__init__(matcher, forced)
-        self._states = states
-        self._trail = deque((states.root(),), _MAX_TRAIL)
-        """The state, behind those before it."""
-        self._counts = bytearray()
-        """Of each token, 1 where the library knows it or has to."""
-        self._pending: list[int] = []
-        """Tokens that the library does not know yet."""
-        self._filled: object = None
-        """The mark of the state whose mask was filled last."""
-        self.keeps_mask = False
-        """Whether the state has the mask that was filled last."""
-
-    def fill_bitmask(self, masks: Masks, index: int) -> None:
-        """Writes the mask to ``masks[index]``."""
-        state = self._trail[-1]
-        if state.mask is not None:
-            masks[index] = state.mask
-        else:
-            self._tell()
-            super().fill_bitmask(masks, index)
-            self._states.see(state, masks[index])
-        self._filled, self.keeps_mask = state.mark, True
-
-    def accept(self, token_id: int) -> bool:
-        """Takes the next id, if it is allowed."""
-        state = self._trail[-1]
-        if state.loops is not None and state.loops[token_id]:
-            following: State | None = state
-        else:
-            following = state.following.get(token_id)
-        if following is state:
-            self._counts.append(0)
-        elif following is not None:
-            self._counts.append(1)
-            self._pending.append(token_id)
-            if len(self._pending) >= _MAX_PENDING:
-                self._tell()
-        else:
-            self._tell()
-            if not super().accept(token_id):
-                return False
-            self._counts.append(1)
-            following = self._states.after(state, token_id)
-        self._trail.append(following)
-        self.keeps_mask = following.mark is self._filled
-        return True
-
-    def rollback(self, num_tokens: int) -> None:
-        """Takes ids back."""
-        if not num_tokens:
-            return
-        num_known = self._counts[-num_tokens:].count(1)
-        del self._counts[-num_tokens:]
-        num_pending = min(num_known, len(self._pending))
-        del self._pending[len(self._pending) - num_pending :]
-        super().rollback(num_known - num_pending)
-        if num_tokens < len(self._trail):
-            for _ in range(num_tokens):
-                self._trail.pop()
-        else:
-            self._trail.clear()
-            self._trail.append(self._states.lost() if self._counts else self._states.root())
-        self.keeps_mask = self._trail[-1].mark is self._filled
-
-    def jump(self) -> list[int]:
-        """As the library finds the text, where that is not known."""
-        state = self._trail[-1]
-        if state.forced is None:
-            self._tell()
-            # The library's own matcher tries the ids, and comes to no states.
-            state.forced = GuidanceMatcher(self.matcher, self._forced).jump()
-        return list(state.forced)
-
-    def _tell(self) -> None:
-        pending, self._pending = self._pending, []
-        if pending and self.matcher.try_consume_tokens(pending) != len(pending):
-            raise RequestError("the grammar cannot go on with a text that it allowed")
-
-
 class GuidanceCompiled:
     """A compiled grammar: a matcher at the beginning, to be copied. With ``unique`` the text is
     followed too; ``states`` are what is known of others."""
@@ -230,13 +144,13 @@ class GuidanceCompiled:
         """Of the grammar, and of what is known of its states."""
         return self._num_bytes + (0 if self._states is None else self._states.num_bytes)
 
-    def matcher(self) -> GuidanceMatcher:
+    def matcher(self) -> GuidanceMatcher | KnownStatesMatcher:
         """A matcher at the beginning."""
         copied = self._matcher.deep_copy()
         if self._unique is not None:
             return UniqueItemsMatcher(copied, self._forced, *self._unique)
         if self._states is not None:
-            return KnownStatesMatcher(copied, self._forced, self._states)
+            return KnownStatesMatcher(GuidanceMatcher(copied, self._forced), self._states)
         return GuidanceMatcher(copied, self._forced)
 
 
@@ -284,7 +198,7 @@ class GuidanceBackend:
         if schema is None:
             return GuidanceCompiled(matcher, num_bytes, self._forced)
         plain = self._plain if self._plain.can_be_free(schema) else None
-        states = KnownStates(schema, self._vocabulary, plain)
+        states = KnownStates(JsonPlaces(schema), self._vocabulary, plain)
         return GuidanceCompiled(matcher, num_bytes, self._forced, states=states)
 
     def fill_bitmasks(

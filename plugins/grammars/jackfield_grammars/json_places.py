@@ -16,7 +16,10 @@ _SPACES = frozenset(b" \n\r\t")
 _DIGITS = frozenset(b"0123456789")
 _ANY_TEXT = b'\x00"'
 """The text and the end of a free string. JSON itself has no such character."""
+MAX_NAME_BYTES = 1024
+"""Of a place that is not far."""
 _NEEDED = 16
+"""Bytes at the end of a text that say how it may go on."""
 _LOOKS_AT_NUMBERS = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
@@ -26,30 +29,33 @@ _LOOKS_AT_NUMBERS = frozenset(
 class JsonPlace:
     """``text``: what is left of the output. ``start``: where in it the string begins that is
     under way, -1 outside of strings. ``is_escaped``: whether its last character was a backslash
-    that begins an escape. ``is_free``: whether any text may stand in that string."""
+    that begins an escape. ``is_free``: whether any text may stand in that string. With ``is_far``
+    only the end of ``text`` is there: a long output comes to places that others seldom see."""
 
     text: bytes = b""
     start: int = -1
     is_escaped: bool = False
     is_free: bool = False
-
-    def freed(self) -> JsonPlace:
-        """This place, now that its string is seen to be free."""
-        return JsonPlace(self.text[: self.start], self.start, is_free=True)
-
-    def without_beginning(self) -> JsonPlace:
-        """What ``after`` needs of a place that nobody looks for."""
-        if self.start < 0:
-            return JsonPlace(self.text[-_NEEDED:])
-        content = self.text[self.start :][-_NEEDED:]
-        return JsonPlace(content, 0, self.is_escaped, self.is_free)
+    is_far: bool = False
 
 
 class JsonPlaces:
     """The places of one schema."""
 
+    first = JsonPlace()
+
     def __init__(self, schema: Any) -> None:
         self._has_free_numbers = not looks_at_numbers(schema)
+
+    def is_common(self, place: JsonPlace) -> bool:
+        """Whether other outputs may well come to a place."""
+        return not place.is_far
+
+    def freed(self, place: JsonPlace) -> JsonPlace | None:
+        """The place, if its string is seen to be free; None outside of strings."""
+        if place.start < 0:
+            return None
+        return JsonPlace(place.text[: place.start], place.start, False, True, place.is_far)
 
     def after(self, place: JsonPlace, token: bytes) -> JsonPlace:
         """The place behind a token that the grammar allows."""
@@ -71,7 +77,11 @@ class JsonPlaces:
                 start, is_free = -1, False
         if is_free:
             text[start:] = _incomplete(text[start:], is_escaped)
-        return JsonPlace(bytes(text), start, is_escaped, is_free)
+        result = JsonPlace(bytes(text), start, is_escaped, is_free, place.is_far)
+        if result == place:
+            return place
+        is_far = place.is_far or len(text) > MAX_NAME_BYTES
+        return _without_beginning(result) if is_far else result
 
     def _add_outside(self, text: bytearray, byte: int) -> None:
         if byte in _SPACES:
@@ -86,6 +96,13 @@ class JsonPlaces:
             elif byte != _ZERO or _is_behind_point_or_exponent(text):
                 byte = _ZERO + 1
         text.append(byte)
+
+
+def _without_beginning(place: JsonPlace) -> JsonPlace:
+    if place.start < 0:
+        return JsonPlace(place.text[-_NEEDED:], is_far=True)
+    content = place.text[place.start :][-_NEEDED:]
+    return JsonPlace(content, 0, place.is_escaped, place.is_free, is_far=True)
 
 
 def _is_behind_point_or_exponent(text: bytes | bytearray) -> bool:

@@ -8,20 +8,53 @@ that lead to the state itself it is never told: what may follow is the same with
 
 from __future__ import annotations
 
-from typing import Any
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from jackfield.contracts.grammar import Masks, Vocabulary
+from jackfield.contracts.grammar import GrammarMatcher, Masks, Vocabulary
+from jackfield.errors import RequestError
 from jackfield_grammars.free_strings import PlainTokens
-from jackfield_grammars.json_places import JsonPlace, JsonPlaces
 
 MAX_BYTES = 8 << 20
 """Of the masks that one grammar keeps."""
-MAX_NAME_BYTES = 1024
-"""A longer output comes to places that others seldom see."""
 _MAX_FOLLOWING = 4096
 _MAX_STATES = 4096
+_MAX_PENDING = 32
+"""Tokens told at once, in some 10 us."""
+_MAX_TRAIL = 64
+"""States that are remembered for ids that are taken back."""
+
+
+class Places(Protocol):
+    """Names of places in the outputs of a grammar: behind texts of the same name the same may
+    come. ``first`` is that of the empty text."""
+
+    @property
+    def first(self) -> Hashable: ...
+
+    def after(self, place: Any, token: bytes) -> Hashable | None:
+        """The place behind a token that the grammar allows: the object ``place`` itself where
+        that changes nothing; None where nobody can say."""
+        ...
+
+    def is_common(self, place: Any) -> bool:
+        """Whether other outputs may well come to a place."""
+        ...
+
+    def freed(self, place: Any) -> Hashable | None:
+        """What a place inside of a string of JSON is called where any text may stand in it."""
+        ...
+
+
+class LibraryMatcher(GrammarMatcher, Protocol):
+    """A matcher that may be told several ids at once."""
+
+    def accept_all(self, token_ids: Sequence[int]) -> bool:
+        """Takes the ids; False where the grammar does not allow them all."""
+        ...
 
 
 class State:
@@ -31,7 +64,7 @@ class State:
 
     __slots__ = ("following", "forced", "is_shared", "loops", "mark", "mask", "place")
 
-    def __init__(self, place: JsonPlace | None, *, is_shared: bool) -> None:
+    def __init__(self, place: Hashable | None, *, is_shared: bool) -> None:
         self.place = place
         self.is_shared = is_shared
         self.loops: bytearray | None = None
@@ -44,15 +77,15 @@ class State:
 
 
 class KnownStates:
-    """The states of one grammar over JSON. ``plain``: the tokens that change nothing inside of a
-    string of any text; None where a keyword looks at texts."""
+    """The states of one grammar. ``plain``: the tokens that change nothing inside of a string of
+    any text, in JSON that has such; else None."""
 
-    def __init__(self, schema: Any, vocabulary: Vocabulary, plain: PlainTokens | None) -> None:
-        self._places = JsonPlaces(schema)
+    def __init__(self, places: Places, vocabulary: Vocabulary, plain: PlainTokens | None) -> None:
+        self._places = places
         self._tokens = vocabulary.tokens
         self._mask_bytes = 4 * vocabulary.mask_words
         self._plain = plain
-        self._by_place: dict[JsonPlace, State] = {}
+        self._by_place: dict[Hashable, State] = {}
         self._masks: dict[bytes, Masks] = {}
         """By content: many states have the same."""
 
@@ -63,7 +96,7 @@ class KnownStates:
 
     def root(self) -> State:
         """Where every output begins."""
-        return self._at(JsonPlace())
+        return self._at(self._places.first)
 
     def lost(self) -> State:
         """Somewhere."""
@@ -74,10 +107,10 @@ class KnownStates:
         if state.place is None:
             return self.lost()
         place = self._places.after(state.place, self._tokens[token_id])
-        if place == state.place:
+        if place is state.place:
             following = state
-        elif len(place.text) > MAX_NAME_BYTES or not state.is_shared:
-            return State(place.without_beginning(), is_shared=False)
+        elif place is None or not state.is_shared or not self._places.is_common(place):
+            return State(place, is_shared=False)
         else:
             following = self._at(place)
         if state.is_shared and len(state.following) < _MAX_FOLLOWING:
@@ -86,12 +119,19 @@ class KnownStates:
 
     def see(self, state: State, mask: Masks) -> None:
         """Is shown the mask [W] of a state."""
-        place = state.place
-        if self._plain is not None and (place is None or place.start >= 0):
-            if state.loops is None and self._plain.are_allowed(mask):
-                self._free(state, self._plain)
+        if self._plain is not None and state.loops is None:
+            freed = None if state.place is None else self._places.freed(state.place)
+            if (state.place is None or freed is not None) and self._plain.are_allowed(mask):
+                self._free(state, freed, self._plain)
         if state.is_shared and state.mask is None:
             state.mask = state.mark = self._kept(mask)
+
+    def _free(self, state: State, freed: Hashable | None, plain: PlainTokens) -> None:
+        """What the string that is under way has so far does not matter."""
+        state.loops, state.forced, state.place = plain.are_plain, [], freed
+        if state.is_shared:
+            same = self._by_place.setdefault(freed, state)
+            state.mark, state.mask, state.following = same.mark, same.mask, same.following
 
     def _kept(self, mask: Masks) -> Masks:
         """A copy that all states with this mask share."""
@@ -103,17 +143,7 @@ class KnownStates:
             kept = self._masks[content] = np.frombuffer(content, dtype=np.int32)
         return kept
 
-    def _free(self, state: State, plain: PlainTokens) -> None:
-        """What the string that is under way has so far does not matter."""
-        state.loops, state.forced = plain.are_plain, []
-        if state.place is None:
-            return
-        state.place = state.place.freed()
-        if state.is_shared:
-            same = self._by_place.setdefault(state.place, state)
-            state.mark, state.mask, state.following = same.mark, same.mask, same.following
-
-    def _at(self, place: JsonPlace) -> State:
+    def _at(self, place: Hashable) -> State:
         state = self._by_place.get(place)
         if state is None:
             if len(self._by_place) >= _MAX_STATES:
@@ -128,3 +158,102 @@ class KnownStates:
             state.following.clear()
         self._by_place.clear()
         self._masks.clear()
+
+
+class KnownStatesMatcher:
+    """An output that goes by what is known of its grammar's states. The library is told tokens
+    where it has to be asked, and none that lead to the state itself."""
+
+    __slots__ = ("_counts", "_filled", "_library", "_pending", "_states", "_trail", "keeps_mask")
+
+    def __init__(self, library: LibraryMatcher, states: KnownStates) -> None:
+        self._library = library
+        self._states = states
+        self._trail = deque((states.root(),), _MAX_TRAIL)
+        """The state, behind those before it."""
+        self._counts = bytearray()
+        """Of each token, 1 where the library knows it or has to."""
+        self._pending: list[int] = []
+        """Tokens that the library does not know yet."""
+        self._filled: object = None
+        """The mark of the state whose mask was filled last."""
+        self.keeps_mask = False
+        """Whether the state has the mask that was filled last."""
+
+    def fill_bitmask(self, masks: Masks, index: int) -> None:
+        """Writes the mask to ``masks[index]``."""
+        state = self._trail[-1]
+        if state.mask is not None:
+            masks[index] = state.mask
+        else:
+            self._tell()
+            self._library.fill_bitmask(masks, index)
+            self._states.see(state, masks[index])
+        self._filled, self.keeps_mask = state.mark, True
+
+    def accept(self, token_id: int) -> bool:
+        """Takes the next id, if it is allowed."""
+        state = self._trail[-1]
+        if state.loops is not None and state.loops[token_id]:
+            following: State | None = state
+        else:
+            following = state.following.get(token_id)
+        if following is state:
+            self._counts.append(0)
+        elif following is not None:
+            self._counts.append(1)
+            self._pending.append(token_id)
+            if len(self._pending) >= _MAX_PENDING:
+                self._tell()
+        else:
+            self._tell()
+            if not self._library.accept(token_id):
+                return False
+            self._counts.append(1)
+            following = self._states.after(state, token_id)
+        self._trail.append(following)
+        self.keeps_mask = following.mark is self._filled
+        return True
+
+    def rollback(self, num_tokens: int) -> None:
+        """Takes ids back."""
+        if not num_tokens:
+            return
+        num_known = self._counts[-num_tokens:].count(1)
+        del self._counts[-num_tokens:]
+        num_pending = min(num_known, len(self._pending))
+        del self._pending[len(self._pending) - num_pending :]
+        self._library.rollback(num_known - num_pending)
+        if num_tokens < len(self._trail):
+            for _ in range(num_tokens):
+                self._trail.pop()
+        else:
+            self._trail.clear()
+            self._trail.append(self._states.lost() if self._counts else self._states.root())
+        self.keeps_mask = self._trail[-1].mark is self._filled
+
+    def jump(self) -> list[int]:
+        """As the library finds the text, where that is not known."""
+        state = self._trail[-1]
+        if state.forced is None:
+            self._tell()
+            state.forced = self._library.jump()
+        return list(state.forced)
+
+    def _tell(self) -> None:
+        pending, self._pending = self._pending, []
+        if pending and not self._library.accept_all(pending):
+            raise RequestError("the grammar cannot go on with a text that it allowed")
+
+
+def fill_known(
+    matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
+) -> list[int]:
+    """Fills the masks of those that go by known states; returns the places of all others."""
+    others = []
+    for place, each in enumerate(matchers):
+        if isinstance(each, KnownStatesMatcher):
+            each.fill_bitmask(masks, indices[place])
+        else:
+            others.append(place)
+    return others

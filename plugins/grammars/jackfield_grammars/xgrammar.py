@@ -16,6 +16,8 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import ForcedTexts
+from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher, fill_known
+from jackfield_grammars.regex_places import ChoicePlaces, RegexPlaces
 from jackfield_grammars.repeats import may_force_much
 from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.texts import choices, is_ebnf, refuse
@@ -46,6 +48,10 @@ class XGrammarMatcher:
         """Takes the next id, if it is allowed."""
         return bool(self.matcher.accept_token(token_id))
 
+    def accept_all(self, token_ids: Sequence[int]) -> bool:
+        """Takes the next ids, if they are all allowed."""
+        return all(map(self.accept, token_ids))
+
     def rollback(self, num_tokens: int) -> None:
         """Takes ids back."""
         if num_tokens:
@@ -63,21 +69,30 @@ class XGrammarMatcher:
 
 
 class XGrammarCompiled:
-    """A compiled grammar."""
+    """A compiled grammar. ``states`` are what is known of it."""
 
-    def __init__(self, make_matcher: Any, compiled: Any, forced: ForcedTexts | None) -> None:
+    def __init__(
+        self,
+        make_matcher: Any,
+        compiled: Any,
+        forced: ForcedTexts | None,
+        states: KnownStates | None,
+    ) -> None:
         self._make_matcher = make_matcher
         self._compiled = compiled
         self._forced = forced
+        self._states = states
 
     @property
     def num_bytes(self) -> int:
-        """As the library counts."""
-        return int(self._compiled.memory_size_bytes)
+        """As the library counts, and what is known of its states."""
+        known = 0 if self._states is None else self._states.num_bytes
+        return int(self._compiled.memory_size_bytes) + known
 
-    def matcher(self) -> XGrammarMatcher:
+    def matcher(self) -> XGrammarMatcher | KnownStatesMatcher:
         """A matcher at the beginning."""
-        return XGrammarMatcher(self._make_matcher(self._compiled), self._forced)
+        made = XGrammarMatcher(self._make_matcher(self._compiled), self._forced)
+        return made if self._states is None else KnownStatesMatcher(made, self._states)
 
 
 class XGrammarBackend:
@@ -107,15 +122,30 @@ class XGrammarBackend:
             raise refuse(f"xgrammar: {_WHERE.sub('', lines[0])[:300]}") from error
         make_matcher = self._library.GrammarMatcher
         forced = None if may_force_much(spec) else self._forced
-        return XGrammarCompiled(make_matcher, compiled, forced)
+        return XGrammarCompiled(make_matcher, compiled, forced, self._states(spec))
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
     ) -> None:
         """One after the other, or where there are many in the library's threads, which it starts
         anew each time."""
-        batch = self._serial if len(matchers) <= _MAX_SERIAL else self._parallel
-        batch.batch_fill_next_token_bitmask(_libraries(matchers), masks, list(indices))
+        places = fill_known(matchers, masks, indices)
+        if not places:
+            return
+        batch = self._serial if len(places) <= _MAX_SERIAL else self._parallel
+        libraries = _libraries([matchers[place] for place in places])
+        batch.batch_fill_next_token_bitmask(libraries, masks, [indices[place] for place in places])
+
+    def _states(self, spec: GrammarSpec) -> KnownStates | None:
+        """For grammars whose places have names."""
+        if spec.kind == "choice":
+            return KnownStates(ChoicePlaces(), self._vocabulary, None)
+        if spec.kind != "regex":
+            return None
+        try:
+            return KnownStates(RegexPlaces(rewritten_regex(spec.text)), self._vocabulary, None)
+        except ValueError:
+            return None
 
     def _compile(self, spec: GrammarSpec) -> Any:
         if spec.kind == "structural_tag":

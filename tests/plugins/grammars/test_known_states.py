@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import jackfield_grammars.json_places as json_places
 import jackfield_grammars.known_states as known_states
-from jackfield.contracts.grammar import GrammarSpec, Vocabulary
+from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Vocabulary
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.scheduling import SchedulerLimits
 from jackfield.engine.grammar_compiler import GrammarCompiler
@@ -21,10 +22,10 @@ from jackfield_grammars.guidance import (
     GuidanceBackend,
     GuidanceCompiled,
     GuidanceMatcher,
-    KnownStatesMatcher,
 )
 from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_places import JsonPlace, JsonPlaces
+from jackfield_grammars.known_states import KnownStatesMatcher
 from jackfield_schedulers.fcfs import FcfsScheduler
 
 PIECES = [
@@ -115,7 +116,7 @@ def told_at_once(schema: Any) -> GuidanceMatcher:
     return GuidanceMatcher(library(BACKEND._tokenizer, text, log_level=0), BACKEND._forced)
 
 
-def mask_of(matcher: GuidanceMatcher) -> Mask:
+def mask_of(matcher: GrammarMatcher) -> Mask:
     masks = np.zeros((1, VOCABULARY.mask_words), dtype=np.int32)
     matcher.fill_bitmask(masks, 0)
     mask: Mask = masks[0]
@@ -178,7 +179,7 @@ def test_states_that_were_forgotten_or_lie_far_from_the_beginning_change_nothing
     schema: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(known_states, "_MAX_STATES", 8)
-    monkeypatch.setattr(known_states, "MAX_NAME_BYTES", 24)
+    monkeypatch.setattr(json_places, "MAX_NAME_BYTES", 24)
     compiled = BACKEND.compile(spec(schema))
     for seed in range(12):
         walk(compiled, schema, random.Random(seed))
@@ -230,7 +231,8 @@ def test_a_place_is_the_same_where_the_same_may_follow(
 
 def test_in_a_free_string_only_what_is_no_whole_character_counts() -> None:
     places = JsonPlaces({})
-    free = places.after(JsonPlace(), b'{"a": "some').freed()
+    free = places.freed(places.after(JsonPlace(), b'{"a": "some'))
+    assert free is not None
     for text in ("", "ab", "é日本", '\\n\\"', "x" * 100):
         assert places.after(free, text.encode()) == free
     for byte in ("é日😀".encode()[place : place + 1] for place in (0, 2, 5)):

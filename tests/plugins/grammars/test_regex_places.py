@@ -1,0 +1,157 @@
+"""Known states of regexes and choices, against xgrammar told every token at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Vocabulary
+from jackfield_grammars.known_states import KnownStatesMatcher
+from jackfield_grammars.regex_places import RegexPlaces
+from jackfield_grammars.xgrammar import XGrammarBackend, XGrammarMatcher
+from jackfield_grammars.xgrammar_texts import rewritten_regex
+
+PIECES = [
+    "ab",
+    "abc",
+    "bc",
+    " a",
+    "12",
+    "é",
+    "日本",
+    "no",
+    "yes",
+    "\n\n",
+    "a1",
+    "-",
+    "x" * 20,
+    "_é",
+]
+VOCABULARY = Vocabulary(
+    (*(bytes((byte,)) for byte in range(256)), *(each.encode() for each in PIECES), b""), {}
+)
+BACKEND = XGrammarBackend(VOCABULARY)
+REGEXES = [
+    r"(.|\n)*",
+    r".*",
+    r"[ab]{2,4}x?",
+    r"(ab|a|abc)*c",
+    r"(?:a|b)+(12|no)?",
+    r"\d{3}-\d{2,}",
+    r"\w+( \w+){0,3}",
+    r"[^ab]*a[^\n]*",
+    r"\D*\d\W?",
+    r"((a|bc)?1){2}",
+    r"(yes|no|é+|日本)?",
+    r"a(|b|(c|d)*)\.",
+    r"x{0,50}",
+    r"[\d_a-c]*[-]",
+]
+
+
+def masks_of(matcher: GrammarMatcher) -> npt.NDArray[np.int32]:
+    masks = np.zeros((1, VOCABULARY.mask_words), dtype=np.int32)
+    BACKEND.fill_bitmasks([matcher], masks, [0])
+    found: npt.NDArray[np.int32] = masks[0]
+    return found
+
+
+def walk(compiled: Any, chance: random.Random) -> tuple[int, int]:
+    """As many masks as were known, and as stayed."""
+    matcher = compiled.matcher()
+    assert isinstance(matcher, KnownStatesMatcher)
+    other = XGrammarMatcher(compiled._make_matcher(compiled._compiled), compiled._forced)
+    num_known = num_kept = num_told = 0
+    last = masks_of(matcher)
+    for _ in range(60):
+        if matcher.keeps_mask:
+            num_kept += 1
+        else:
+            num_known += matcher._trail[-1].mask is not None
+            last = masks_of(matcher)
+        wanted = masks_of(other)
+        assert np.array_equal(last, wanted)
+        bits = np.unpackbits(wanted.view(np.uint8), bitorder="little", count=VOCABULARY.size)
+        ids = np.flatnonzero(bits).tolist()
+        if not ids:
+            break
+        if num_told and chance.random() < 0.1:
+            back = chance.randint(1, num_told)
+            matcher.rollback(back)
+            other.rollback(back)
+            num_told -= back
+            last = masks_of(matcher)
+            continue
+        long = [each for each in ids if each >= 256]
+        chosen = chance.choice(long if long and chance.random() < 0.5 else ids)
+        if chance.random() < 0.2:
+            chosen = chance.randrange(VOCABULARY.size)
+        is_taken = matcher.accept(chosen)
+        assert is_taken == other.accept(chosen) == (chosen in ids)
+        num_told += is_taken
+        assert matcher.jump() == other.jump()
+    return num_known, num_kept
+
+
+@pytest.mark.parametrize("regex", REGEXES)
+def test_masks_and_verdicts_are_those_of_a_library_told_every_token(regex: str) -> None:
+    compiled = BACKEND.compile(GrammarSpec(kind="regex", text=regex))
+    walks = [walk(compiled, random.Random(seed)) for seed in range(20)]
+    assert sum(num_known for num_known, _ in walks) > 5
+
+
+def test_a_text_of_any_kind_keeps_its_mask() -> None:
+    compiled = BACKEND.compile(GrammarSpec(kind="regex", text=r"(.|\n)*"))
+    assert sum(num_kept for _, num_kept in (walk(compiled, random.Random(0)),)) > 5
+    matcher = compiled.matcher()
+    assert isinstance(matcher, KnownStatesMatcher) and matcher.accept(ord("a"))
+    masks_of(matcher)
+    for _ in range(1000):
+        assert matcher.accept(256) and matcher.keeps_mask
+    assert not matcher._pending
+
+
+def test_choices_share_what_is_known() -> None:
+    texts = ["yes", "no", "yesterday", "né", "abc"]
+    compiled = BACKEND.compile(GrammarSpec(kind="choice", text=json.dumps(texts)))
+    walks = [walk(compiled, random.Random(seed)) for seed in range(20)]
+    assert sum(num_known for num_known, _ in walks) > 5
+
+
+@pytest.mark.parametrize("regex", REGEXES)
+def test_parts_are_left_where_the_text_matches(regex: str) -> None:
+    """The places are those of the regex: a text leads nowhere if no match begins so."""
+    places = RegexPlaces(rewritten_regex(regex))
+    compiled = BACKEND.compile(GrammarSpec(kind="regex", text=regex))
+    chance = random.Random(regex)
+    for _ in range(200):
+        text = "".join(chance.choices("aabbc1-2xé _\nyesno.", k=chance.randrange(8)))
+        place = places.first
+        matcher = compiled.matcher()
+        for character in text:
+            following = places.after(place, character.encode())
+            assert (following is not None) == all(map(matcher.accept, character.encode()))
+            if following is None:
+                break
+            place = following
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [r"\s+", r"a*?b", r"(?i)a", r"[\s]", r"(?=a)b", r"a{1,2000}", "[[a]", r"\ba", "(" * 300],
+)
+def test_what_is_not_sure_to_mean_the_same_has_no_places(regex: str) -> None:
+    with pytest.raises(ValueError, match="without places"):
+        RegexPlaces(regex)
+
+
+def test_a_regex_without_places_is_held_all_the_same() -> None:
+    matcher = BACKEND.compile(GrammarSpec(kind="regex", text=r"a\s+b")).matcher()
+    assert isinstance(matcher, XGrammarMatcher)
+    assert re.fullmatch(r"a\s+b", "a  b") and all(map(matcher.accept, b"a  b"))
