@@ -13,20 +13,23 @@ HOOKS = "hooks"
 """The group ``jackfield.hooks``: every installed distribution takes part; no kind of ``KINDS``."""
 
 
+def singular(kind: str) -> str:
+    """``tool_parser`` of ``tool_parsers``, ``queue_policy`` of ``queue_policies``."""
+    return kind[:-3] + "y" if kind.endswith("ies") else kind.removesuffix("s")
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One respect in which engines differ.
 
-    ``flag`` chooses a plugin, or several; ``plugin_flag`` adds one that was never packaged.
-    ``contract`` is the Protocol (``module:Class``) that its classes satisfy, None where no plugin
-    can be written yet; ``process`` is where they run; ``default`` is who answers where neither
-    an option nor the checkpoint says; ``api_versions`` are the contract versions that this kernel
-    accepts.
+    ``flag`` chooses a plugin, or several. ``contract`` is the Protocol (``module:Class``) that its
+    classes satisfy, None where no plugin can be written yet; ``process`` is where they run;
+    ``default`` is who answers where neither an option nor the checkpoint says; ``api_versions``
+    are the contract versions that this kernel accepts.
     """
 
     name: str
     flag: str
-    plugin_flag: str
     contract: str | None
     imports_torch: bool = False
     process: str = WORKER
@@ -39,134 +42,83 @@ class Kind:
         return f"jackfield.{self.name}"
 
     @property
+    def plugin_flag(self) -> str:
+        """The flag that adds a plugin which was never packaged."""
+        return f"--{singular(self.name).replace('_', '-')}-plugin"
+
+    @property
     def contract_name(self) -> str:
         """The Protocol's name; empty where there is none yet."""
         return (self.contract or "").partition(":")[2]
 
 
-def _kind(
-    name: str,
-    flag: str,
-    plugin_flag: str,
-    contract: str | None,
-    imports_torch: bool = False,
-    process: str = WORKER,
-    default: str | None = None,
-) -> Kind:
-    path = None if contract is None else f"jackfield.contracts.{contract}"
-    return Kind(name, flag, plugin_flag, path, imports_torch, process, default)
-
-
+_PATH = "jackfield.contracts"
 _ALL = (
-    _kind(
-        "tool_parsers",
-        "--tool-call-parser",
-        "--tool-parser-plugin",
-        "text:ToolParser",
-        process=API,
+    Kind("tool_parsers", "--tool-call-parser", f"{_PATH}.text:ToolParser", process=API),
+    Kind("reasoning_parsers", "--reasoning-parser", f"{_PATH}.text:ReasoningParser", process=API),
+    Kind(
+        "grammars", "--guided-decoding-backend", f"{_PATH}.grammar:GrammarBackend", process=ENGINE
     ),
-    _kind(
-        "reasoning_parsers",
-        "--reasoning-parser",
-        "--reasoning-parser-plugin",
-        "text:ReasoningParser",
-        process=API,
-    ),
-    _kind(
-        "grammars",
-        "--guided-decoding-backend",
-        "--grammar-plugin",
-        "grammar:GrammarBackend",
-        process=ENGINE,
-    ),
-    _kind(
+    Kind(
         "schedulers",
         "--scheduler-cls",
-        "--scheduler-plugin",
-        "scheduling:Scheduler",
+        f"{_PATH}.scheduling:Scheduler",
         process=ENGINE,
         default="fcfs",
     ),
-    _kind(
-        "queue_policies",
-        "--scheduling-policy",
-        "--queue-policy-plugin",
-        "scheduling:QueuePolicy",
-        process=ENGINE,
+    Kind(
+        "queue_policies", "--scheduling-policy", f"{_PATH}.scheduling:QueuePolicy", process=ENGINE
     ),
-    _kind(
+    Kind(
         "executors",
         "--distributed-executor-backend",
-        "--executor-plugin",
-        "work:Executor",
+        f"{_PATH}.work:Executor",
         process=ENGINE,
         default="uni",
     ),
-    _kind("workers", "--worker-cls", "--worker-plugin", "work:Worker", default="device"),
-    _kind("models", "--model-impl", "--model-plugin", "model:Model", True),
-    _kind(
-        "quantization",
-        "--quantization",
-        "--quantization-plugin",
-        "model:QuantizationMethod",
-        True,
-    ),
-    _kind(
-        "load_formats",
-        "--load-format",
-        "--load-format-plugin",
-        "loading:LoadFormat",
-        default="auto",
-    ),
-    _kind(
+    Kind("workers", "--worker-cls", f"{_PATH}.work:Worker", default="device"),
+    Kind("models", "--model-impl", f"{_PATH}.model:Model", imports_torch=True),
+    Kind("quantization", "--quantization", f"{_PATH}.model:QuantizationMethod", imports_torch=True),
+    Kind("load_formats", "--load-format", f"{_PATH}.loading:LoadFormat", default="auto"),
+    Kind(
         "attention_backends",
         "--attention-backend",
-        "--attention-backend-plugin",
-        "attention:AttentionBackend",
-        True,
+        f"{_PATH}.attention:AttentionBackend",
+        imports_torch=True,
     ),
-    _kind("speculative", "--speculative-config", "--speculative-plugin", None),
-    _kind("kv_connectors", "--kv-transfer-config", "--kv-connector-plugin", None),
-    _kind(
-        "tokenizers",
-        "--tokenizer-mode",
-        "--tokenizer-plugin",
-        "text:TokenizerMode",
-        process=API,
-        default="auto",
+    Kind("speculative", "--speculative-config", None),
+    Kind("kv_connectors", "--kv-transfer-config", None),
+    Kind(
+        "tokenizers", "--tokenizer-mode", f"{_PATH}.text:TokenizerMode", process=API, default="auto"
     ),
-    _kind(
+    Kind(
         "config_formats",
         "--config-format",
-        "--config-format-plugin",
-        "config_format:ConfigFormat",
+        f"{_PATH}.config_format:ConfigFormat",
         process=API,
         default="auto",
     ),
-    _kind("platforms", "--device", "--platform-plugin", "platform:Platform"),
-    _kind(
+    Kind("platforms", "--device", f"{_PATH}.platform:Platform"),
+    Kind(
         "response_stores",
         "--response-store",
-        "--response-store-plugin",
-        "response_store:ResponseStore",
+        f"{_PATH}.response_store:ResponseStore",
         process=API,
         default="memory",
     ),
-    _kind(
+    Kind(
         "logits_processors",
         "--logits-processors",
-        "--logits-processor-plugin",
-        "logits:LogitsProcessor",
-        True,
+        f"{_PATH}.logits:LogitsProcessor",
+        imports_torch=True,
     ),
-    _kind(
+    Kind(
         "bundled_models",
         "--model",
-        "--bundled-model-plugin",
-        "bundled_models:BundledModel",
+        f"{_PATH}.bundled_models:BundledModel",
         process=API,
         default="jackfield-mini",
     ),
-    _kind("middleware", "--middleware", "--middleware-plugin", "serving:Middleware", process=API),
+    Kind("middleware", "--middleware", f"{_PATH}.serving:Middleware", process=API),
 )
 KINDS: Mapping[str, Kind] = MappingProxyType({kind.name: kind for kind in _ALL})

@@ -15,8 +15,8 @@ from hatchling.build import build_wheel
 from tests.core.cli.distributions import jackfield
 
 from jackfield.cli import main
-from jackfield.cli.plugins.entries import singular
 from jackfield.registry import HOOKS, KINDS
+from jackfield.registry.kinds import singular
 
 KINDS_TO_WRITE = [kind.name for kind in KINDS.values() if kind.contract is not None] + [HOOKS]
 

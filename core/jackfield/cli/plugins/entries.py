@@ -8,6 +8,7 @@ from jackfield.config.line_parser import LineParser
 from jackfield.config.suggestion import did_you_mean
 from jackfield.errors import ConfigError, UnknownPluginError
 from jackfield.registry import HOOKS, KINDS, PluginEntry, Registry
+from jackfield.registry.kinds import singular
 from jackfield.registry.metadata import same_distribution
 
 GROUPS = (*KINDS, HOOKS)
@@ -27,13 +28,6 @@ def kind_named(name: str) -> str:
     raise ConfigError(
         f"there is no kind {name!r}{did_you_mean(plain, GROUPS)} (kinds are {', '.join(GROUPS)})"
     )
-
-
-def singular(kind: str) -> str:
-    """``tool_parser`` of ``tool_parsers``, ``queue_policy`` of ``queue_policies``."""
-    if kind.endswith("ies"):
-        return kind[:-3] + "y"
-    return kind.removesuffix("s")
 
 
 def all_entries(registry: Registry, kind: str | None = None) -> list[PluginEntry]:

@@ -8,9 +8,10 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
-from jackfield.cli.plugins.entries import kind_named, parser, singular
+from jackfield.cli.plugins.entries import kind_named, parser
 from jackfield.errors import ConfigError
 from jackfield.registry import HOOKS, KINDS
+from jackfield.registry.kinds import singular
 
 _TEMPLATE = ".txt"
 

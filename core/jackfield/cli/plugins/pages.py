@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from jackfield.cli.plugins.check import KITS
-from jackfield.cli.plugins.entries import singular
 from jackfield.cli.plugins.new import _filled, _values
 from jackfield.registry import KINDS
-from jackfield.registry.kinds import Kind
+from jackfield.registry.kinds import Kind, singular
 
 Known = Mapping[str, list[Mapping[str, str]]]
 
