@@ -14,6 +14,7 @@ MAX_STOP_CHARACTERS = 65536
 MAX_LOGIT_BIAS = 1 << 20
 
 MAX_WORDS = 1024
+MAX_TOKENS = 1 << 19
 MAX_PROCESSORS = 32
 
 StopString = Annotated[str, StringConstraints(max_length=MAX_STOP_CHARACTERS)]
@@ -55,7 +56,7 @@ class SamplingFields(StrictModel):
     min_tokens: int | None = None
     stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WORDS)] | None = None
     bad_words: Annotated[list[BadWord], Field(max_length=MAX_WORDS)] | None = None
-    allowed_token_ids: list[TokenId] | None = None
+    allowed_token_ids: Annotated[list[TokenId], Field(max_length=MAX_TOKENS)] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=MAX_LOGIT_BIAS)] | None = None
     ignore_eos: bool | None = None
     include_stop_str_in_output: bool | None = None

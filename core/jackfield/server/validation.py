@@ -10,12 +10,18 @@ from jackfield.errors import RequestError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_ERRORS = 1000
+"""Of more the first is not looked for: pydantic lists all or none, and everybody waits for that."""
+
 
 def validate(model: type[Model], data: dict[str, Any]) -> Model:
     """The object as ``model``; pydantic's first complaint as a ``RequestError``."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
+        count = error.error_count()
+        if count > MAX_ERRORS:
+            raise RequestError(f"{count} values are wrong", code="invalid_value") from None
         raise _first_error(error) from None
 
 

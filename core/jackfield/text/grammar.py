@@ -47,6 +47,8 @@ def _spec(wanted: StructuredOutputs) -> GrammarSpec:
         )
     if wanted.structural_tag is not None:
         tag = _parsed(wanted.structural_tag, "structural_tag")
+        # It only grows from here on, and has as many schemas as it likes.
+        _check_length(_dumps(tag), "structural_tag")
         return GrammarSpec(
             kind="structural_tag",
             text=_dumps(_prepared_tag(tag, wanted)),
@@ -120,7 +122,7 @@ def _text(given: object, name: str) -> str:
 def _dumps(value: object) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(f"it is not JSON: {error}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import typing
 from collections.abc import AsyncIterator
 from typing import Any
@@ -138,6 +139,16 @@ async def test_bad_requests_are_400_and_name_the_field(
     assert error["param"] == param, error
     assert set(error) == {"message", "type", "param", "code"}
     assert param.rpartition(".")[2].partition("[")[0] in error["message"]
+
+
+async def test_values_that_are_wrong_by_the_thousand_are_counted_and_not_listed() -> None:
+    body = {"prompt": "x", "stream": True, "stream_options": {f"o{i}": 1 for i in range(200_000)}}
+    async with in_process(FakeLLM()) as http:
+        began = time.process_time()
+        answer = await http.post(TEXT, json=body)
+        assert time.process_time() - began < 2.0
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "200000 values are wrong"
 
 
 async def test_a_request_with_tools_needs_a_tool_parser() -> None:

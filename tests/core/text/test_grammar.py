@@ -59,6 +59,7 @@ def test_exactly_one_kind_is_asked_for(wanted: dict[str, Any]) -> None:
         ({"json": {"description": "x" * 65536}}, "characters"),
         ({"json": "{"}, "not JSON"),
         ({"json": "[" * 60000}, "not JSON|deep"),
+        ({"structural_tag": "[" * 900 + "]" * 900}, "not JSON|deep"),
         ({"json": [1]}, "object or a boolean"),
         ({"json": {"const": float("nan")}}, "not JSON"),
         ({"regex": "a" * 65537}, "characters"),
@@ -118,6 +119,15 @@ def test_objects_are_closed_where_nothing_else_speaks_of_them(schema: Any, expec
     before = json.dumps(schema)
     assert closed(schema) == (schema if expected is None else expected)
     assert json.dumps(schema) == before
+
+
+def test_a_tag_that_is_too_long_is_refused_before_its_schemas_are_looked_at() -> None:
+    schema: dict[str, Any] = {"properties": {str(index): {} for index in range(4000)}}
+    tag = {"format": {"tags": [{"json_schema": schema} for _ in range(100)]}}
+    began = time.thread_time()
+    with pytest.raises(RequestError, match=r"structural_tag has \d+ characters"):
+        grammar_spec(StructuredOutputs(structural_tag=tag))
+    assert time.thread_time() - began < 1.0
 
 
 def test_definitions_that_share_one_another_cost_no_more_the_more_they_are() -> None:
