@@ -98,7 +98,7 @@ class EngineChannel(Generic[Received]):
         """The other end is gone."""
 
     def poll(self) -> list[Received]:
-        """The messages that have come; also sends what is kept. Two system calls at most."""
+        """The messages that have come; also sends what is kept. Two system calls as a rule."""
         self._flush()
         messages: list[Received] = []
         while not self.closed:

@@ -13,12 +13,7 @@ from typing import cast
 from jackfield.config.log_output import log_output
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
-from jackfield.contracts.messages import (
-    EngineFailed,
-    EngineReady,
-    StopEngine,
-    ToEngine,
-)
+from jackfield.contracts.messages import EngineFailed, EngineReady, StopEngine, ToEngine
 from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds

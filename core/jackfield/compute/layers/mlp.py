@@ -11,6 +11,14 @@ from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError
 
 
+def check_activation(name: str) -> None:
+    """``CheckpointError`` for a gate that is not SiLU."""
+    if name not in ("silu", "swish"):
+        raise CheckpointError(
+            f"the activation {name!r} is not supported here; try --model-impl transformers"
+        )
+
+
 class GatedMLP(nn.Module):
     """down(silu(gate(x)) * up(x)), gate and up as one multiplication; with ``clamp`` (alpha,
     limit) ``ops.clamped_swiglu`` is between."""
@@ -27,11 +35,7 @@ class GatedMLP(nn.Module):
         prefix: str,
     ) -> None:
         super().__init__()
-        if activation not in ("silu", "swish"):
-            raise CheckpointError(
-                f"the activation {activation!r} is not supported here; "
-                f"try --model-impl transformers"
-            )
+        check_activation(activation)
         self._clamp = clamp
         self.gate_up_proj = MergedColumnParallelLinear(
             hidden,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from jackfield.compute.layers.linear import Part, ShardedLinear
-from jackfield.compute.layers.mlp import GatedMLP
+from jackfield.compute.layers.mlp import GatedMLP, check_activation
 from jackfield.compute.layers.sharding import even_shard, whole
 from jackfield.compute.weights import LoadableLayer, Slot
 from jackfield.contracts.model import BuildContext, TensorParallelGroup
@@ -185,11 +185,7 @@ class FusedExperts(LoadableLayer):
         prefix: str,
     ) -> None:
         super().__init__()
-        if activation not in ("silu", "swish"):
-            raise CheckpointError(
-                f"the activation {activation!r} is not supported here; "
-                f"try --model-impl transformers"
-            )
+        check_activation(activation)
         self.config = config
         self.hidden = hidden
         self.group = context.group
