@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from jackfield.errors import RequestError
 from jackfield.server.errors import BodyTooLargeError, error_body, error_headers
@@ -15,9 +16,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+T = TypeVar("T")
 
 MAX_NESTING = 64
-
+MAX_BRACKETS = 1 << 20
+"""Opening ones, those in texts included: a million lists take half a second of everybody's."""
+LARGE_BODY_BYTES = 8192
+"""From here on a body is read, and a request prepared, in a thread: tokenizing must not hold up the
+others."""
 
 WRITER = "jackfield.writer"
 """An ASGI extension of ours; its ``reference`` is a weak one to a ``Writer``. It is there where
@@ -74,7 +80,15 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
 
 async def read_json_object(receive: Receive, max_bytes: int) -> dict[str, Any]:
     """The whole body as a JSON object, whatever its content type says."""
-    return parse_json_object(await read_body(receive, max_bytes))
+    body = await read_body(receive, max_bytes)
+    return await off_loop(len(body), lambda: parse_json_object(body))
+
+
+async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
+    """Does the work at once where there is little of it, else in a thread."""
+    if num_bytes < LARGE_BODY_BYTES:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 def parse_json_object(body: bytes) -> dict[str, Any]:
@@ -82,11 +96,14 @@ def parse_json_object(body: bytes) -> dict[str, Any]:
 
     Strict as ``json_bytes`` says; containers may nest ``MAX_NESTING`` deep.
     """
+    num_brackets = body.count(b"[") + body.count(b"{")
+    if num_brackets > MAX_BRACKETS:
+        raise RequestError(f"The request body has more than {MAX_BRACKETS} brackets")
     value = loads(body)
     if type(value) is not dict:
         raise RequestError("The request body must be a JSON object")
     # No more brackets than the limit means no deeper nesting: true of almost every request.
-    if body.count(b"[") + body.count(b"{") > MAX_NESTING:
+    if num_brackets > MAX_NESTING:
         _check_nesting(value)
     return value
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 from jackfield.contracts.generation import GenerationRequest
 from jackfield.contracts.pooling import PoolingRequest
@@ -18,6 +17,7 @@ from jackfield.server.asgi import (
     Receive,
     Scope,
     Send,
+    off_loop,
     parse_json_object,
     read_body,
     send_error,
@@ -35,11 +35,6 @@ from jackfield.server.spellings import (
 )
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-LARGE_BODY_BYTES = 8192
-"""From here on a request is prepared in a thread: tokenizing must not hold up the others."""
 
 
 class Deliverable(Protocol):
@@ -103,13 +98,6 @@ class Preparer(ABC):
         """The route's own part, in the loop or in a thread; ``data`` has no unknown field."""
 
 
-async def off_loop(num_bytes: int, work: Callable[[], T]) -> T:
-    """Does the work at once where there is little of it, else in a thread."""
-    if num_bytes < LARGE_BODY_BYTES:
-        return work()
-    return await asyncio.to_thread(work)
-
-
 def answer_id(kind: str, given: str | None, header_id: str | None) -> str:
     """The answer's id: ``kind-`` and the id in the body, the one in the header, or a new one."""
     own = given if given is not None else header_id
@@ -148,7 +136,7 @@ class GenerationRoute:
         # Overload is refused before the body costs anything.
         self._frontend.admit()
         body = await read_body(receive, self._frontend.options.max_body_bytes)
-        data = parse_json_object(body)
+        data = await off_loop(len(body), lambda: parse_json_object(body))
         check_limits(data, self._frontend.options)
         return await self._prepare(data, len(body), header_value(scope, b"x-request-id"))
 

@@ -327,6 +327,7 @@ async def test_token_ids_and_prompt_logprobs_are_returned_when_asked_for() -> No
         b'{"a": ' + b"9" * 5000 + b"}",
         b'{"a": "\xff"}',
         b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
+        b'{"a": [' + b"[]," * (1 << 20) + b"[]]}",
     ],
 )
 def test_what_is_not_clean_json_is_refused(body: bytes) -> None:

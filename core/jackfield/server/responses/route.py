@@ -10,11 +10,12 @@ from typing import Any
 
 from jackfield.contracts.generation import GenerationRequest
 from jackfield.errors import RequestError
+from jackfield.server.asgi import off_loop
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend, new_id
 from jackfield.server.errors import UnavailableError
-from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id, off_loop
+from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
 from jackfield.server.responses.objects import ResponseShape

@@ -9,8 +9,8 @@ from typing import Any
 from jackfield.contracts.response_store import ResponseStore, StoreLimits
 from jackfield.errors import NotFoundError, RequestError
 from jackfield.registry import Registry
+from jackfield.server.asgi import off_loop
 from jackfield.server.door import new_id
-from jackfield.server.generation_route import off_loop
 from jackfield.server.json_bytes import dumps, loads
 from jackfield.server.options import ServerOptions
 
