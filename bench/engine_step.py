@@ -48,7 +48,7 @@ def make_core(num_running: int) -> EngineCore:
         NoExecutor(),
         FcfsScheduler(limits),
         BlockManager(num_blocks, BLOCK_SIZE, PrefixHasher("sha256", BLOCK_SIZE, "m")),
-        RequestBounds(8192, 1000, num_blocks * BLOCK_SIZE),
+        RequestBounds(8192, 1000, num_blocks * BLOCK_SIZE, 8192),
         max_num_seqs=num_running,
         max_num_batched_tokens=8192,
         steps_in_flight=2,

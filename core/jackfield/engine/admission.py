@@ -8,6 +8,7 @@ import numpy as np
 
 from jackfield.contracts.messages import AddRequest
 from jackfield.contracts.sampling import TokenSampling
+from jackfield.engine.outbox import MAX_LOGPROBS, too_many_logprobs
 from jackfield.engine.request import Request
 from jackfield.errors import RequestError
 
@@ -20,6 +21,8 @@ class RequestBounds:
     logits_width: int
     max_block_tokens: int
     """Tokens that all KV blocks together hold."""
+    max_step_tokens: int
+    """Tokens that one step computes at most."""
     pooling: bool = False
     """Whether requests end in a vector, all of them, or in tokens."""
 
@@ -58,6 +61,7 @@ def make_request(message: AddRequest, bounds: RequestBounds) -> Request:
             param="max_tokens",
         )
     _check_sampling(message.sampling, bounds.logits_width)
+    _check_logprobs(message.sampling, len(ids), bounds)
     return Request(
         message.key,
         message.prompt,
@@ -90,6 +94,15 @@ def _check_sampling(sampling: TokenSampling, logits_width: int) -> None:
     for name, ids in lists.items():
         if ids:
             _check_ids(name, min(ids), max(ids), logits_width)
+
+
+def _check_logprobs(sampling: TokenSampling, num_tokens: int, bounds: RequestBounds) -> None:
+    """Not more of a prompt than a message holds: they are refused before they are made."""
+    if sampling.prompt_logprobs is None:
+        return
+    each = min(sampling.prompt_logprobs, bounds.logits_width)
+    if min(num_tokens, bounds.max_step_tokens) * each > MAX_LOGPROBS:
+        raise too_many_logprobs("prompt_logprobs")
 
 
 def _check_ids(name: str, lowest: int, highest: int, logits_width: int) -> None:

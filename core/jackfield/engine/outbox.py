@@ -48,11 +48,7 @@ class Outbox:
         # An entry has the chosen token and a rank beside the most likely ones.
         count = self._num_logprobs + sum(len(entry.top_ids) + 2 for entry in entries)
         if count > MAX_LOGPROBS:
-            raise RequestError(
-                f"a step would have more than {MAX_LOGPROBS} logprobs; ask for fewer, or let the "
-                "server compute fewer tokens a step (--max-num-batched-tokens)",
-                param="prompt_logprobs" if logprobs.prompt else "logprobs",
-            )
+            raise too_many_logprobs("prompt_logprobs" if logprobs.prompt else "logprobs")
         self._num_logprobs = count
         self.logprobs.append(logprobs)
 
@@ -93,3 +89,12 @@ class Outbox:
             pooled=self.pooled,
             stats=stats,
         )
+
+
+def too_many_logprobs(param: str) -> RequestError:
+    """For a request that asked for them."""
+    return RequestError(
+        f"a step would have more than {MAX_LOGPROBS} logprobs; ask for fewer, or let the server "
+        "compute fewer tokens a step (--max-num-batched-tokens)",
+        param=param,
+    )

@@ -178,6 +178,7 @@ def make_core(
             max_model_len,
             capacity.logits_width,
             num_block_tokens,
+            worker.most_step_tokens,
             pooling=worker.pooler is not None,
         ),
         max_num_seqs=worker.max_num_seqs,

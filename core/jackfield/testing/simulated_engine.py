@@ -81,7 +81,12 @@ class SimulatedEngine:
             worker,
             scheduler,
             self.blocks,
-            RequestBounds(limits.max_model_len, vocabulary, (num_blocks - 1) * block_size),
+            RequestBounds(
+                limits.max_model_len,
+                vocabulary,
+                (num_blocks - 1) * block_size,
+                limits.max_num_batched_tokens,
+            ),
             max_num_seqs=limits.max_num_seqs,
             max_num_batched_tokens=limits.max_num_batched_tokens,
             steps_in_flight=steps_in_flight,

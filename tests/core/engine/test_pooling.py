@@ -103,7 +103,11 @@ class Outcomes:
             FcfsScheduler(LIMITS),
             self.blocks,
             RequestBounds(
-                LIMITS.max_model_len, VOCABULARY, (num_blocks - 1) * BLOCK_SIZE, pooling=True
+                LIMITS.max_model_len,
+                VOCABULARY,
+                (num_blocks - 1) * BLOCK_SIZE,
+                LIMITS.max_num_batched_tokens,
+                pooling=True,
             ),
             max_num_seqs=LIMITS.max_num_seqs,
             max_num_batched_tokens=LIMITS.max_num_batched_tokens,

@@ -19,7 +19,7 @@ from jackfield.contracts.messages import (
 from jackfield.contracts.sampling import ThinkingBudget, TokenSampling
 from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits
 from jackfield.contracts.work import ScheduledBatch
-from jackfield.engine import outbox
+from jackfield.engine import admission, outbox
 from jackfield.engine.channel import MAX_FRAME_BYTES, FrameEncoder
 from jackfield.errors import EngineError
 from jackfield.testing.simulated_engine import SimulatedEngine
@@ -389,6 +389,19 @@ def test_more_logprobs_than_a_message_holds_are_their_requests_affair(
     assert "more than 24 logprobs; ask for fewer" in str(engine.answers[long].message)
     assert len(engine.answers[short].logprobs) == 40
     engine.check_empty()
+
+
+def test_a_prompt_with_more_logprobs_than_a_message_holds_is_refused_before_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "MAX_LOGPROBS", 50)
+    engine = make_engine()
+    few = engine.add([1] * 20, 2, sampling=TokenSampling(prompt_logprobs=3))
+    many = engine.add([1] * 20, 2, sampling=TokenSampling(prompt_logprobs=4))
+    engine.run()
+    assert engine.answers[few].finish == FinishReason.LENGTH
+    assert engine.answers[many].finish == FinishReason.ERROR
+    assert not engine.answers[many].prompt_logprobs
 
 
 def test_the_most_logprobs_fit_into_a_message() -> None:
