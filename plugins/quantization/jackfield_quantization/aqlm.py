@@ -16,13 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
-from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
-from jackfield_quantization.layer_names import is_listed, is_router
+from jackfield_quantization.one_method import OneMethod
 from jackfield_quantization.options import integer, names, require
 
 
-class AqlmQuantization:
+class AqlmQuantization(OneMethod):
     """Implements ``QuantizationMethod``."""
 
     name: ClassVar[str] = "aqlm"
@@ -38,11 +37,6 @@ class AqlmQuantization:
             integer(config, "num_codebooks", 1),
             integer(config, "nbits_per_codebook", 16),
         )
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
 
 
 class _AqlmLinear(CodedLinear):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import LinearParts
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.bitsandbytes_checkpoint import (
@@ -22,12 +22,13 @@ from jackfield_quantization.bitsandbytes_checkpoint import (
     quantiles,
 )
 from jackfield_quantization.int8 import OnlineInt8
-from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.layer_tensors import Named
+from jackfield_quantization.one_method import OneMethod
+from jackfield_quantization.online import OnlineLinear
 from jackfield_quantization.options import flag, names
 
 
-class BitsAndBytesQuantization:
+class BitsAndBytesQuantization(OneMethod):
     """Implements ``QuantizationMethod`` and ``TranslatesTensors``."""
 
     name: ClassVar[str] = "bitsandbytes"
@@ -43,11 +44,6 @@ class BitsAndBytesQuantization:
         online = OnlineInt8() if flag(config, "load_in_8bit", False) else OnlineQuantiles(kind)
         self._method: LinearMethod = self._packed or online
 
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
-
     def translate(self, weights: Iterable[Named]) -> Iterable[Named]:
         """The tensors of a packed checkpoint as one layer's codes and scales."""
         if self._packed is None:
@@ -55,16 +51,11 @@ class BitsAndBytesQuantization:
         return self._packed.translate(weights, lambda layer: self.linear_method(layer) is not None)
 
 
-class OnlineQuantiles(CodedLinear):
+class OnlineQuantiles(OnlineLinear):
     """The nearest entry of the table, times the block's largest magnitude."""
-
-    is_online: ClassVar[bool] = True
 
     def __init__(self, kind: str) -> None:
         self._table = quantiles(kind)
-
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"].float()

@@ -13,18 +13,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import LinearParts
 from jackfield.compute.layers.coded_weight import CodedWeight
-from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.fp8 import E4M3, LARGEST, from_floats
-from jackfield_quantization.int8 import row_ranges
-from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.number_formats import small_floats
+from jackfield_quantization.one_method import OneMethod
+from jackfield_quantization.online import OnlineLinear, row_ranges
 from jackfield_quantization.options import integer, names
 
 
-class DeepSpeedFpQuantization:
+class DeepSpeedFpQuantization(OneMethod):
     """Implements ``QuantizationMethod``."""
 
     name: ClassVar[str] = "deepspeedfp"
@@ -37,23 +36,14 @@ class DeepSpeedFpQuantization:
             raise CheckpointError(f"quantization_config: deepspeedfp has 6 or 8 bits, not {bits}")
         self._method = _SixBits(group) if bits == 6 else _EightBits(group)
 
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
 
-
-class _EightBits(CodedLinear):
+class _EightBits(OnlineLinear):
     """E4M3; a group is at most as long as a row."""
 
-    is_online: ClassVar[bool] = True
     _largest: ClassVar[float] = LARGEST
 
     def __init__(self, group: int) -> None:
         self._group = group
-
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"]

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.fp8 import TensorFp8
-from jackfield_quantization.layer_names import is_listed, is_router
+from jackfield_quantization.one_method import OneMethod
 from jackfield_quantization.options import names, require
 
 
-class FbgemmFp8Quantization:
+class FbgemmFp8Quantization(OneMethod):
     """Implements ``QuantizationMethod``."""
 
     name: ClassVar[str] = "fbgemm_fp8"
@@ -25,8 +24,3 @@ class FbgemmFp8Quantization:
         require(config, self.name)
         self._excepted = (*names(config, "modules_to_not_convert", "ignored_layers"), "lm_head")
         self._method = TensorFp8(static=False, by_channel=True)
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method

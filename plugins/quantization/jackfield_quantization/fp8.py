@@ -23,8 +23,9 @@ from jackfield.compute.layers.coded_linear import (
 )
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
-from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.number_formats import eight_bit_floats
+from jackfield_quantization.one_method import OneMethod
+from jackfield_quantization.online import OnlineLinear
 from jackfield_quantization.options import flag, names, pair
 
 E4M3 = torch.float8_e4m3fn
@@ -32,7 +33,7 @@ LARGEST = 448.0
 """Of E4M3."""
 
 
-class Fp8Quantization:
+class Fp8Quantization(OneMethod):
     """Implements ``QuantizationMethod``: ``quant_method`` ``fp8``, or online without a config."""
 
     name: ClassVar[str] = "fp8"
@@ -43,11 +44,6 @@ class Fp8Quantization:
         # DeepSeek's checkpoints have a plain head, and no list.
         self._excepted = (*listed, "lm_head") if config else listed
         self._method = _method(config)
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
 
 
 def _method(config: Mapping[str, object]) -> LinearMethod:
@@ -65,13 +61,8 @@ def from_floats(codes: Tensor, scales: Tensor) -> CodedWeight:
     return CodedWeight.pack(codes.view(torch.uint8), scales, bits=8, table=table)
 
 
-class OnlineFp8(CodedLinear):
+class OnlineFp8(OnlineLinear):
     """Rounds to E4M3, a scale for each output."""
-
-    is_online: ClassVar[bool] = True
-
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def steps(self, layer: LinearParts, weight: Tensor) -> Tensor:
         """The scales of a weight float32 [N, K], [N, groups]."""

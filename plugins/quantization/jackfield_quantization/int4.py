@@ -11,39 +11,29 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import LinearParts
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
-from jackfield_quantization.int8 import OnlineInt8, row_ranges
-from jackfield_quantization.layer_names import is_listed, is_router
+from jackfield_quantization.int8 import Int8Quantization
+from jackfield_quantization.layer_names import is_listed
 from jackfield_quantization.number_formats import signed_integers
-from jackfield_quantization.options import names
+from jackfield_quantization.online import OnlineLinear, row_ranges
 
 _GROUP = 64
 
 
-class Int4Quantization:
+class Int4Quantization(Int8Quantization):
     """Implements ``QuantizationMethod``: integers from -8 to 7 in groups of 64 inputs."""
 
     name: ClassVar[str] = "int4"
-    api_version: ClassVar[int] = 1
-
-    def __init__(self, config: Mapping[str, object]) -> None:
-        self._excepted = names(config, "ignore", "modules_to_not_convert")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return OnlineInt8() if is_listed(prefix, ("lm_head",)) else OnlineInt4()
+        method = super().linear_method(prefix)
+        return method if method is None or is_listed(prefix, ("lm_head",)) else OnlineInt4()
 
 
-class OnlineInt4(CodedLinear):
+class OnlineInt4(OnlineLinear):
     """Rounds to the nearest of 16 steps; the largest magnitude of a group is -8 of them."""
-
-    is_online: ClassVar[bool] = True
-
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import LinearParts
 from jackfield.compute.layers.coded_weight import CodedWeight
-from jackfield.contracts.model import LinearMethod
-from jackfield_quantization.layer_names import is_listed, is_router
+from jackfield_quantization.one_method import OneMethod
+from jackfield_quantization.online import OnlineLinear, row_ranges
 from jackfield_quantization.options import names
 
-_ROWS_AT_ONCE = 4096
 
-
-class Int8Quantization:
+class Int8Quantization(OneMethod):
     """Implements ``QuantizationMethod``: signed integers with a scale for each output."""
 
     name: ClassVar[str] = "int8"
@@ -25,11 +23,7 @@ class Int8Quantization:
 
     def __init__(self, config: Mapping[str, object]) -> None:
         self._excepted = names(config, "ignore", "modules_to_not_convert")
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return OnlineInt8()
+        self._method = OnlineInt8()
 
 
 class ChannelInt8Quantization(Int8Quantization):
@@ -38,13 +32,8 @@ class ChannelInt8Quantization(Int8Quantization):
     name: ClassVar[str] = "int8_per_channel_weight_only"
 
 
-class OnlineInt8(CodedLinear):
+class OnlineInt8(OnlineLinear):
     """Rounds to the nearest of 255 steps of the row's largest magnitude."""
-
-    is_online: ClassVar[bool] = True
-
-    def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"]
@@ -55,9 +44,3 @@ class OnlineInt8(CodedLinear):
             scales[rows] = numbers.abs().amax(1, keepdim=True).clamp_min(1e-12) / 127
             codes[rows] = (numbers / scales[rows]).round_().to(torch.int8)
         return CodedWeight.pack(codes, scales, bits=8)
-
-
-def row_ranges(weight: Tensor) -> Iterator[slice]:
-    """A few rows at a time: float32 copies of a whole head would need gigabytes."""
-    for begin in range(0, len(weight), _ROWS_AT_ONCE):
-        yield slice(begin, begin + _ROWS_AT_ONCE)

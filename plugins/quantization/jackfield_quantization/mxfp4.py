@@ -16,10 +16,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from jackfield.compute.layers.moe import experts_apart
-from jackfield.contracts.model import LinearMethod
 from jackfield_quantization.compressed_tensors import PackedFloats
-from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.layer_tensors import Named
+from jackfield_quantization.one_method import OneMethod
 from jackfield_quantization.options import names, require
 
 _OWN = {"blocks": "weight_packed", "scales": "weight_scale", "bias": "bias"}
@@ -27,7 +26,7 @@ _EXPERTS = re.compile(r"(.*\.experts\.(?:gate_up_proj|down_proj))_(blocks|scales
 _LINEAR = re.compile(r"(.*)\.weight_(blocks|scales)")
 
 
-class Mxfp4Quantization:
+class Mxfp4Quantization(OneMethod):
     """Implements ``QuantizationMethod`` and ``TranslatesTensors``."""
 
     name: ClassVar[str] = "mxfp4"
@@ -37,11 +36,6 @@ class Mxfp4Quantization:
         require(config, self.name)
         self._excepted = (*names(config, "modules_to_not_convert"), "lm_head")
         self._method = PackedFloats(nvidia=False, static=False)
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
 
     def translate(self, weights: Iterable[Named]) -> Iterator[Named]:
         """Experts one by one, gate and up apart; views of the checkpoint's tensors."""

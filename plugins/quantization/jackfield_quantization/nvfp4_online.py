@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
+from jackfield.compute.layers.coded_linear import LinearParts, StoredTensor
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import ConfigError
 from jackfield_quantization.fp8 import E4M3, LARGEST
-from jackfield_quantization.int8 import row_ranges
 from jackfield_quantization.layer_names import is_router
 from jackfield_quantization.number_formats import e2m1
+from jackfield_quantization.online import OnlineLinear, row_ranges
 from jackfield_quantization.options import round_plain
 
 _GROUP = 16
@@ -42,15 +42,13 @@ class NvFp4PerTokenQuantization(OnlineNvFp4Quantization):
     name: ClassVar[str] = "nvfp4_per_token"
 
 
-class OnlineNvFp4(CodedLinear):
+class OnlineNvFp4(OnlineLinear):
     """E2M1 numbers; an E4M3 scale for 16 of them and one for each checkpoint layer."""
-
-    is_online: ClassVar[bool] = True
 
     def stored(self, outputs: int, inputs: int, dtype: torch.dtype) -> Mapping[str, StoredTensor]:
         if inputs % _GROUP:
             raise ConfigError(f"NVFP4 needs layers whose inputs are a multiple of {_GROUP}")
-        return {"weight": StoredTensor((outputs, inputs), dtype)}
+        return super().stored(outputs, inputs, dtype)
 
     def encode(self, layer: LinearParts, tensors: Mapping[str, Tensor]) -> CodedWeight:
         weight = tensors["weight"]

@@ -17,10 +17,8 @@ from torch import Tensor
 
 from jackfield.compute.layers.coded_linear import CodedLinear, LinearParts, StoredTensor
 from jackfield.compute.layers.coded_weight import CodedWeight
-from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.integer_weight import integer_weight
-from jackfield_quantization.layer_names import is_listed, is_router
 from jackfield_quantization.marlin import (
     SCALES_BY_GROUP,
     SCALES_BY_ROW,
@@ -29,13 +27,14 @@ from jackfield_quantization.marlin import (
     scales_in_order,
     scales_stored,
 )
+from jackfield_quantization.one_method import OneMethod
 from jackfield_quantization.options import integer, names, require
 
 _WITHIN_ROWS = (4, 0, 5, 1, 6, 2, 7, 3)
 _STEP = 16
 
 
-class QqqQuantization:
+class QqqQuantization(OneMethod):
     """Implements ``QuantizationMethod``."""
 
     name: ClassVar[str] = "qqq"
@@ -48,11 +47,6 @@ class QqqQuantization:
         if bits != 4:
             raise CheckpointError(f"quantization_config: QQQ with {bits} bits is unknown")
         self._method = _QqqLinear(integer(config, "group_size", -1))
-
-    def linear_method(self, prefix: str) -> LinearMethod | None:
-        if is_listed(prefix, self._excepted) or is_router(prefix):
-            return None
-        return self._method
 
 
 class _QqqLinear(CodedLinear):
