@@ -125,10 +125,14 @@ class Frontend:
         """Whether there is an engine that serves, or sleeps, and the server is not going away."""
         return (self.llm.is_ready or self.llm.is_asleep) and not self.is_draining
 
-    def admit(self) -> None:
-        """Raises the 503 or 429 that a new generation request gets now, if it gets one."""
+    def require_ready(self) -> None:
+        """Raises the 503 that a new request gets now, if it gets one."""
         if not self.is_ready:
             raise UnavailableError(f"The server {self._absence()}")
+
+    def admit(self) -> None:
+        """Raises the 503 or 429 that a new generation request gets now, if it gets one."""
+        self.require_ready()
         if self.llm.num_waiting >= self.options.max_waiting_requests:
             raise OverloadedError("Too many requests are waiting; try again later")
 

@@ -10,7 +10,6 @@ from pydantic import Field
 from jackfield.errors import RequestError
 from jackfield.server.chat_request import MAX_TOOLS, Tool, check_messages
 from jackfield.server.door import Frontend
-from jackfield.server.errors import UnavailableError
 from jackfield.server.request_fields import StrictModel
 from jackfield.server.spellings import settle_spellings
 from jackfield.server.token_text import TokenText
@@ -49,13 +48,21 @@ class Tokenization:
 
     async def tokenize(self, data: dict[str, Any]) -> dict[str, object]:
         """``{"count", "max_model_len", "tokens", "token_strs"}``."""
-        self._check_ready()
+        self._frontend.require_ready()
+        return await asyncio.to_thread(self._tokenize, data)
+
+    async def detokenize(self, data: dict[str, Any]) -> dict[str, object]:
+        """``{"prompt"}``."""
+        self._frontend.require_ready()
+        return await asyncio.to_thread(self._detokenize, data)
+
+    def _tokenize(self, data: dict[str, Any]) -> dict[str, object]:
         settle_spellings(data, TokenizeRequest.model_fields.keys())
         request = validate(TokenizeRequest, data)
         self._frontend.check_model(request.model)
         if (request.prompt is None) == (request.messages is None):
             raise RequestError("Send either 'prompt' or 'messages'", param="prompt")
-        ids = await asyncio.to_thread(self._ids, request, data)
+        ids = self._ids(request, data)
         strings = None
         if request.return_token_strs:
             names = TokenText(self._frontend.require_tokenizer(), as_ids=False)
@@ -67,9 +74,7 @@ class Tokenization:
             "token_strs": strings,
         }
 
-    async def detokenize(self, data: dict[str, Any]) -> dict[str, object]:
-        """``{"prompt"}``."""
-        self._check_ready()
+    def _detokenize(self, data: dict[str, Any]) -> dict[str, object]:
         settle_spellings(data, DetokenizeRequest.model_fields.keys())
         request = validate(DetokenizeRequest, data)
         self._frontend.check_model(request.model)
@@ -79,11 +84,7 @@ class Tokenization:
                 f"'tokens' must be below the vocabulary's size {tokenizer.vocab_size}",
                 param="tokens",
             )
-        return {"prompt": await asyncio.to_thread(tokenizer.decode, request.tokens)}
-
-    def _check_ready(self) -> None:
-        if not self._frontend.llm.is_ready:
-            raise UnavailableError("The server is not ready")
+        return {"prompt": tokenizer.decode(request.tokens)}
 
     def _ids(self, request: TokenizeRequest, data: dict[str, Any]) -> list[int]:
         tokenizer = self._frontend.require_tokenizer()

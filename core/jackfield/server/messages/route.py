@@ -14,7 +14,6 @@ from jackfield.errors import RequestError
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend
-from jackfield.server.errors import UnavailableError
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
 from jackfield.server.messages.answer import MessageAnswer, MessageFrames, MessageShape
 from jackfield.server.messages.request import REFUSED, CountTokensRequest, MessagesRequest
@@ -65,13 +64,14 @@ class Messages(Preparer):
 
     async def count_tokens(self, data: dict[str, Any]) -> dict[str, object]:
         """``{"input_tokens"}``: the prompt's length, had it been sent to ``/v1/messages``."""
-        if not self._frontend.llm.is_ready:
-            raise UnavailableError("The server is not ready")
+        self._frontend.require_ready()
+        return {"input_tokens": await asyncio.to_thread(self._num_tokens, data)}
+
+    def _num_tokens(self, data: dict[str, Any]) -> int:
         settle_spellings(data, _COUNT_FIELDS, refused=REFUSED)
         request = validate(CountTokensRequest, data)
         self._frontend.check_model(request.model)
-        generation = await asyncio.to_thread(self._generate, request, data, "count")
-        return {"input_tokens": len(generation.prompt_token_ids)}
+        return len(self._generate(request, data, "count").prompt_token_ids)
 
     def _generate(
         self, request: CountTokensRequest, data: Mapping[str, Any], request_id: str

@@ -14,7 +14,6 @@ from jackfield.server.asgi import off_loop
 from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend, new_id
-from jackfield.server.errors import UnavailableError
 from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
@@ -56,8 +55,7 @@ class Responses:
     async def count_tokens(self, data: dict[str, Any]) -> dict[str, object]:
         """OpenAI's ``response.input_tokens``: the prompt's length, had it been sent to
         ``/v1/responses``."""
-        if not self.frontend.llm.is_ready:
-            raise UnavailableError("The server is not ready")
+        self.frontend.require_ready()
         turn = await self._turn(data)
         count = await asyncio.to_thread(turn.count_tokens, data)
         return {"object": "response.input_tokens", "input_tokens": count}
