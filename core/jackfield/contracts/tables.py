@@ -26,6 +26,14 @@ class Detection:
     without: Strings = ()
     architectures: Strings = ()
 
+    def fits(self, chat_template: str) -> bool:
+        """Whether the template shows the family."""
+        return (
+            bool(self.template)
+            and all(text in chat_template for text in self.template)
+            and not any(text in chat_template for text in self.without)
+        )
+
 
 def read_tables(path: Path, what: str, make: Callable[[str, Mapping[str, object]], T]) -> list[T]:
     """What ``make(name, table)`` makes of each table of a file of ``what``.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jackfield.contracts.tables import Detection
 from jackfield.contracts.text import CheckpointText
 from jackfield_reasoning_parsers.bundled import FORMATS
 from jackfield_reasoning_parsers.response_template import has_thinking
@@ -24,18 +23,10 @@ class AutoReasoningParser:
         template = checkpoint.chat_template
         if template is not None:
             for each in FORMATS:
-                if _fits(each.detect, template):
+                if each.detect.fits(template):
                     return each.name
             return None
         for each in FORMATS:
             if set(each.detect.architectures) & set(checkpoint.architectures):
                 return each.name
         return None
-
-
-def _fits(detect: Detection, template: str) -> bool:
-    return (
-        bool(detect.template)
-        and all(text in template for text in detect.template)
-        and not any(text in template for text in detect.without)
-    )

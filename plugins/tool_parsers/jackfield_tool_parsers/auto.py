@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from jackfield.contracts.tables import Detection
 from jackfield.contracts.text import CheckpointText
 from jackfield_tool_parsers.formats import all_formats
 from jackfield_tool_parsers.response_template import has_calls
@@ -35,14 +34,6 @@ class AutoToolParser:
 
 def _by_template(template: str) -> list[str]:
     """The formats whose texts are in the template, those with the most telling ones first."""
-    fitting = [each for each in all_formats().values() if _fits(each.detect, template)]
+    fitting = [each for each in all_formats().values() if each.detect.fits(template)]
     fitting.sort(key=lambda each: -sum(map(len, each.detect.template)))
     return [each.name for each in fitting]
-
-
-def _fits(detect: Detection, template: str) -> bool:
-    return (
-        bool(detect.template)
-        and all(text in template for text in detect.template)
-        and not any(text in template for text in detect.without)
-    )
