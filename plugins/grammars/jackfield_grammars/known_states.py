@@ -36,8 +36,8 @@ class Places(Protocol):
     def first(self) -> Hashable: ...
 
     def after(self, place: Any, token: bytes) -> Hashable | None:
-        """The place behind a token that the grammar allows: the object ``place`` itself where
-        that changes nothing; None where nobody can say."""
+        """The place behind a token that the grammar allows, empty for special ones: the object
+        ``place`` itself where that changes nothing; None where nobody can say."""
         ...
 
     def is_common(self, place: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Places in the outputs of regexes and choices: texts behind which the same may come have one name.
+"""Places in the outputs of regexes, choices and tags: one name where the same may come behind.
 
 For a regex that is the set of its parts that may come next (Thompson, "Regular Expression Search
 Algorithm", CACM 11, 1968), followed character by character. What is not sure to mean here what the
@@ -8,7 +8,7 @@ library takes it for has no places.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -237,3 +237,31 @@ class ChoicePlaces:
     def after(self, place: bytes, token: bytes) -> bytes:
         """The place behind a token."""
         return place + token
+
+
+class FreeTextPlaces:
+    """The places of free text in which a trigger begins something else: how much of a trigger the
+    text ends with. Behind a trigger nobody can say."""
+
+    first = b""
+
+    def __init__(self, triggers: Sequence[bytes]) -> None:
+        self._triggers = triggers
+        self._beginnings = {each[:size] for each in triggers for size in range(len(each))}
+        self._longest = max(map(len, self._beginnings))
+
+    def is_common(self, place: bytes) -> bool:
+        """Always: there are few."""
+        return True
+
+    def freed(self, place: bytes) -> None:
+        """Never: it is no JSON."""
+
+    def after(self, place: bytes, token: bytes) -> bytes | None:
+        """The place behind a token that the grammar allows; None behind a trigger."""
+        text = place + token
+        if not token or any(each in text for each in self._triggers):
+            return None
+        ends = (text[max(0, len(text) - size) :] for size in range(self._longest, -1, -1))
+        found = next((each for each in ends if each in self._beginnings), b"")
+        return place if found == place else found

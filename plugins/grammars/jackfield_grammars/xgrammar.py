@@ -17,13 +17,18 @@ from typing import Any, ClassVar, cast
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import ForcedTexts
 from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher, fill_known
-from jackfield_grammars.regex_places import ChoicePlaces, RegexPlaces
+from jackfield_grammars.regex_places import ChoicePlaces, FreeTextPlaces, RegexPlaces
 from jackfield_grammars.repeats import may_force_much
 from jackfield_grammars.schema_dialect import settled
 from jackfield_grammars.texts import choices, is_ebnf, refuse
 from jackfield_grammars.xgrammar_ebnf import schema_ebnf
 from jackfield_grammars.xgrammar_schema import Rewritten, rewritten
-from jackfield_grammars.xgrammar_tags import MAX_WHITESPACE, exposed_specials, rewritten_tag
+from jackfield_grammars.xgrammar_tags import (
+    MAX_WHITESPACE,
+    exposed_specials,
+    free_text_triggers,
+    rewritten_tag,
+)
 from jackfield_grammars.xgrammar_texts import choice_ebnf, rewritten_regex
 
 _MAX_TOKENIZERS = 4
@@ -140,6 +145,10 @@ class XGrammarBackend:
         """For grammars whose places have names."""
         if spec.kind == "choice":
             return KnownStates(ChoicePlaces(), self._vocabulary, None)
+        if spec.kind == "structural_tag":
+            triggers = free_text_triggers(json.loads(spec.text))
+            places = FreeTextPlaces([each.encode() for each in triggers]) if triggers else None
+            return KnownStates(places, self._vocabulary, None) if places else None
         if spec.kind != "regex":
             return None
         try:

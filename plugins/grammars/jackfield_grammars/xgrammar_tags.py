@@ -33,6 +33,18 @@ def _texts(node: object) -> Iterator[str]:
             yield from _texts(value)
 
 
+def free_text_triggers(tag: Mapping[str, Any]) -> list[str]:
+    """What ends the free text that a structural tag begins with; nothing where it does not begin
+    so, or excludes something."""
+    form = tag.get("format")
+    if not isinstance(form, Mapping) or form.get("type") != "triggered_tags":
+        return []
+    known = {"type", "triggers", "tags", "at_least_one", "stop_after_first"}
+    if form.get("at_least_one") or not known.issuperset(form):
+        return []
+    return list(form.get("triggers", ()))
+
+
 MAX_WHITESPACE = 32
 """Characters of space between two tokens of JSON: without a bound some models never stop."""
 

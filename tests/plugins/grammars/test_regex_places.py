@@ -124,6 +124,36 @@ def test_choices_share_what_is_known() -> None:
     assert sum(num_known for num_known, _ in walks) > 5
 
 
+def tagged(triggers: list[str], **others: object) -> GrammarSpec:
+    content = {"type": "json_schema", "json_schema": {"type": "integer"}}
+    tags = [{"begin": f"{each}a", "content": content, "end": "-"} for each in triggers]
+    form = {"type": "triggered_tags", "triggers": triggers, "tags": tags, **others}
+    text = json.dumps({"type": "structural_tag", "format": form})
+    return GrammarSpec(kind="structural_tag", text=text)
+
+
+@pytest.mark.parametrize("others", [{}, {"stop_after_first": True}])
+@pytest.mark.parametrize("triggers", [["ab-"], ["b1", "ab12"], ["aab"], ["\né", "x"]])
+def test_free_text_is_known_up_to_a_trigger(triggers: list[str], others: Any) -> None:
+    compiled = BACKEND.compile(tagged(triggers, **others))
+    walks = [walk(compiled, random.Random(seed)) for seed in range(8)]
+    assert sum(num_known + num_kept for num_known, num_kept in walks) > 5
+    matcher = compiled.matcher()
+    assert isinstance(matcher, KnownStatesMatcher)
+    for _ in range(3):
+        masks_of(matcher)
+        assert matcher.accept(ord("c"))
+    assert matcher.keeps_mask
+    assert all(map(matcher.accept, f"{triggers[0]}a12-".encode()))
+    assert matcher._trail[-1].place is None
+
+
+@pytest.mark.parametrize("others", [{"excludes": ["c"]}, {"at_least_one": True}])
+def test_other_tags_are_not_known(others: Any) -> None:
+    compiled = BACKEND.compile(tagged(["ab"], **others))
+    assert isinstance(compiled.matcher(), XGrammarMatcher)
+
+
 @pytest.mark.parametrize("regex", REGEXES)
 def test_parts_are_left_where_the_text_matches(regex: str) -> None:
     """The places are those of the regex: a text leads nowhere if no match begins so."""
