@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from hatchling.build import build_wheel
-from tests.examples.serving import EXAMPLES, ROOT
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/pyproject.toml"))
 
 
 @pytest.fixture(scope="session")

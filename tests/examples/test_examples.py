@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -18,7 +17,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 from tests.checkpoints import make
-from tests.examples.serving import EXAMPLES, ROOT, wait_until_ready
+from tests.examples.conftest import EXAMPLES, ROOT
+from tests.serving import serving
 
 DISTRIBUTIONS = {f"jackfield-{path.name}" for path in EXAMPLES}
 CALL = 'CALL weather {"city": "Bern"}'
@@ -54,10 +54,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(python: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that uses all five."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = [
-        *("serve", str(checkpoint), "--host", "127.0.0.1", "--port", str(port)),
+    command = [
+        *(str(python.parent / "jackfield"), "serve", str(checkpoint)),
         *("--served-model-name", "tiny", "--max-model-len", "256", "--num-threads", "1"),
         *("--load-format", "npz"),
         *("--quantization", "int8_rows", "--plugin-option", "int8_rows.skip=[]"),
@@ -68,17 +66,8 @@ def url(python: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
     ]
     folder = tmp_path_factory.mktemp("server")
     environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
-    with open(folder / "log", "w+") as log:
-        server = subprocess.Popen(
-            [python.parent / "jackfield", *words], stderr=log, stdout=log, cwd=folder,
-            env=environment,
-        )  # fmt: skip
-        try:
-            wait_until_ready(f"http://127.0.0.1:{port}/health", server, folder / "log")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(20)
+    with serving(command, folder / "log", cwd=folder, environment=environment) as url:
+        yield url
 
 
 def post(url: str, key: str, **body: object) -> dict[str, Any]:

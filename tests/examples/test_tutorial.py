@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import urllib.request
 from pathlib import Path
 
 from tests.checkpoints import make
-from tests.examples.serving import ROOT, wait_until_ready
+from tests.examples.conftest import ROOT
+from tests.serving import serving
 
 PAGE = (ROOT / "docs" / "tutorial-tool-parser.md").read_text(encoding="utf-8")
 
@@ -30,19 +30,10 @@ def test_the_commands_lead_to_a_server_that_uses_the_parser(python: Path, tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ passed", done.stdout, flags=re.M)
     assert re.search(r"^tool_parsers +mine +jackfield-mine +0\.1\.0", done.stdout, flags=re.M)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with open(tmp_path / "log", "w") as log:
-        words = f"exec {serve} --host 127.0.0.1 --port {port} --num-threads 1"
-        server = subprocess.Popen(
-            ["bash", "-c", words], cwd=tmp_path, env=environment, stdout=log, stderr=log
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until_ready(f"{url}/health", server, tmp_path / "log")
-            with urllib.request.urlopen(f"{url}/version") as answer:
-                plugins = json.load(answer)["plugins"]
-        finally:
-            server.terminate()
-            server.wait(20)
+    command = ["bash", "-c", f'exec {serve} --num-threads 1 "$@"', "serve"]
+    with (
+        serving(command, tmp_path / "log", cwd=tmp_path, environment=environment) as url,
+        urllib.request.urlopen(f"{url}/version") as answer,
+    ):
+        plugins = json.load(answer)["plugins"]
     assert {"mine"} == {each["name"] for each in plugins if each["kind"] == "tool_parsers"}

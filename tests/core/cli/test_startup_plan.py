@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 from importlib.metadata import version
 
 from tests.checkpoints import make
+from tests.serving import free_port
 
 SECONDS = 60
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_a_start_tells_its_plan_in_at_most_15_lines() -> None:

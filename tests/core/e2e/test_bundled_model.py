@@ -5,18 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import openai
 import pytest
+from tests.serving import serving
 
 WEATHER: Any = {
     "type": "function",
@@ -44,31 +40,13 @@ def user(text: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    words = [sys.executable, "-m", "jackfield", "serve", "--host", "127.0.0.1"]
-    words += ["--port", str(port), "--num-threads", "1", "--cpu-kv-cache-gib", "0.25"]
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = [sys.executable, "-m", "jackfield", "serve", "--num-threads", "1"]
+    command += ["--cpu-kv-cache-gib", "0.25"]
     environment = {key: value for key, value in os.environ.items() if "JACKFIELD_" not in key}
-    server = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL)
-    try:
-        base = f"http://127.0.0.1:{port}"
-        wait_until_ready(base, server)
+    log = tmp_path_factory.mktemp("server") / "log"
+    with serving(command, log, environment=environment) as base:
         yield f"{base}/v1"
-    finally:
-        server.terminate()
-        assert server.wait(timeout=60) == 0
-
-
-def wait_until_ready(base: str, server: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 90
-    while time.monotonic() < end and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{base}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise AssertionError(f"the server is not ready; exit status {server.poll()}")
 
 
 @pytest.fixture

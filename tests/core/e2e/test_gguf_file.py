@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +9,14 @@ from pathlib import Path
 import openai
 import torch
 from tests.checkpoints import make, reference
-from tests.core.e2e.test_bundled_model import wait_until_ready
 from tests.gguf_files import convert, write
+from tests.serving import serving
 from transformers import AutoTokenizer
 
 
-def serve(path: Path, port: int = 0) -> list[str]:
-    words = [sys.executable, "-m", "jackfield", "serve", str(path), "--host", "127.0.0.1"]
-    return [*words, "--port", str(port), "--num-threads", "1", "--cpu-kv-cache-gib", "0.1"]
+def serve(path: Path) -> list[str]:
+    words = [sys.executable, "-m", "jackfield", "serve", str(path)]
+    return [*words, "--num-threads", "1", "--cpu-kv-cache-gib", "0.1"]
 
 
 def test_a_file_is_all_that_serving_needs(tmp_path: Path) -> None:
@@ -25,21 +24,16 @@ def test_a_file_is_all_that_serving_needs(tmp_path: Path) -> None:
     metadata, tensors, _ = convert(source, lambda name: "F32")
     path = tmp_path / "model.gguf"
     write(path, metadata, tensors)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    server = subprocess.Popen(serve(path, port), stderr=subprocess.DEVNULL)
-    try:
-        wait_until_ready(f"http://127.0.0.1:{port}", server)
-        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="-") as client:
-            answer = client.chat.completions.create(
-                model=str(path),
-                messages=[{"role": "user", "content": "hello"}],
-                temperature=0,
-                max_tokens=12,
-            )
-    finally:
-        server.terminate()
-        assert server.wait(timeout=60) == 0
+    with (
+        serving(serve(path), tmp_path / "log") as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client,
+    ):
+        answer = client.chat.completions.create(
+            model=str(path),
+            messages=[{"role": "user", "content": "hello"}],
+            temperature=0,
+            max_tokens=12,
+        )
     tokenizer = AutoTokenizer.from_pretrained(source)
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "hello"}],
