@@ -1,18 +1,24 @@
 """How much main memory there is for this process: the machine's, or what its control groups leave.
 
-Files: proc_meminfo(5), cgroups(7), and the kernel's cgroup-v2.rst and cgroup-v1/memory.rst.
+Files: proc_meminfo(5), and the kernel's cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-_PROC, _GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+from jackfield.compute.control_groups import GROUPS, PROC, directories
+
+_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of versions 2 and 1."""
 
 
-def free_and_total(proc: Path = _PROC, groups: Path = _GROUPS) -> tuple[int, int]:
+def free_and_total(proc: Path = PROC, groups: Path = GROUPS) -> tuple[int, int]:
     """Bytes. Free is what can be had without swapping: files that nobody has mapped count."""
     free, total = _machine(proc)
     for limit, used in _limits(proc, groups):
@@ -33,22 +39,9 @@ def _machine(proc: Path) -> tuple[int, int]:
 
 def _limits(proc: Path, groups: Path) -> Iterator[tuple[int, int]]:
     """(limit, used) of each control group that this process is in, the outer ones too."""
-    try:
-        lines = (proc / "self" / "cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            names, base = ("memory.max", "memory.current", "inactive_file"), groups
-        elif "memory" in controllers.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            base = groups / "memory"
-        else:
-            continue
-        own = PurePosixPath(path)
-        for group in (own, *own.parents):
-            found = _limit(base / group.relative_to("/"), *names)
+    for group in directories("memory", proc, groups):
+        for names in _FILES:
+            found = _limit(group, *names)
             if found is not None:
                 yield found
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from jackfield.compute.control_groups import GROUPS, PROC, directories
+
 _TOPOLOGY = Path("/sys/devices/system/cpu")
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 _LEAST_BYTES = 16 << 20
 """Weights that a thread must have to itself: with less, sharing an operation out costs more than
@@ -23,8 +24,7 @@ def physical_cores() -> int:
     and threads beyond a container's quota are stopped in the middle of a step."""
     usable = usable_processors()
     cores = {_core(processor) for processor in usable}
-    quota = _quota(_QUOTA)
-    return max(1, min(len(cores), quota or len(cores)))
+    return max(1, min([len(cores), *quotas()]))
 
 
 def usable_processors() -> set[int]:
@@ -43,10 +43,22 @@ def _core(processor: int) -> str:
         return str(processor)
 
 
-def _quota(path: Path) -> int | None:
-    """A control group's limit in processors, rounded up; None if there is none."""
+def quotas(proc: Path = PROC, groups: Path = GROUPS) -> list[int]:
+    """Limits of the control groups that this process is in, in processors, rounded up."""
+    found = (_quota(group) for group in directories("cpu", proc, groups))
+    return [quota for quota in found if quota is not None]
+
+
+def _quota(group: Path) -> int | None:
+    """None where the group has no limit, or is not to be seen from here."""
     try:
-        limit, period = path.read_text().split()
-        return None if limit == "max" else -(-int(limit) // int(period))
-    except (OSError, ValueError):
+        if (group / "cpu.max").exists():
+            limit, period = (group / "cpu.max").read_text().split()
+        else:
+            limit, period = (
+                (group / name).read_text().strip()
+                for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            )
+    except OSError:
         return None
+    return None if limit in ("max", "-1") else -(-int(limit) // int(period))
