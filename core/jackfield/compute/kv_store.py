@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from jackfield.compute.demand_paging import give_back
 from jackfield.compute.eight_bit_kv import is_eight_bit
 from jackfield.compute.host_kv import HostKV
-from jackfield.compute.host_memory import give_back
 from jackfield.compute.kv_cache import (
     Needs,
     activation_bytes,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from jackfield.compute.host_memory import untouched_zeros
+from jackfield.compute.demand_paging import untouched_zeros
 
 Int32Array = npt.NDArray[np.int32]
 

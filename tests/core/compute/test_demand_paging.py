@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jackfield.compute.host_memory import give_back, untouched_zeros
+from jackfield.compute.demand_paging import give_back, untouched_zeros
 
 MIB = 1 << 20
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
