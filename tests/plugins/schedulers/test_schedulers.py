@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -39,6 +40,30 @@ def test_a_better_priority_overtakes_the_queue() -> None:
     engine.run()
     first = {key: answer.first_step for key, answer in engine.answers.items()}
     assert first[urgent] < min(first[key] for key in keys)
+
+
+def test_the_order_stays_where_many_leave_while_they_wait() -> None:
+    rng = random.Random(4)
+    scheduler = PriorityScheduler(LIMITS)
+    blocks = BlockManager(200, 4, None)
+    prompt = np.ones(3, dtype="<i4").tobytes()
+    waiting = [
+        Request(key, prompt, TokenSampling(), 8, priority=rng.randrange(1000)) for key in range(400)
+    ]
+    for request in waiting:
+        scheduler.add(request)
+    rng.shuffle(waiting)
+    while len(waiting) > 40:
+        scheduler.finish(waiting.pop())
+    taken: list[int] = []
+    while scheduler.num_waiting:
+        for request, _ in scheduler.schedule(blocks).entries:
+            assert isinstance(request, Request)
+            taken.append(request.priority)
+            scheduler.finish(request)
+            blocks.free(request)
+    assert len(taken) == 40
+    assert taken == sorted(each.priority for each in waiting)
 
 
 def test_a_better_priority_takes_blocks_from_a_worse_running_request() -> None:
@@ -151,6 +176,17 @@ def test_whole_prompts_need_a_budget_of_the_context() -> None:
     )
     with pytest.raises(ConfigError, match="max_num_batched_tokens"):
         FcfsScheduler(limits)
+
+
+def test_a_whole_prompt_may_fill_a_step() -> None:
+    limits = replace(LIMITS, max_num_batched_tokens=64, enable_chunked_prefill=False)
+    scheduler = FcfsScheduler(limits)
+    blocks = BlockManager(40, 4, None)
+    prompt = np.ones(64, dtype="<i4").tobytes()
+    filling, other = (Request(key, prompt, TokenSampling(), 8) for key in range(2))
+    scheduler.add(filling)
+    scheduler.add(other)
+    assert scheduler.schedule(blocks).entries == ((filling, 64),)
 
 
 def test_a_prompt_that_is_alone_may_have_a_longer_step() -> None:
