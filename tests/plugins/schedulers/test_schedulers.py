@@ -57,11 +57,11 @@ def test_the_order_stays_where_many_leave_while_they_wait() -> None:
         scheduler.finish(waiting.pop())
     taken: list[int] = []
     while scheduler.num_waiting:
-        for request, _ in scheduler.schedule(blocks).entries:
-            assert isinstance(request, Request)
-            taken.append(request.priority)
-            scheduler.finish(request)
-            blocks.free(request)
+        for begun, _ in scheduler.schedule(blocks).entries:
+            assert isinstance(begun, Request)
+            taken.append(begun.priority)
+            scheduler.finish(begun)
+            blocks.free(begun)
     assert len(taken) == 40
     assert taken == sorted(each.priority for each in waiting)
 
