@@ -18,6 +18,7 @@ _ANY_TEXT = b'\x00"'
 """The text and the end of a free string. JSON itself has no such character."""
 MAX_NAME_BYTES = 1024
 """Of a place that is not far."""
+_MAX_STRING_BYTES = 24
 _NEEDED = 16
 """Bytes at the end of a text that say how it may go on."""
 _LOOKS_AT_NUMBERS = frozenset(
@@ -48,8 +49,10 @@ class JsonPlaces:
         self._has_free_numbers = not looks_at_numbers(schema)
 
     def is_common(self, place: JsonPlace) -> bool:
-        """Whether other outputs may well come to a place."""
-        return not place.is_far
+        """Whether other outputs may well come to a place: not far from the beginning, of a string
+        that has to be told from others neither."""
+        in_string = 0 if place.is_free or place.start < 0 else len(place.text) - place.start
+        return not place.is_far and in_string <= _MAX_STRING_BYTES
 
     def freed(self, place: JsonPlace) -> JsonPlace | None:
         """The place, if its string is seen to be free; None outside of strings."""

@@ -229,6 +229,15 @@ def test_a_place_is_the_same_where_the_same_may_follow(
     assert (first == second) == is_same
 
 
+def test_a_long_string_that_is_told_from_others_is_no_common_place() -> None:
+    places = JsonPlaces({})
+    assert places.is_common(places.after(JsonPlace(), b'["12345678901234567890'))
+    long = places.after(JsonPlace(), b'["' + b"a" * 40)
+    assert not places.is_common(long)
+    freed = places.freed(long)
+    assert freed is not None and places.is_common(freed)
+
+
 def test_in_a_free_string_only_what_is_no_whole_character_counts() -> None:
     places = JsonPlaces({})
     free = places.freed(places.after(JsonPlace(), b'{"a": "some'))
