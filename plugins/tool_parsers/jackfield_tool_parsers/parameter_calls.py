@@ -35,21 +35,25 @@ class ParameterCalls(NamedCalls):
     """What ends a call."""
     key_ends: ClassVar[Markers]
     value_ends: ClassVar[Markers]
+    value_breaks: ClassVar[frozenset[str]]
+    """Those of them that are read again."""
 
     @classmethod
     def tables(cls, made: ToolFormat) -> dict[str, Any]:
         attributes = super().tables(made)
         opener = made.parameter_open.strip()
         closers = attributes["closers"]
+        value_ends = [each.strip("\n") for each in made.value_end]
+        # Where each value has lines of its own, these tell that its end was forgotten.
+        breaks = ["\n" + opener, "".join(made.call_close).strip()] if made.newlines else []
         return attributes | {
             "name_ends": Markers([*(each.strip() for each in made.name_end), opener, *closers]),
             "keeps_name_end": closers | {opener},
             "parameter_opener": Markers([opener]),
             "ends": Markers(closers),
             "key_ends": Markers(made.key_end),
-            "value_ends": Markers(
-                (each.strip("\n") for each in made.value_end), newline=made.newlines
-            ),
+            "value_ends": Markers([*value_ends, *breaks], newline=made.newlines),
+            "value_breaks": frozenset(breaks),
         }
 
     def __init__(self, context: ParserContext) -> None:
@@ -134,6 +138,8 @@ class ParameterCalls(NamedCalls):
             text, which = yield from self.source.before(ends)
             writer.text(text)
             calls.arguments(writer.take())
+        if which in self.value_breaks:
+            self.source.unread_marker()
         writer.close()
 
     def _collect(self, ends: Markers, listed: frozenset[str]) -> Wait[None]:
@@ -146,6 +152,8 @@ class ParameterCalls(NamedCalls):
             if which is None:
                 continue
             if not json.in_inner_string:
+                if which in self.value_breaks:
+                    self.source.unread_marker()
                 break
             # What looks like the value's end stands in a string of its JSON.
             self._pieces.append(self.source.marker_text())

@@ -79,7 +79,8 @@ class ToolFormat:
     ``schema`` (the tool's schema decides), ``string``, or ``json``. The first is written."""
     value_end: Strings = ()
     newlines: bool = False
-    """parameters: whether a newline before and after each value belongs to the markers."""
+    """parameters: whether a newline before and after each value belongs to the markers. Then a
+    value without its end ends where a line begins the next one, and at the call's whole end."""
     style: str = ""
     """parameters: what xgrammar calls this way of writing a schema's values."""
 

@@ -58,6 +58,18 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
         "",
     ),
     ("qwen3_coder", "<function=f><parameter=s>\n\nx\n\n</parameter>", [{"s": "\nx\n"}], ""),
+    (
+        "qwen3_coder",
+        "<tool_call>\n<function=f>\n<parameter=s>\nx\n<parameter=n>\n1\n</function>\n</tool_call>",
+        [{"s": "x", "n": 1}],
+        "",
+    ),
+    (
+        "qwen3_coder",
+        "<tool_call>\n<function=f>\n<parameter=s>\n</function> <parameter=\n</function>\n</tool_call>",
+        [{"s": "</function> <parameter="}],
+        "",
+    ),
     ("glm45", "<tool_call>f</tool_call>", [{}], ""),
     ("glm45", "<tool_call>f\n<arg_key>s</arg_key> <arg_value>1</arg_value>", [{"s": "1"}], ""),
     ("glm45", "<tool_call>what is this</tool_call>", [], "<tool_call>what is this</tool_call>"),
