@@ -51,6 +51,25 @@ def test_text_becomes_the_tokenizers_ids(
     assert builder.from_text("Hello world") == tuple(bpe_tokenizer.encode("Hello world"))
 
 
+def test_a_pair_is_joined_by_the_tokenizer_and_each_text_is_named(
+    builder: PromptBuilder, bpe_tokenizer: FastTokenizer
+) -> None:
+    joined = tuple(bpe_tokenizer.encode_pair("Hello", " world the"))
+    assert builder.from_pair("Hello", " world the") == joined
+    assert builder.from_pair("Hello", " world the", truncate_prompt_tokens=2) == joined[-2:]
+    for texts, name in ((("a\ud800", "b"), "query"), (("a", "b\ud800"), "documents")):
+        error = refused(builder.from_pair, *texts, params=("query", "documents"))
+        assert error.param == name
+
+
+def test_a_tokenizer_that_joins_no_pairs_has_one_text_behind_the_other(
+    builder: PromptBuilder, bpe_tokenizer: FastTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(FastTokenizer, "encode_pair")
+    expected = bpe_tokenizer.encode("Hello world")
+    assert builder.from_pair("Hello", " world") == tuple(expected)
+
+
 def test_ids_pass_if_they_fit(builder: PromptBuilder) -> None:
     assert builder.from_ids([0, 5, builder.logits_width - 1]) == (0, 5, builder.logits_width - 1)
 
