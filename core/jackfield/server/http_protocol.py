@@ -65,17 +65,18 @@ class DeadlineProtocol(H11Protocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP gets an error in the API's shape, too."""
-        error = RequestError("This is not a valid HTTP request", code="invalid_http")
-        body = dumps(error_object(error))
-        head = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(body)),
-            (b"connection", b"close"),
-        ]
-        response = h11.Response(status_code=400, headers=head, reason=b"Bad Request")
-        for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-            self.transport.write(self.conn.send(event) or b"")
+        """What is no HTTP gets an error in the API's shape, too, unless an answer has begun."""
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            error = RequestError("This is not a valid HTTP request", code="invalid_http")
+            body = dumps(error_object(error))
+            head = [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                (b"connection", b"close"),
+            ]
+            response = h11.Response(status_code=400, headers=head, reason=b"Bad Request")
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
         # Closed at once while more is coming, the connection would take the answer with it.
         self._is_dropping = True
         self._cancel_deadline()

@@ -81,6 +81,20 @@ async def test_a_body_is_refused_with_the_piece_that_makes_it_too_long() -> None
         writer.close()
 
 
+async def test_what_is_no_http_behind_an_early_answer_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with serving(FakeLLM(), max_body_bytes=1000) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(CHUNKED % (b"/v1/completions", 2000, b" " * 2000))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413")
+        writer.write(b"no chunk\r\n")
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await reader.read()
+        writer.close()
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("path", [b"/v1/completions", b"/tokenize"])
 async def test_a_client_that_leaves_inside_its_body_is_no_error_of_the_server(
     path: bytes, caplog: pytest.LogCaptureFixture
