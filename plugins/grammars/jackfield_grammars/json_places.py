@@ -7,7 +7,9 @@ stand is as good as any other. What is left of a text names its place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +19,8 @@ _DIGITS = frozenset(b"0123456789")
 _ANY_TEXT = b'\x00"'
 """The text and the end of a free string. JSON itself has no such character."""
 MAX_NAME_BYTES = 1024
-"""Of a place that is not far."""
+"""A longer output comes to places that others seldom see."""
 _MAX_STRING_BYTES = 24
-_NEEDED = 16
-"""Bytes at the end of a text that say how it may go on."""
 _LOOKS_AT_NUMBERS = frozenset(
     {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
@@ -30,14 +30,12 @@ _LOOKS_AT_NUMBERS = frozenset(
 class JsonPlace:
     """``text``: what is left of the output. ``start``: where in it the string begins that is
     under way, -1 outside of strings. ``is_escaped``: whether its last character was a backslash
-    that begins an escape. ``is_free``: whether any text may stand in that string. With ``is_far``
-    only the end of ``text`` is there: a long output comes to places that others seldom see."""
+    that begins an escape. ``is_free``: whether any text may stand in that string."""
 
     text: bytes = b""
     start: int = -1
     is_escaped: bool = False
     is_free: bool = False
-    is_far: bool = False
 
 
 class JsonPlaces:
@@ -47,18 +45,28 @@ class JsonPlaces:
 
     def __init__(self, schema: Any) -> None:
         self._has_free_numbers = not looks_at_numbers(schema)
+        written = [json.dumps(each, ensure_ascii=False)[1:-1] for each in _texts(schema)]
+        encoded = (each.encode(errors="replace") for each in written)
+        self._long_texts = sorted(text for text in encoded if len(text) > _MAX_STRING_BYTES)
 
     def is_common(self, place: JsonPlace) -> bool:
-        """Whether other outputs may well come to a place: not far from the beginning, of a string
-        that has to be told from others neither."""
-        in_string = 0 if place.is_free or place.start < 0 else len(place.text) - place.start
-        return not place.is_far and in_string <= _MAX_STRING_BYTES
+        """Whether other outputs may well come to a place: not far from the beginning, and of a
+        string that has to be told from others only if it begins so in the schema."""
+        if len(place.text) > MAX_NAME_BYTES:
+            return False
+        if place.is_free or place.start < 0:
+            return True
+        content = place.text[place.start :]
+        if len(content) <= _MAX_STRING_BYTES:
+            return True
+        index = bisect_left(self._long_texts, content)
+        return index < len(self._long_texts) and self._long_texts[index].startswith(content)
 
     def freed(self, place: JsonPlace) -> JsonPlace | None:
         """The place, if its string is seen to be free; None outside of strings."""
         if place.start < 0:
             return None
-        return JsonPlace(place.text[: place.start], place.start, False, True, place.is_far)
+        return JsonPlace(place.text[: place.start], place.start, is_free=True)
 
     def after(self, place: JsonPlace, token: bytes) -> JsonPlace:
         """The place behind a token that the grammar allows."""
@@ -80,11 +88,8 @@ class JsonPlaces:
                 start, is_free = -1, False
         if is_free:
             text[start:] = _incomplete(text[start:], is_escaped)
-        result = JsonPlace(bytes(text), start, is_escaped, is_free, place.is_far)
-        if result == place:
-            return place
-        is_far = place.is_far or len(text) > MAX_NAME_BYTES
-        return _without_beginning(result) if is_far else result
+        result = JsonPlace(bytes(text), start, is_escaped, is_free)
+        return place if result == place else result
 
     def _add_outside(self, text: bytearray, byte: int) -> None:
         if byte in _SPACES:
@@ -99,13 +104,6 @@ class JsonPlaces:
             elif byte != _ZERO or _is_behind_point_or_exponent(text):
                 byte = _ZERO + 1
         text.append(byte)
-
-
-def _without_beginning(place: JsonPlace) -> JsonPlace:
-    if place.start < 0:
-        return JsonPlace(place.text[-_NEEDED:], is_far=True)
-    content = place.text[place.start :][-_NEEDED:]
-    return JsonPlace(content, 0, place.is_escaped, place.is_free, is_far=True)
 
 
 def _is_behind_point_or_exponent(text: bytes | bytearray) -> bool:
@@ -125,6 +123,17 @@ def _incomplete(content: bytes | bytearray, is_escaped: bool) -> bytes:
             needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
             return bytes(content[-size:]) if size < needed else b""
     return b""
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every text and every name in a schema."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, Mapping | list):
+        for each in node:
+            yield from _texts(each)
+        if isinstance(node, Mapping):
+            yield from _texts(list(node.values()))
 
 
 def looks_at_numbers(node: Any) -> bool:

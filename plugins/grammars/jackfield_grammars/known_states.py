@@ -99,18 +99,18 @@ class KnownStates:
         return self._at(self._places.first)
 
     def lost(self) -> State:
-        """Somewhere."""
+        """Somewhere. From there on the library is asked each time, but inside of free strings."""
         return State(None, is_shared=False)
 
     def after(self, state: State, token_id: int) -> State:
         """The state behind a token that the library has taken."""
-        if state.place is None:
+        if not state.is_shared:
             return self.lost()
         place = self._places.after(state.place, self._tokens[token_id])
         if place is state.place:
             following = state
-        elif place is None or not state.is_shared or not self._places.is_common(place):
-            return State(place, is_shared=False)
+        elif place is None or not self._places.is_common(place):
+            return self.lost()
         else:
             following = self._at(place)
         if state.is_shared and len(state.following) < _MAX_FOLLOWING:

@@ -236,6 +236,10 @@ def test_a_long_string_that_is_told_from_others_is_no_common_place() -> None:
     assert not places.is_common(long)
     freed = places.freed(long)
     assert freed is not None and places.is_common(freed)
+    known = JsonPlaces({"properties": {"b" * 60: {}, "a" * 50: {"enum": ["c" * 30 + '"']}}})
+    for text in ("a" * 40, "b" * 59, "c" * 30 + "\\"):
+        assert known.is_common(known.after(JsonPlace(), f'["{text}'.encode()))
+        assert not known.is_common(known.after(JsonPlace(), f'["{text[:-1]}d'.encode()))
 
 
 def test_in_a_free_string_only_what_is_no_whole_character_counts() -> None:
