@@ -8,7 +8,6 @@ pattern, 16 for plain ones; layers outside ``block_name_to_quantize`` are plain.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import ClassVar
 
@@ -16,7 +15,7 @@ from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.awq import AwqLinear
 from jackfield_quantization.gptq import GptqLinear
-from jackfield_quantization.layer_names import checkpoint_names, is_router
+from jackfield_quantization.layer_names import checkpoint_names, compiled, is_router
 from jackfield_quantization.layer_tensors import Named
 from jackfield_quantization.options import Config, integer, require, section
 
@@ -54,7 +53,7 @@ class AutoRoundQuantization:
 
     def _of(self, name: str) -> Config | None:
         for key in self._extra:
-            if key == name or re.fullmatch(key, name) is not None:
+            if key == name or compiled(key).fullmatch(name) is not None:
                 own = {**self._config, **section(self._extra, key)}
                 return None if integer(own, "bits") >= _PLAIN_BITS else own
         in_blocks = any(name.startswith(f"{block}.") for block in self._blocks)

@@ -10,7 +10,6 @@ an order of their own.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -22,7 +21,7 @@ from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.contracts.model import LinearMethod
 from jackfield.errors import CheckpointError
 from jackfield_quantization.integer_weight import integer_weight
-from jackfield_quantization.layer_names import checkpoint_names, is_listed, is_router
+from jackfield_quantization.layer_names import checkpoint_names, compiled, is_listed, is_router
 from jackfield_quantization.marlin import Marlin24Linear, MarlinLinear
 from jackfield_quantization.number_formats import unpack
 from jackfield_quantization.options import Config, flag, integer, names, require, section
@@ -50,7 +49,7 @@ class GptqQuantization:
             return None
         for pattern, values in self._rules.items():
             sign, rule = (pattern[:1], pattern[2:]) if pattern[1:2] == ":" else ("+", pattern)
-            if any(re.match(rule, name) for name in checkpoint_names(prefix)):
+            if any(compiled(rule).match(name) for name in checkpoint_names(prefix)):
                 own = values if isinstance(values, Mapping) else {}
                 return None if sign == "-" else _method({**self._config, **own})
         return _method(self._config)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from jackfield.errors import CheckpointError
+
 _FUSED = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
     "gate_up_proj": ("gate_proj", "up_proj"),
@@ -24,9 +26,17 @@ def is_listed(prefix: str, listed: Iterable[str]) -> bool:
     return any(_means(entry, name) for entry in listed for name in names)
 
 
+def compiled(rule: str) -> re.Pattern[str]:
+    """A regular expression of the configuration; ``CheckpointError`` for one that is none."""
+    try:
+        return re.compile(rule)
+    except re.error as error:
+        raise CheckpointError(f"quantization_config: {rule!r} is no pattern: {error}") from error
+
+
 def _means(entry: str, name: str) -> bool:
     if entry.startswith("re:"):
-        return re.match(entry[3:], name) is not None
+        return compiled(entry[3:]).match(name) is not None
     part = f".{entry.strip('.')}."
     if "*" not in entry:
         return part in f".{name}."

@@ -217,3 +217,16 @@ def test_a_group_that_names_a_layer_goes_before_one_that_names_its_class() -> No
         layer = method.linear_method(f"model.layers.0.mlp.{name}")
         assert isinstance(layer, CodedLinear)
         assert layer.stored(32, 64, torch.float32)["weight_packed"].shape == (32, words)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"quant_method": "gptq", "bits": 4, "group_size": 32, "dynamic": {"-:layers.(": {}}},
+        {"quant_method": "gptq", "bits": 4, "modules_to_not_convert": ["re:layers.("]},
+    ],
+)
+def test_a_pattern_that_is_none_is_told_as_the_checkpoints_fault(config: dict[str, Any]) -> None:
+    method = GptqQuantization(config)
+    with pytest.raises(CheckpointError, match=r"'layers\.\(' is no pattern"):
+        method.linear_method("model.layers.0.mlp.down_proj")
