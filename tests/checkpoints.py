@@ -142,3 +142,9 @@ def _tokenizer() -> Tokenizer:
     )
     tokenizer.train_from_iterator([__doc__ or "", *_MODEL_TYPES, CHAT_TEMPLATE] * 4, trainer)
     return tokenizer
+
+
+def random_ids(count: int, seed: int = 0) -> list[int]:
+    """Ids that a prompt may have, none of them special."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, VOCAB_SIZE, (count,), generator=generator).tolist()

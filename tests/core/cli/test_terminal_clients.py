@@ -24,8 +24,7 @@ from jackfield.contracts.text import Content, Event, Reasoning
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("JACKFIELD_API_KEY", "OPENAI_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def says(*events: Event, pause: float = 0.0) -> FakeLLM:

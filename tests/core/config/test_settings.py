@@ -16,12 +16,6 @@ from jackfield.errors import ConfigError
 from jackfield.server.options import ServerOptions
 
 
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for option in Settings.model_fields:
-        monkeypatch.delenv(variable_of(option), raising=False)
-
-
 def parse(*words: str) -> Settings:
     return parse_arguments(words)[0]
 

@@ -4,7 +4,6 @@ over real HTTP."""
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -43,9 +42,8 @@ def user(text: str) -> Any:
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "jackfield", "serve", "--num-threads", "1"]
     command += ["--cpu-kv-cache-gib", "0.25"]
-    environment = {key: value for key, value in os.environ.items() if "JACKFIELD_" not in key}
     log = tmp_path_factory.mktemp("server") / "log"
-    with serving(command, log, environment=environment) as base:
+    with serving(command, log) as base:
         yield f"{base}/v1"
 
 

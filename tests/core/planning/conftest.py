@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jackfield.config.settings import Settings, make_settings, variable_of
+from jackfield.config.settings import make_settings
 from jackfield.planning import ServingPlan, make_plan
 from jackfield.registry import Registry
 
@@ -44,12 +44,6 @@ class Absent(Device):
     def available(cls): return False
 """
 Plan = Callable[..., ServingPlan]
-
-
-@pytest.fixture(autouse=True)
-def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for option in Settings.model_fields:
-        monkeypatch.delenv(variable_of(option), raising=False)
 
 
 def write_weights(path: Path, dtype: str = "F32") -> None:

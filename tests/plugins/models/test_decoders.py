@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.checkpoints import VOCAB_SIZE, make, reference
+from tests.checkpoints import make, random_ids, reference
 from tests.paged_steps import PagedModel, load
 from torch import Tensor, nn
 from transformers import DynamicCache
@@ -101,11 +101,6 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
 }
 
 
-def tokens(count: int, seed: int = 0) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(3, VOCAB_SIZE, (count,), generator=generator).tolist()
-
-
 def checkpoint(variant: str) -> Path:
     architecture, config = VARIANTS[variant]
     return make(architecture, "float32", sharded=False, **config)
@@ -116,7 +111,7 @@ def test_logits_equal_transformers_for_a_prompt_at_once_in_pieces_and_by_token(
     variant: str,
 ) -> None:
     directory = checkpoint(variant)
-    prompts = [tokens(40, seed=1), tokens(27, seed=2), tokens(33, seed=3)]
+    prompts = [random_ids(40, seed=1), random_ids(27, seed=2), random_ids(33, seed=3)]
     model = reference(directory)
     with torch.inference_mode():
         expected = [model(torch.tensor([prompt])).logits[0] for prompt in prompts]
@@ -191,7 +186,7 @@ def test_norms_in_products_give_the_logits_of_transformers(
     monkeypatch.setattr(linear, "UnquantizedLinear", method)
     monkeypatch.setattr(NormalizingLinear, "num_sums", 0)
     directory = checkpoint(variant)
-    prompt = tokens(20)
+    prompt = random_ids(20)
     with torch.inference_mode():
         expected = reference(directory)(torch.tensor([prompt])).logits[0]
     paged = PagedModel(load(CLASSES[VARIANTS[variant][0]], directory, AutoLoadFormat()))
@@ -202,11 +197,11 @@ def test_norms_in_products_give_the_logits_of_transformers(
 
 def test_sequences_in_one_step_do_not_see_each_other() -> None:
     directory = checkpoint("qwen3")
-    prompts = {row: tokens(8 + 9 * row, seed=row) for row in range(4)}
+    prompts = {row: random_ids(8 + 9 * row, seed=row) for row in range(4)}
     model = reference(directory)
     paged = PagedModel(load(Qwen3ForCausalLM, directory, AutoLoadFormat()))
     first = paged.step(prompts)
-    more = {0: [5], 1: tokens(3, seed=9), 3: [7]}
+    more = {0: [5], 1: random_ids(3, seed=9), 3: [7]}
     second = paged.step(more)
     for row, prompt in prompts.items():
         with torch.inference_mode():
@@ -218,7 +213,7 @@ def test_sequences_in_one_step_do_not_see_each_other() -> None:
 def test_dynamic_scaling_equals_transformers_token_by_token_past_the_trained_context() -> None:
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
     directory = make("LlamaForCausalLM", rope_parameters=rope, max_position_embeddings=16)
-    ids = tokens(40)
+    ids = random_ids(40)
     model = reference(directory)
     parameters = inspect.signature(model.forward).parameters
     cache = {"cache" if "cache" in parameters else "past_key_values": DynamicCache()}
@@ -233,6 +228,6 @@ def test_greedy_output_of_the_tiny_checkpoints_varies() -> None:
     for variant in ("qwen3", "qwen2", "llama", "mistral"):
         model = reference(checkpoint(variant))
         generated = model.generate(
-            torch.tensor([tokens(12)]), max_new_tokens=24, do_sample=False, eos_token_id=None
+            torch.tensor([random_ids(12)]), max_new_tokens=24, do_sample=False, eos_token_id=None
         )
         assert len(set(generated[0, 12:].tolist())) > 8, variant

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from tests.checkpoints import VOCAB_SIZE, make, reference
+from tests.checkpoints import make, random_ids, reference
 from tests.paged_steps import PagedModel, context, load
 
 from jackfield.checkpoint import read_config
@@ -37,15 +37,10 @@ SERVED = (
 )
 
 
-def tokens(count: int, seed: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(3, VOCAB_SIZE, (count,), generator=generator).tolist()
-
-
 @pytest.mark.parametrize("architecture", SERVED)
 def test_logits_equal_transformers_own_attention_and_cache(architecture: str) -> None:
     directory = make(architecture)
-    prompts = [tokens(40, 1), tokens(29, 2), tokens(35, 3)]
+    prompts = [random_ids(40, 1), random_ids(29, 2), random_ids(35, 3)]
     model = reference(directory)
     with torch.inference_mode():
         expected = [model(torch.tensor([prompt])).logits[0] for prompt in prompts]
