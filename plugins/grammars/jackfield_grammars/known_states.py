@@ -89,6 +89,10 @@ class KnownStates:
         self._masks: dict[bytes, Masks] = {}
         """By content: many states have the same."""
 
+    def __del__(self) -> None:
+        # States lead to themselves and back: without this their masks stay until a collection.
+        self._forget()
+
     @property
     def num_bytes(self) -> int:
         """Memory of the masks."""

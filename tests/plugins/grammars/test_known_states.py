@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 from typing import Any
@@ -227,6 +228,26 @@ def test_a_place_is_the_same_where_the_same_may_follow(
     places = JsonPlaces(schema)
     first, second = (places.after(JsonPlace(), text.encode()) for text in (one, other))
     assert (first == second) == is_same
+
+
+def test_a_grammar_that_is_dropped_leaves_no_states_to_the_collector() -> None:
+    def num_states() -> int:
+        return sum(type(each) is known_states.State for each in gc.get_objects())
+
+    gc.collect()
+    before = num_states()
+    gc.disable()
+    try:
+        compiled = BACKEND.compile(spec({"type": "array"}))
+        matcher = compiled.matcher()
+        for byte in b'[1223, "ab\\nb':
+            mask_of(matcher)
+            assert matcher.accept(byte)
+        assert num_states() > before + 4
+        del compiled, matcher
+        assert num_states() == before
+    finally:
+        gc.enable()
 
 
 def test_a_long_string_that_is_told_from_others_is_no_common_place() -> None:
