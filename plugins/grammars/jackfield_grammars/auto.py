@@ -88,5 +88,7 @@ class AutoBackend:
     def _with_xgrammar(self) -> XGrammarBackend:
         with self._making:
             if self._xgrammar is None:
-                self._xgrammar = XGrammarBackend(self._vocabulary)
+                self._xgrammar = XGrammarBackend(
+                    self._vocabulary, narrows_long=self._guidance is None
+                )
             return self._xgrammar

@@ -106,9 +106,12 @@ class XGrammarBackend:
     name: ClassVar[str] = "xgrammar"
     api_version: ClassVar[int] = 1
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, *, narrows_long: bool = True) -> None:
+        """``narrows_long``: long strings of limited length have no escapes, quotes or line ends;
+        else they are refused, for who can do them."""
         import xgrammar  # slow, and it brings torch: only where a grammar is wanted
 
+        self._narrows_long = narrows_long
         self._library: Any = xgrammar
         self._vocabulary = vocabulary
         self._forced = ForcedTexts(vocabulary)
@@ -160,7 +163,9 @@ class XGrammarBackend:
         if spec.kind == "structural_tag":
             tag = json.loads(spec.text)
             exposed = exposed_specials(tag, self._vocabulary.special)
-            tag = rewritten_tag(tag, lambda schema: self._ebnf(schema, None))
+            tag = rewritten_tag(
+                tag, lambda schema: self._ebnf(schema, None), narrows_long=self._narrows_long
+            )
             return self._compiler(exposed).compile_structural_tag(json.dumps(tag))
         compiler = self._compiler(frozenset())
         if spec.kind == "json_schema":
@@ -176,7 +181,7 @@ class XGrammarBackend:
     def _compile_schema(self, compiler: Any, spec: GrammarSpec) -> Any:
         if spec.whitespace:
             raise refuse("xgrammar takes no whitespace_pattern but the empty one")
-        schema = rewritten(settled(json.loads(spec.text)))
+        schema = rewritten(settled(json.loads(spec.text)), narrows_long=self._narrows_long)
         if schema.strings:
             return compiler.compile_grammar(self._ebnf(schema, spec.whitespace))
         options = _json_options(spec.whitespace)

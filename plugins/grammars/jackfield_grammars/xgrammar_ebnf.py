@@ -2,9 +2,10 @@
 
 Version 0.2.8 matches a ``pattern`` wrongly (``a(bc*)?`` takes "ac"); its regex converter is right,
 so that patterns come from there. Strings with minLength or maxLength it writes as a counted
-repetition: those may have raw control characters, and a mask takes 0.1 to 1 s where the vocabulary
-is large. Here each number of characters that are left is a rule, which takes 0.05 ms a mask, and
-the time for one more rule to compile.
+repetition of single characters, raw control characters among them; with escapes in it a mask takes
+0.1 to 1 s where the vocabulary is large. Here each number of characters that are left is a rule,
+which takes 0.05 ms a mask, and the time for one more rule to compile. Long strings are a repetition
+without escapes.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Length:
     most: int | None
 
     @property
-    def num_rules(self) -> int:
-        """How many rules ``rules`` are, besides one."""
-        return self.least if self.most is None else self.most
+    def is_long(self) -> bool:
+        """Whether it would take too many rules."""
+        return (self.least if self.most is None else self.most) > MAX_LENGTH_RULES
 
     @property
     def name(self) -> str:
@@ -40,6 +41,10 @@ class Length:
 
     def rules(self) -> Iterator[tuple[str, str]]:
         """Names and rules, of this one and all that it needs."""
+        if self.is_long:
+            count = f"{self.least},{'' if self.most is None else self.most}"
+            yield self.name, f'{_CHARACTERS[0]}{{{count}}} "\\""'
+            return
         length, is_new = self, True
         while is_new:
             end = [] if length.least else [r'"\""']

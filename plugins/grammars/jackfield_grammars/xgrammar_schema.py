@@ -49,11 +49,14 @@ class Rewritten:
     placeholder: str
 
 
-def rewritten(schema: object, *, keeps_formats: bool = True) -> Rewritten:
+def rewritten(
+    schema: object, *, keeps_formats: bool = True, narrows_long: bool = True
+) -> Rewritten:
     """Rewrites a schema; ``RequestError`` names what xgrammar cannot do, and where. Where formats
-    are not kept they are annotations, as they are in the specification."""
+    are not kept they are annotations, as they are in the specification. With ``narrows_long`` long
+    strings of limited length have no escapes, else they are refused."""
     root = schema if isinstance(schema, Mapping) else {}
-    walk = _Walk(root, keeps_formats)
+    walk = _Walk(root, keeps_formats, narrows_long)
     result = walk.node(schema, "#")
     for name in ("$defs", "definitions"):
         definitions = root.get(name)
@@ -71,8 +74,9 @@ def rewritten(schema: object, *, keeps_formats: bool = True) -> Rewritten:
 class _Walk:
     """One schema being rewritten."""
 
-    def __init__(self, root: Schema, keeps_formats: bool) -> None:
+    def __init__(self, root: Schema, keeps_formats: bool, narrows_long: bool) -> None:
         self.root = root
+        self.narrows_long = narrows_long
         self.formats = FORMATS if keeps_formats else {}
         self.strings: list[str | Length] = []
         self.placeholder = "pattern"
@@ -208,7 +212,7 @@ class _Walk:
             return {}
         if length.most is not None and length.least > length.most:
             return self._nothing(path)
-        if length.num_rules > MAX_LENGTH_RULES:
+        if length.is_long and not self.narrows_long:
             keyword = "minLength" if length.most is None else "maxLength"
             raise _refusal(path, f"{keyword} {node[keyword]} (at most {MAX_LENGTH_RULES})")
         return self._listed_string(length)

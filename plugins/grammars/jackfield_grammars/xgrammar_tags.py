@@ -49,11 +49,11 @@ MAX_WHITESPACE = 32
 """Characters of space between two tokens of JSON: without a bound some models never stop."""
 
 
-def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
+def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str], *, narrows_long: bool) -> Any:
     """A structural tag with its schemas and regexes rewritten. ``ebnf`` is for schemas that
-    xgrammar's own conversion gets wrong."""
+    xgrammar's own conversion gets wrong; ``narrows_long``: see ``rewritten``."""
     if isinstance(tag, list):
-        return [rewritten_tag(each, ebnf) for each in tag]
+        return [rewritten_tag(each, ebnf, narrows_long=narrows_long) for each in tag]
     if not isinstance(tag, Mapping):
         return tag
     result: dict[str, Any] = {}
@@ -61,14 +61,17 @@ def rewritten_tag(tag: Any, ebnf: Callable[[Rewritten], str]) -> Any:
         if key in ("json_schema", "schema"):
             given = json.loads(value) if isinstance(value, str) else value
             # In other styles strings stand as they are, and only patterns of JSON can be written.
-            schema = rewritten(settled(given), keeps_formats=tag.get("style", "json") == "json")
+            keeps_formats = tag.get("style", "json") == "json"
+            schema = rewritten(
+                settled(given), keeps_formats=keeps_formats, narrows_long=narrows_long
+            )
             if schema.strings:
                 return _as_grammar(tag, schema, ebnf)
             result[key] = schema.schema
         elif key == "pattern" and tag.get("type") == "regex":
             result[key] = rewritten_regex(value)
         else:
-            result[key] = rewritten_tag(value, ebnf)
+            result[key] = rewritten_tag(value, ebnf, narrows_long=narrows_long)
     if tag.get("type") == "json_schema":
         result.setdefault("max_whitespace_cnt", MAX_WHITESPACE)
     return result

@@ -93,10 +93,12 @@ def test_lengths_stand_beside_each_other_and_beside_patterns() -> None:
         {"type": "array", "items": {"type": "string", "minLength": 3, "maxLength": 10**6}},
     ],
 )
-def test_long_ones_are_refused_by_name_and_auto_has_guidance_for_them(schema: Any) -> None:
-    compiled({"type": "string", "maxLength": MAX_LENGTH_RULES})
+def test_long_ones_are_refused_by_name_where_guidance_is_there_for_them(schema: Any) -> None:
+    backend = XGrammarBackend(VOCABULARY, narrows_long=False)
+    text = json.dumps({"type": "string", "maxLength": MAX_LENGTH_RULES})
+    backend.compile(GrammarSpec(kind="json_schema", text=text))
     with pytest.raises(RequestError, match=r"(min|max)Length \d+ \(at most"):
-        compiled(schema)
+        backend.compile(GrammarSpec(kind="json_schema", text=json.dumps(schema)))
     content = {"type": "json_schema", "json_schema": schema}
     form = {"type": "tag", "begin": "<a>", "content": content, "end": "</a>"}
     tag = json.dumps({"type": "structural_tag", "format": form})
@@ -106,6 +108,24 @@ def test_long_ones_are_refused_by_name_and_auto_has_guidance_for_them(schema: An
     short = tag.replace(json.dumps(schema), '{"type": "string", "maxLength": 3}')
     matcher = auto.compile(GrammarSpec(kind="structural_tag", text=short)).matcher()
     assert isinstance(matcher, XGrammarMatcher)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [{"maxLength": 50}, {"minLength": 45}, {"minLength": 3, "maxLength": 200}],
+    ids=json.dumps,
+)
+def test_xgrammar_alone_takes_long_ones_without_escapes(limits: dict[str, int]) -> None:
+    schema = {"type": "string", **limits}
+    grammar, validator = compiled(schema), Draft202012Validator(schema)
+    for count in (0, 2, 3, 44, 45, 50, 51, 200, 201):
+        for character in "aé日":
+            text = character * count
+            assert takes(grammar, json.dumps(text, ensure_ascii=False)) == validator.is_valid(text)
+    long = "a" * 46
+    for rest in ('"b', "\\", "\n"):
+        assert not takes(grammar, json.dumps(long + rest))
+    assert not takes(grammar, f'"{long}\tb"')
 
 
 def test_many_different_lengths_are_refused_and_those_that_share_rules_are_not() -> None:
