@@ -59,6 +59,6 @@ def _quota(group: Path) -> int | None:
                 (group / name).read_text().strip()
                 for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
             )
-    except OSError:
+        return None if limit in ("max", "-1") else -(-int(limit) // int(period))
+    except (OSError, ValueError):
         return None
-    return None if limit in ("max", "-1") else -(-int(limit) // int(period))

@@ -17,7 +17,6 @@ from jackfield.config.plan import WorkerPlan
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import AdmittedRow, ScheduledBatch
 from jackfield.errors import ConfigError, UnknownPluginError
-from jackfield_workers import threads
 from jackfield_workers.device import DeviceWorker
 
 PROMPT = [3, 14, 15, 92, 65]
@@ -115,32 +114,3 @@ def test_an_architecture_of_nobody_is_refused_unless_transformers_may_try() -> N
 def test_a_dtype_that_torch_lacks_is_refused(dtype: str) -> None:
     with pytest.raises(ConfigError, match=dtype):
         DeviceWorker().start(plan(make("Qwen3ForCausalLM"), dtype=dtype))
-
-
-def test_two_threads_of_a_core_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for processor, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
-        topology = tmp_path / f"cpu{processor}" / "topology"
-        topology.mkdir(parents=True)
-        (topology / "thread_siblings_list").write_text(siblings + "\n")
-    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 1, 2, 3})
-    assert threads.physical_cores() == 2
-    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 2})
-    assert threads.physical_cores() == 1
-    monkeypatch.setattr(threads, "usable_processors", lambda: {0, 1, 7})
-    assert threads.physical_cores() == 3
-
-
-@pytest.mark.parametrize(
-    ("quota", "expected"),
-    [("max 100000", 8), ("150000 100000", 2), ("10000 100000", 1), ("nonsense", 8)],
-)
-def test_a_containers_quota_bounds_the_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, expected: int
-) -> None:
-    (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
-    monkeypatch.setattr(threads, "_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(threads, "usable_processors", lambda: set(range(8)))
-    assert threads.physical_cores() == expected

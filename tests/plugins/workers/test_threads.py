@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jackfield_workers import threads
 from jackfield_workers.threads import physical_cores, quotas, threads_for
 
 
@@ -16,11 +17,35 @@ def test_large_weights_take_every_core() -> None:
     assert threads_for(8 << 30) == physical_cores()
 
 
+def test_two_threads_of_a_core_count_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for processor, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        topology = tmp_path / f"cpu{processor}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "thread_siblings_list").write_text(siblings + "\n")
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(threads, "quotas", list)
+    for usable, count in (({0, 1, 2, 3}, 2), ({0, 2}, 1), ({0, 1, 7}, 3)):
+        monkeypatch.setattr(threads, "usable_processors", lambda usable=usable: usable)
+        assert physical_cores() == count
+
+
+@pytest.mark.parametrize(("limits", "count"), [([], 8), ([2], 2), ([3, 1], 1), ([0], 1), ([64], 8)])
+def test_the_least_quota_bounds_the_threads(
+    limits: list[int], count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "_TOPOLOGY", tmp_path)
+    monkeypatch.setattr(threads, "quotas", lambda: limits)
+    monkeypatch.setattr(threads, "usable_processors", lambda: set(range(8)))
+    assert physical_cores() == count
+
+
 @pytest.mark.parametrize(
     ("own", "files", "wanted"),
     [
         ("0::/", {"cpu.max": "150000 100000"}, [2]),
+        ("0::/", {"cpu.max": "10000 100000"}, [1]),
         ("0::/", {"cpu.max": "max 100000"}, []),
+        ("0::/", {"cpu.max": "nonsense"}, []),
         # A service of systemd in a slice; the root has no such file.
         (
             "0::/a.slice/b.service",
