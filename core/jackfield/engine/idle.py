@@ -10,7 +10,7 @@ PAUSE_SECONDS = 0.02
 WARM_UP_SECONDS = 0.5
 """After so long without work, what requests may need later is loaded; once."""
 TRIM_SECONDS = 5.0
-"""After so long the heap's free pages go back to the system; once for each stretch of work."""
+"""After so long memory that is not needed goes back to the system; after each stretch of work."""
 
 
 class Idle:
@@ -19,16 +19,18 @@ class Idle:
     def __init__(
         self,
         warm_up: Callable[[], None] | None,
-        trim: Callable[[], None],
+        trim: Callable[[], bool],
         prepare: Callable[[], bool] | None = None,
     ) -> None:
         """Without ``warm_up`` nothing is loaded before it is needed. ``prepare`` does a piece of
-        what the worker will need, and says whether there was one."""
+        what the worker will need, and says whether there was one; ``trim`` a piece of giving back
+        what is not needed, and whether there may be more."""
         self._prepare = prepare
         self._is_prepared = prepare is None
         self._warm_up = warm_up
         self._trim = trim
         self._is_warm = warm_up is None
+        self._is_trimming = False
         self.has_worked = False
         """Set by the loop with each step."""
 
@@ -43,7 +45,9 @@ class Idle:
             return PAUSE_SECONDS
         if not self._is_warm:
             return WARM_UP_SECONDS
-        return TRIM_SECONDS if self.has_worked else None
+        if not self.has_worked:
+            return None
+        return PAUSE_SECONDS if self._is_trimming else TRIM_SECONDS
 
     def waited(self, seconds: float) -> None:
         """Called after each wait, whether or not something came."""
@@ -55,9 +59,10 @@ class Idle:
                 assert self._warm_up is not None
                 self._is_warm = True
                 self._warm_up()
-        elif self.has_worked and seconds >= TRIM_SECONDS:
-            self.has_worked = False
-            self._trim()
+        elif self.has_worked:
+            has_rested = seconds >= (PAUSE_SECONDS if self._is_trimming else TRIM_SECONDS)
+            self._is_trimming = has_rested and self._trim()
+            self.has_worked = self._is_trimming or not has_rested
 
 
 def trim_heap() -> None:

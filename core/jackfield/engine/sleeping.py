@@ -27,12 +27,16 @@ class Sleeper:
             return False
         return self.executor.use_idle_time()
 
-    def give_back_memory(self) -> None:
-        """Lets the system have what nobody needs: KV blocks beyond what the prefix cache may keep,
-        and free pages of the heap."""
+    def give_back_memory(self) -> bool:
+        """Lets the system have some of what nobody needs, and says whether there may be more: KV
+        blocks beyond what the prefix cache may keep, and last the free pages of the heap."""
         if not self.is_asleep and isinstance(self.executor, GivesBackBlocks):
-            self.executor.give_back(self._core.give_back_blocks())
+            blocks = self._core.give_back_blocks()
+            if len(blocks):
+                self.executor.give_back(blocks)
+                return True
         trim_heap()
+        return False
 
     def obey(self, message: Sleep | WakeUp) -> SleepState:
         """The state afterwards, and why it is not the one asked for."""

@@ -152,7 +152,8 @@ class SimulatedEngine:
         """What an engine does that has had nothing to do for a while."""
         assert not self.core.has_work
         if isinstance(self.executor, GivesBackBlocks):
-            self.executor.give_back(self.core.give_back_blocks())
+            while len(blocks := self.core.give_back_blocks()):
+                self.executor.give_back(blocks)
 
     def check_empty(self) -> None:
         """Nothing is left of the requests: no block, no row, no entry in the scheduler."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -37,9 +38,22 @@ print(before - resident_mib())
 """
 
 
+def trims(done: list[str], num_pieces: int = 1) -> Callable[[], bool]:
+    """What gives memory back, in so many pieces each time."""
+    left = num_pieces
+
+    def trim() -> bool:
+        nonlocal left
+        done.append("trim")
+        left = left - 1 or num_pieces
+        return left < num_pieces
+
+    return trim
+
+
 def test_it_warms_up_once_and_trims_once_after_each_stretch_of_work() -> None:
     done: list[str] = []
-    idle = Idle(lambda: done.append("warm"), lambda: done.append("trim"))
+    idle = Idle(lambda: done.append("warm"), trims(done))
     assert idle.patience_seconds == WARM_UP_SECONDS
     idle.waited(WARM_UP_SECONDS / 2)
     assert done == []
@@ -68,7 +82,7 @@ def test_first_of_all_what_the_worker_can_prepare_is_done_in_pieces_between_requ
         done.append("piece" if left >= 0 else "none")
         return left >= 0
 
-    idle = Idle(lambda: done.append("warm"), lambda: done.append("trim"), prepare)
+    idle = Idle(lambda: done.append("warm"), trims(done), prepare)
     for seconds in (PAUSE_SECONDS, PAUSE_SECONDS / 2, PAUSE_SECONDS, PAUSE_SECONDS):
         # Something that comes in the pause is served first.
         assert idle.patience_seconds == PAUSE_SECONDS
@@ -98,9 +112,28 @@ def test_holes_in_the_heap_go_back_to_the_system() -> None:
 
 def test_without_a_warm_up_it_waits_for_work_and_trims_behind_it() -> None:
     done: list[str] = []
-    idle = Idle(None, lambda: done.append("trim"))
+    idle = Idle(None, trims(done))
     assert idle.patience_seconds is None
     idle.has_worked = True
     assert idle.patience_seconds == TRIM_SECONDS
     idle.waited(TRIM_SECONDS)
     assert done == ["trim"]
+
+
+def test_memory_is_given_back_in_pieces_between_requests() -> None:
+    done: list[str] = []
+    idle = Idle(None, trims(done, 3))
+    idle.has_worked = True
+    idle.waited(TRIM_SECONDS)
+    assert idle.patience_seconds == PAUSE_SECONDS
+    # A request comes: the engine rests anew behind it.
+    idle.waited(PAUSE_SECONDS / 2)
+    idle.has_worked = True
+    assert idle.patience_seconds == TRIM_SECONDS
+    idle.waited(PAUSE_SECONDS)
+    assert done == ["trim"]
+    idle.waited(TRIM_SECONDS)
+    assert idle.patience_seconds == PAUSE_SECONDS
+    idle.waited(PAUSE_SECONDS)
+    assert done == ["trim"] * 3
+    assert idle.patience_seconds is None
