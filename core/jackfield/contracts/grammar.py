@@ -194,5 +194,5 @@ class LoadsLate(Protocol):
         ...
 
 
-COMPILE_SECONDS = 2.0
-"""A grammar that takes longer than this to compile is refused."""
+COMPILE_SECONDS = 8.0
+"""A grammar that takes longer than this to compile is refused. Others' steps go on meanwhile."""
