@@ -25,8 +25,8 @@ class BlockManager:
     A block is free if no request refers to it. Free blocks are taken in this order: the
     most recently freed ones without cached content (their memory is warm), fresh ones, which
     were never used, and last the cached ones, least recently used first. Where fresh blocks cost
-    memory, ``growth`` says from when on the cached ones come before them. A cached block stays
-    findable while it is free. Allocating and freeing a block is O(1).
+    memory, the cached ones come before them from some number on (``CacheGrowth``). A cached block
+    stays findable while it is free. Allocating and freeing a block is O(1).
 
     A block enters the cache (``register``) when it is full, its tokens are known to the host
     and the step that computes it is enqueued: whoever finds it runs in a later step.
@@ -38,8 +38,9 @@ class BlockManager:
         block_size: int,
         hasher: PrefixHasher | None,
         swap_space: SwapSpace | None = None,
-        growth: CacheGrowth | None = None,
+        num_first_blocks: int | None = None,
     ) -> None:
+        """``num_first_blocks``: see ``KVCapacity``."""
         if num_blocks < 2:
             raise ConfigError(
                 f"the KV cache has room for {num_blocks} blocks of {block_size} tokens; "
@@ -51,7 +52,8 @@ class BlockManager:
         self.num_hit_tokens = 0
         self._hasher = hasher
         self._swap_space = swap_space
-        self._growth = growth
+        first = num_blocks if num_first_blocks is None else num_first_blocks
+        self._growth = CacheGrowth(num_blocks, first)
         self._refs = [0] * num_blocks
         self._hash_of: list[BlockHash | None] = [None] * num_blocks
         self._block_of: dict[BlockHash, int] = {}
@@ -90,8 +92,7 @@ class BlockManager:
             if not self._refs[block]:
                 del self._cached[block]
             self._refs[block] += 1
-        if self._growth is not None:
-            self._growth.missed(request.block_hashes[len(prefix) :])
+        self._growth.missed(request.block_hashes, len(prefix))
         request.blocks = prefix + self._allocate(num_new)
         request.num_block_tokens = len(request.blocks) * self.block_size
         request.num_computed_tokens = num_ready_tokens
@@ -177,19 +178,17 @@ class BlockManager:
             block = next(reversed(self._cached))
             self._drop_hash(block)
             self._uncache(block)
-        if self._growth is not None:
-            self._growth.reset()
+        self._growth.reset()
 
     def give_back(self) -> Int32Array:
         """int32 [N], rising: some free blocks beyond what the cache may keep; none if there are no
         more. What they hold is forgotten, and their memory may go back to the system."""
         given: list[int] = []
-        if self._growth is not None:
-            surplus = self.num_blocks - 1 - self._num_fresh - self._growth.reach
-            while len(given) < min(surplus, MAX_GIVEN_BACK) and (self._uncached or self._cached):
-                given.append(self._uncached.pop() if self._uncached else self._evict())
-            given.sort()
-            self._given_back += reversed(given)
+        surplus = self._num_used - self._growth.reach
+        while len(given) < min(surplus, MAX_GIVEN_BACK) and (self._uncached or self._cached):
+            given.append(self._uncached.pop() if self._uncached else self._evict())
+        given.sort()
+        self._given_back += reversed(given)
         return np.array(given, dtype=np.int32)
 
     def take_assignments(self) -> Int32Array:
@@ -220,10 +219,14 @@ class BlockManager:
         """Free blocks that hold no memory, where memory is taken by use."""
         return self.num_blocks - self._first_fresh + len(self._given_back)
 
+    @property
+    def _num_used(self) -> int:
+        """Blocks that hold memory, in use or free."""
+        return self.num_blocks - 1 - self._num_fresh
+
     def _take_blocks(self, request: Request) -> None:
         self.register(request)
-        if self._growth is not None:
-            self._growth.held(len(request.blocks))
+        self._growth.held(len(request.blocks))
         refs = self._refs
         # The head of a prefix is worth more than its tail: the tail is evicted first.
         for block in reversed(request.blocks):
@@ -286,7 +289,7 @@ class BlockManager:
         for _ in range(count):
             if self._uncached:
                 block = self._uncached.pop()
-            elif self._cached and not self._takes_fresh():
+            elif self._cached and self._num_used >= self._growth.reach:
                 block = self._evict()
             elif self._given_back:
                 block = self._given_back.pop()
@@ -300,19 +303,10 @@ class BlockManager:
         taken.sort()
         return taken
 
-    def _takes_fresh(self) -> bool:
-        """Whether a fresh block comes before a cached one."""
-        num_fresh = self._num_fresh
-        if self._growth is None:
-            return num_fresh > 0
-        return self.num_blocks - 1 - num_fresh < self._growth.reach
-
     def _evict(self) -> int:
         """The cached block that was not used for the longest time, now without content."""
         block, _ = self._cached.popitem(last=False)
-        block_hash = self._drop_hash(block)
-        if self._growth is not None:
-            self._growth.evicted(block_hash)
+        self._growth.evicted(self._drop_hash(block))
         return block
 
     def _drop_hash(self, block: int) -> BlockHash:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from jackfield.engine.prefix_hash import BlockHash
 
@@ -30,15 +30,12 @@ class CacheGrowth:
         if len(self._evicted) > self._most - self.reach:
             self._evicted.popitem(last=False)
 
-    def missed(self, block_hashes: Iterable[BlockHash]) -> None:
-        """A request asked for the prefix of these blocks and found none of them."""
-        count = 0
-        for block_hash in block_hashes:
-            if block_hash not in self._evicted:
-                break
-            del self._evicted[block_hash]
-            count += 1
-        self.reach = min(self.reach + count, self._most)
+    def missed(self, block_hashes: Sequence[BlockHash], num_found: int) -> None:
+        """A request asked for the prefix of these blocks, of which only the first were found."""
+        while num_found < len(block_hashes) and block_hashes[num_found] in self._evicted:
+            del self._evicted[block_hashes[num_found]]
+            num_found += 1
+            self.reach = min(self.reach + 1, self._most)
 
     def held(self, num_blocks: int) -> None:
         """A request had so many blocks in the end."""

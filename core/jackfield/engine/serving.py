@@ -18,7 +18,6 @@ from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimi
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
 from jackfield.engine.clients import Channel, Clients
 from jackfield.engine.compilers import compilers
@@ -156,10 +155,9 @@ def make_core(
             "swap out"
         )
     space = SwapSpace(capacity.num_host_blocks) if capacity.num_host_blocks else None
-    growth = None
-    if capacity.num_first_blocks is not None:
-        growth = CacheGrowth(capacity.num_blocks, capacity.num_first_blocks)
-    blocks = BlockManager(capacity.num_blocks, worker.block_size, hasher, space, growth)
+    blocks = BlockManager(
+        capacity.num_blocks, worker.block_size, hasher, space, capacity.num_first_blocks
+    )
     notes = list(capacity.notes)
     num_block_tokens = (capacity.num_blocks - 1) * worker.block_size
     max_model_len = worker.max_model_len

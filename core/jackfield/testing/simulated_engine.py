@@ -23,7 +23,6 @@ from jackfield.contracts.scheduling import Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, GivesBackBlocks
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.grammar_compiler import GrammarCompiler
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.step_loop import EngineCore
@@ -73,8 +72,9 @@ class SimulatedEngine:
             self.worker.start(msgspec.structs.replace(plan, swap_bytes=num_host_blocks))
         hasher = PrefixHasher(hash_algorithm, block_size, "simulated") if hash_algorithm else None
         self.swap_space = SwapSpace(num_host_blocks) if num_host_blocks else None
-        growth = None if num_first_blocks is None else CacheGrowth(num_blocks, num_first_blocks)
-        self.blocks = BlockManager(num_blocks, block_size, hasher, self.swap_space, growth)
+        self.blocks = BlockManager(
+            num_blocks, block_size, hasher, self.swap_space, num_first_blocks
+        )
         self.scheduler = scheduler
         self.executor = worker
         self.core = EngineCore(

@@ -14,7 +14,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.engine.block_manager import MAX_GIVEN_BACK, BlockManager
-from jackfield.engine.cache_growth import CacheGrowth
 from jackfield.engine.prefix_hash import PrefixHasher
 from jackfield.engine.request import Request
 from jackfield.errors import ConfigError
@@ -35,7 +34,7 @@ def make_blocks(num_blocks: int, algorithm: str | None = "sha256") -> BlockManag
 def make_growing(num_blocks: int, first: int) -> BlockManager:
     """Blocks whose memory is taken by use."""
     hasher = PrefixHasher("sha256", BLOCK_SIZE, "model")
-    return BlockManager(num_blocks, BLOCK_SIZE, hasher, None, CacheGrowth(num_blocks, first))
+    return BlockManager(num_blocks, BLOCK_SIZE, hasher, None, first)
 
 
 def compute(blocks: BlockManager, request: Request, num_tokens: int) -> None:

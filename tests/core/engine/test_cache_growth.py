@@ -29,11 +29,11 @@ def test_an_evicted_prefix_that_comes_back_is_room_for_it_once() -> None:
     for lost in hashes(1, 2, 3, 5):
         growth.evicted(lost)
     # Up to the first block that nobody had.
-    growth.missed(hashes(1, 2, 3, 4, 5))
+    growth.missed(hashes(1, 2, 3, 4, 5), 0)
     assert growth.reach == 13
-    growth.missed(hashes(1, 2, 3))
+    growth.missed(hashes(1, 2, 3), 0)
     assert growth.reach == 13
-    growth.missed(hashes(5))
+    growth.missed(hashes(5), 0)
     assert growth.reach == 14
 
 
@@ -41,9 +41,9 @@ def test_what_a_cache_of_full_size_would_have_lost_too_is_no_reason_to_grow() ->
     growth = CacheGrowth(13, 10)
     for lost in hashes(1, 2, 3):
         growth.evicted(lost)
-    growth.missed(hashes(1))
+    growth.missed(hashes(1), 0)
     assert growth.reach == 10
-    growth.missed(hashes(2, 3))
+    growth.missed(hashes(2, 3), 0)
     assert growth.reach == 12
 
 
@@ -51,5 +51,5 @@ def test_what_was_forgotten_on_purpose_is_no_reason_to_grow() -> None:
     growth = CacheGrowth(100, 10)
     growth.evicted(b"1")
     growth.reset()
-    growth.missed([b"1"])
+    growth.missed([b"1"], 0)
     assert growth.reach == 10
