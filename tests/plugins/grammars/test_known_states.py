@@ -8,8 +8,9 @@ import random
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.plugins.grammars.known_state_walks import Mask, allowed
+from tests.plugins.grammars.known_state_walks import walk as walk_beside
 
 import jackfield_grammars.json_places as json_places
 import jackfield_grammars.known_states as known_states
@@ -53,8 +54,6 @@ VOCABULARY = Vocabulary(
 )
 BACKEND = GuidanceBackend(VOCABULARY)
 PLAIN = PlainTokens(VOCABULARY)
-Mask = npt.NDArray[np.int32]
-
 FREE: list[Any] = [
     {"type": "string"},
     {"type": "object"},
@@ -124,46 +123,18 @@ def mask_of(matcher: GrammarMatcher) -> Mask:
     return mask
 
 
-def allowed(mask: Mask) -> list[int]:
-    bits = np.unpackbits(mask.view(np.uint8), bitorder="little", count=VOCABULARY.size)
-    return np.flatnonzero(bits).tolist()
-
-
 def walk(compiled: GuidanceCompiled, schema: Any, chance: random.Random) -> tuple[int, int]:
-    """Ids, allowed and not, to a matcher and to a library that is told each at once, and some back.
-    How many masks stayed, and how many were known."""
-    matcher = compiled.matcher()
-    assert isinstance(matcher, KnownStatesMatcher)
-    other = told_at_once(schema)
-    last = mask_of(matcher)
-    num_kept = num_known = num_told = 0
-    for _ in range(120):
-        if not matcher.keeps_mask or chance.random() < 0.2:
-            num_known += matcher._trail[-1].mask is not None
-            last = mask_of(matcher)
-        else:
-            num_kept += 1
-        wanted = mask_of(other)
-        assert np.array_equal(last, wanted)
-        ids = allowed(wanted)
-        if not ids:
-            break
-        if num_told and chance.random() < 0.1:
-            back = chance.randint(1, min(num_told, chance.choice((6, 100))))
-            matcher.rollback(back)
-            other.rollback(back)
-            num_told -= back
-            last = mask_of(matcher)
-            continue
-        plain = [each for each in ids if PLAIN.are_plain[each]]
-        chosen = chance.choice(plain if plain and chance.random() < 0.8 else ids)
-        if chance.random() < 0.2:
-            chosen = chance.randrange(VOCABULARY.size)
-        is_taken = matcher.accept(chosen)
-        assert is_taken == other.accept(chosen) == (chosen in ids)
-        num_told += is_taken
-        assert matcher.jump() == other.jump()
-    return num_kept, num_known
+    """How many masks stayed, and how many were known."""
+    return walk_beside(
+        compiled.matcher(),
+        told_at_once(schema),
+        mask_of,
+        VOCABULARY.size,
+        chance,
+        num_steps=120,
+        is_wanted=lambda each: bool(PLAIN.are_plain[each]),
+        share=0.8,
+    )
 
 
 @pytest.mark.parametrize("schema", [*FREE, *HELD, *NUMBERS], ids=str)
@@ -305,7 +276,7 @@ def test_a_text_that_is_never_told_can_be_long() -> None:
         assert matcher.accept(TOKENS.index(b" cat" if place % 3 else "日本".encode()))
     assert np.array_equal(mask_of(matcher), mask)
     assert matcher.accept(ord('"'))
-    assert allowed(mask_of(matcher)) == []
+    assert allowed(mask_of(matcher), VOCABULARY.size) == []
 
 
 @pytest.mark.parametrize("num_blocks", [200, 60])

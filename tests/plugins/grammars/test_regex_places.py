@@ -8,8 +8,9 @@ import re
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.plugins.grammars.known_state_walks import Mask
+from tests.plugins.grammars.known_state_walks import walk as walk_beside
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Vocabulary
 from jackfield_grammars.known_states import KnownStatesMatcher
@@ -55,60 +56,37 @@ REGEXES = [
 ]
 
 
-def masks_of(matcher: GrammarMatcher) -> npt.NDArray[np.int32]:
+def masks_of(matcher: GrammarMatcher) -> Mask:
     masks = np.zeros((1, VOCABULARY.mask_words), dtype=np.int32)
     BACKEND.fill_bitmasks([matcher], masks, [0])
-    found: npt.NDArray[np.int32] = masks[0]
+    found: Mask = masks[0]
     return found
 
 
 def walk(compiled: Any, chance: random.Random) -> tuple[int, int]:
-    """As many masks as were known, and as stayed."""
-    matcher = compiled.matcher()
-    assert isinstance(matcher, KnownStatesMatcher)
-    other = XGrammarMatcher(compiled._make_matcher(compiled._compiled), compiled._forced)
-    num_known = num_kept = num_told = 0
-    last = masks_of(matcher)
-    for _ in range(60):
-        if matcher.keeps_mask:
-            num_kept += 1
-        else:
-            num_known += matcher._trail[-1].mask is not None
-            last = masks_of(matcher)
-        wanted = masks_of(other)
-        assert np.array_equal(last, wanted)
-        bits = np.unpackbits(wanted.view(np.uint8), bitorder="little", count=VOCABULARY.size)
-        ids = np.flatnonzero(bits).tolist()
-        if not ids:
-            break
-        if num_told and chance.random() < 0.1:
-            back = chance.randint(1, num_told)
-            matcher.rollback(back)
-            other.rollback(back)
-            num_told -= back
-            last = masks_of(matcher)
-            continue
-        long = [each for each in ids if each >= 256]
-        chosen = chance.choice(long if long and chance.random() < 0.5 else ids)
-        if chance.random() < 0.2:
-            chosen = chance.randrange(VOCABULARY.size)
-        is_taken = matcher.accept(chosen)
-        assert is_taken == other.accept(chosen) == (chosen in ids)
-        num_told += is_taken
-        assert matcher.jump() == other.jump()
-    return num_known, num_kept
+    """How many masks stayed, and how many were known."""
+    return walk_beside(
+        compiled.matcher(),
+        XGrammarMatcher(compiled._make_matcher(compiled._compiled), compiled._forced),
+        masks_of,
+        VOCABULARY.size,
+        chance,
+        num_steps=60,
+        is_wanted=lambda each: each >= 256,
+        share=0.5,
+    )
 
 
 @pytest.mark.parametrize("regex", REGEXES)
 def test_masks_and_verdicts_are_those_of_a_library_told_every_token(regex: str) -> None:
     compiled = BACKEND.compile(GrammarSpec(kind="regex", text=regex))
     walks = [walk(compiled, random.Random(seed)) for seed in range(20)]
-    assert sum(num_known for num_known, _ in walks) > 5
+    assert sum(num_known for _, num_known in walks) > 5
 
 
 def test_a_text_of_any_kind_keeps_its_mask() -> None:
     compiled = BACKEND.compile(GrammarSpec(kind="regex", text=r"(.|\n)*"))
-    assert sum(num_kept for _, num_kept in (walk(compiled, random.Random(0)),)) > 5
+    assert sum(num_kept for num_kept, _ in (walk(compiled, random.Random(0)),)) > 5
     matcher = compiled.matcher()
     assert isinstance(matcher, KnownStatesMatcher) and matcher.accept(ord("a"))
     masks_of(matcher)
@@ -121,7 +99,7 @@ def test_choices_share_what_is_known() -> None:
     texts = ["yes", "no", "yesterday", "né", "abc"]
     compiled = BACKEND.compile(GrammarSpec(kind="choice", text=json.dumps(texts)))
     walks = [walk(compiled, random.Random(seed)) for seed in range(20)]
-    assert sum(num_known for num_known, _ in walks) > 5
+    assert sum(num_known for _, num_known in walks) > 5
 
 
 def tagged(triggers: list[str], **others: object) -> GrammarSpec:
@@ -137,7 +115,7 @@ def tagged(triggers: list[str], **others: object) -> GrammarSpec:
 def test_free_text_is_known_up_to_a_trigger(triggers: list[str], others: Any) -> None:
     compiled = BACKEND.compile(tagged(triggers, **others))
     walks = [walk(compiled, random.Random(seed)) for seed in range(8)]
-    assert sum(num_known + num_kept for num_known, num_kept in walks) > 5
+    assert sum(num_known + num_kept for num_kept, num_known in walks) > 5
     matcher = compiled.matcher()
     assert isinstance(matcher, KnownStatesMatcher)
     for _ in range(3):
