@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -22,6 +23,7 @@ from jackfield.contracts.messages import (
     FromEngine,
     SleepState,
     StepTokens,
+    StopEngine,
     ToEngine,
 )
 from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine, wait_for_any
@@ -33,7 +35,8 @@ KEY_BITS = 40
 """Bits of a key that count a client's requests; the others are the client's number."""
 PARENT = 0
 
-Channel = EngineChannel[ToEngine | StartEngine | JoinEngine]
+Message = ToEngine | StartEngine | JoinEngine
+Channel = EngineChannel[Message]
 
 
 def first_key(client: int) -> int:
@@ -62,19 +65,16 @@ class Clients:
         """Whether the parent is gone; the others cannot go on without it."""
         return self._parent.closed
 
-    def poll(self) -> list[tuple[int, ToEngine | StartEngine | JoinEngine]]:
+    def poll(self) -> list[tuple[int, Message]]:
         """The messages that have come, each with its client's number."""
-        if self._listener is None:
-            return [(PARENT, message) for message in self._parent.poll()]
-        self._accept(self._listener)
         messages = [(PARENT, message) for message in self._parent.poll()]
+        if self._listener is None:
+            return messages
+        self._accept(self._listener)
+        for channel in list(self._joining):
+            self._greet(channel)
         for number, channel in list(self._others.items()):
-            try:
-                received = channel.poll()
-                messages += [(number, self._checked(number, each)) for each in received]
-            except EngineError as error:
-                log.warning("client %d is disconnected: %s", number, error)
-                channel.close()
+            messages += [(number, message) for message in self._read(number, channel)]
             if channel.closed:
                 self._forget(number)
         return messages
@@ -122,40 +122,57 @@ class Clients:
         if channel is not None:
             channel.send(message)
 
-    def _checked(
-        self, number: int, message: ToEngine | StartEngine | JoinEngine
-    ) -> ToEngine | StartEngine | JoinEngine:
-        if isinstance(message, AddRequest) and message.key >> KEY_BITS != number:
-            raise EngineError(f"key {message.key} is not one of client {number}")
-        return message
-
     def _accept(self, listener: socket.socket) -> None:
-        try:
+        with suppress(BlockingIOError):
             connection, _ = listener.accept()
-            self._joining.append(EngineChannel(connection, ToEngine | StartEngine | JoinEngine))
-        except BlockingIOError:
-            if not self._joining:
-                return
-        for channel in list(self._joining):
-            messages = channel.poll()
-            if messages or channel.closed:
-                self._joining.remove(channel)
-            if messages:
-                self._join(channel, messages[0])
+            self._joining.append(EngineChannel(connection, Message))
 
-    def _join(self, channel: Channel, first: ToEngine | StartEngine | JoinEngine) -> None:
-        if not isinstance(first, JoinEngine) or first.client in (PARENT, *self._others):
-            log.warning("a client that does not say who it is was refused")
+    def _greet(self, channel: Channel) -> None:
+        """Somebody has connected: is it a client, and which?"""
+        try:
+            messages = channel.poll()
+            if messages:
+                self._join(channel, messages)
+            elif not channel.closed:
+                return
+        except EngineError as error:
+            log.warning("a process is not taken for a client: %s", error)
             channel.close()
-            return
+        self._joining.remove(channel)
+
+    def _join(self, channel: Channel, messages: list[Message]) -> None:
+        first, *more = messages
+        if not isinstance(first, JoinEngine) or more:
+            raise EngineError("it does not say who it is and wait for the engine's answer")
+        if first.client in (PARENT, *self._others):
+            raise EngineError(f"client {first.client} is there already")
         self._others[first.client] = channel
         channel.send(self._ready)
         if self._sleep_state is not None:
             channel.send(self._sleep_state)
 
+    def _read(self, number: int, channel: Channel) -> list[Message]:
+        """What a client says that is not the parent; nothing if some of it is wrong."""
+        try:
+            messages = channel.poll()
+            for message in messages:
+                _check(number, message)
+        except EngineError as error:
+            log.warning("client %d is disconnected: %s", number, error)
+            channel.close()
+            return []
+        return messages
+
     def _forget(self, number: int) -> None:
         del self._others[number]
         self.gone.append(number)
+
+
+def _check(number: int, message: Message) -> None:
+    if isinstance(message, StartEngine | JoinEngine | StopEngine):
+        raise EngineError(f"{type(message).__name__} is not for it to say")
+    if isinstance(message, AddRequest) and message.key >> KEY_BITS != number:
+        raise EngineError(f"key {message.key} is not its own")
 
 
 def split(step: StepTokens) -> Iterator[tuple[int, StepTokens]]:

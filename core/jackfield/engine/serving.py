@@ -13,13 +13,13 @@ from typing import cast
 from jackfield.config.log_output import log_output
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.grammar import GrammarBackend, Vocabulary
-from jackfield.contracts.messages import EngineFailed, EngineReady, StopEngine, ToEngine
+from jackfield.contracts.messages import EngineFailed, EngineReady, StopEngine
 from jackfield.contracts.scheduling import QueuePolicy, Scheduler, SchedulerLimits
 from jackfield.contracts.work import Executor, KVCapacity
 from jackfield.engine.admission import RequestBounds
 from jackfield.engine.block_manager import BlockManager
-from jackfield.engine.channel import EngineChannel, JoinEngine, StartEngine
-from jackfield.engine.clients import Channel, Clients
+from jackfield.engine.channel import EngineChannel, StartEngine
+from jackfield.engine.clients import Channel, Clients, Message
 from jackfield.engine.compilers import compilers
 from jackfield.engine.garbage_collection import settle
 from jackfield.engine.grammar_compiler import GrammarCompiler, read_vocabulary
@@ -47,7 +47,7 @@ def serve(path: str, pulse_descriptor: int, began: float, phases: Phases) -> int
     imported = time.monotonic()
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.connect(path)
-    channel: Channel = EngineChannel(connection, ToEngine | StartEngine | JoinEngine)
+    channel: Channel = EngineChannel(connection, Message)
     pulse = Pulse(pulse_descriptor)
     pulse.start()
     start = _wait_for_plan(channel)

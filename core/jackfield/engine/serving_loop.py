@@ -13,11 +13,9 @@ from jackfield.contracts.messages import (
     ResetPrefixCache,
     Sleep,
     StopEngine,
-    ToEngine,
     WakeUp,
 )
-from jackfield.engine.channel import JoinEngine, StartEngine
-from jackfield.engine.clients import KEY_BITS, Clients
+from jackfield.engine.clients import KEY_BITS, Clients, Message
 from jackfield.engine.idle import Idle
 from jackfield.engine.pulse import Pulse
 from jackfield.engine.sleeping import Sleeper
@@ -93,7 +91,7 @@ class ServingLoop:
             self._clients.send_step(tokens)
         self._clients.drain(LAST_WORDS_SECONDS)
 
-    def _take_in(self, client: int, message: ToEngine | StartEngine | JoinEngine) -> None:
+    def _take_in(self, client: int, message: Message) -> None:
         if isinstance(message, AddRequest | AbortRequests | ResetPrefixCache):
             self._core.take_in(message)
             if isinstance(message, AddRequest) and self._goes_to_sleep():

@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import numpy as np
+import pytest
 from tests.core.engine.test_process import Listener, make_plan
 from tests.waiting import PATIENCE_SECONDS, until
 
@@ -22,10 +24,11 @@ from jackfield.contracts.messages import (
     Sleep,
     SleepState,
     StepTokens,
+    StopEngine,
     WakeUp,
 )
 from jackfield.contracts.sampling import TokenSampling
-from jackfield.engine.channel import JoinEngine
+from jackfield.engine.channel import FrameEncoder, JoinEngine
 from jackfield.engine.client import EngineClient
 from jackfield.engine.clients import KEY_BITS, first_key, split
 from jackfield.engine.protocol import EngineProtocol
@@ -115,6 +118,45 @@ async def test_a_client_with_keys_of_another_is_disconnected() -> None:
         await asyncio.wait_for(thief.protocol.closed, PATIENCE_SECONDS)
         owner.add(first_key(2), [2], 3)
         await owner.listener.finished(first_key(2))
+
+
+@pytest.mark.parametrize("message", [StopEngine(), JoinEngine(3)])
+async def test_a_client_that_says_what_only_others_may_is_disconnected(
+    message: StopEngine | JoinEngine,
+) -> None:
+    async with shared() as (parent, _):
+        presumptuous, other = Client(), Client()
+        await presumptuous.join(parent.clients_path, 1)
+        await other.join(parent.clients_path, 2)
+        presumptuous.protocol.send(message)
+        await asyncio.wait_for(presumptuous.protocol.closed, PATIENCE_SECONDS)
+        other.add(first_key(2), [2], 3)
+        await other.listener.finished(first_key(2))
+
+
+def frames(*messages: msgspec.Struct) -> bytes:
+    return b"".join(map(FrameEncoder().encode, messages))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x03\0\0\0abc",
+        frames(AbortRequests([])),
+        frames(JoinEngine(2), AbortRequests([])),
+    ],
+)
+async def test_whoever_does_not_say_first_who_it_is_is_disconnected(words: bytes) -> None:
+    async with shared() as (parent, _):
+        stranger, writer = await asyncio.open_unix_connection(parent.clients_path)
+        writer.write(words)
+        assert await asyncio.wait_for(stranger.read(), PATIENCE_SECONDS) == b""
+        writer.close()
+        client = Client()
+        await client.join(parent.clients_path, 1)
+        client.add(first_key(1), [2], 3)
+        await client.listener.finished(first_key(1))
 
 
 async def test_a_number_that_is_taken_is_refused() -> None:
