@@ -237,6 +237,44 @@ async def test_the_request_reaches_the_model_as_a_chat() -> None:
     ]
 
 
+async def test_what_claude_code_says_to_anthropics_accounts_is_no_part_of_the_prompt() -> None:
+    llm = FakeLLM()
+    billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.0; cch=1f2e3;"}
+    told = {"type": "text", "text": "be brief"}
+    async with sdk(llm) as client:
+        for system, seen in (([billing, told], [told]), ([billing], None)):
+            await client.messages.create(**body(system=system))
+            messages = llm.prompts.last_chat["messages"]
+            systems = [each["content"] for each in messages if each["role"] == "system"]
+            assert systems == ([] if seen is None else [seen])
+
+
+@pytest.mark.parametrize(
+    ("edit", "kept"),
+    [
+        ({"keep": "all"}, ["a", "b", "c"]),
+        ({"keep": {"type": "all"}}, ["a", "b", "c"]),
+        ({"keep": {"type": "thinking_turns", "value": 2}}, ["b", "c"]),
+        ({}, ["c"]),
+    ],
+)
+async def test_old_thinking_is_cleared_where_that_is_asked_for(
+    edit: dict[str, Any], kept: list[str]
+) -> None:
+    llm = FakeLLM(plan=PARSERS)
+    messages: list[dict[str, Any]] = []
+    for thought in "abc":
+        thinking = {"type": "thinking", "thinking": thought, "signature": "s"}
+        said = [thinking, {"type": "text", "text": "yes"}]
+        messages += [*HELLO, {"role": "assistant", "content": said}]
+    edits = [{"type": "clear_thinking_20251015", **edit}]
+    asked = body(messages=[*messages, *HELLO], context_management={"edits": edits})
+    async with in_process(llm) as client:
+        assert (await client.post(PATH, json=asked)).status_code == 200
+    chat = llm.prompts.last_chat["messages"]
+    assert [each["reasoning"] for each in chat if "reasoning" in each] == kept
+
+
 async def test_the_answer_goes_on_where_the_assistants_last_message_ends() -> None:
     llm = FakeLLM()
     async with sdk(llm) as client:
@@ -306,6 +344,7 @@ async def test_a_failure_ends_the_stream_with_an_error_event() -> None:
         ({"mcp_servers": [{}]}, "mcp_servers"),
         ({"container": "c"}, "container"),
         ({"speed": "fast"}, "speed"),
+        ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "edits[0].type"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name"),

@@ -8,6 +8,11 @@ from typing import Any
 from jackfield.errors import RequestError
 from jackfield.server.json_bytes import dumps
 
+_BILLING = "x-anthropic-billing-header:"
+"""What a block of the instructions begins with that Claude Code sends for Anthropic's accounts. It
+is another one in every request: in the prompt it would keep the prefix cache from ever being hit.
+"""
+
 
 class Conversation:
     """Chat messages, built message by message; ``places`` says where each came from.
@@ -21,7 +26,11 @@ class Conversation:
 
     def add_system(self, system: str | Sequence[Any]) -> None:
         """The instructions, in front of everything."""
-        self._append({"role": "system", "content": _text(system, "system")}, "system")
+        content = _text(system, "system")
+        if isinstance(content, list):
+            content = [part for part in content if not part["text"].startswith(_BILLING)]
+        if content:
+            self._append({"role": "system", "content": content}, "system")
 
     def add(self, message: dict[str, Any], index: int) -> None:
         """One message of the request."""
@@ -48,6 +57,12 @@ class Conversation:
             self._add_assistant(content, place)
         else:
             self._add_user(content, place)
+
+    def clear_thinking(self, num_kept: int) -> None:
+        """Takes the thinking out of all but the last ``num_kept`` messages that have some."""
+        thinking = [message for message in self.messages if "reasoning" in message]
+        for message in thinking[:-num_kept]:
+            del message["reasoning"]
 
     @property
     def continues(self) -> bool:

@@ -15,7 +15,6 @@ from jackfield.server.spellings import Refusal
 REFUSED: Mapping[str, Refusal] = {
     **REFUSED_BY_CHAT,
     "container": Refusal("code is not run by this server"),
-    "context_management": Refusal("the context is not edited here"),
     "diagnostics": Refusal("cache diagnostics are not offered by this server"),
     "mcp_servers": Refusal("MCP servers are not called by this server"),
     "speed": Refusal("there is one speed", ("standard",)),
@@ -54,6 +53,33 @@ class Thinking(StrictModel):
     display: Literal["summarized", "omitted"] | None = None
 
 
+class ThinkingKept(StrictModel):
+    """The thinking of how many of the assistant's latest messages is kept; ``all`` has no value."""
+
+    type: Literal["all", "thinking_turns"]
+    value: Annotated[int, Field(ge=1, lt=2**31)] = 1
+
+
+class ContextEdit(StrictModel):
+    """What is taken out of the conversation before the model sees it."""
+
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"] | ThinkingKept = ThinkingKept(type="thinking_turns")
+
+    @property
+    def num_kept(self) -> int | None:
+        """Messages that keep their thinking; None: all."""
+        if self.keep == "all" or self.keep.type == "all":
+            return None
+        return self.keep.value
+
+
+class ContextManagement(StrictModel):
+    """Anthropic's context editing, of thinking alone."""
+
+    edits: list[ContextEdit] = Field([], max_length=16)
+
+
 class OutputConfig(StrictModel):
     """How hard the model tries, and what its text looks like."""
 
@@ -75,6 +101,7 @@ class CountTokensRequest(SamplingFields):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    context_management: ContextManagement | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     # Accepted: caching is automatic here, and the rest is bookkeeping.

@@ -29,12 +29,16 @@ _SWITCHES = ("enable_thinking", "thinking")
 
 
 def conversation_of(request: CountTokensRequest) -> Conversation:
-    """The instructions and the messages."""
+    """The instructions and the messages, edited as the request wants."""
     conversation = Conversation()
     if request.system:
         conversation.add_system(request.system)
     for index, message in enumerate(request.messages):
         conversation.add(message, index)
+    management = request.context_management
+    for edit in management.edits if management is not None else ():
+        if edit.num_kept is not None:
+            conversation.clear_thinking(edit.num_kept)
     return conversation
 
 
