@@ -304,6 +304,13 @@ async def test_errors_have_anthropics_shape() -> None:
             await allowed.messages.create(**body(messages=[{"role": "robot", "content": "x"}]))
 
 
+async def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_compact_for() -> None:
+    long: Any = [{"role": "user", "content": "x" * 2000}]
+    async with sdk(FakeLLM(max_model_len=1000)) as client:
+        with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: messages"):
+            await client.messages.create(**body(messages=long))
+
+
 async def test_older_sdks_send_their_key_in_a_header_of_its_own() -> None:
     async with in_process(FakeLLM(), api_keys=("secret",)) as client:
         for headers, status in (

@@ -87,6 +87,9 @@ class Messages(Preparer):
             settle_spellings(chat, _CHAT_FIELDS)
             return self._generation(validate(ChatRequest, chat), chat, request_id)
         except RequestError as error:
+            if error.code == "context_length_exceeded":
+                # The words by which Anthropic's clients know that they have to compact.
+                error.message = f"prompt is too long: {error.message}"
             raise respelled(error, {**SPELLING, **places(conversation)}) from None
 
 
