@@ -16,12 +16,13 @@ from jackfield.config.settings import (
     Settings,
     config_file_notes,
     flag_of,
+    flags_of,
     make_settings,
     unknown_variables,
     variable_of,
 )
 from jackfield.config.suggestion import did_you_mean
-from jackfield.config.values import Spelling, json_object, leveled_object, plain_type, shape_of
+from jackfield.config.values import json_object, leveled_object, plain_type, shape_of
 from jackfield.errors import ConfigError
 
 _BOOLEANS = {"true": True, "false": False}
@@ -78,12 +79,6 @@ def make_parser(prog: str) -> argparse.ArgumentParser:
 class _HelpFormatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28, width=100)
-
-
-def flags_of(option: str) -> list[str]:
-    """Every spelling of an option's flag, short ones first."""
-    marks = [mark for mark in Settings.model_fields[option].metadata if isinstance(mark, Spelling)]
-    return [*(flag for mark in marks for flag in mark.flags), flag_of(option)]
 
 
 def shown_default(option: str) -> str:
@@ -242,5 +237,6 @@ def _unexpected(word: str) -> str:
     flag = word.partition("=")[0]
     known = [*map(flag_of, Settings.model_fields), *FOREIGN_FLAGS]
     if flag.startswith("--no-"):
-        known = [name.replace("--", "--no-", 1) for name in known]
+        switches = [name for name in known if _is(name[2:].replace("-", "_"), "switch")]
+        known = [name.replace("--", "--no-", 1) for name in switches]
     return f"unknown option {flag}{did_you_mean(flag, known, quote='')}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from jackfield.config.command_line import flags_of, shown_default
+from jackfield.config.command_line import shown_default
 from jackfield.config.foreign import FOREIGN_FLAGS, Standing
-from jackfield.config.settings import GROUPS, Settings, variable_of
+from jackfield.config.settings import GROUPS, Settings, flags_of, variable_of
 from jackfield.config.vllm_flags import standings
 
 _HEAD = """\

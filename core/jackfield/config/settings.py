@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from jackfield.config.pooling import PoolingOptions
 from jackfield.config.scheduling import SchedulingOptions
 from jackfield.config.suggestion import did_you_mean
 from jackfield.config.text import TextOptions
-from jackfield.config.values import OptionGroup
+from jackfield.config.values import OptionGroup, Spelling, shape_of
 from jackfield.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -120,6 +121,12 @@ def flag_of(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
+def flags_of(option: str) -> list[str]:
+    """Every spelling of an option's flag, short ones first."""
+    marks = [mark for mark in Settings.model_fields[option].metadata if isinstance(mark, Spelling)]
+    return [*(flag for mark in marks for flag in mark.flags), flag_of(option)]
+
+
 def variable_of(option: str) -> str:
     """``max_model_len`` as an environment variable."""
     return f"{ENVIRONMENT_PREFIX}{option.upper()}"
@@ -180,19 +187,33 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
         return {}, []
     if not isinstance(content, dict):
         raise ConfigError(f"cannot read --config {path}: it is not a mapping of options")
-    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    values = dict(_option_of(str(key), value) for key, value in content.items())
     notes = take_foreign(values, place=f"{{flag}} in {path}")
+    known = Settings.model_fields.keys() - {"config"}
     for option in values:
-        if option not in Settings.model_fields or option == "config":
+        if option not in known:
+            keys = [each.replace("_", "-") for each in known]
             raise ConfigError(
-                f"{path} has the unknown option {_dashed(option)!r}"
-                f"{did_you_mean(option, map(_dashed, Settings.model_fields))}"
+                f"{path} has the unknown option {option.replace('_', '-')!r}"
+                f"{did_you_mean(option, keys)}"
             )
     return values, notes
 
 
-def _dashed(option: str) -> str:
-    return option.replace("_", "-")
+def _option_of(key: str, value: object) -> tuple[str, object]:
+    """What a key of the file says, by the option's own name; ``no-x: true`` is ``x: false``."""
+    flag = flag_of(key)
+    options = _options_by_flag()
+    negated = options.get(flag.replace("--no-", "--", 1))
+    if flag not in options and negated is not None and isinstance(value, bool):
+        if shape_of(Settings.model_fields[negated].annotation) == "switch":
+            return negated, not value
+    return options.get(flag, key.replace("-", "_")), value
+
+
+@cache
+def _options_by_flag() -> dict[str, str]:
+    return {flag: option for option in Settings.model_fields for flag in flags_of(option)}
 
 
 def _describe(error: ValidationError, values: Mapping[str, object]) -> str:

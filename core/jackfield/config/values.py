@@ -60,8 +60,8 @@ def leveled_object(value: object) -> object:
 
 
 def string_list(value: object) -> object:
-    """A JSON list as text, one string, or a list of either."""
-    items = [value] if isinstance(value, str) else value
+    """A JSON list as text, one value, or a list of either."""
+    items = [value] if isinstance(value, str | int) else value
     if not isinstance(items, list | tuple):
         return items
     flat: list[object] = []

@@ -52,6 +52,24 @@ def test_the_config_file_may_be_named_by_the_environment(
 
 
 @pytest.mark.parametrize(
+    ("text", "option", "value"),
+    [
+        ("cuda-graph-sizes: [1, 2]", "cudagraph_capture_sizes", (1, 2)),
+        ("cudagraph-capture-sizes: 8", "cudagraph_capture_sizes", (8,)),
+        ("optimization_level: 2", "compilation_config", {"level": 2}),
+        ("no-enable-prefix-caching: true", "enable_prefix_caching", False),
+        ("no_enable_prefix_caching: false", "enable_prefix_caching", True),
+    ],
+)
+def test_the_config_file_takes_every_spelling_of_a_flag(
+    tmp_path: Path, text: str, option: str, value: object
+) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(text)
+    assert getattr(parse("M", "--config", str(file)), option) == value
+
+
+@pytest.mark.parametrize(
     ("words", "option", "value"),
     [
         (["--max_model_len=32k"], "max_model_len", 32_000),
@@ -152,6 +170,10 @@ def test_what_is_wrong_is_one_line_in_the_users_spelling(words: list[str], part:
     assert part in refusal(*words)
 
 
+def test_only_a_switch_is_proposed_with_no_before_it() -> None:
+    assert refusal("--no-scheduling-polic") == "unknown option --no-scheduling-polic"
+
+
 def test_a_wrong_variable_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JACKFIELD_PORT", "x")
     assert refusal("M").startswith("JACKFIELD_PORT 'x' is refused")
@@ -167,6 +189,9 @@ def test_an_unknown_variable_gets_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
     ("text", "part"),
     [
         ("prot: 1", "did you mean 'port'?"),
+        ("config: other.yaml", "unknown option 'config'; did you mean 'config-format'?"),
+        ("no-port: true", "unknown option 'no-port'"),
+        ("api-key: 12", "--api-key (--config) is refused: input should be a valid string"),
         ("- port", "not a mapping"),
         ("a: [", "cannot read"),
         ("enable-lora: true", "not built yet"),
