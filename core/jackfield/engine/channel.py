@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ import msgspec
 from jackfield.config.plan import EnginePlan
 from jackfield.contracts.messages import FromEngine
 from jackfield.errors import EngineError
+
+log = logging.getLogger(__name__)
 
 HEADER_BYTES = 4
 MAX_FRAME_BYTES = 64 << 20
@@ -130,7 +133,8 @@ class EngineChannel(Generic[Received]):
         """Sends a message, or keeps it; a reader that is far behind counts as gone."""
         self._unsent += self._encoder.encode(message)
         self._flush()
-        if len(self._unsent) > MAX_BUFFERED_BYTES:
+        if len(self._unsent) > MAX_BUFFERED_BYTES and not self.closed:
+            log.warning("a reader is %d bytes behind and is cut off", len(self._unsent))
             self.closed = True
 
     def drain(self, timeout_seconds: float) -> None:

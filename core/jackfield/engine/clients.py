@@ -164,7 +164,7 @@ class Clients:
         return messages
 
     def _forget(self, number: int) -> None:
-        del self._others[number]
+        self._others.pop(number).close()
         self.gone.append(number)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -16,6 +18,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 from jackfield.contracts.messages import (
     AbortRequests,
     AddRequest,
+    EngineReady,
     EngineStats,
     FinishReason,
     RequestFailed,
@@ -25,15 +28,18 @@ from jackfield.contracts.messages import (
     SleepState,
     StepTokens,
     StopEngine,
+    ToEngine,
     WakeUp,
 )
 from jackfield.contracts.sampling import TokenSampling
-from jackfield.engine.channel import FrameEncoder, JoinEngine
+from jackfield.engine.channel import EngineChannel, FrameEncoder, JoinEngine
 from jackfield.engine.client import EngineClient
-from jackfield.engine.clients import KEY_BITS, first_key, split
+from jackfield.engine.clients import KEY_BITS, Clients, first_key, split
 from jackfield.engine.protocol import EngineProtocol
 from jackfield.errors import EngineError
 from jackfield.testing.simulated_worker import continuation
+
+READY = EngineReady(num_blocks=2, block_size=4, max_model_len=4, logits_width=9, phases=[])
 
 
 class Client:
@@ -157,6 +163,30 @@ async def test_whoever_does_not_say_first_who_it_is_is_disconnected(words: bytes
         await client.join(parent.clients_path, 1)
         client.add(first_key(1), [2], 3)
         await client.listener.finished(first_key(1))
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "clients")
+    parent, theirs = socket.socketpair()
+    listener, client = (socket.socket(socket.AF_UNIX) for _ in range(2))
+    with parent, theirs, listener, client:
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        monkeypatch.setattr("jackfield.engine.clients._listen", lambda path: listener)
+        monkeypatch.setattr("jackfield.engine.channel.MAX_BUFFERED_BYTES", 1 << 20)
+        clients = Clients(EngineChannel(parent, ToEngine), path, READY)
+        client.connect(path)
+        client.sendall(frames(JoinEngine(1)))
+        assert clients.poll() == []
+        for _ in range(5):
+            clients.send_step(StepTokens(keys=np.full(100_000, first_key(1), "<i8").tobytes()))
+        assert clients.poll() == [] and clients.gone == [1] and not clients.closed
+        while client.recv(1 << 20):
+            pass
+    assert len(caplog.records) == 1 and "cut off" in caplog.text
 
 
 async def test_a_number_that_is_taken_is_refused() -> None:
