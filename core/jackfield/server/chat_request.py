@@ -84,7 +84,7 @@ class ChatRequest(RequestFields):
 
     @model_validator(mode="after")
     def _check_together(self) -> ChatRequest:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise RequestError("'top_logprobs' needs 'logprobs': true", param="top_logprobs")
         if self.continue_final_message and self.add_generation_prompt:
             raise RequestError(

@@ -58,7 +58,7 @@ REFUSED: Mapping[str, Refusal] = {
     "suffix": Refusal("text completion before a suffix is not supported"),
     "thinking_token_budget": Refusal("only the output of a chat is known to hold thinking"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
-    "verbosity": Refusal("the model has no verbosity setting", ("medium",)),
+    "verbosity": Refusal("the model cannot be told how much to say", ("medium",)),
     "web_search_options": Refusal("web search is not offered by this server"),
 }
 """Fields of OpenAI's and vLLM's requests that would change the answer and that we cannot do."""
@@ -72,9 +72,9 @@ def settle_spellings(
 ) -> dict[str, str]:
     """Brings ``data`` to the ``known`` names, in place.
 
-    Aliases are renamed; ``refused`` fields go if their value asks for nothing. Returns
-    name -> alias used, so that an error can name the client's own spelling. ``path`` is put
-    before the names in errors. Raises ``RequestError`` for anything else.
+    Aliases are renamed; ``refused`` fields go if their value asks for nothing, and unknown ones
+    if they are null. Returns name -> alias used, so that an error can name the client's own
+    spelling. ``path`` is put before the names in errors. Raises ``RequestError`` for anything else.
     """
     used: dict[str, str] = {}
     for name in data.keys() - known:
@@ -94,7 +94,7 @@ def settle_spellings(
                     param=path + name,
                     code="unsupported_parameter",
                 )
-        else:
+        elif value is not None:
             raise _unknown(name, known, path)
     return used
 

@@ -37,7 +37,7 @@ def tool_choice(request: ChatRequest, data: Mapping[str, Any]) -> ToolChoice:
     choice = request.tool_choice
     if choice is None:
         choice = "auto" if request.tools else "none"
-    if choice == "none":
+    if choice == "none" or (choice == "auto" and request.tools == []):
         return ToolChoice("none")
     if not request.tools:
         raise RequestError("'tool_choice' needs 'tools'", param="tool_choice")

@@ -175,6 +175,8 @@ async def test_a_request_with_tools_needs_a_tool_parser() -> None:
         {"guided_json": None, "functions": None, "suffix": None, "best_of": 1, "n": None},
         {"repeat_penalty": 1.2, "length_penalty": 1.0, "use_beam_search": False},
         {"max_completion_tokens": 3, "max_tokens": 3, "tool_choice": "none", "tools": []},
+        {"tool_choice": "auto", "tools": [], "logprobs": False, "top_logprobs": 0},
+        {"what_other_servers_have": None, "messages": [{**HELLO[0], "thinking_blocks": None}]},
     ],
 )
 async def test_fields_without_effect_pass(body: dict[str, Any]) -> None:
