@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from jackfield.config.environment import child_environment
+from jackfield.errors import ConfigError
 
 # A unix socket's path has room for 103 bytes (macOS; Linux: 107), and the longest name in it,
 # "/jackfield-12345678/clients", takes 27.
@@ -24,11 +25,22 @@ MAX_DIRECTORY_BYTES = 76
 def early_engine() -> Iterator[SpawnedEngine]:
     """An engine's process that imports torch until somebody takes it, which ends if nobody does.
     To be called in the main thread."""
-    spawned = SpawnedEngine(early=("torch",))
+    with first_spawn():
+        spawned = SpawnedEngine(early=("torch",))
     try:
         yield spawned
     finally:
         spawned.discard()
+
+
+@contextmanager
+def first_spawn() -> Iterator[None]:
+    """``ConfigError`` where the system has no process, file or disk for what a program starts with:
+    nothing is served yet for which it would be asked again."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"no process can be started: {error}") from error
 
 
 class SpawnedEngine:

@@ -18,7 +18,7 @@ from jackfield.contracts.messages import (
 )
 from jackfield.engine.client import EngineClient
 from jackfield.engine.pulse import WatchLimits
-from jackfield.engine.spawning import SpawnedEngine
+from jackfield.engine.spawning import SpawnedEngine, first_spawn
 from jackfield.errors import ConfigError, EngineError, EngineStartError, JackfieldError
 from jackfield.llm.engine_link import EngineEvents
 
@@ -105,8 +105,10 @@ class Supervisor:
         return self._death
 
     def launch(self) -> None:
-        """Spawns the first engine and returns; idempotent, needs no event loop."""
-        self._client.launch()
+        """Spawns the first engine and returns; ``ConfigError`` where there is no room for its process.
+        Idempotent, needs no event loop."""
+        with first_spawn():
+            self._client.launch()
 
     async def start(self) -> EngineReady:
         """Waits until the first engine serves; ``ConfigError``, ``EngineError``: it never will."""

@@ -14,12 +14,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import uvloop
 from tests.core.engine.workers_for_tests import LOADING_SECONDS
-from tests.faults import full_pipe, stderr_to
+from tests.faults import Fault, failing, full_pipe, stderr_to
 from tests.waiting import PATIENCE_SECONDS, until, wait_until
 
 from jackfield.config.plan import EnginePlan, WorkerPlan
@@ -313,6 +314,20 @@ def test_an_engine_that_gets_no_plan_leaves_nothing_behind() -> None:
     spawned.discard()
     assert not _is_alive(spawned.process.pid) and not os.path.exists(spawned.directory)
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("owner", "name"), [(os, "pipe"), (subprocess, "Popen")])
+def test_a_machine_without_room_for_a_first_process_is_told_of_in_one_line(
+    owner: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with (
+        failing(owner, name, Fault(at=1, forever=True, error=BlockingIOError)),
+        pytest.raises(ConfigError, match="no process can be started: injected"),
+        early_engine(),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 async def test_a_small_cache_limits_the_context_and_says_so() -> None:

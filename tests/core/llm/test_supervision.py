@@ -19,7 +19,7 @@ from tests.waiting import PATIENCE_SECONDS, until
 
 from jackfield.contracts.generation import ChoiceDelta, GenerationRequest
 from jackfield.contracts.sampling import SamplingParams
-from jackfield.errors import EngineError, EngineStartError, RequestError
+from jackfield.errors import ConfigError, EngineError, EngineStartError, RequestError
 from jackfield.llm import AsyncLLM, RestartPolicy
 from jackfield.planning import ServingPlan
 from jackfield.registry import Registry
@@ -207,6 +207,13 @@ async def test_a_machine_that_has_no_room_for_an_engine_is_asked_again(
         )
         assert len(os.listdir("/proc/self/fd")) <= num_files
         assert not list(tmp_path.iterdir())
+
+
+async def test_a_first_engine_for_which_there_is_no_room_is_not_asked_for_again() -> None:
+    fault = Fault(at=1, forever=True, error=BlockingIOError)
+    llm = AsyncLLM(serving_plan("SlowWorker"), Registry(), POLICY)
+    with failing(subprocess, "Popen", fault), pytest.raises(ConfigError, match="no process"):
+        llm.launch()
 
 
 async def test_without_restarts_the_first_death_is_the_end() -> None:

@@ -191,6 +191,14 @@ async def test_a_machine_that_has_no_room_for_a_process_is_asked_again(
         assert await crew.end(0.0) == 1
 
 
+async def test_a_machine_without_room_for_the_first_processes_is_told_of() -> None:
+    fault = Fault(at=1, forever=True, error=BlockingIOError)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        crew = Crew([], [listener], 10.0)
+        with failing(subprocess, "Popen", fault), pytest.raises(ConfigError, match="no process"):
+            await crew.start()
+
+
 # --- the real thing ------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from functools import partial
 import msgspec
 
 from jackfield.engine.child import describe
+from jackfield.engine.spawning import first_spawn
 from jackfield.errors import EngineError, JackfieldError
 from jackfield.server.processes.control import (
     Alive,
@@ -121,9 +122,10 @@ class Crew:
         return len(self._listeners)
 
     async def start(self) -> None:
-        """Spawns all of them."""
-        for index in range(self.count):
-            await self._spawn(index, replaces=False)
+        """Spawns all of them; ``ConfigError`` where there is no room for one."""
+        with first_spawn():
+            for index in range(self.count):
+                await self._spawn(index, replaces=False)
         self._start(self._watch())
 
     async def all_ready(self) -> None:
