@@ -105,7 +105,7 @@ class Supervisor:
         return self._death
 
     def launch(self) -> None:
-        """Spawns the first engine and returns; ``ConfigError`` where there is no room for its process.
+        """Spawns the first engine and returns; ``ConfigError`` where no process has room.
         Idempotent, needs no event loop."""
         with first_spawn():
             self._client.launch()
