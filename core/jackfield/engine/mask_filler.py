@@ -114,8 +114,8 @@ class MaskFiller:
             if opening is not None:
                 _allow(room, [slot], (opening,))
                 altered.add(slot)
-            may_stop = len(request.token_ids) >= request.min_num_tokens
-            if may_end[place] and stop_ids and (may_stop or not is_some_left[place]):
+            may_stop = stop_ids and len(request.token_ids) >= request.min_num_tokens
+            if may_end[place] and may_stop:
                 ending.setdefault(stop_ids, []).append(slot)
             elif not is_some_left[place] and opening is None:
                 stuck.append((request, may_end[place]))

@@ -123,6 +123,7 @@ def test_min_tokens_holds_while_the_grammar_can_go_on() -> None:
     made.run()
     assert len(made.answers[long].token_ids) >= 12
     assert text_of(made, short) == "aaa"
+    assert made.answers[short].finish == FinishReason.STOP
 
 
 @pytest.mark.parametrize("scheduler", [FcfsScheduler, PriorityScheduler])
