@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from jackfield.errors import RequestError
 
@@ -26,9 +26,18 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class StrictModel(BaseModel):
-    """Takes no value of another type than declared, and no field that it does not know."""
+    """Takes no value of another type than declared, and no field that it does not know, unless that
+    is null."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_silence(cls, data: Any) -> Any:
+        known = cls.model_fields
+        if type(data) is not dict or data.keys() <= known.keys():
+            return data
+        return {name: data[name] for name in data if name in known or data[name] is not None}
 
 
 class StreamOptions(StrictModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import httpx
 import openai
@@ -19,7 +19,12 @@ from tests.core.server.sdk_models import check, sse_events
 from jackfield.contracts.generation import Finish
 from jackfield.contracts.response_store import StoreLimits
 from jackfield.contracts.text import Content
-from jackfield.server.responses.request import REFUSED, InputTokensRequest, ResponsesRequest
+from jackfield.server.responses.request import (
+    OTHER_TOOLS,
+    REFUSED,
+    InputTokensRequest,
+    ResponsesRequest,
+)
 from jackfield_response_stores.memory import MemoryResponseStore
 
 PATH = "/v1/responses"
@@ -321,6 +326,41 @@ async def test_the_request_reaches_the_model_as_a_chat() -> None:
     assert chat["messages"][2]["tool_call_id"] == "c"
 
 
+def test_every_type_of_openais_tools_is_known() -> None:
+    from openai.types.responses.tool_param import ToolParam
+
+    kinds = {
+        kind for tool in get_args(ToolParam) for kind in get_args(get_type_hints(tool)["type"])
+    }
+    assert kinds == {"function", *OTHER_TOOLS}
+
+
+async def test_tools_and_reasoning_of_an_answer_may_be_sent_again() -> None:
+    body: dict[str, Any] = {"input": "x", "tools": [TOOL], "reasoning": {"effort": "low"}}
+    async with http(FakeLLM(plan=PARSERS)) as client:
+        answer = check_response((await client.post(PATH, json=body)).json())
+        answer = answer.model_dump(by_alias=True)
+        again = {name: answer[name] for name in ("tools", "reasoning", "tool_choice", "text")}
+        assert again["tools"][0].items() >= TOOL.items()
+        second = await client.post(PATH, json={"input": "x", **again})
+    assert second.status_code == 200, second.text
+
+
+async def test_what_an_agent_offers_beside_its_functions_is_left_out() -> None:
+    """What Codex sends, unless it is told to do without."""
+    llm = FakeLLM(plan=PARSERS)
+    body = {
+        "input": "x",
+        "tools": [TOOL, {"type": "web_search", "external_web_access": False}],
+        "tool_choice": "auto",
+        "client_metadata": {"x-codex-installation-id": "1"},
+    }
+    async with http(llm) as client:
+        answer = check_response((await client.post(PATH, json=body)).json())
+    assert [tool.type for tool in answer.tools] == ["function"]
+    assert [tool["function"]["name"] for tool in llm.requests[0].tools] == ["weather"]  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -336,6 +376,8 @@ async def test_the_request_reaches_the_model_as_a_chat() -> None:
         ({"input": "x", "temperature": -1}, "temperature"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"input": "x", "tools": [TOOL, {"type": "fucntion"}]}, "tools[1].type"),
+        ({"input": "x", "tools": [TOOL, {"type": ["mcp"]}]}, "tools[1].type"),
         ({"input": "x", "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
         ({"input": "x", "text": {"verbosity": "high"}}, "text.verbosity"),
         ({"input": "x", "stream_options": {}}, "stream_options"),

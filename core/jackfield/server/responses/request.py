@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from jackfield.errors import RequestError
 from jackfield.server.chat_request import MAX_TOOLS, ShortName, ToolName
@@ -43,6 +43,28 @@ Include = Literal[
 tools that this server does not have, or hide the thinking that it gives in clear."""
 
 
+OTHER_TOOLS = (
+    "apply_patch",
+    "code_interpreter",
+    "computer",
+    "computer_use_preview",
+    "custom",
+    "file_search",
+    "image_generation",
+    "local_shell",
+    "mcp",
+    "namespace",
+    "programmatic_tool_calling",
+    "shell",
+    "tool_search",
+    "web_search",
+    "web_search_2025_08_26",
+    "web_search_preview",
+    "web_search_preview_2025_03_11",
+)
+"""OpenAI's types of tools that a chat does not have."""
+
+
 class FunctionTool(StrictModel):
     """A function that the model may call."""
 
@@ -51,6 +73,18 @@ class FunctionTool(StrictModel):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    output_schema: dict[str, Any] | None = None
+    defer_loading: Literal[False] | None = None
+    allowed_callers: list[Literal["direct"]] | None = None
+
+
+def without_others(tools: Any) -> Any:
+    """Functions without the ``OTHER_TOOLS`` beside them: agents offer these to every server, and
+    can do without. Where there is no function, the others are what the request is about."""
+    if not isinstance(tools, list):
+        return tools
+    kept = [tool for tool in tools if type(tool) is not dict or tool.get("type") not in OTHER_TOOLS]
+    return kept or tools
 
 
 class ReasoningFields(StrictModel):
@@ -60,6 +94,7 @@ class ReasoningFields(StrictModel):
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
     context: Literal["auto", "all_turns"] | None = None
+    mode: Literal["standard"] | None = None
 
 
 class TextFields(StrictModel):
@@ -92,7 +127,10 @@ class InputTokensRequest(SamplingFields):
     input: str | Items | None = None
     instructions: str | None = None
     previous_response_id: Annotated[str, StringConstraints(max_length=128)] | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[
+        Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None,
+        BeforeValidator(without_others),
+    ] = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningFields | None = None
@@ -113,6 +151,8 @@ class ResponsesRequest(InputTokensRequest):
     background: bool | None = None
     stream: bool | None = None
     stream_options: StreamFields | None = None
+    # Accepted: what Codex tells OpenAI of itself.
+    client_metadata: dict[str, Any] | None = None
     metadata: (
         Annotated[
             dict[

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from jackfield.errors import RequestError
 from jackfield.server.responses.conversation import Conversation
-from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest
+from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest, without_others
 from jackfield.server.responses.stored import History
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def chat_fields(request: InputTokensRequest, data: Mapping[str, Any]) -> dict[st
         if request.text.verbosity is not None:
             chat["verbosity"] = request.text.verbosity
     if request.tools:
-        chat["tools"] = [_nested(tool) for tool in data["tools"]]
+        chat["tools"] = [_nested(tool) for tool in without_others(data["tools"])]
     if request.tool_choice is not None:
         chat["tool_choice"] = _tool_choice(request.tool_choice)
     if isinstance(request, ResponsesRequest):
