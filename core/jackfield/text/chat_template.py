@@ -58,6 +58,12 @@ class ChatTemplate:
         """Whether the template's source contains a word, a role for example."""
         return word in self._pick(with_tools).source
 
+    def takes_later_system(self, with_tools: bool) -> bool:
+        """Whether a system message may stand behind others; some templates want the only one at
+        the beginning, and refuse."""
+        special_tokens = tuple(self._special_tokens.items())
+        return _takes_later_system(self._pick(with_tools).template, special_tokens)
+
     def render(
         self,
         messages: Sequence[Message],
@@ -158,6 +164,23 @@ def _compiled(source: str) -> _Compiled:
         ) from error
     except (TemplateError, SyntaxError, RecursionError, MemoryError, ValueError) as error:
         raise ConfigError(f"the chat template cannot be compiled: {error}") from error
+
+
+@lru_cache(maxsize=32)
+def _takes_later_system(template: Template, special_tokens: tuple[tuple[str, str], ...]) -> bool:
+    """Found out by trying; a template that refuses the rest, too, says so when it is used."""
+
+    def renders(*roles: str) -> bool:
+        chat = [{"role": role, "content": "x"} for role in roles]
+        variables = {"messages": chat, "tools": None, "add_generation_prompt": True}
+        try:
+            _run(template, {**dict(special_tokens), **variables})
+        except RequestError:
+            return False
+        return True
+
+    talk = ("user", "assistant", "user")
+    return renders("user", "assistant", "system", "user") or not renders(*talk)
 
 
 def _run(template: Template, variables: Mapping[str, Any]) -> str:

@@ -40,6 +40,32 @@ def prepare_messages(
     return prepared
 
 
+def has_later_system(messages: Sequence[Message]) -> bool:
+    """Whether a system message stands behind another message."""
+    return any(message["role"] == "system" for message in messages[1:])
+
+
+def with_one_system(
+    messages: Sequence[dict[str, object]], content_format: ContentFormat
+) -> list[dict[str, object]]:
+    """Prepared messages with the instructions at the beginning as one message, and those that come
+    later as the user's."""
+    roles = [message["role"] for message in messages]
+    first = next((index for index, role in enumerate(roles) if role != "system"), len(roles))
+    leading, later = list(messages[:first]), messages[first:]
+    if len(leading) > 1:
+        text = "\n\n".join(_text(message["content"]) for message in leading)
+        leading = [{**leading[0], "content": _content(text, content_format, "")}]
+    return leading + [
+        {**message, "role": "user"} if message["role"] == "system" else message for message in later
+    ]
+
+
+def _text(content: object) -> str:
+    """A prepared message's content as one text."""
+    return content if isinstance(content, str) else str(_content(content, "string", ""))
+
+
 def _prepare(
     message: Message, content_format: ContentFormat, where: str, knows_developer: bool
 ) -> dict[str, object]:

@@ -11,7 +11,7 @@ from jackfield.contracts.text import Tokenizer
 from jackfield.errors import ConfigError, RequestError
 from jackfield.text.chat_template import ChatTemplate
 from jackfield.text.content_format import ContentFormat
-from jackfield.text.conversation import prepare_messages
+from jackfield.text.conversation import has_later_system, prepare_messages, with_one_system
 from jackfield.text.reasoning import ReasoningIds
 from jackfield.text.token_sampling import token_sampling
 
@@ -118,13 +118,16 @@ class PromptBuilder:
         """A conversation, rendered with the request's own ``chat_template`` or the model's."""
         template = self._template(chat_template)
         with_tools = bool(tools)
+        content_format = self._format(template, with_tools)
         prepared = prepare_messages(
             messages,
-            self._format(template, with_tools),
+            content_format,
             knows_developer=template.mentions("developer", with_tools),
             # The template of gpt-oss refuses both.
             takes_one_text=template.mentions("message.content and message.thinking", with_tools),
         )
+        if has_later_system(prepared) and not template.takes_later_system(with_tools):
+            prepared = with_one_system(prepared, content_format)
         text = template.render(
             prepared,
             tools=tools,

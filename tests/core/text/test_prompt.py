@@ -171,6 +171,40 @@ def test_developer_is_system_unless_the_template_knows_it(builder: PromptBuilder
     assert builder.from_chat(messages).text == "developer"
 
 
+# As Qwen3.5 has it.
+SYSTEM_FIRST = (
+    "{% for m in messages %}"
+    "{% if m.role == 'system' and not loop.first %}"
+    "{{ raise_exception('System message must be at the beginning.') }}{% endif %}"
+    "[{{ m.role }}:{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}]{% endfor %}"
+)
+LATER_SYSTEM: list[dict[str, Any]] = [
+    {"role": "system", "content": "a"},
+    {"role": "developer", "content": [{"type": "text", "text": "b"}]},
+    {"role": "user", "content": "c"},
+    {"role": "system", "content": "d"},
+]
+
+
+def test_system_messages_that_a_template_refuses_are_one_or_the_users(
+    builder: PromptBuilder,
+) -> None:
+    """Codex and Claude Code tell their models things between the user's messages."""
+    builder = replace(builder, template=ChatTemplate(SYSTEM_FIRST))
+    assert builder.from_chat(LATER_SYSTEM).text == "[system:a\n\nb][user:c][user:d]"
+    assert builder.from_chat(LATER_SYSTEM[2:]).text == "[user:c][user:d]"
+    free = replace(builder, template=ChatTemplate(SYSTEM_FIRST.replace("not loop.first", "0")))
+    assert free.from_chat(LATER_SYSTEM).text == "[system:a][system:b][user:c][system:d]"
+
+
+def test_a_template_that_refuses_more_than_later_system_messages_says_what(
+    builder: PromptBuilder,
+) -> None:
+    builder = replace(builder, template=ChatTemplate("{{ raise_exception('never') }}"))
+    assert refused(builder.from_chat, LATER_SYSTEM).message == "never"
+
+
 GPT_OSS = """
 {%- for message in messages -%}
   {%- if message.tool_calls -%}
