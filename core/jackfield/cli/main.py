@@ -35,9 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0; 1 where something failed while running;
     2 where what the user asked for cannot work."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_streams()
     try:
         status = _run(words)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return status
     except JackfieldError as error:
         if _is_verbose(words):
@@ -55,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILURE
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _open_standard_streams() -> None:
+    """The null device in the place of each standard stream that was closed: a socket that got its
+    number would be sent the log, and libuv ends a process that has one."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _run(words: list[str]) -> int:

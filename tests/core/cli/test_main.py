@@ -164,3 +164,22 @@ def test_a_reader_that_has_enough_ends_the_command_quietly() -> None:
     )
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="looks at its files in /proc")
+def test_no_standard_stream_stays_closed(tmp_path: Path) -> None:
+    """Not in children either; a socket with one of their numbers would end the server."""
+    found = tmp_path / "found"
+    look = f"readlink /proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 > {found}"
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import subprocess, sys
+from jackfield.cli import main
+status = main(["--version"])
+subprocess.run({look!r}, shell=True)
+sys.exit(status)
+""")
+    command = f"exec {sys.executable} {script} <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], timeout=60).returncode == 0
+    stdin, _, stderr = found.read_text().split()
+    assert stdin == stderr == "/dev/null"
