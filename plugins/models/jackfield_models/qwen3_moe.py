@@ -22,11 +22,20 @@ class Qwen3MoeForCausalLM(DecoderForCausalLM):
             renormalize=config.flag("norm_topk_prob", False),
         )
         dense = Qwen3ForCausalLM.describe(config)
+        num_layers = len(dense.sliding_windows)
+        is_windowed = config.flag("use_sliding_window", False)
+        window = config.integer("sliding_window", 4096) if is_windowed else None
         step = config.integer("decoder_sparse_step", 1)
         plain = set(config.integers("mlp_only_layers"))
         sparse = frozenset(
             layer
-            for layer in range(len(dense.sliding_windows))
+            for layer in range(num_layers)
             if layer not in plain and experts.num_experts > 0 and (layer + 1) % step == 0
         )
-        return replace(dense, experts=experts, sparse_layers=sparse)
+        # Unlike the dense model's, the window is every layer's.
+        return replace(
+            dense,
+            sliding_windows=(window,) * num_layers,
+            experts=experts,
+            sparse_layers=sparse,
+        )

@@ -94,6 +94,10 @@ VARIANTS: dict[str, tuple[str, dict[str, object]]] = {
         "Qwen3MoeForCausalLM",
         {"decoder_sparse_step": 2, "mlp_only_layers": [0], "num_hidden_layers": 4},
     ),
+    "qwen3-moe-window": (
+        "Qwen3MoeForCausalLM",
+        {"use_sliding_window": True, "sliding_window": 7},
+    ),
     "gpt-oss": ("GptOssForCausalLM", {}),
     "gpt-oss-clamped": ("GptOssForCausalLM", {"swiglu_limit": 0.2, "swiglu_alpha": 0.9}),
     "mistral": ("MistralForCausalLM", {}),
