@@ -32,6 +32,11 @@ class TextOptions(OptionGroup):
     chat_template_content_format: Literal["auto", "string", "openai"] = Field(
         "auto", description="how the template wants message content"
     )
+    default_chat_template_kwargs: JsonObject = Field(
+        default_factory=dict,
+        description="JSON object of what the template gets where a request's "
+        'chat_template_kwargs are silent, such as {"enable_thinking": false}',
+    )
     tool_call_parser: str | None = Field(
         None, description="tool_parsers plugin: auto, or a name such as hermes"
     )

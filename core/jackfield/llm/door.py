@@ -133,6 +133,7 @@ class AsyncLLM:
             eos_token_ids=self.plan.eos_token_ids,
             max_logprobs=self.plan.max_logprobs,
             content_format=self.plan.chat_template_content_format,
+            template_defaults=self.plan.template_defaults,
             generates=self.plan.pooling is None,
         )
         self.ready = ready

@@ -74,7 +74,7 @@ class TextSide:
             return None
         return ParserContext(
             prompt_suffix=(request.prompt_text or "")[-PROMPT_SUFFIX_CHARACTERS:],
-            template_kwargs=request.template_kwargs,
+            template_kwargs={**self._plan.template_defaults, **request.template_kwargs},
             tools=request.tools,
             checkpoint=self._plan.checkpoint_text,
         )

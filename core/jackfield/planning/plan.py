@@ -59,6 +59,8 @@ class ServingPlan:
     chat_template_content_format: str
     tool_parser: str | None
     reasoning_parser: str | None
+    template_defaults: Mapping[str, object] = field(default_factory=dict)
+    """``chat_template_kwargs`` of requests that do not say them."""
     pooling: PoolingPlan | None = None
     """Set where requests end in a vector: nothing is generated then."""
     checkpoint_text: CheckpointText = field(default_factory=CheckpointText)
@@ -102,6 +104,7 @@ def make_plan(
         max_logprobs=_ALL if settings.max_logprobs < 0 else settings.max_logprobs,
         chat_template=_chat_template(settings.chat_template),
         chat_template_content_format=settings.chat_template_content_format,
+        template_defaults=settings.default_chat_template_kwargs,
         checkpoint_text=text,
         tool_parser=tool_parser,
         reasoning_parser=reasoning_parser,

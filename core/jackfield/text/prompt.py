@@ -43,6 +43,8 @@ class PromptBuilder:
     eos_token_ids: tuple[int, ...] = field(kw_only=True)
     max_logprobs: int = field(kw_only=True)
     content_format: str = field(kw_only=True, default="auto")
+    template_defaults: Mapping[str, object] = field(kw_only=True, default_factory=dict)
+    """``template_kwargs`` that hold where a conversation comes without them."""
     generates: bool = field(kw_only=True, default=True)
     """Whether a prompt leaves room for a token of output."""
 
@@ -134,7 +136,7 @@ class PromptBuilder:
             documents=documents,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            template_kwargs=template_kwargs,
+            template_kwargs={**self.template_defaults, **(template_kwargs or {})},
         )
         ids = self._encode(text, add_special_tokens, truncate_prompt_tokens, "messages")
         return RenderedPrompt(text, ids)

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ def test_auto_goes_by_the_checkpoint_and_hf_says_what_it_misses(directory: Path)
         plan_of(directory, "hf")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def http(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
+@asynccontextmanager
+async def thinking(directory: Path, **options: object) -> AsyncIterator[httpx.AsyncClient]:
     settings = make_settings(
         {
             "model": str(directory),
@@ -66,6 +67,7 @@ async def http(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
             "max_model_len": 256,
             "reasoning_parser": "qwen3",
             "use_tqdm_on_load": False,
+            **options,
         }
     )
     registry = Registry(settings.plugin_sources)
@@ -75,6 +77,12 @@ async def http(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
     async with in_process(llm) as client:  # type: ignore[arg-type]
         yield client
     await llm.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http(directory: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with thinking(directory) as client:
+        yield client
 
 
 def body(**fields: object) -> dict[str, Any]:
@@ -155,6 +163,21 @@ async def test_without_thinking_a_budget_changes_nothing(
     assert await ids_of(http, thinking_token_budget=3, **off) == plain["choices"][0]["token_ids"]
     assert plain["choices"][0]["message"]["reasoning"] is None
     assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_thinking_may_be_off_unless_a_request_wants_it(directory: Path) -> None:
+    off = {"enable_thinking": False}
+    async with thinking(directory, default_chat_template_kwargs=off) as http:
+        silent = await answer(http)
+        other = await answer(http, chat_template_kwargs={"other": 1})
+        wants = await answer(http, chat_template_kwargs={"enable_thinking": True})
+        counted = (await http.post("/tokenize", json={"messages": HELLO})).json()
+    for found in (silent, other):
+        assert found["choices"][0]["message"]["reasoning"] is None
+    assert wants["choices"][0]["message"]["reasoning"]
+    assert len(wants["prompt_token_ids"]) > len(silent["prompt_token_ids"])
+    assert counted["tokens"] == silent["prompt_token_ids"]
 
 
 async def ids_of(http: httpx.AsyncClient, **fields: object) -> list[int]:
