@@ -35,7 +35,7 @@ def _part_kernel(logits, peaks, stride, V: tl.constexpr, PARTS: tl.constexpr, PA
 
 
 @quick
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "positions"])
 def _whole_kernel(
     logits,
     peaks,

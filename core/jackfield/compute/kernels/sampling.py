@@ -45,7 +45,7 @@ def _beside(x, peak, t):
 
 
 @quick
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "sums"])
 def _parts_kernel(
     logits,
     records,
@@ -80,7 +80,7 @@ def _cut_of(record_row, records, thresholds, row, peak, t, CUT: tl.constexpr):
 
 
 @quick
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "sums"])
 def _cut_sums_kernel(
     logits,
     records,
@@ -120,7 +120,7 @@ def _uniform(seed, position):
 
 
 @quick
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows", "positions", "sums"])
 def _draw_kernel(
     logits,
     records,
@@ -271,7 +271,7 @@ def _smallest_key(
 
 
 @quick
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=["rows"])
 def _cut_kernel(
     logits,
     records,

@@ -163,12 +163,15 @@ def served_by_mixtures_and_samplers() -> None:
     for num_tokens in (1, 600, 4000):
         x, logits = torch.empty(num_tokens, 2048, dtype=bf16), torch.empty(num_tokens, 128)
         experts.experts(x, logits.to(bf16), gate_up, down, top_k=8, renormalize=True)
-    logits, records = torch.empty(2, 151936, dtype=bf16), numbers.view(40, 10)
-    thresholds = sampling.cut(logits, records, torch.zeros(2).long())
-    for cut in (None, thresholds):
-        two = torch.zeros(2).long()
-        sampling.draw(logits, records, two, two, numbers[None], cut)
-    greedy.choose_greedily(logits, torch.zeros(2).long(), torch.zeros(2).long(), numbers[None])
+    records = numbers.view(40, 10)
+    for num_rows in (1, 2):
+        logits = torch.empty(num_rows, 151936, dtype=bf16)
+        # Parts of one array, which begin wherever the part before ends.
+        rows, positions = torch.zeros(1 + 2 * num_rows).long()[1:].view(2, num_rows)
+        thresholds = sampling.cut(logits, records, rows)
+        for cut in (None, thresholds):
+            sampling.draw(logits, records, rows, positions, numbers[None], cut)
+        greedy.choose_greedily(logits, rows, positions, numbers[None])
     step_inputs.gather_decode_inputs(
         numbers, numbers[None], numbers[None], size=100, num_changes=100, block_size=64
     )

@@ -66,3 +66,13 @@ def test_the_sizes_of_a_step_make_no_variants_of_the_rotation(rows: Rows) -> Non
     variants = {row["variant"] for row in rows["_qk_norm_rope_kernel"]}
     # 1, 4 or 8 heads a program; for each dtype of the pages.
     assert len(variants) == 3 * 3
+
+
+def test_how_many_sequences_are_sampled_makes_no_variants(rows: Rows) -> None:
+    num_variants = {
+        kernel: len({row["variant"] for row in rows[kernel]})
+        for kernel in ("_part_kernel", "_whole_kernel", "_parts_kernel", "_cut_kernel")
+    }
+    assert set(num_variants.values()) == {1}, num_variants
+    for kernel in ("_cut_sums_kernel", "_draw_kernel"):
+        assert len({row["variant"] for row in rows[kernel]}) == 2  # with and without a cut
