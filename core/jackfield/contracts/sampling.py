@@ -16,8 +16,8 @@ _MAX_COUNT = 2**31 - 1
 _OPTIONAL_COUNTS = (
     ("seed", -MAX_SEED - 1, MAX_SEED),
     ("max_tokens", 1, _MAX_COUNT),
-    ("logprobs", 0, _MAX_COUNT),
-    ("prompt_logprobs", 0, _MAX_COUNT),
+    ("logprobs", -1, _MAX_COUNT),
+    ("prompt_logprobs", -1, _MAX_COUNT),
     ("thinking_token_budget", 0, _MAX_COUNT),
 )
 
@@ -39,7 +39,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     ``top_k`` 0 or -1 keeps all tokens; ``temperature`` 0 is greedy and makes the other
     sampling parameters but the penalties irrelevant; ``max_tokens`` None means as many as
     the context holds; ``logprobs`` k asks for the chosen token's log-probability and the k
-    most likely ones (of the unmodified distribution, natural logarithm);
+    most likely ones, -1 for all (of the unmodified distribution, natural logarithm);
     ``thinking_token_budget`` is how many tokens a reasoning model may think;
     ``structured_outputs`` holds the output to a schema, a regex or a grammar.
     """

@@ -69,7 +69,7 @@ class ChatRequest(RequestFields):
         WithJsonSchema(_MESSAGES_SCHEMA),
     ]
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    top_logprobs: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None

@@ -43,7 +43,9 @@ class TokenText:
 def chat_logprobs(
     entries: Iterable[TokenLogprobs], names: TokenText, num_top: int
 ) -> dict[str, object]:
-    """OpenAI's chat shape: ``{"content": [{token, logprob, bytes, top_logprobs}, ...]}``."""
+    """OpenAI's chat shape: ``{"content": [{token, logprob, bytes, top_logprobs}, ...]}``; with
+    ``num_top`` -1 all that an entry has are told."""
+    shown = slice(None if num_top == -1 else num_top)
 
     def one(token_id: int, logprob: float) -> dict[str, object]:
         raw = names.raw(token_id)
@@ -59,7 +61,7 @@ def chat_logprobs(
             "top_logprobs": [
                 one(top_id, logprob)
                 for top_id, logprob in zip(
-                    entry.top_ids[:num_top], entry.top_logprobs[:num_top], strict=True
+                    entry.top_ids[shown], entry.top_logprobs[shown], strict=True
                 )
             ]
         }

@@ -30,12 +30,10 @@ def token_sampling(
     _check_ids("stop_token_ids", params.stop_token_ids, logits_width)
     _check_ids("logit_bias", params.logit_bias or (), logits_width)
     _check_ids("allowed_token_ids", params.allowed_token_ids or (), logits_width)
-    for name in ("logprobs", "prompt_logprobs"):
-        count = getattr(params, name)
-        if count is not None and count > max_logprobs:
-            raise RequestError(
-                f"{name} is {count}, and this server gives at most {max_logprobs}", param=name
-            )
+    num_logprobs = {
+        name: _num_logprobs(name, getattr(params, name), logits_width, max_logprobs)
+        for name in ("logprobs", "prompt_logprobs")
+    }
     if params.stop_strings and (tokenizer is None or not params.detokenize):
         raise RequestError("stop strings need text: the output is not detokenized", param="stop")
     eos = eos_token_ids
@@ -58,8 +56,7 @@ def token_sampling(
         logit_bias=tuple((params.logit_bias or {}).items()),
         allowed_token_ids=_allowed(params),
         bad_words=_bad_words(params.bad_words, tokenizer, logits_width),
-        logprobs=params.logprobs,
-        prompt_logprobs=params.prompt_logprobs,
+        **num_logprobs,
         logits_processors=params.logits_processors,
         extra_args=params.extra_args,
         reasoning_start_ids=reasoning.start if reasoning else (),
@@ -68,6 +65,15 @@ def token_sampling(
         thinking=_thinking(params.thinking_token_budget, reasoning),
         grammar=_grammar(params, tokenizer),
     )
+
+
+def _num_logprobs(name: str, count: int | None, width: int, limit: int) -> int | None:
+    """How many of a position's ids are told; -1 stands for all ``width``."""
+    if count == -1:
+        count = width
+    if count is not None and count > limit:
+        raise RequestError(f"{name} is {count}, and this server gives at most {limit}", param=name)
+    return count
 
 
 def _grammar(params: SamplingParams, tokenizer: Tokenizer | None) -> GrammarSpec | None:

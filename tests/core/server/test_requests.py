@@ -237,6 +237,17 @@ async def test_a_default_length_is_cut_to_the_context_and_a_wish_is_not() -> Non
     assert [request.sampling.max_tokens for request in llm.requests] == [40, 40, 45]
 
 
+@pytest.mark.parametrize(("wanted", "told"), [(0, []), (1, ["a"]), (-1, ["a", "x"])])
+async def test_a_chat_tells_as_many_alternatives_as_are_wanted(
+    wanted: int, told: list[str]
+) -> None:
+    body = {"messages": HELLO, "max_tokens": 1, "logprobs": True, "top_logprobs": wanted}
+    async with in_process(FakeLLM()) as http:
+        answer = (await http.post(CHAT, json=body)).json()
+    (token,) = answer["choices"][0]["logprobs"]["content"]
+    assert [top["token"] for top in token["top_logprobs"]] == told
+
+
 async def test_echo_without_tokens_repeats_the_prompt_alone() -> None:
     body = {"prompt": "hey", "echo": True, "max_tokens": 0, "logprobs": 0}
     async with in_process(FakeLLM()) as http:

@@ -314,10 +314,17 @@ def test_max_tokens_is_what_the_context_has_left(builder: PromptBuilder) -> None
         ("allowed_token_ids", [True]),
         ("logprobs", 21),
         ("prompt_logprobs", 21),
+        ("prompt_logprobs", -1),
     ],
 )
 def test_values_beyond_the_model_are_named(builder: PromptBuilder, field: str, value: Any) -> None:
     assert refused(builder.resolve, SamplingParams(**{field: value}), 3).param == field
+
+
+def test_all_logprobs_are_those_of_the_vocabulary(builder: PromptBuilder) -> None:
+    builder = replace(builder, max_logprobs=2**31 - 1)
+    sampling, _ = builder.resolve(SamplingParams(logprobs=-1, prompt_logprobs=-1), 3)
+    assert sampling.logprobs == sampling.prompt_logprobs == builder.logits_width
 
 
 def test_stop_strings_need_text(builder: PromptBuilder) -> None:
