@@ -18,6 +18,9 @@ _PIECE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\.|\[(?:\\.|[^\]\\])*
 """An escape, a class or a character of a regex."""
 
 _CODE = re.compile(r"\\[ux]([0-9a-fA-F]+)")
+_FIRST_CARET = re.compile(
+    r"\[(?:(?:\\\^|\\u005[eE]|(?<!\[)\^)(?:-(?=[^\]]))?)+(\\u[0-9a-fA-F]{4}|\\.|[^\]])?"
+)
 _LETTER_ESCAPE = re.compile(r"\\[A-Za-z0-9]")
 _KNOWN_ESCAPES = "dDwWsSnrtfvxu0"
 _SYNTAX = frozenset("()|?*+{}")
@@ -52,6 +55,15 @@ def without_anchors(parts: Sequence[str], refusal: Refusal) -> Iterator[str]:
             raise refusal(f"{part} in a regex")
         else:
             yield part
+
+
+def without_first_caret(part: str) -> str:
+    """A class that xgrammar does not take for a negated one: a caret that is one of its characters
+    is not the first of them, written as an escape or not."""
+    found = _FIRST_CARET.match(part)
+    if found is None:
+        return part
+    return f"[{found[1]}{part[1:]}" if found[1] else r"\^"
 
 
 def json_text_regex(pattern: object, refusal: Refusal) -> str:
@@ -134,7 +146,7 @@ def _text_class(part: str) -> str:
         elif code >= 0x20 and not (spaces and character == _BYTE_ORDER_MARK):
             plain.append(code)
     listed = "".join(_range(first, last) for first, last in _ranges(plain))
-    alternatives = [f"[{listed}]"] if listed else []
+    alternatives = [without_first_caret(f"[{listed}]")] if listed else []
     return "(" + "|".join([*alternatives, *escaped]) + ")"
 
 

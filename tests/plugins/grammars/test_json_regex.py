@@ -11,10 +11,12 @@ from jsonschema import (  # type: ignore[import-untyped]
     FormatChecker,
 )
 
+from jackfield.contracts.grammar import GrammarSpec
 from jackfield.errors import RequestError
 from jackfield.testing.grammars import VOCABULARY, generate
 from jackfield_grammars.formats import FORMATS
 from jackfield_grammars.json_regex import json_text_regex
+from jackfield_grammars.xgrammar import XGrammarBackend
 
 TEXTS = ["".join(text) for n in range(5) for text in itertools.product('a"\\b', repeat=n)]
 
@@ -74,9 +76,6 @@ def test_what_is_not_understood_is_refused(pattern: object) -> None:
 @pytest.mark.parametrize("name", sorted(FORMATS))
 def test_formats_are_valid_by_their_definition(name: str) -> None:
     """The oracle checks those that the packages installed beside it let it check."""
-    from jackfield.contracts.grammar import GrammarSpec
-    from jackfield_grammars.xgrammar import XGrammarBackend
-
     schema = {"type": "string", "format": name}
     backend = XGrammarBackend(VOCABULARY)
     compiled = backend.compile(GrammarSpec(kind="json_schema", text=json.dumps(schema)))
@@ -90,3 +89,25 @@ def test_formats_are_valid_by_their_definition(name: str) -> None:
     for text in finished:
         assert re.fullmatch(FORMATS[name], text)
         validator.validate(text)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [r"[\^ab]", r"[\^]", r"[\^-b]", r"[\^-]", r"[\^^\-]", r"[\u005ea]", r"[^\^a]", r"[\x41b]"],
+)
+def test_the_characters_of_a_class_are_the_same_to_xgrammar(regex: str) -> None:
+    backend = XGrammarBackend(VOCABULARY)
+    in_schema = {"type": "string", "pattern": f"^{regex}$"}
+    plain = backend.compile(GrammarSpec(kind="regex", text=regex))
+    quoted = backend.compile(GrammarSpec(kind="json_schema", text=json.dumps(in_schema)))
+    for character in "AKab^_-B`]\\":
+        expected = re.fullmatch(regex, character) is not None
+        assert plain.matcher().accept(ord(character)) == expected, character
+        matcher = quoted.matcher()
+        text = json.dumps(character).encode()
+        assert all(map(matcher.accept, text)) == expected, character
+
+
+def test_a_code_ends_where_xgrammar_would_read_on() -> None:
+    compiled = XGrammarBackend(VOCABULARY).compile(GrammarSpec(kind="regex", text=r"\x41b"))
+    assert all(map(compiled.matcher().accept, b"Ab"))
