@@ -237,6 +237,12 @@ async def test_the_request_reaches_the_model_as_a_chat() -> None:
     ]
 
 
+async def test_tools_may_be_chosen_freely_from_none() -> None:
+    asked = body(tools=[], tool_choice={"type": "auto"}, max_tokens=1)
+    async with in_process(FakeLLM()) as client:
+        assert (await client.post(PATH, json=asked)).status_code == 200
+
+
 async def test_what_claude_code_says_to_anthropics_accounts_is_no_part_of_the_prompt() -> None:
     llm = FakeLLM()
     billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.0; cch=1f2e3;"}

@@ -346,6 +346,13 @@ async def test_tools_and_reasoning_of_an_answer_may_be_sent_again() -> None:
     assert second.status_code == 200, second.text
 
 
+@pytest.mark.parametrize("tools", [{}, {"tools": []}, {"tools": None}])
+async def test_tools_may_be_chosen_freely_from_none(tools: dict[str, Any]) -> None:
+    async with http(FakeLLM()) as client:
+        answer = await client.post(PATH, json={"input": "x", "tool_choice": "auto", **tools})
+    assert check_response(answer.json()).tools == []
+
+
 async def test_what_an_agent_offers_beside_its_functions_is_left_out() -> None:
     """What Codex sends, unless it is told to do without."""
     llm = FakeLLM(plan=PARSERS)

@@ -23,7 +23,7 @@ SPELLING: Mapping[str, str] = {
 }
 """Chat's name -> the name here."""
 
-_CHOICES = {"auto": "auto", "any": "required", "none": "none"}
+_CHOICES = {"any": "required", "none": "none"}
 # What the templates of reasoning models call the switch.
 _SWITCHES = ("enable_thinking", "thinking")
 
@@ -91,6 +91,8 @@ def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 def _choose_tools(chat: dict[str, Any], choice: ToolChoice) -> None:
     if choice.disable_parallel_tool_use:
         chat["parallel_tool_calls"] = False
+    if choice.type == "auto":
+        return  # it holds anyway, if there are tools
     if choice.type != "tool":
         chat["tool_choice"] = _CHOICES[choice.type]
         return

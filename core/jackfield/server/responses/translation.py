@@ -58,7 +58,7 @@ def chat_fields(request: InputTokensRequest, data: Mapping[str, Any]) -> dict[st
             chat["verbosity"] = request.text.verbosity
     if request.tools:
         chat["tools"] = [_nested(tool) for tool in without_others(data["tools"])]
-    if request.tool_choice is not None:
+    if request.tool_choice not in (None, "auto"):  # which holds anyway, if there are tools
         chat["tool_choice"] = _tool_choice(request.tool_choice)
     if isinstance(request, ResponsesRequest):
         if request.max_output_tokens is not None:
