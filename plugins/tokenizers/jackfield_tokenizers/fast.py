@@ -117,7 +117,7 @@ class FastTokenizer:
 
 def _add_tokens(backend: Backend, files: TokenizerFiles) -> None:
     """Adds, in transformers' order, what tokenizer.json lacks: the configuration's added tokens,
-    then named special tokens, so that both sides number them alike."""
+    then special tokens, so that both sides number them alike."""
     known = backend.get_added_tokens_decoder()
     missing: list[AddedToken] = []
     listed = files.config.get("added_tokens_decoder")
@@ -129,7 +129,7 @@ def _add_tokens(backend: Backend, files: TokenizerFiles) -> None:
             if repr(token) not in have:
                 missing.append(token)
     names = {token.content for token in (*known.values(), *missing)}
-    for text in files.special_tokens.values():
+    for text in (*files.special_tokens.values(), *files.extra_tokens):
         if text not in names:
             names.add(text)
             missing.append(AddedToken(text, special=True))

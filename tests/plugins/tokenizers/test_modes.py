@@ -89,6 +89,30 @@ def test_ids_and_text_are_those_of_transformers(directory: Path) -> None:
     assert ours.chat_template == theirs.chat_template
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"additional_special_tokens": ["<|im_end|>", "<tool>"]},
+        {"extra_special_tokens": ["<tool>"]},
+        {"extra_special_tokens": {"tool": "<tool>"}},
+    ],
+)
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_special_tokens_without_a_name_of_their_own_are_added_too(
+    directory: Path, name: str, extra: dict[str, object]
+) -> None:
+    config = json.loads((directory / "tokenizer_config.json").read_text())
+    del config["added_tokens_decoder"]
+    write(directory, "tokenizer_config.json", config)
+    old = json.loads((directory / name).read_text()) if (directory / name).exists() else {}
+    write(directory, name, old | extra)
+    ours, theirs = load(directory), AutoTokenizer.from_pretrained(directory)
+    text = "a <tool>b</tool>"
+    assert ours.encode(text) == theirs.encode(text)
+    assert theirs.convert_tokens_to_ids("<tool>") in ours.special_ids
+    assert ours.special_tokens == theirs.special_tokens_map
+
+
 def test_long_texts_are_encoded_as_short_ones_are(directory: Path) -> None:
     ours, theirs = load(directory), AutoTokenizer.from_pretrained(directory)
     for text in filter(None, TEXTS):
