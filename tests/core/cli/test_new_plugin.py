@@ -58,6 +58,22 @@ def test_the_page_that_a_readme_names_is_there(packages: dict[str, Path]) -> Non
         assert (root / page).is_file(), page
 
 
+def test_a_kind_without_a_contract_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plugins", "new", "kv-connector", "mine", str(tmp_path / "mine")]) == 2
+    error = "jackfield: error: there is no contract for kv_connectors yet\n"
+    assert capsys.readouterr().err == error
+    assert not (tmp_path / "mine").exists()
+
+
+def test_the_message_says_what_was_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plugins", "new", "executor", "mine", str(tmp_path)]) == 0
+    assert f"{tmp_path}: an executor called mine." in capsys.readouterr().out
+
+
 def test_every_package_builds_a_wheel_that_the_list_shows(
     packages: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

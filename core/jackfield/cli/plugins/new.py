@@ -28,6 +28,8 @@ def main(argv: list[str]) -> int:
     made.add_argument("directory", nargs="?", metavar="DIR", help="default: jackfield-NAME")
     args = made.parse_args(argv)
     kind = kind_named(args.kind)
+    if kind in KINDS and KINDS[kind].contract is None:
+        raise ConfigError(f"there is no contract for {kind} yet")
     values = _values(kind, args.name)
     directory = Path(args.directory or values["distribution"])
     if directory.exists() and any(directory.iterdir()):
@@ -37,7 +39,7 @@ def main(argv: list[str]) -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     print(
-        f"{directory}: a {_words(kind)} called {values['name']}. Next:\n"
+        f"{directory}: {_described(kind)} called {values['name']}. Next:\n"
         f"  cd {directory} && pip install -e '.[test]' && pytest\n"
         f"  {values['use']}"
     )
@@ -68,7 +70,7 @@ def _values(kind: str, given: str) -> dict[str, str]:
         "group": f"jackfield.{kind}",
         "api": str(api),
         "target": f"{module}.plugin:{found}{extra}",
-        "summary": f"{_article(_words(kind))} {_words(kind)} for Jackfield.",
+        "summary": f"{_described(kind).capitalize()} for Jackfield.",
         "contract": f"`{KINDS[kind].contract}`" if kind in KINDS else "`jackfield.hooks.HookSpecs`",
         "page": f"docs/plugin-kinds/{kind}.md" if kind in KINDS else "docs/plugins.md",
         "use": _use(kind, name),
@@ -83,13 +85,11 @@ def _use(kind: str, name: str) -> str:
     return f"jackfield serve MODEL {KINDS[kind].flag} {name}"
 
 
-def _words(kind: str) -> str:
+def _described(kind: str) -> str:
+    """The kind in words, with an article."""
     words = singular(kind).replace("_", " ")
-    return {"quantization": "quantization method", "hook": "set of hooks"}.get(words, words)
-
-
-def _article(words: str) -> str:
-    return "An" if words[0] in "aeiou" else "A"
+    words = {"quantization": "quantization method", "hook": "set of hooks"}.get(words, words)
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 def _package(kind: str, values: dict[str, str]) -> list[tuple[str, str]]:
