@@ -91,7 +91,11 @@ def error_object(error: RequestError) -> dict[str, object]:
 def anthropic_error(error: RequestError) -> dict[str, object]:
     """Anthropic's error object, for the routes that speak its format."""
     kind = _ANTHROPIC_TYPES.get(error.status, "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": error.message}}
+    said: dict[str, object] = {"type": kind, "message": error.message}
+    if error.param == "thread":
+        # Anthropic's SDKs then send the whole conversation.
+        said["details"] = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    return {"type": "error", "error": said}
 
 
 def error_body(error: RequestError, path: str = "") -> bytes:

@@ -14,7 +14,7 @@ from tests.core.server.http_server import in_process, serving
 from tests.core.server.scripts import CALLS, TALK, breaks_off, events
 from tests.core.server.sdk_models import check, sse_events
 
-from jackfield.contracts.generation import Finish
+from jackfield.contracts.generation import ChoiceDelta, Finish, GenerationRequest
 from jackfield.contracts.text import Content
 from jackfield.errors import OverloadedError
 from jackfield.server.messages.request import REFUSED, CountTokensRequest, MessagesRequest
@@ -44,11 +44,14 @@ def body(**fields: Any) -> dict[str, Any]:
 
 def test_every_field_of_anthropics_requests_is_known() -> None:
     from anthropic.types import message_count_tokens_params, message_create_params
+    from anthropic.types.beta import message_create_params as beta_params
 
     created = set(message_create_params.MessageCreateParamsBase.__annotations__) | {"stream"}
     assert created <= MessagesRequest.model_fields.keys() | REFUSED.keys()
     counted = set(message_count_tokens_params.MessageCountTokensParams.__annotations__)
     assert counted <= CountTokensRequest.model_fields.keys() | REFUSED.keys()
+    beta = set(beta_params.MessageCreateParamsBase.__annotations__) - {"betas"}  # a header
+    assert beta <= MessagesRequest.model_fields.keys() | REFUSED.keys()
 
 
 async def test_the_sdk_reads_text_usage_and_why_it_ended() -> None:
@@ -235,6 +238,31 @@ async def test_the_request_reaches_the_model_as_a_chat() -> None:
             },
         }
     ]
+
+
+async def test_the_sdks_tool_runner_goes_on_without_a_kept_conversation() -> None:
+    @anthropic.beta_async_tool
+    async def weather(city: str) -> str:
+        """The weather.
+
+        Args:
+            city: where
+        """
+        return f"sun in {city}"
+
+    asked: list[list[Any]] = []
+
+    def script(request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
+        asked.append(llm.prompts.last_chat["messages"])
+        return events(*(CALLS[:4] if len(asked) == 1 else TALK))(request)
+
+    llm = FakeLLM(script, plan=PARSERS)
+    async with sdk(llm) as client:
+        runner = client.beta.messages.tool_runner(**body(), tools=[weather])
+        reasons = [message.stop_reason async for message in runner]
+    assert reasons == ["tool_use", "end_turn"]
+    assert [message["role"] for message in asked[1]] == ["user", "assistant", "tool"]
+    assert asked[1][-1]["content"] == "sun in Paris"
 
 
 async def test_tools_may_be_chosen_freely_from_none() -> None:

@@ -14,10 +14,15 @@ from jackfield.server.spellings import Refusal
 
 REFUSED: Mapping[str, Refusal] = {
     **REFUSED_BY_CHAT,
+    "billing_policy": Refusal("nothing is billed by this server"),
+    "compaction": Refusal("the context is not compacted here"),
     "container": Refusal("code is not run by this server"),
     "diagnostics": Refusal("cache diagnostics are not offered by this server"),
+    "fallback_credit_token": Refusal("nothing is billed by this server"),
+    "fallbacks": Refusal("requests are not passed on to other models", ([],)),
     "mcp_servers": Refusal("MCP servers are not called by this server"),
     "speed": Refusal("there is one speed", ("standard",)),
+    "thread": Refusal("conversations are not kept here; send all messages"),
 }
 """Fields of Anthropic's request that this server cannot honour."""
 
