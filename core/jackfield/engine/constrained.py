@@ -75,7 +75,7 @@ class ConstrainedRequests:
         except RAISED as error:
             grammar = request.sampling.grammar
             assert grammar is not None and self._compiler is not None
-            self._compiler.forget(grammar)
+            self._compiler.forget(grammar, compilation)
             return None if grammar.best_effort else error
         return None
 

@@ -57,6 +57,8 @@ class Compilation:
         self.submitted = time.monotonic()
         self.began: float | None = None
         self.future: Future[ReadyGrammar] | None = None
+        self.num_bytes = 0
+        """What it counts for in the cache."""
 
     @property
     def is_over(self) -> bool:
@@ -67,7 +69,7 @@ class Compilation:
     def result(self) -> ReadyGrammar:
         """The grammar; ``RequestError`` where there is none."""
         assert self.future is not None
-        if self.future.done():
+        if self.future.done() and not self.future.cancelled():
             return self.future.result()
         if self.began is None:
             raise RequestError(
@@ -112,6 +114,9 @@ class GrammarCompiler:
         self._backends: dict[str, GrammarBackend] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._cache: OrderedDict[GrammarSpec, Compilation] = OrderedDict()
+        self._num_bytes = 0
+        self._not_counted: list[tuple[GrammarSpec, Compilation]] = []
+        """Those whose bytes were not known yet."""
 
     def compile(self, spec: GrammarSpec) -> Compilation:
         """Starts, or finds, the compilation of a grammar. Called from the step loop's thread."""
@@ -125,6 +130,7 @@ class GrammarCompiler:
         compilation.future = self._pool.submit(self._compile, spec, compilation)
         self._cache[spec] = compilation
         self._evict()
+        self._not_counted.append((spec, compilation))
         return compilation
 
     def warm_up(self) -> None:
@@ -133,9 +139,13 @@ class GrammarCompiler:
         for spec in _FIRST:
             self.compile(spec)
 
-    def forget(self, spec: GrammarSpec) -> None:
-        """Drops a grammar that failed, so that the next request tries again."""
-        self._cache.pop(spec, None)
+    def forget(self, spec: GrammarSpec, compilation: Compilation) -> None:
+        """Drops a grammar that failed, so that the next request tries again. What is too late and
+        has not begun is not begun any more: others wait behind it."""
+        if self._cache.get(spec) is compilation:
+            self._drop(spec)
+        if compilation.future is not None:
+            compilation.future.cancel()
 
     def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
         backend = self._backend(spec.backend or self._default)
@@ -174,19 +184,27 @@ class GrammarCompiler:
             raise RequestError(f"structured_outputs: {error}", _PARAM) from error
 
     def _evict(self) -> None:
-        """Drops the least recently used grammars beyond the cache's bytes; O(cached)."""
-        total = 0
-        for spec in reversed(list(self._cache)):
-            future = self._cache[spec].future
+        """Drops the least recently used grammars beyond the cache's bytes. O(dropped + under
+        way)."""
+        waiting = self._not_counted
+        self._not_counted = []
+        for spec, compilation in waiting:
+            future = compilation.future
             assert future is not None
+            if self._cache.get(spec) is not compilation:
+                continue
             if not future.done():
-                continue
-            if future.exception() is not None:
-                del self._cache[spec]
-                continue
-            total += future.result().compiled.num_bytes + len(spec.text)
-            if total > MAX_CACHE_BYTES:
-                del self._cache[spec]
+                self._not_counted.append((spec, compilation))
+            elif future.exception() is not None:
+                self._drop(spec)
+            else:
+                compilation.num_bytes = future.result().compiled.num_bytes + len(spec.text)
+                self._num_bytes += compilation.num_bytes
+        while self._num_bytes > MAX_CACHE_BYTES:
+            self._drop(next(iter(self._cache)))
+
+    def _drop(self, spec: GrammarSpec) -> None:
+        self._num_bytes -= self._cache.pop(spec).num_bytes
 
 
 def _longest(vocabulary: Vocabulary) -> int:
