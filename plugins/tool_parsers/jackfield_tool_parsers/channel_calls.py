@@ -11,7 +11,7 @@ from jackfield_tool_parsers.source import Broken, Wait
 from jackfield_tool_parsers.table import ToolFormat
 
 _MAX_HEADER = 512
-_RECIPIENT = re.compile(r"to=(?:functions\.)?(?P<name>[^\s<]+)")
+_RECIPIENT = re.compile(r"to=(?:functions\.)?+(?P<name>[^\s<]+)")
 _HEADER_PARTS = ("<|start|>", "<|channel|>")
 _MESSAGE = "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>")

@@ -38,6 +38,8 @@ class JsonCalls(CallScanner):
             yield from self._read_object()
 
     def know(self, name: str) -> None:
+        if not name or not _is_unicode(name):
+            raise Broken
         super().know(name)
         self._written, self._taken = None, False
 
@@ -57,7 +59,7 @@ class JsonCalls(CallScanner):
         while (key := (yield from self._key())) is not None:
             if key in self.format.name_keys and not seen_name:
                 seen_name = True
-                self.know((yield from self._name()))
+                self.know((yield from self._string()))
             elif key in self.format.argument_keys and not seen_arguments:
                 seen_arguments = True
                 arguments = yield from self._read_arguments(stream=seen_name)
@@ -80,8 +82,6 @@ class JsonCalls(CallScanner):
         if name is None:
             raise Broken
         while name is not None:
-            if not name:
-                raise Broken
             self.know(name)
             arguments = yield from self._read_arguments(stream=True)
             if not self.calls.is_open:
@@ -109,12 +109,6 @@ class JsonCalls(CallScanner):
             raise self._wrong()
         self.source.at += 1
         return character == ","
-
-    def _name(self) -> Wait[str]:
-        name = yield from self._string()
-        if not name or not _is_unicode(name):
-            raise Broken
-        return name
 
     def _string(self) -> Wait[str]:
         character = yield from self.source.skip_space()

@@ -105,6 +105,7 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
     ("apertus", '<|tools_prefix|>[{"f": {"n": 1} oops', [{"n": 1}], " oops"),
     ("apertus", '<|tools_prefix|>[{"f": {"n": 1}, }]<|tools_suffix|>', [{"n": 1}], ""),
     ("apertus", "<|tools_prefix|>[{}]<|tools_suffix|>", [], "<|tools_prefix|>[{}]<|tools_suffix|>"),
+    ("apertus", r'<|tools_prefix|>[{"f\ude00": {}}]', [], r'<|tools_prefix|>[{"f\ude00": {}}]'),
     ("mistral", '[TOOL_CALLS][{"name": "f", "arguments": {"n": 1}}, {"name": "f"}]', [{"n": 1}, {}], ""),
     ("mistral", '[TOOL_CALLS]f{"n": 1}', [{"n": 1}], ""),
     ("mistral", '[TOOL_CALLS]f[CALL_ID]abc123[ARGS]{"n": 1}', [{"n": 1}], ""),
@@ -119,6 +120,7 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
     ("deepseek_v3", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```\nno", [{}], "\nno"),
     ("openai", ' to=functions.f<|channel|>commentary json<|message|>{"n": 1}<|call|>', [{"n": 1}], ""),
     ("openai", "<|channel|>final<|message|>Hello<|end|>", [], "Hello"),
+    ("openai", "<|channel|>commentary to=functions. json<|message|>{}", [], "{}"),
     (
         "openai",
         "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant to=functions.f"
