@@ -41,14 +41,22 @@ def encode_in_one_thread() -> None:
 
 def cache_directory() -> Path:
     """Where what can be made again is kept (XDG Base Directory Specification); may not exist."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or _home() / ".cache"
     return Path(base) / "jackfield"
+
+
+def _home() -> Path:
+    """Of a user whom the system does not know, ``/``, as container runtimes have it."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")
 
 
 def triton_cache() -> Path:
     """Where Triton keeps compiled kernels (its ``TRITON_CACHE_DIR`` and ``TRITON_HOME``); may not
     exist."""
-    home = os.environ.get("TRITON_HOME") or Path.home()
+    home = os.environ.get("TRITON_HOME") or _home()
     return Path(os.environ.get("TRITON_CACHE_DIR") or Path(home) / ".triton" / "cache")
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from jackfield.config.environment import child_environment
+from jackfield.config.environment import cache_directory, child_environment, triton_cache
 
 
 def test_threads_spin_shortly_unless_the_user_says_otherwise(
@@ -34,6 +35,19 @@ def test_a_child_inherits_the_environment_but_no_key(monkeypatch: pytest.MonkeyP
     environment = child_environment()
     assert environment["SOME_VARIABLE"] == "some value"
     assert "secret" not in environment.values()
+
+
+def test_caches_of_a_user_without_a_home_are_where_containers_put_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    for name in ("XDG_CACHE_HOME", "TRITON_HOME", "TRITON_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    assert cache_directory() == Path("/.cache/jackfield")
+    assert triton_cache() == Path("/.triton/cache")
 
 
 PRODUCTS = """
