@@ -273,6 +273,7 @@ def test_a_directory_is_found_before_the_hub_is_asked(
     [
         ("/no/such/directory", "there is no directory"),
         ("./nothing", "there is no directory"),
+        ("~nobody-of-this-name/model", "there is no directory ~nobody-of-this-name/model"),
         ("a b", "neither a directory nor a name on the hub"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def resolve_model(
     Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
     ``CheckpointError`` where there is neither.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if path.is_dir() or is_gguf(path):
         return path
     if path.exists():

@@ -179,7 +179,7 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
     if path is None:
         return {}, []
     try:
-        content = yaml.safe_load(Path(str(path)).expanduser().read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(os.path.expanduser(str(path))).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"cannot read --config {path}: {reason}") from None

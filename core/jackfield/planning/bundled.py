@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from jackfield.config.settings import Settings
 from jackfield.contracts.bundled_models import BundledModel
@@ -21,7 +21,9 @@ def bundled_model(settings: Settings, registry: Registry) -> BundledModel | None
     name = settings.model
     if name is None:
         name = DEFAULT_MODEL
-    elif Path(name).expanduser().exists() or not (":" in name or registry.offers(KIND, name)):
+    elif os.path.exists(os.path.expanduser(name)):
+        return None
+    elif ":" not in name and not registry.offers(KIND, name):
         return None
     model: BundledModel = registry.make(KIND, name)
     return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,8 +73,8 @@ def _with_tools(given: str | None, folder: Path, config: Mapping[str, object]) -
     own = checkpoint.read_chat_template(folder, config)
     if given is not None and "{" in given:
         return given
-    if given is not None and Path(given).expanduser().is_file():
-        return read_text(Path(given).expanduser())
+    if given is not None and (path := Path(os.path.expanduser(given))).is_file():
+        return read_text(path)
     if own is None or isinstance(own, str):
         return own
     return own.get(given or "tool_use") or own.get("default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,7 +274,7 @@ def _chat_template(given: str | None) -> str | None:
     """The path of a file that is there, or a template: templates have braces."""
     if given is None or "{" in given:
         return given
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if not path.is_file():
         raise ConfigError(f"--chat-template {given}: there is no such file, and it is no template")
     return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def active_plugin(registry: Registry, kind: str, name: str) -> ActivePlugin:
     for offer in registry.given(kind):
         if offer.name.replace("-", "_") == wanted:
             stated: int = offer.found.api_version
-            path = Path(offer.source).expanduser()
+            path = Path(os.path.expanduser(offer.source))
             found = path if path.is_file() else plugin_file(offer.source)
             return ActivePlugin(kind, name, offer.source, "", stated, file_hash(found))
     for entry in registry.list(kind):

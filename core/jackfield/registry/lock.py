@@ -8,6 +8,7 @@ hashed is compared right before it is imported, in every process that imports it
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class PluginLock:
     def read(cls, path: str) -> PluginLock:
         """Reads a file that ``text`` wrote."""
         try:
-            content = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+            content = tomllib.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
             found = {
                 name: LockedDistribution(each["version"], each["plugins"], each["packages"])
                 for name, each in content.get("distributions", {}).items()
@@ -149,7 +150,7 @@ def _inline(table: Mapping[str, str]) -> str:
 
 
 def _existing(file: str) -> Path:
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     if not path.is_file():
         raise ConfigError(f"{file}: there is no such file")
     return path

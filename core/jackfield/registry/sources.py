@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def source_classes(source: PluginSource) -> list[SourceClass]:
 
 def _tables(source: PluginSource) -> list[SourceClass]:
     flag = KINDS[source.kind].plugin_flag
-    path = Path(source.source).expanduser().absolute()
+    path = Path(os.path.expanduser(source.source)).absolute()
     if not path.is_file():
         raise UnknownPluginError(f"{flag} {source.source}: there is no such file")
     readers = list(importlib_metadata.entry_points(group=TABLES, name=source.kind))
@@ -77,7 +78,7 @@ def _is_own(found: type[Any], module: ModuleType) -> bool:
 
 def _import(source: PluginSource) -> ModuleType:
     is_file = source.source.endswith(".py")
-    path = Path(source.source).expanduser().absolute()
+    path = Path(os.path.expanduser(source.source)).absolute()
     if is_file and not path.is_file():
         raise UnknownPluginError(
             f"{KINDS[source.kind].plugin_flag} {source.source}: there is no such file"

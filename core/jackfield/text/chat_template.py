@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def find_chat_template(tokenizer: Tokenizer | None, override: str | None) -> Cha
 def _read(override: str) -> str:
     if any(character in override for character in "{}\n"):
         return override  # no file is called so
-    path = Path(override).expanduser()
+    path = Path(os.path.expanduser(override))
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:

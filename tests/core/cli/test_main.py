@@ -64,6 +64,8 @@ def test_version_and_help() -> None:
         (["serv"], "did you mean 'serve'?"),
         (["serve", "--max-model-ln", "3"], "did you mean --max-model-len?"),
         (["serve", "/no/such/model"], "/no/such/model"),
+        (["serve", "~nobody-of-this-name/model"], "no directory ~nobody-of-this-name/model"),
+        (["serve", "--config", "~nobody-of-this-name/a"], "cannot read --config ~nobody-of"),
         (["serve", "/no/model", "--tool-parser-plugin", "a.py", "--safe-mode"], "--safe-mode runs"),
         (["plugins", "list", "--kind", "x"], "there is no kind 'x'"),
     ],
