@@ -84,7 +84,7 @@ _RUNNING = dict.fromkeys(("container", "stop_details", "stop_reason", "stop_sequ
 def whole_block(item: Item) -> dict[str, Any]:
     """The content block of an item that is closed."""
     if item.kind == "text":
-        return {"type": "text", "text": item.text, "citations": None}
+        return {"type": "text", "text": item.text}
     if item.kind == "thinking":
         return {"type": "thinking", "thinking": item.text, "signature": _signature()}
     return _call(item, loads(item.text.encode()) if item.text else {})
@@ -93,7 +93,7 @@ def whole_block(item: Item) -> dict[str, Any]:
 def begun_block(item: Item) -> dict[str, Any]:
     """The content block as its first event has it."""
     if item.kind == "text":
-        return {"type": "text", "text": "", "citations": None}
+        return {"type": "text", "text": ""}
     if item.kind == "thinking":
         return {"type": "thinking", "thinking": "", "signature": ""}
     return _call(item, {})
@@ -102,7 +102,7 @@ def begun_block(item: Item) -> dict[str, Any]:
 def _call(item: Item, arguments: Any) -> dict[str, Any]:
     return {
         "type": "tool_use",
-        "id": new_id("toolu_"),
+        "id": item.call_id or new_id("toolu_"),
         "name": item.name,
         "input": arguments,
         "caller": {"type": "direct"},
