@@ -28,10 +28,13 @@ class Reasoning(msgspec.Struct, frozen=True):
 
 
 class ToolCallStart(msgspec.Struct, frozen=True):
-    """A tool call begins; ``index`` counts the calls of the choice from 0."""
+    """A tool call begins; ``index`` counts the calls of the choice from 0. ``id``: what the model
+    itself calls it, no other call of the choice having the same; empty where it does not, and the
+    server then makes one."""
 
     index: int
     name: str
+    id: str = ""
 
 
 class ToolCallArguments(msgspec.Struct, frozen=True):

@@ -116,7 +116,8 @@ class ChatAnswer(Answer):
             elif isinstance(event, Reasoning):
                 reasoning.append(event.text)
             elif isinstance(event, ToolCallStart):
-                calls.append({"id": new_id("call_"), "type": "function", "name": event.name})
+                call_id = event.id or new_id("call_")
+                calls.append({"id": call_id, "type": "function", "name": event.name})
                 arguments.append([])
             elif isinstance(event, ToolCallArguments):
                 arguments[event.index].append(event.fragment)
@@ -236,9 +237,9 @@ class ChatFrames(Frames):
         if type(event) is ToolCallStart:
             self._called[index] = True
             return (
-                b'"tool_calls":[{"index":%d,"id":"%b","type":"function",'
+                b'"tool_calls":[{"index":%d,"id":%b,"type":"function",'
                 b'"function":{"name":%b,"arguments":""}}]'
-                % (event.index, new_id("call_").encode(), dumps(event.name))
+                % (event.index, dumps(event.id or new_id("call_")), dumps(event.name))
             )
         if type(event) is ToolCallArguments:
             fragment = dumps(event.fragment)

@@ -53,6 +53,8 @@ class Item:
     kind: Kind
     name: str = ""
     """The function of a call."""
+    call_id: str = ""
+    """What the model itself calls it; empty where it does not."""
     pieces: list[str] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     is_whole: bool = True
@@ -122,7 +124,7 @@ class OutputItems:
         elif isinstance(event, ToolCallStart):
             self._held.clear()
             self._close(changes)
-            self._opened("call", event.name, changes)
+            self._opened("call", event.name, changes).call_id = event.id
         elif isinstance(event, ToolCallArguments):
             assert self._open is not None and self._open.kind == "call", "calls come one by one"
             self._grow(self._open, event.fragment, changes)

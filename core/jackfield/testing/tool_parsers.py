@@ -277,9 +277,12 @@ def assert_well_formed(events: Sequence[Event]) -> None:
     open_call: int | None = None
     num_calls = 0
     arguments = ""
+    ids: list[str] = []
     for event in events:
         if isinstance(event, ToolCallStart):
             assert open_call is None and event.index == num_calls and event.name
+            assert not event.id or event.id not in ids, "two calls have one id"
+            ids.append(event.id)
             open_call, num_calls, arguments = event.index, num_calls + 1, ""
         elif isinstance(event, ToolCallArguments):
             assert event.index == open_call

@@ -24,16 +24,19 @@ class Calls:
         self.events: list[Event] = []
         self.num_calls = 0
         self.is_open = False
+        self._ids: set[str] = set()
 
     def content(self, text: str) -> None:
         """Text of the answer."""
         if text:
             self.events.append(Content(text))
 
-    def start(self, name: str) -> None:
-        """A call begins."""
+    def start(self, name: str, call_id: str) -> None:
+        """A call begins. An id that another call has is none."""
         assert not self.is_open
-        self.events.append(ToolCallStart(self.num_calls, name))
+        own_id = "" if call_id in self._ids else call_id
+        self._ids.add(own_id)
+        self.events.append(ToolCallStart(self.num_calls, name, own_id))
         self.is_open = True
 
     def arguments(self, fragment: str) -> None:

@@ -37,10 +37,10 @@ class JsonCalls(CallScanner):
         else:
             yield from self._read_object()
 
-    def know(self, name: str) -> None:
+    def know(self, name: str, call_id: str = "") -> None:
         if not name or not _is_unicode(name):
             raise Broken
-        super().know(name)
+        super().know(name, call_id)
         self._written, self._taken = None, False
 
     def closing(self) -> str:

@@ -32,7 +32,9 @@ class NamedCalls(JsonCalls):
             return
         source = self.source
         text, end = yield from source.all_before(self.name_ends, MAX_NAME)
-        self.know(cleaned_name(text, self.format))
+        name = cleaned_name(text, self.format)
+        is_id = self.format.name_is_id and text.strip() != name
+        self.know(name, text.strip() if is_id else "")
         if end == "{":
             source.at -= 1
         closer = source.marker_text() if end in self.closers else ""

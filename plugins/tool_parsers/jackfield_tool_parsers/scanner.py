@@ -52,6 +52,7 @@ class CallScanner:
         self.schemas = _schemas(context)
         self._blank = True  # nothing but whitespace since the beginning or the last call
         self._known_name: str | None = None  # of a call that has not started
+        self._known_id = ""
         self._retry = 1  # from where on what is given back may begin a region again
         self._run = self._scan()
         next(self._run)
@@ -123,16 +124,17 @@ class CallScanner:
             return name in self.schemas
         return True
 
-    def know(self, name: str) -> None:
-        """The name of a call is known; it starts when its arguments do."""
+    def know(self, name: str, call_id: str = "") -> None:
+        """The name of a call is known, and the id if the model gives one; it starts when its
+        arguments do."""
         if not self.may_call(name):
             raise Broken
-        self._known_name = name
+        self._known_name, self._known_id = name, call_id
 
     def start(self) -> None:
         """The call whose name is known starts."""
         assert self._known_name is not None
-        self.calls.start(self._known_name)
+        self.calls.start(self._known_name, self._known_id)
         self._known_name = None
         self.source.keep()
 

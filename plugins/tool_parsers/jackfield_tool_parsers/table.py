@@ -64,6 +64,9 @@ class ToolFormat:
     """named, parameters: stands before the name, may be missing."""
     name_index: str = ""
     """named, parameters: between the name and the number of the call."""
+    name_is_id: bool = False
+    """named: whether the name with its prefix and number is the call's id, by which the chat
+    template writes it again."""
     name_end: Strings = ()
     """named, parameters: behind the name, the first is written; others may be."""
     name_break: str = ""

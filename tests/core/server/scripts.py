@@ -22,9 +22,10 @@ CALLS: tuple[tuple[Event, ...], ...] = (
     (Reasoning("see"), Content("\n")),
     (ToolCallStart(0, "weather"), ToolCallArguments(0, '{"city":')),
     (ToolCallArguments(0, ' "Paris"}'), ToolCallEnd(0), Content("\n")),
-    (ToolCallStart(1, "time"), ToolCallArguments(1, "{}"), ToolCallEnd(1)),
+    (ToolCallStart(1, "time", "functions.time:1"), ToolCallArguments(1, "{}"), ToolCallEnd(1)),
 )
-"""Thinking, then two calls, with the newlines that models put between."""
+"""Thinking, then two calls, the second with an id of the model's own, with the newlines that models
+put between."""
 
 TALK: tuple[tuple[Event, ...], ...] = (
     (Reasoning("hm"),),

@@ -142,7 +142,8 @@ async def test_calls_and_thinking_are_items_and_whitespace_is_none() -> None:
         thinking, first, second = (item.model_dump() for item in one.output)
         assert thinking["content"] == [{"type": "reasoning_text", "text": "let me see"}]
         assert (first["name"], first["arguments"]) == ("weather", '{"city": "Paris"}')
-        assert second["name"] == "time" and first["call_id"] != second["call_id"]
+        assert first["call_id"].startswith("call_") and second["call_id"] == "functions.time:1"
+        assert second["name"] == "time"
         assert one.usage is not None and one.usage.output_tokens_details.reasoning_tokens == 2
         assert one.usage.input_tokens_details.cached_tokens == 4
 

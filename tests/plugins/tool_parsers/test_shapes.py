@@ -171,6 +171,15 @@ def test_calls_and_content(
     assert content_of(events) == content
 
 
+def test_kimi_k2s_own_ids_are_kept_and_none_comes_twice() -> None:
+    called = "<|tool_call_begin|>{}<|tool_call_argument_begin|>{{}}<|tool_call_end|>"
+    written = ("functions.f:3", "f", "functions.g:4", "functions.f:3")
+    events = parse("kimi_k2", "".join(map(called.format, written)))
+    starts = [event for event in events if isinstance(event, ToolCallStart)]
+    assert [each.name for each in starts] == ["f", "f", "g", "f"]
+    assert [each.id for each in starts] == ["functions.f:3", "", "functions.g:4", ""]
+
+
 def test_strings_stream_as_they_arrive() -> None:
     parser = formats.qwen3_coder(ParserContext(tools=TOOLS))
     events = parser.feed('<tool_call>\n<function=f>\n<parameter=s>\nsome "text')

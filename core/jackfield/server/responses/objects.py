@@ -52,7 +52,7 @@ class ItemIds:
     def of_call(self, item: Item) -> str:
         """What the output of the call will refer to."""
         if item.index not in self._calls:
-            self._calls[item.index] = new_id("call_")
+            self._calls[item.index] = item.call_id or new_id("call_")
         return self._calls[item.index]
 
 
