@@ -33,8 +33,7 @@ class NamedCalls(JsonCalls):
         source = self.source
         text, end = yield from source.all_before(self.name_ends, MAX_NAME)
         name = cleaned_name(text, self.format)
-        is_id = self.format.name_is_id and text.strip() != name
-        self.know(name, text.strip() if is_id else "")
+        self.know(name, own_id(text.strip(), name, self.format))
         if end == "{":
             source.at -= 1
         closer = source.marker_text() if end in self.closers else ""
@@ -74,6 +73,14 @@ class NamedCalls(JsonCalls):
                 self.source.at += 1
         yield from super().read_call("{")
         return True
+
+
+def own_id(text: str, name: str, made: ToolFormat) -> str:
+    """The id in what stands where the name should; empty if the template would not take it."""
+    if made.name_is_id:
+        return text if text != name else ""
+    rest = text.partition(made.name_rest)[2].strip() if made.name_rest else ""
+    return rest if re.fullmatch(f"[A-Za-z0-9]{{{made.id_length}}}", rest) else ""
 
 
 def cleaned_name(text: str, made: ToolFormat) -> str:

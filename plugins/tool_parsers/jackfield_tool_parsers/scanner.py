@@ -6,6 +6,7 @@ turns out not to be a call before its name is known is given back and read again
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -53,6 +54,7 @@ class CallScanner:
         self._blank = True  # nothing but whitespace since the beginning or the last call
         self._known_name: str | None = None  # of a call that has not started
         self._known_id = ""
+        self._ids_seed = context.prompt_suffix
         self._retry = 1  # from where on what is given back may begin a region again
         self._run = self._scan()
         next(self._run)
@@ -134,9 +136,17 @@ class CallScanner:
     def start(self) -> None:
         """The call whose name is known starts."""
         assert self._known_name is not None
-        self.calls.start(self._known_name, self._known_id)
+        self.calls.start(self._known_name, self._known_id or self._made_id())
         self._known_name = None
         self.source.keep()
+
+    def _made_id(self) -> str:
+        """An id for a call without one, where the format's must have some length: another in each
+        turn, and the same however the text was split."""
+        if not self.format.id_length:
+            return ""
+        seed = f"{self._ids_seed}{self.calls.num_calls}".encode(errors="replace")
+        return hashlib.sha256(seed).hexdigest()[: self.format.id_length]
 
     def end_call(self) -> None:
         """The open call is complete; what follows can be given back."""

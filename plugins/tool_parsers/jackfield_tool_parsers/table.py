@@ -72,7 +72,9 @@ class ToolFormat:
     name_break: str = ""
     """parameters: written behind the name where nothing ends it."""
     name_rest: str = ""
-    """named: what begins a part of the name's text that is not the name."""
+    """named: what begins a part of the name's text that is not the name but the call's id."""
+    id_length: int = 0
+    """How many letters and digits ids must have for the chat template to take them; 0: any."""
     json_too: bool = False
     """named, parameters: whether a JSON object or array may follow the opener instead."""
 

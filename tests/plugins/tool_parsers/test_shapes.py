@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -178,6 +179,17 @@ def test_kimi_k2s_own_ids_are_kept_and_none_comes_twice() -> None:
     starts = [event for event in events if isinstance(event, ToolCallStart)]
     assert [each.name for each in starts] == ["f", "f", "g", "f"]
     assert [each.id for each in starts] == ["functions.f:3", "", "functions.g:4", ""]
+
+
+def test_mistrals_ids_are_such_as_its_templates_take() -> None:
+    def ids(prompt: str) -> list[str]:
+        parser = formats.mistral(ParserContext(tools=TOOLS, prompt_suffix=prompt))
+        text = "[TOOL_CALLS]f[ARGS]{}[TOOL_CALLS]f{}[TOOL_CALLS]f[CALL_ID]aB3456789[ARGS]{}"
+        return [each.id for each in parser.feed(text) if isinstance(each, ToolCallStart)]
+
+    first, second = ids("a turn"), ids("the next turn")
+    assert first[2] == second[2] == "aB3456789"
+    assert len({*first, *second}) == 5 and all(re.fullmatch("[a-zA-Z0-9]{9}", i) for i in first)
 
 
 def test_strings_stream_as_they_arrive() -> None:
