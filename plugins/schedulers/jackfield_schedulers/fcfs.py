@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from jackfield.contracts.scheduling import SchedulerRequest
-from jackfield_schedulers.token_budget import Order, TokenBudgetScheduler
+from jackfield_schedulers.token_budget import TokenBudgetScheduler
+from jackfield_schedulers.waiting import Order
 
 
 class FcfsScheduler(TokenBudgetScheduler):

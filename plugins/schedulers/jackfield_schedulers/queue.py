@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from heapq import heappop, heappush
 from typing import ClassVar
 
 from jackfield.contracts.scheduling import (
@@ -14,7 +13,8 @@ from jackfield.contracts.scheduling import (
     SchedulerRequest,
 )
 from jackfield.errors import ConfigError, RequestError
-from jackfield_schedulers.token_budget import Order, TokenBudgetScheduler
+from jackfield_schedulers.token_budget import TokenBudgetScheduler
+from jackfield_schedulers.waiting import Order, WaitingRequests
 
 
 class QueueScheduler(TokenBudgetScheduler):
@@ -36,9 +36,9 @@ class QueueScheduler(TokenBudgetScheduler):
         self._orders: dict[int, Order] = {}
         self._quotas: dict[int, Quota] = {}
         self._num_running: Counter[str] = Counter()
-        self._aside: dict[str, list[tuple[Order, SchedulerRequest]]] = {}
-        # Keys of requests set aside; an entry whose key is not here was finished meanwhile.
-        self._aside_keys: set[int] = set()
+        self._aside: dict[str, WaitingRequests] = {}
+        """By group; none is empty."""
+        self._num_aside = 0
 
     def order(self, request: SchedulerRequest) -> Order:
         """By the policy's key, then by arrival."""
@@ -49,9 +49,9 @@ class QueueScheduler(TokenBudgetScheduler):
         quota = self._quotas.get(request.key)
         if quota is None or self._num_running[quota.group] < quota.max_running:
             return False
-        aside = self._aside.setdefault(quota.group, [])
-        heappush(aside, (self._orders[request.key], request))
-        self._aside_keys.add(request.key)
+        aside = self._aside.setdefault(quota.group, WaitingRequests())
+        aside.add(self._orders[request.key], request)
+        self._num_aside += 1
         return True
 
     def started(self, request: SchedulerRequest) -> None:
@@ -78,8 +78,10 @@ class QueueScheduler(TokenBudgetScheduler):
 
     def finish(self, request: SchedulerRequest) -> None:
         """Forgets a request, waiting, set aside or running."""
-        if request.key in self._aside_keys:
-            self._aside_keys.remove(request.key)
+        aside = self._aside_with(request)
+        if request in aside:
+            aside.remove(request)
+            self._one_less_aside(request)
         else:
             super().finish(request)
             # It may have been brought back for a place that it never took.
@@ -88,12 +90,12 @@ class QueueScheduler(TokenBudgetScheduler):
         self._quotas.pop(request.key, None)
 
     def __len__(self) -> int:
-        return super().__len__() + len(self._aside_keys)
+        return super().__len__() + self._num_aside
 
     @property
     def num_waiting(self) -> int:
         """Requests without blocks."""
-        return super().num_waiting + len(self._aside_keys)
+        return super().num_waiting + self._num_aside
 
     # --- the policy --------------------------------------------------------------------
 
@@ -111,13 +113,19 @@ class QueueScheduler(TokenBudgetScheduler):
 
     def _bring_back(self, request: SchedulerRequest) -> None:
         """The first of its group that was set aside, if any."""
+        aside = self._aside_with(request)
+        if aside.first() is not None:
+            super().add(aside.pop())
+            self._one_less_aside(request)
+
+    def _aside_with(self, request: SchedulerRequest) -> WaitingRequests:
+        """Those of its group that are set aside."""
         quota = self._quotas.get(request.key)
-        aside = self._aside.get(quota.group) if quota is not None else None
-        while aside:
-            _, first = heappop(aside)
-            if first.key in self._aside_keys:
-                self._aside_keys.remove(first.key)
-                super().add(first)
-                return
-        if quota is not None:
-            self._aside.pop(quota.group, None)
+        aside = None if quota is None else self._aside.get(quota.group)
+        return aside or WaitingRequests()
+
+    def _one_less_aside(self, request: SchedulerRequest) -> None:
+        self._num_aside -= 1
+        group = self._quotas[request.key].group
+        if not self._aside[group]:
+            del self._aside[group]

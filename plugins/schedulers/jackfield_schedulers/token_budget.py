@@ -12,12 +12,11 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from bisect import insort
-from heapq import heapify, heappop, heappush
 
 from jackfield.contracts.scheduling import Blocks, Schedule, SchedulerLimits, SchedulerRequest
 from jackfield.errors import ConfigError
+from jackfield_schedulers.waiting import Order, WaitingRequests
 
-Order = tuple[float, ...]
 Entry = tuple[SchedulerRequest, int]
 
 MAX_PASSED_OVER = 16
@@ -37,9 +36,7 @@ class TokenBudgetScheduler(ABC):
         self._limits = limits
         self._delay = _Delay(limits.delay_factor) if limits.delay_factor else None
         self._running: list[SchedulerRequest] = []
-        self._heap: list[tuple[Order, SchedulerRequest]] = []
-        # Keys of waiting requests; a heap entry whose key is not here was finished meanwhile.
-        self._waiting: set[int] = set()
+        self._waiting = WaitingRequests()
 
     @abstractmethod
     def order(self, request: SchedulerRequest) -> Order:
@@ -66,16 +63,12 @@ class TokenBudgetScheduler(ABC):
 
     def add(self, request: SchedulerRequest) -> None:
         """Takes a new request in. O(log waiting)."""
-        self._waiting.add(request.key)
-        heappush(self._heap, (self.order(request), request))
+        self._waiting.add(self.order(request), request)
 
     def finish(self, request: SchedulerRequest) -> None:
         """Forgets a request, waiting or running."""
-        if request.key in self._waiting:
-            self._waiting.remove(request.key)
-            if len(self._heap) > 2 * len(self._waiting) + 64:
-                self._heap = [entry for entry in self._heap if entry[1].key in self._waiting]
-                heapify(self._heap)
+        if request in self._waiting:
+            self._waiting.remove(request)
         else:
             self._running.remove(request)
             self.stopped(request)
@@ -141,26 +134,24 @@ class TokenBudgetScheduler(ABC):
         """Whether the waiting requests wait for more company."""
         if self._delay is None or not self._running:
             return False
-        first = self._first_waiting()
-        return first is not None and self._delay.holds(first[1].arrival)
+        first = self._waiting.first()
+        return first is not None and self._delay.holds(first.arrival)
 
     # --- waiting requests ----------------------------------------------------------------
 
     def _admit_waiting(self, step: _Step) -> None:
-        passed_over: list[tuple[Order, SchedulerRequest]] = []
+        passed_over: list[SchedulerRequest] = []
         while step.budget and len(self._running) < self._limits.max_num_seqs:
-            head = self._first_waiting()
-            if head is None or head[1].num_in_flight:
+            request = self._waiting.first()
+            if request is None or request.num_in_flight:
                 break
-            request = head[1]
             if self.sets_aside(request):
-                heappop(self._heap)
-                self._waiting.remove(request.key)
+                self._waiting.pop()
                 continue
             num_left = request.num_tokens - step.blocks.match(request)
             num_tokens = self._first_chunk(num_left, step)
             if num_tokens == 0 and len(passed_over) < MAX_PASSED_OVER:
-                passed_over.append(heappop(self._heap))
+                passed_over.append(self._waiting.pop())
                 continue
             if not num_tokens:
                 break
@@ -169,22 +160,14 @@ class TokenBudgetScheduler(ABC):
                     # What the victim had computed may be this request's cached prefix now.
                     continue
                 break
-            heappop(self._heap)
-            self._waiting.remove(request.key)
+            self._waiting.pop()
             insort(self._running, request, key=self.order)
             self.started(request)
             step.entries.append((request, num_tokens))
             step.budget -= num_tokens
             step.note_prompt(request, num_left, num_tokens)
-        for entry in passed_over:
-            heappush(self._heap, entry)
-
-    def _first_waiting(self) -> tuple[Order, SchedulerRequest] | None:
-        while self._heap:
-            if self._heap[0][1].key in self._waiting:
-                return self._heap[0]
-            heappop(self._heap)
-        return None
+        for request in passed_over:
+            self.add(request)
 
     def _first_chunk(self, num_left: int, step: _Step) -> int | None:
         """Tokens to compute of the first waiting request; 0 if a limit for partial prefills

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 
 from jackfield.contracts.messages import FinishReason
 from jackfield.contracts.scheduling import QueuePolicy, Quota, SchedulerLimits, SchedulerRequest
+from jackfield.engine.request import Request
 from jackfield.errors import ConfigError
 from jackfield.testing import QueuePolicyContract
 from jackfield.testing.simulated_engine import SimulatedEngine
@@ -81,6 +83,18 @@ def test_a_request_set_aside_can_be_aborted_and_the_next_takes_its_turn() -> Non
         FinishReason.LENGTH,
     ]
     made.check_empty()
+
+
+def test_requests_that_leave_while_they_are_set_aside_are_not_kept() -> None:
+    made = engine(OnePerUser())
+    made.add([1], 40, user="ann")
+    for _ in range(5):
+        keys = [made.add([1, 2], 3, user="ann") for _ in range(200)]
+        made.step()
+        assert made.scheduler.num_waiting == 200
+        made.abort(keys)
+    assert made.answers[1].finish == FinishReason.RUNNING
+    assert sum(isinstance(each, Request) for each in gc.get_objects()) < 100
 
 
 def test_aborting_the_one_brought_back_brings_the_next() -> None:
