@@ -213,6 +213,38 @@ async def test_a_conversation_goes_on_from_its_last_response() -> None:
     assert messages[3]["content"] == [{"type": "text", "text": "sunny"}]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_items_of_a_kept_response_may_be_referred_to(stream: bool) -> None:
+    """So the AI SDK sends what the model has said."""
+    llm = FakeLLM(events(*CALLS), plan=PARSERS)
+    async with http(llm) as client:
+        asked = {"input": "weather?", "tools": [TOOL], "stream": stream}
+        answer = await client.post(PATH, json=asked)
+        first = sse_events(answer.text)[-1][1]["response"] if stream else answer.json()
+        said = [{"type": "item_reference", "id": item["id"]} for item in first["output"]]
+        result = {"type": "function_call_output", "output": "20"}
+        result["call_id"] = first["output"][1]["call_id"]
+        again = {"input": [{"role": "user", "content": "weather?"}, *said, result], "tools": [TOOL]}
+        second = await client.post(PATH, json=again)
+        referred = llm.prompts.last_chat["messages"]
+        check_response(second.json())
+        goes_on = {"input": [result], "tools": [TOOL], "previous_response_id": first["id"]}
+        await client.post(PATH, json=goes_on)
+    expected = llm.prompts.last_chat["messages"]
+    assert [message["role"] for message in referred] == ["user", "assistant", "tool"]
+    assert referred[1:] == expected[1:]
+
+
+@pytest.mark.parametrize("item_id", [None, "x", "msg_" + "0" * 32 + "_0", "{}9"])
+async def test_an_item_that_is_not_kept_is_not_found(item_id: str | None) -> None:
+    async with http(FakeLLM()) as client:
+        made = (await client.post(PATH, json={"input": "x"})).json()
+        own = made["output"][0]["id"]
+        item = {"type": "item_reference", "id": item_id and item_id.format(own)}
+        answer = await client.post(PATH, json={"input": [{"role": "user", "content": "x"}, item]})
+    assert answer.status_code == 404 and answer.json()["error"]["param"] == "input[1].id"
+
+
 async def test_kept_responses_are_retrieved_listed_and_deleted() -> None:
     said: Any = [
         {"role": "user", "content": "one", "type": None, "id": None},
@@ -392,7 +424,6 @@ async def test_what_an_agent_offers_beside_its_functions_is_left_out() -> None:
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         ({"input": [{"type": "computer_call"}]}, "input[0].type"),
-        ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].arguments"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         (

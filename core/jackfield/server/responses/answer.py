@@ -41,7 +41,7 @@ class ResponseAnswer(Answer):
 
     def body(self) -> bytes:
         """The response object."""
-        self._response = finished_response(self._items, ItemIds(), self._shape)
+        self._response = finished_response(self._items, ItemIds(self._shape.id), self._shape)
         return dumps(self._response)
 
     async def completed(self) -> None:
@@ -58,7 +58,7 @@ class ResponseFrames(Frames):
     def __init__(self, shape: ResponseShape, view: EventView, keep: Keep) -> None:
         self._shape = shape
         self._items = OutputItems(view)
-        self._ids = ItemIds()
+        self._ids = ItemIds(shape.id)
         self._keep = keep
         self._response: dict[str, Any] = {}
         self._number = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +14,9 @@ from jackfield.server.door import new_id
 from jackfield.server.output_items import Item, OutputItems
 from jackfield.server.token_text import TokenText, chat_logprobs
 
+RESPONSE_PREFIX = "resp_"
 _PREFIXES = {"thinking": "rs_", "text": "msg_", "call": "fc_"}
+_ITEM_ID = re.compile("(?:rs|msg|fc)_([0-9a-f]{32})_([0-9]{1,9})")
 # The codes that OpenAI's ResponseError knows.
 _ERROR_CODES: Mapping[int, str] = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 
@@ -29,6 +32,12 @@ class ResponseShape:
     num_top: int | None
     """How many alternatives a token's logprobs have; None: no logprobs."""
 
+    @property
+    def id(self) -> str:
+        """The response's."""
+        own: str = self.base["id"]
+        return own
+
     def logprobs(self, entries: list[TokenLogprobs] | tuple[TokenLogprobs, ...]) -> Any:
         """The ``logprobs`` of a piece of text; empty where they are not asked for."""
         if self.num_top is None or not entries:
@@ -38,22 +47,28 @@ class ResponseShape:
 
 @dataclass(slots=True)
 class ItemIds:
-    """The ids that items and calls have in the answer; given when first asked for."""
+    """The ids that items and calls have in the answer. An item's says where it stands, so that a
+    later request can refer to it."""
 
-    _items: dict[int, str] = field(default_factory=dict)
+    response_id: str
     _calls: dict[int, str] = field(default_factory=dict)
 
     def of(self, item: Item) -> str:
-        """``rs_``, ``msg_`` or ``fc_`` and what is never the same twice."""
-        if item.index not in self._items:
-            self._items[item.index] = new_id(_PREFIXES[item.kind])
-        return self._items[item.index]
+        """``rs_``, ``msg_`` or ``fc_``, and what ``response_place`` reads."""
+        unique = self.response_id.removeprefix(RESPONSE_PREFIX)
+        return f"{_PREFIXES[item.kind]}{unique}_{item.index}"
 
     def of_call(self, item: Item) -> str:
-        """What the output of the call will refer to."""
+        """What the output of the call will refer to; given when first asked for."""
         if item.index not in self._calls:
             self._calls[item.index] = item.call_id or new_id("call_")
         return self._calls[item.index]
+
+
+def response_place(item_id: str) -> tuple[str, int] | None:
+    """The response in whose output the item of this id stands, and where."""
+    found = _ITEM_ID.fullmatch(item_id)
+    return None if found is None else (RESPONSE_PREFIX + found[1], int(found[2]))
 
 
 def content_part(item: Item, shape: ResponseShape) -> dict[str, Any]:

@@ -17,8 +17,13 @@ from jackfield.server.door import Frontend, new_id
 from jackfield.server.generation_route import Deliverable, Prepared, Preparer, answer_id
 from jackfield.server.output_items import EventView
 from jackfield.server.responses.answer import Keep, ResponseAnswer, ResponseFrames
-from jackfield.server.responses.objects import ResponseShape
-from jackfield.server.responses.request import REFUSED, InputTokensRequest, ResponsesRequest
+from jackfield.server.responses.objects import RESPONSE_PREFIX, ResponseShape
+from jackfield.server.responses.request import (
+    MAX_ITEMS,
+    REFUSED,
+    InputTokensRequest,
+    ResponsesRequest,
+)
 from jackfield.server.responses.stored import History, StoredResponses
 from jackfield.server.responses.translation import (
     SPELLING,
@@ -60,11 +65,18 @@ class Responses:
         count = await asyncio.to_thread(turn.count_tokens, data)
         return {"object": "response.input_tokens", "input_tokens": count}
 
-    async def _turn(self, data: Mapping[str, Any]) -> Turn:
+    async def _turn(self, data: dict[str, Any]) -> Turn:
+        """What was said before is fetched, and items that ``data`` only refers to stand in it."""
         previous = data.get("previous_response_id")
+        history = History()
         if isinstance(previous, str):
-            return Turn(self, await self.stored.history(previous))
-        return Turn(self, History())
+            history = await self.stored.history(previous)
+        num_bytes = history.num_bytes
+        given = data.get("input")
+        if isinstance(given, list) and len(given) <= MAX_ITEMS:  # more is refused
+            data["input"], more = await self.stored.with_items(given)
+            num_bytes += more
+        return Turn(self, history, num_bytes)
 
 
 class Turn(Preparer):
@@ -73,10 +85,11 @@ class Turn(Preparer):
     fields = frozenset(ResponsesRequest.model_fields)
     refused = REFUSED
 
-    def __init__(self, route: Responses, history: History) -> None:
+    def __init__(self, route: Responses, history: History, num_bytes: int) -> None:
+        """``num_bytes``: of the records that were read for it."""
         self._route = route
         self._history = history
-        self.num_bytes = history.num_bytes
+        self.num_bytes = num_bytes
 
     def count_tokens(self, data: dict[str, Any]) -> int:
         """The length of the prompt."""
@@ -89,7 +102,7 @@ class Turn(Preparer):
         """One prompt, one choice."""
         request = validate(ResponsesRequest, data)
         model = self._route.frontend.check_model(request.model)
-        own_id = answer_id("resp_", request.request_id, header_id)
+        own_id = answer_id(RESPONSE_PREFIX, request.request_id, header_id)
         spelling = {**spelling, **SPELLING}
         generation = self._generation(request, data, own_id, spelling)
         base = self._base(request, model, generation)
@@ -142,7 +155,7 @@ class Turn(Preparer):
         text, reasoning = request.text, request.reasoning
         return {
             # Never the client's own: it is the key by which the response is kept.
-            "id": new_id("resp_"),
+            "id": new_id(RESPONSE_PREFIX),
             "object": "response",
             "created_at": int(time.time()),
             "background": False,

@@ -13,6 +13,7 @@ from jackfield.server.asgi import off_loop
 from jackfield.server.door import new_id
 from jackfield.server.json_bytes import dumps, loads
 from jackfield.server.options import ServerOptions
+from jackfield.server.responses.objects import response_place
 
 MAX_TURNS = 1024
 """How many earlier responses a request may stand on."""
@@ -87,6 +88,33 @@ class StoredResponses:
             previous = record["response"]["previous_response_id"]
         return History([item for turn in reversed(turns) for item in turn], num_bytes)
 
+    async def with_items(self, given: Sequence[Any]) -> tuple[list[Any], int]:
+        """Input items with those of kept answers for the ``item_reference`` to them, and how many
+        bytes were read for that; ``NotFoundError`` for what is not kept."""
+        outputs: dict[str, Sequence[Any]] = {}
+        items: list[Any] = []
+        num_bytes = 0
+        for index, item in enumerate(given):
+            if type(item) is not dict or item.get("type") != "item_reference":
+                items.append(item)
+                continue
+            param = f"input[{index}].id"
+            item_id = item.get("id")
+            place = response_place(item_id) if isinstance(item_id, str) else None
+            if place is None:
+                raise _not_found(str(item_id), param)
+            response_id, number = place
+            if response_id not in outputs:
+                if len(outputs) == MAX_TURNS:
+                    raise RequestError(f"Items of more than {MAX_TURNS} responses", param="input")
+                record, length = await self._record(response_id, param)
+                outputs[response_id] = record["response"]["output"]
+                num_bytes += length
+            if number >= len(outputs[response_id]):
+                raise _not_found(str(item_id), param)
+            items.append(outputs[response_id][number])
+        return items, num_bytes
+
     async def _record(self, response_id: str, param: str) -> tuple[Any, int]:
         record = None if self._store is None else await self._store.get(response_id)
         if record is None:
@@ -106,10 +134,10 @@ def open_store(options: ServerOptions, registry: Registry) -> ResponseStore | No
     return store
 
 
-def _not_found(response_id: str, param: str) -> NotFoundError:
+def _not_found(own_id: str, param: str) -> NotFoundError:
     code = "previous_response_not_found" if param == "previous_response_id" else "not_found"
     return NotFoundError(
-        f"The response '{response_id[:128]}' is not kept here: it does not exist, was not stored, "
+        f"'{own_id[:128]}' is not kept here: it does not exist, was not stored, "
         "was deleted, or had to go",
         param=param,
         code=code,
