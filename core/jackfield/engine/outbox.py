@@ -59,8 +59,9 @@ class Outbox:
 
     @property
     def is_long(self) -> bool:
-        """Whether it should go out before another step adds to it."""
-        return self._num_logprobs > MAX_LOGPROBS // 2
+        """Whether it should go out before another step adds to it: the vectors of one step may be
+        all that a message holds."""
+        return bool(self.pooled) or self._num_logprobs > MAX_LOGPROBS // 2
 
     @property
     def has_first(self) -> bool:

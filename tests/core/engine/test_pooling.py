@@ -95,7 +95,12 @@ class Outcomes:
     """An engine with no prefix cache, and what it has told."""
 
     def __init__(
-        self, num_blocks: int, steps_in_flight: int, executor: SummingExecutor | None = None
+        self,
+        num_blocks: int,
+        steps_in_flight: int,
+        executor: SummingExecutor | None = None,
+        *,
+        stream_interval: int = 1,
     ) -> None:
         self.blocks = BlockManager(num_blocks, BLOCK_SIZE, None)
         self.core = EngineCore(
@@ -112,6 +117,7 @@ class Outcomes:
             max_num_seqs=LIMITS.max_num_seqs,
             max_num_batched_tokens=LIMITS.max_num_batched_tokens,
             steps_in_flight=steps_in_flight,
+            stream_interval=stream_interval,
         )
         self.vectors: dict[int, list[float]] = {}
         self.finishes: dict[int, FinishReason] = {}
@@ -183,6 +189,15 @@ def test_every_token_has_its_vector_whatever_the_chunks(
     for key, prompt in enumerate(prompts):
         pairs = [(float(token), float(position)) for position, token in enumerate(prompt)]
         assert engine.vectors[key] == [number for pair in pairs for number in pair]
+
+
+def test_the_vectors_of_a_step_wait_for_no_other_step() -> None:
+    """Those of one are as many as a message holds."""
+    engine = Outcomes(60, 1, TokenExecutor(), stream_interval=4)
+    engine.add(1, list(range(40)))
+    while engine.core.has_work:
+        message = engine.core.step()
+        assert message is not None and len(message.pooled) == 1
 
 
 def test_a_row_that_fails_fails_alone() -> None:
