@@ -1,4 +1,4 @@
-"""The official clients for Node: OpenAI's and Anthropic's.
+"""The clients for Node: OpenAI's and Anthropic's own, and the AI SDK.
 
 npm install --prefix tests/clients/node && pytest tests/clients/test_node.py
 """
@@ -48,6 +48,15 @@ ANTHROPIC: dict[str, Any] = {
     "errors": {"kind": "NotFoundError", "status": 404},
 }
 
+AI_SDK: dict[str, Any] = {
+    "text": SAID,
+    "stream": SAID,
+    "tool_loop": {"steps": 2, "text": TALE},
+    "streamed_tool_loop": {"steps": 2, "text": TALE},
+    "next_turn": SAID,
+    "structured": FORECAST,
+}
+
 
 def run(package: str, script: str, *words: str) -> dict[str, Any]:
     """What the scenarios of a script ended in."""
@@ -74,6 +83,11 @@ def anthropic(server: str) -> dict[str, Any]:
     return run("@anthropic-ai/sdk", "anthropic.mjs", server)
 
 
+@pytest.fixture(scope="module")
+def ai_sdk(server: str) -> dict[str, Any]:
+    return run("ai", "ai.mjs", server)
+
+
 @pytest.mark.parametrize("scenario", OPENAI)
 def test_openais_client(scenario: str, openai: dict[str, Any]) -> None:
     assert openai[scenario] == {"value": OPENAI[scenario]}
@@ -87,3 +101,9 @@ def test_openais_client_unpacks_the_embeddings_it_asks_for(openai: dict[str, Any
 @pytest.mark.parametrize("scenario", ANTHROPIC)
 def test_anthropics_client(scenario: str, anthropic: dict[str, Any]) -> None:
     assert anthropic[scenario] == {"value": ANTHROPIC[scenario]}
+
+
+@pytest.mark.parametrize("provider", ["responses", "chat", "compatible", "anthropic"])
+@pytest.mark.parametrize("scenario", AI_SDK)
+def test_the_ai_sdk(provider: str, scenario: str, ai_sdk: dict[str, Any]) -> None:
+    assert ai_sdk[f"{provider} {scenario}"] == {"value": AI_SDK[scenario]}
