@@ -55,7 +55,7 @@ REFUSED: Mapping[str, Refusal] = {
     "modalities": Refusal("only text output is supported", (["text"],)),
     "moderation": Refusal("moderation is not offered by this server"),
     "prompt_embeds": Refusal(f"prompts as embeddings {_NOT_BUILT}"),
-    "suffix": Refusal("text completion before a suffix is not supported"),
+    "suffix": Refusal("text completion before a suffix is not supported", ("",)),
     "thinking_token_budget": Refusal("only the output of a chat is known to hold thinking"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "verbosity": Refusal("the model cannot be told how much to say", ("medium",)),

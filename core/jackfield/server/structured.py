@@ -50,22 +50,25 @@ def _by_format(given: Mapping[str, Any] | None) -> StructuredOutputs | None:
         return None
     param = "response_format"
     if kind == "json_object":
+        # As instructor and llama.cpp's clients have it, the schema of the object stands beside.
+        if given.get("schema") is not None:
+            return _json_schema(given, param)
         return StructuredOutputs(json_object=True, param=param)
     if kind == "json_schema":
-        schema = given.get("json_schema")
-        schema = schema.get("schema") if isinstance(schema, Mapping) else None
-        if not isinstance(schema, Mapping | bool):
-            raise RequestError(
-                "'response_format.json_schema.schema' must be a JSON Schema",
-                param="response_format.json_schema",
-            )
-        return StructuredOutputs(json=schema, param=param)
+        return _json_schema(given.get("json_schema"), f"{param}.json_schema")
     if kind == "structural_tag":
         return StructuredOutputs(structural_tag=_tag(given), param=param)
     raise RequestError(
         f"'response_format.type' must be one of {', '.join(_FORMATS)}",
         param="response_format.type",
     )
+
+
+def _json_schema(given: object, param: str) -> StructuredOutputs:
+    schema = given.get("schema") if isinstance(given, Mapping) else None
+    if not isinstance(schema, Mapping | bool):
+        raise RequestError(f"'{param}.schema' must be a JSON Schema", param=param)
+    return StructuredOutputs(json=schema, param="response_format")
 
 
 def _tag(given: Mapping[str, Any]) -> Mapping[str, object]:

@@ -172,7 +172,7 @@ async def test_a_request_with_tools_needs_a_tool_parser() -> None:
         {"metadata": {"a": "b"}, "user": "u", "store": False, "service_tier": "auto"},
         {"safety_identifier": "s", "prompt_cache_key": "k", "prompt_cache_retention": "24h"},
         {"response_format": {"type": "text"}, "modalities": ["text"], "audio": None},
-        {"guided_json": None, "functions": None, "suffix": None, "best_of": 1, "n": None},
+        {"guided_json": None, "functions": None, "suffix": "", "best_of": 1, "n": None},
         {"repeat_penalty": 1.2, "length_penalty": 1.0, "use_beam_search": False},
         {"max_completion_tokens": 3, "max_tokens": 3, "tool_choice": "none", "tools": []},
         {"tool_choice": "auto", "tools": [], "logprobs": False, "top_logprobs": 0},

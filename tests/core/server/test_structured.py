@@ -41,6 +41,7 @@ async def refusal(path: str, llm: FakeLLM | None = None, **body: Any) -> dict[st
     [
         ({"response_format": {"type": "text"}}, None),
         ({"response_format": {"type": "json_object"}}, {"json_object": True}),
+        ({"response_format": {"type": "json_object", "schema": SCHEMA}}, {"json": SCHEMA}),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
             {"json": SCHEMA},
@@ -94,6 +95,7 @@ async def test_the_older_structural_tag_becomes_todays() -> None:
     [
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_object", "schema": "{}"}}, "response_format"),
         ({"response_format": {"type": "structural_tag"}}, "response_format"),
         ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs"),
         ({"structured_outputs": {"yson": {}}}, "structured_outputs"),
