@@ -30,7 +30,7 @@ from jackfield.compute.pending import CopiedStep
 from jackfield.compute.prompt_logprobs import asks_prompt_logprobs, step_prompt_logprobs
 from jackfield.compute.recorded_decodes import RecordedDecodes, recorded_decodes
 from jackfield.compute.row_state import RARE, RowState
-from jackfield.compute.sampler import GREEDY, warm_up_sampling
+from jackfield.compute.sampler import GREEDY
 from jackfield.compute.step import Step
 from jackfield.compute.step_graphs import StepGraphs, decode_step
 from jackfield.compute.step_sampler import StepSampler
@@ -295,9 +295,7 @@ class ModelRunner:
         """Launches what steps will launch, so that no request waits for a compiler."""
         plan = self._plan
         longest = min(plan.most_step_tokens, plan.max_model_len - _PREFIX)
-        width = vocabulary_size(plan.config)
-        logits = torch.zeros((1, width), dtype=self._dtype, device=self._device)
-        warm_up_sampling(logits, self._state)
+        self._sampler.warm_up(vocabulary_size(plan.config))
         for size in sorted({min(n, plan.max_num_seqs) for n in _DECODE_SIZES}):
             packed = self._uploads.upload(pack_padding(self._state, size))
             starts = self._query_starts[: size + 1]

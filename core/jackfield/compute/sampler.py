@@ -177,14 +177,6 @@ def choose_by_kernels(
     return kernels.draw(logits, state.records, rows, positions, state.token_ids, thresholds)
 
 
-def warm_up_sampling(logits: Tensor, state: RowState) -> None:
-    """Launches each kernel that ``choose_by_kernels`` launches for logits that no rule has changed:
-    over [1, V], for the dummy row."""
-    row = torch.full((1,), state.dummy_row, dtype=torch.int64, device=logits.device)
-    for way in (Way.WHOLE, Way.NUCLEUS):
-        choose_by_kernels(logits, state, row, torch.zeros_like(row), SamplingMode(way))
-
-
 def _sample_whole(
     logits: Tensor, sampling: RowSampling, temperature: Tensor, uniform: Tensor, mode: SamplingMode
 ) -> tuple[Tensor, Tensor]:

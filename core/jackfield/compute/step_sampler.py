@@ -15,6 +15,7 @@ from jackfield.compute.row_state import CHANGES_LOGITS, RowFlag, RowState
 from jackfield.compute.sampler import (
     GREEDY,
     SamplingMode,
+    Way,
     choose_by_kernels,
     sample,
     sampling_mode,
@@ -35,6 +36,18 @@ class StepSampler:
         self._processors: LogitsProcessors | None = None
         self._logits_width = 0
         self._room: MaskRoom | None = None
+
+    def warm_up(self, width: int) -> None:
+        """Launches each kernel that a GPU samples with from logits [N, ``width``], in the model's
+        dtype and in float32, which rules leave: for the dummy row."""
+        state, device = self._state, self._state.token_ids.device
+        row = torch.full((1,), state.dummy_row, dtype=torch.int64, device=device)
+        masks = MaskRoom(1, width, device)
+        for dtype in (self._dtype, torch.float32):
+            logits = torch.zeros((1, width), dtype=dtype, device=device)
+            masks.apply(logits)
+            for mode in (GREEDY, SamplingMode(Way.WHOLE), SamplingMode(Way.NUCLEUS)):
+                self.choose(logits, row, torch.zeros_like(row), mode)
 
     def start(self, logits_width: int, processors: LogitsProcessors | None) -> None:
         """Called once, before the first step of a request."""
