@@ -31,7 +31,7 @@ class SlowTokenizerMode:
             )
         except Exception as error:  # whatever the tokenizer's own code raises
             raise CheckpointError(
-                f"transformers cannot load a tokenizer from {directory}: {_first_line(error)}"
+                f"transformers cannot load a tokenizer from {directory}: {_reason(error)}"
             ) from error
         return TransformersTokenizer(inner, files.chat_template)
 
@@ -114,6 +114,11 @@ def _rule(inner: Any) -> TokenBytes | None:
     return token_bytes_rule(json.loads(state)) if isinstance(state, bytes) else None
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    from transformers.utils import is_protobuf_available, is_sentencepiece_available
+
     lines = str(error).strip().splitlines()
+    if "tiktoken" in str(error) and not (is_protobuf_available() and is_sentencepiece_available()):
+        # Without these transformers takes a sentencepiece model for one of tiktoken's.
+        return "a sentencepiece model needs the packages sentencepiece and protobuf; install them"
     return lines[0] if lines else type(error).__name__

@@ -153,6 +153,16 @@ def test_unknown_ids_have_no_text(directory: Path) -> None:
     assert tokenizer.token_text(257) == "<|im_end|>"
 
 
+def test_what_a_sentencepiece_model_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "config.json", {"model_type": "llama"})
+    (tmp_path / "tokenizer.model").write_bytes(b"\x0a\x05")
+    monkeypatch.setattr("transformers.utils.is_sentencepiece_available", lambda: False)
+    with pytest.raises(CheckpointError, match="needs the packages sentencepiece and protobuf"):
+        load(tmp_path)
+
+
 def test_slow_mode_says_the_same(directory: Path) -> None:
     ours, slow = load(directory), SlowTokenizerMode().load(str(directory))
     for text in TEXTS:
