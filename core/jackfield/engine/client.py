@@ -92,9 +92,7 @@ class EngineClient:
         ends before."""
         if self._protocol is None:
             raise EngineError("the engine was not started")
-        answer = self._protocol.expect()
-        self.send(message)
-        return await answer
+        return await self._protocol.ask(message)
 
     async def stop(self, timeout: float = 5.0) -> None:
         """Ends the process: asks, and kills it if it has not ended in ``timeout`` seconds."""

@@ -12,6 +12,7 @@ from jackfield.contracts.messages import (
     EngineFailed,
     EngineReady,
     FromEngine,
+    Question,
     SleepState,
     StepTokens,
     ToEngine,
@@ -83,12 +84,15 @@ class EngineProtocol(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set_result(None)
 
-    def expect(self) -> asyncio.Future[Answer]:
-        """The answer to the next message that is answered."""
+    def ask(self, message: Question) -> asyncio.Future[Answer]:
+        """Sends a message that is answered; ``EngineError`` for one that is too long, and in the
+        place of an answer if the engine ends before."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         if self._ended:
             answer.set_exception(EngineError("the engine is gone"))
         else:
+            self.send(message)
+            # Only now: what was not sent has no answer.
             self._answers.append(answer)
         return answer
 

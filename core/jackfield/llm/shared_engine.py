@@ -96,9 +96,7 @@ class SharedEngine:
         """Sends a message that is answered."""
         if self._protocol is None:
             raise EngineError("the engine was not started")
-        answer = self._protocol.expect()
-        self.send(message)
-        return await answer
+        return await self._protocol.ask(message)
 
     # --- the connection ---------------------------------------------------------------
 

@@ -204,9 +204,7 @@ async def test_all_clients_hear_of_a_sleep_and_requests_sent_meanwhile_are_abort
         first, second = Client(), Client()
         await first.join(parent.clients_path, 1)
         await second.join(parent.clients_path, 2)
-        answer = first.protocol.expect()
-        first.protocol.send(Sleep(1))
-        assert await answer == SleepState(is_asleep=True)
+        assert await first.protocol.ask(Sleep(1)) == SleepState(is_asleep=True)
         await until(lambda: second.slept)
         assert second.slept == [SleepState(is_asleep=True, is_answer=False)]
         second.add(first_key(2), [2], 3)
@@ -215,9 +213,7 @@ async def test_all_clients_hear_of_a_sleep_and_requests_sent_meanwhile_are_abort
         late = Client()
         await late.join(parent.clients_path, 3)
         await until(lambda: late.slept)
-        answer = second.protocol.expect()
-        second.protocol.send(WakeUp())
-        assert await answer == SleepState(is_asleep=False)
+        assert await second.protocol.ask(WakeUp()) == SleepState(is_asleep=False)
         await until(lambda: late.slept[-1] == SleepState(is_asleep=False, is_answer=False))
 
 

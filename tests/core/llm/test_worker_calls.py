@@ -8,7 +8,7 @@ import pytest
 from tests.checkpoints import make
 
 from jackfield import LLM, SamplingParams
-from jackfield.errors import ConfigError, RequestError
+from jackfield.errors import ConfigError, EngineError, RequestError
 
 GREEDY = SamplingParams(max_tokens=6, temperature=0, ignore_eos=True)
 
@@ -71,6 +71,12 @@ def test_a_method_that_fails_is_its_callers_affair(llm: LLM) -> None:
     with pytest.raises(RequestError, match="add raised TypeError"):
         llm.collective_rpc("add")
     assert llm.generate([[3, 4]], GREEDY, use_tqdm=False)
+
+
+def test_a_call_that_is_too_long_to_be_sent_takes_nobodys_answer(llm: LLM) -> None:
+    with pytest.raises(EngineError, match="longer than 67108864"):
+        llm.collective_rpc("echo", args=(bytes(65 << 20),))
+    assert llm.collective_rpc("add", timeout=60.0, args=(20, 3)) == [23]
 
 
 def test_nobody_waits_longer_than_asked_and_later_answers_are_ones_own(llm: LLM) -> None:
