@@ -24,6 +24,7 @@ from jackfield.contracts.response_store import StoreLimits
 from jackfield.contracts.text import (
     Content,
     Event,
+    Reasoning,
     ToolCallArguments,
     ToolCallEnd,
     ToolCallStart,
@@ -40,8 +41,11 @@ class Assistant(FakeLLM):
     """Greets; calls the first tool that it has, once; tells what the tool said; answers in JSON
     where a structure is asked for."""
 
-    def __init__(self) -> None:
-        super().__init__(self._say, plan=FakePlan(tool_parser="scripted"), max_model_len=100_000)
+    def __init__(self, thinks: bool = False) -> None:
+        parser = "scripted" if thinks else None
+        plan = FakePlan(tool_parser="scripted", reasoning_parser=parser)
+        super().__init__(self._say, plan=plan, max_model_len=100_000)
+        self._thought = [(Reasoning("Well."),)] if thinks else []
 
     def tool_structure(
         self, tools: object, choice: str, *, parallel: bool = True
@@ -50,7 +54,7 @@ class Assistant(FakeLLM):
         return {"type": "structural_tag", "format": {"type": "any_text"}}
 
     async def _say(self, request: GenerationRequest) -> AsyncIterator[list[ChoiceDelta]]:
-        steps = [*self._events(request), ()]
+        steps = [*self._thought, *self._events(request), ()]
         for step in steps:
             await asyncio.sleep(0)
             text = "".join(event.text for event in step if isinstance(event, Content))
@@ -105,6 +109,13 @@ def served(llm: FakeLLM) -> Iterator[str]:
 def server() -> Iterator[str]:
     """The URL of the server of an assistant."""
     with served(Assistant()) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def thinking_server() -> Iterator[str]:
+    """The URL of the server of an assistant that thinks first."""
+    with served(Assistant(thinks=True)) as url:
         yield url
 
 

@@ -41,10 +41,17 @@ def litellm(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-@pytest.fixture(params=["openai", "hosted_vllm", "anthropic"])
+PROVIDERS = ["openai", "hosted_vllm", "anthropic"]
+
+
+@pytest.fixture(params=PROVIDERS)
 def where(request: pytest.FixtureRequest, server: str) -> dict[str, str]:
-    base = server if request.param == "anthropic" else f"{server}/v1"
-    return {"model": f"{request.param}/fake", "api_base": base, "api_key": "-"}
+    return place(request.param, server)
+
+
+def place(provider: str, server: str) -> dict[str, str]:
+    base = server if provider == "anthropic" else f"{server}/v1"
+    return {"model": f"{provider}/fake", "api_base": base, "api_key": "-"}
 
 
 def test_chat(litellm: Any, where: dict[str, str]) -> None:
@@ -56,6 +63,13 @@ def test_streaming(litellm: Any, where: dict[str, str]) -> None:
     chunks = litellm.completion(messages=HELLO, stream=True, **where)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     assert text.strip() == GREETING
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_tool_loop_of_a_model_that_thinks(
+    litellm: Any, provider: str, thinking_server: str
+) -> None:
+    test_a_tool_loop(litellm, place(provider, thinking_server))
 
 
 def test_a_tool_loop(litellm: Any, where: dict[str, str]) -> None:

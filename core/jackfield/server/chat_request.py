@@ -95,12 +95,22 @@ class ChatRequest(RequestFields):
 
 
 _CONTENT = frozenset({"role", "content", "name"})
+_KEPT_BY_CLIENTS = frozenset(
+    {
+        "annotations",
+        "images",
+        "parsed",
+        "provider_specific_fields",
+        "reasoning_details",
+        "thinking_blocks",
+    }
+)
+"""What client libraries keep beside an answer, and send with it when they send it back."""
 _FIELDS: Mapping[str, frozenset[str]] = {
     "system": _CONTENT,
     "developer": _CONTENT | {"tools"},
     "user": _CONTENT,
-    # ``parsed`` is what OpenAI's own client adds to a message that comes from its stream helper.
-    "assistant": _CONTENT | {"tool_calls", "reasoning", "refusal", "annotations", "parsed"},
+    "assistant": _CONTENT | {"tool_calls", "reasoning", "refusal"} | _KEPT_BY_CLIENTS,
     "tool": _CONTENT | {"tool_call_id"},
     "function": _CONTENT,
 }

@@ -200,6 +200,7 @@ async def test_messages_reach_the_template_in_one_spelling() -> None:
             "refusal": None,
             "audio": None,
             "function_call": None,
+            "provider_specific_fields": {"reasoning": "hm"},
             "tool_calls": [
                 {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
             ],
