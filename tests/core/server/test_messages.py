@@ -271,7 +271,7 @@ async def test_tools_may_be_chosen_freely_from_none() -> None:
         assert (await client.post(PATH, json=asked)).status_code == 200
 
 
-async def test_what_claude_code_says_to_anthropics_accounts_is_no_part_of_the_prompt() -> None:
+async def test_what_agents_say_to_anthropics_accounts_is_no_part_of_the_prompt() -> None:
     llm = FakeLLM()
     billing = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.0; cch=1f2e3;"}
     told = {"type": "text", "text": "be brief"}

@@ -387,7 +387,7 @@ async def test_tools_may_be_chosen_freely_from_none(tools: dict[str, Any]) -> No
 
 
 async def test_what_an_agent_offers_beside_its_functions_is_left_out() -> None:
-    """What Codex sends, unless it is told to do without."""
+    """As OpenAI's agents do, unless they are told to do without."""
     llm = FakeLLM(plan=PARSERS)
     body = {
         "input": "x",

@@ -190,7 +190,7 @@ LATER_SYSTEM: list[dict[str, Any]] = [
 def test_system_messages_that_a_template_refuses_are_one_or_the_users(
     builder: PromptBuilder,
 ) -> None:
-    """Codex and Claude Code tell their models things between the user's messages."""
+    """Agents tell their models things between the user's messages."""
     builder = replace(builder, template=ChatTemplate(SYSTEM_FIRST))
     assert builder.from_chat(LATER_SYSTEM).text == "[system:a\n\nb][user:c][user:d]"
     assert builder.from_chat(LATER_SYSTEM[2:]).text == "[user:c][user:d]"

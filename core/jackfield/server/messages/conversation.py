@@ -9,9 +9,8 @@ from jackfield.errors import RequestError
 from jackfield.server.json_bytes import dumps
 
 _BILLING = "x-anthropic-billing-header:"
-"""What a block of the instructions begins with that Claude Code sends for Anthropic's accounts. It
-is another one in every request: in the prompt it would keep the prefix cache from ever being hit.
-"""
+"""What a block of the instructions begins with that Anthropic's agents send for its accounts. It is
+another one in every request: in the prompt it would keep the prefix cache from ever being hit."""
 
 
 class Conversation:

@@ -151,7 +151,7 @@ class ResponsesRequest(InputTokensRequest):
     background: bool | None = None
     stream: bool | None = None
     stream_options: StreamFields | None = None
-    # Accepted: what Codex tells OpenAI of itself.
+    # Accepted: what OpenAI's agents tell it of themselves.
     client_metadata: dict[str, Any] | None = None
     metadata: (
         Annotated[
