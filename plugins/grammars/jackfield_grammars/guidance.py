@@ -18,7 +18,7 @@ from jackfield_grammars.guidance_texts import source
 from jackfield_grammars.json_path import SchemaPaths
 from jackfield_grammars.json_places import JsonPlaces
 from jackfield_grammars.json_text import JsonText
-from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher
+from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher, StateMemory
 from jackfield_grammars.repeats import MAX_FORCED, patterns_multiply
 from jackfield_grammars.texts import refuse
 from jackfield_grammars.unique_items import UniqueTokens
@@ -133,16 +133,11 @@ class GuidanceCompiled:
         unique: tuple[UniqueTokens, SchemaPaths] | None = None,
         states: KnownStates | None = None,
     ) -> None:
+        self.num_bytes = num_bytes
         self._states = states
         self._matcher = matcher
-        self._num_bytes = num_bytes
         self._forced = forced
         self._unique = unique
-
-    @property
-    def num_bytes(self) -> int:
-        """Of the grammar, and of what is known of its states."""
-        return self._num_bytes + (0 if self._states is None else self._states.num_bytes)
 
     def matcher(self) -> GuidanceMatcher | KnownStatesMatcher:
         """A matcher at the beginning."""
@@ -170,6 +165,7 @@ class GuidanceBackend:
         self._library: Any = llguidance
         self._vocabulary = vocabulary
         self._plain = PlainTokens(vocabulary)
+        self._memory = StateMemory()
         self._made_unique_tokens: UniqueTokens | None = None
         self._making = threading.Lock()
         self._forced = ForcedTexts(vocabulary)
@@ -198,7 +194,7 @@ class GuidanceBackend:
         if schema is None:
             return GuidanceCompiled(matcher, num_bytes, self._forced)
         plain = self._plain if self._plain.can_be_free(schema) else None
-        states = KnownStates(JsonPlaces(schema), self._vocabulary, plain)
+        states = KnownStates(JsonPlaces(schema), self._vocabulary, self._memory, plain)
         return GuidanceCompiled(matcher, num_bytes, self._forced, states=states)
 
     def fill_bitmasks(

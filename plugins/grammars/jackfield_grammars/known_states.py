@@ -8,6 +8,7 @@ that lead to the state itself it is never told: what may follow is the same with
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
@@ -18,10 +19,10 @@ from jackfield.contracts.grammar import GrammarMatcher, Masks, Vocabulary
 from jackfield.errors import RequestError
 from jackfield_grammars.free_strings import PlainTokens
 
-MAX_BYTES = 8 << 20
-"""Of the masks that one grammar keeps."""
-_MAX_FOLLOWING = 4096
-_MAX_STATES = 4096
+MAX_BYTES = 64 << 20
+"""Of what all grammars of a backend keep."""
+_STATE_BYTES = 1024
+_FOLLOWING_BYTES = 100
 _MAX_PENDING = 32
 """Tokens told at once, in some 10 us."""
 _MAX_TRAIL = 64
@@ -76,27 +77,56 @@ class State:
         self.following: dict[int, State] = {}
 
 
+class StateMemory:
+    """What all grammars of a backend know together. Beyond ``MAX_BYTES`` all of it is forgotten."""
+
+    def __init__(self) -> None:
+        self.num_bytes = 0
+        self._masks: dict[bytes, Masks] = {}
+        """By content: many states have the same."""
+        self._holders: weakref.WeakSet[KnownStates] = weakref.WeakSet()
+
+    def take(self, num_bytes: int, holder: KnownStates) -> None:
+        """Makes room for what a grammar is about to keep."""
+        if self.num_bytes + num_bytes > MAX_BYTES:
+            for each in list(self._holders):
+                each.forget()
+            self._holders.clear()
+            self._masks.clear()
+            self.num_bytes = 0
+        self.num_bytes += num_bytes
+        self._holders.add(holder)
+
+    def kept(self, mask: Masks, holder: KnownStates) -> Masks:
+        """A copy that all states with this mask share."""
+        content = mask.tobytes()
+        kept = self._masks.get(content)
+        if kept is None:
+            self.take(len(content), holder)
+            kept = self._masks[content] = np.frombuffer(content, dtype=np.int32)
+        return kept
+
+
 class KnownStates:
     """The states of one grammar. ``plain``: the tokens that change nothing inside of a string of
     any text, in JSON that has such; else None."""
 
-    def __init__(self, places: Places, vocabulary: Vocabulary, plain: PlainTokens | None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        vocabulary: Vocabulary,
+        memory: StateMemory,
+        plain: PlainTokens | None = None,
+    ) -> None:
         self._places = places
         self._tokens = vocabulary.tokens
-        self._mask_bytes = 4 * vocabulary.mask_words
+        self._memory = memory
         self._plain = plain
         self._by_place: dict[Hashable, State] = {}
-        self._masks: dict[bytes, Masks] = {}
-        """By content: many states have the same."""
 
     def __del__(self) -> None:
-        # States lead to themselves and back: without this their masks stay until a collection.
-        self._forget()
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the masks."""
-        return len(self._masks) * self._mask_bytes
+        # States lead to themselves and back: without this they stay until a collection.
+        self.forget()
 
     def root(self) -> State:
         """Where every output begins."""
@@ -117,7 +147,8 @@ class KnownStates:
             return self.lost()
         else:
             following = self._at(place)
-        if state.is_shared and len(state.following) < _MAX_FOLLOWING:
+        self._memory.take(_FOLLOWING_BYTES, self)
+        if state.is_shared:
             state.following[token_id] = following
         return following
 
@@ -128,7 +159,7 @@ class KnownStates:
             if (state.place is None or freed is not None) and self._plain.are_allowed(mask):
                 self._free(state, freed, self._plain)
         if state.is_shared and state.mask is None:
-            state.mask = state.mark = self._kept(mask)
+            state.mask = state.mark = self._memory.kept(mask, self)
 
     def _free(self, state: State, freed: Hashable | None, plain: PlainTokens) -> None:
         """What the string that is under way has so far does not matter."""
@@ -137,31 +168,19 @@ class KnownStates:
             same = self._by_place.setdefault(freed, state)
             state.mark, state.mask, state.following = same.mark, same.mask, same.following
 
-    def _kept(self, mask: Masks) -> Masks:
-        """A copy that all states with this mask share."""
-        content = mask.tobytes()
-        kept = self._masks.get(content)
-        if kept is None:
-            if len(self._masks) >= MAX_BYTES // self._mask_bytes:
-                self._forget()
-            kept = self._masks[content] = np.frombuffer(content, dtype=np.int32)
-        return kept
-
     def _at(self, place: Hashable) -> State:
         state = self._by_place.get(place)
         if state is None:
-            if len(self._by_place) >= _MAX_STATES:
-                self._forget()
+            self._memory.take(_STATE_BYTES, self)
             state = self._by_place[place] = State(place, is_shared=True)
         return state
 
-    def _forget(self) -> None:
-        """All states. Outputs that are at one of them go on alone."""
+    def forget(self) -> None:
+        """Lets all states go. Outputs that are at one of them go on alone."""
         for state in self._by_place.values():
             state.is_shared = False
             state.following.clear()
         self._by_place.clear()
-        self._masks.clear()
 
 
 class KnownStatesMatcher:

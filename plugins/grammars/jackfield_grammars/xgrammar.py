@@ -6,6 +6,7 @@ rewritten before it sees it: ``xgrammar_schema`` for schemas, ``xgrammar_texts``
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,13 @@ from typing import Any, ClassVar, cast
 
 from jackfield.contracts.grammar import GrammarMatcher, GrammarSpec, Masks, Vocabulary
 from jackfield_grammars.forced import ForcedTexts
-from jackfield_grammars.known_states import KnownStates, KnownStatesMatcher, fill_known
+from jackfield_grammars.known_states import (
+    KnownStates,
+    KnownStatesMatcher,
+    Places,
+    StateMemory,
+    fill_known,
+)
 from jackfield_grammars.regex_places import ChoicePlaces, FreeTextPlaces, RegexPlaces
 from jackfield_grammars.repeats import may_force_much
 from jackfield_grammars.schema_dialect import settled
@@ -90,9 +97,8 @@ class XGrammarCompiled:
 
     @property
     def num_bytes(self) -> int:
-        """As the library counts, and what is known of its states."""
-        known = 0 if self._states is None else self._states.num_bytes
-        return int(self._compiled.memory_size_bytes) + known
+        """As the library counts."""
+        return int(self._compiled.memory_size_bytes)
 
     def matcher(self) -> XGrammarMatcher | KnownStatesMatcher:
         """A matcher at the beginning."""
@@ -115,6 +121,7 @@ class XGrammarBackend:
         self._library: Any = xgrammar
         self._vocabulary = vocabulary
         self._forced = ForcedTexts(vocabulary)
+        self._memory = StateMemory()
         self._num_threads = max(1, min(8, len(os.sched_getaffinity(0)) // 2))
         self._serial = xgrammar.BatchGrammarMatcher(max_threads=1)
         self._parallel = xgrammar.BatchGrammarMatcher(max_threads=self._num_threads)
@@ -130,7 +137,11 @@ class XGrammarBackend:
             raise refuse(f"xgrammar: {_WHERE.sub('', lines[0])[:300]}") from error
         make_matcher = self._library.GrammarMatcher
         forced = None if may_force_much(spec) else self._forced
-        return XGrammarCompiled(make_matcher, compiled, forced, self._states(spec))
+        places = _places(spec)
+        states = None
+        if places is not None:
+            states = KnownStates(places, self._vocabulary, self._memory)
+        return XGrammarCompiled(make_matcher, compiled, forced, states)
 
     def fill_bitmasks(
         self, matchers: Sequence[GrammarMatcher], masks: Masks, indices: Sequence[int]
@@ -143,21 +154,6 @@ class XGrammarBackend:
         batch = self._serial if len(places) <= _MAX_SERIAL else self._parallel
         libraries = _libraries([matchers[place] for place in places])
         batch.batch_fill_next_token_bitmask(libraries, masks, [indices[place] for place in places])
-
-    def _states(self, spec: GrammarSpec) -> KnownStates | None:
-        """For grammars whose places have names."""
-        if spec.kind == "choice":
-            return KnownStates(ChoicePlaces(), self._vocabulary, None)
-        if spec.kind == "structural_tag":
-            triggers = free_text_triggers(json.loads(spec.text))
-            places = FreeTextPlaces([each.encode() for each in triggers]) if triggers else None
-            return KnownStates(places, self._vocabulary, None) if places else None
-        if spec.kind != "regex":
-            return None
-        try:
-            return KnownStates(RegexPlaces(rewritten_regex(spec.text)), self._vocabulary, None)
-        except ValueError:
-            return None
 
     def _compile(self, spec: GrammarSpec) -> Any:
         if spec.kind == "structural_tag":
@@ -222,6 +218,19 @@ class XGrammarBackend:
             stop_token_ids=[vocabulary.size],
         )
         return library.GrammarCompiler(info, max_threads=self._num_threads, cache_enabled=False)
+
+
+def _places(spec: GrammarSpec) -> Places | None:
+    """For grammars whose places have names."""
+    if spec.kind == "choice":
+        return ChoicePlaces()
+    if spec.kind == "structural_tag":
+        triggers = free_text_triggers(json.loads(spec.text))
+        return FreeTextPlaces([each.encode() for each in triggers]) if triggers else None
+    if spec.kind == "regex":
+        with contextlib.suppress(ValueError):
+            return RegexPlaces(rewritten_regex(spec.text))
+    return None
 
 
 def _libraries(matchers: Sequence[GrammarMatcher]) -> list[Any]:

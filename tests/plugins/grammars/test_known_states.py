@@ -116,6 +116,11 @@ def told_at_once(schema: Any) -> GuidanceMatcher:
     return GuidanceMatcher(library(BACKEND._tokenizer, text, log_level=0), BACKEND._forced)
 
 
+def states_of(compiled: GuidanceCompiled) -> list[known_states.State]:
+    assert compiled._states is not None
+    return list(compiled._states._by_place.values())
+
+
 def mask_of(matcher: GrammarMatcher) -> Mask:
     masks = np.zeros((1, VOCABULARY.mask_words), dtype=np.int32)
     matcher.fill_bitmask(masks, 0)
@@ -150,17 +155,28 @@ def test_masks_and_verdicts_are_those_of_a_library_told_every_token(schema: Any)
 def test_states_that_were_forgotten_or_lie_far_from_the_beginning_change_nothing(
     schema: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(known_states, "_MAX_STATES", 8)
     monkeypatch.setattr(json_places, "MAX_NAME_BYTES", 24)
-    compiled = BACKEND.compile(spec(schema))
-    for seed in range(12):
-        walk(compiled, schema, random.Random(seed))
-    monkeypatch.setattr(known_states, "_MAX_STATES", 4096)
-    monkeypatch.setattr(known_states, "MAX_BYTES", 4 * VOCABULARY.mask_words)
-    compiled = BACKEND.compile(spec(schema))
-    for seed in range(12):
-        walk(compiled, schema, random.Random(seed))
-    assert compiled.num_bytes < 64 * 1000 + 8 * VOCABULARY.mask_words
+    for max_bytes in (0, 8000):
+        monkeypatch.setattr(known_states, "MAX_BYTES", max_bytes)
+        compiled = BACKEND.compile(spec(schema))
+        for seed in range(12):
+            walk(compiled, schema, random.Random(seed))
+
+
+def test_all_grammars_of_a_backend_share_one_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_states, "MAX_BYTES", 40_000)
+    backend = GuidanceBackend(VOCABULARY)
+    most = 0
+    compiled = []
+    for place in range(12):
+        schema = {"type": "object", "properties": {f"name{place}": {"type": "string"}}}
+        compiled.append(backend.compile(spec(schema)))
+        for seed in range(4):
+            walk(compiled[-1], schema, random.Random(seed))
+            most = max(most, backend._memory.num_bytes)
+            states = [state for each in compiled for state in states_of(each)]
+            assert 1024 * len(states) <= backend._memory.num_bytes
+    assert 20_000 < most <= 40_000
 
 
 @pytest.mark.parametrize("schema", HELD, ids=str)
