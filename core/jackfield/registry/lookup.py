@@ -23,7 +23,7 @@ from jackfield.registry.kinds import HOOKS, KINDS
 from jackfield.registry.lock import PluginLock
 from jackfield.registry.metadata import PluginEntry, installed_entries, same_distribution
 from jackfield.registry.options import make_options
-from jackfield.registry.sources import SourceClass, cause, source_classes
+from jackfield.registry.sources import SourceClass, cause, source_classes, source_file
 
 if TYPE_CHECKING:
     from jackfield.config.settings import Settings
@@ -77,18 +77,22 @@ class Registry:
 
     @classmethod
     def for_settings(cls, settings: Settings) -> Registry:
-        """The registry of a process that has the options; they say what plugins are told too."""
+        """The registry of a process that has the options; they say what plugins are told too.
+        Raises ``UnknownPluginError`` for a file that is not there, whether it is needed or not."""
         options = settings.plugin_options
         if settings.model_loader_extra_config:
             name = f"load_formats.{settings.load_format}"
             options[name] = {**settings.model_loader_extra_config, **options.get(name, {})}
-        return cls(
+        registry = cls(
             settings.plugin_sources,
             bundled_only=settings.safe_mode,
             disabled=settings.disable_plugin,
             lock=settings.plugins_lock,
             options=options,
         )
+        for source in registry.sources:
+            source_file(source)
+        return registry
 
     @classmethod
     def for_plan(cls, plan: WorkerPlan) -> Registry:

@@ -37,12 +37,25 @@ class SourceClass:
         return f"{kind} plugin {self.name!r} of {self.source}"
 
 
+def source_file(source: PluginSource) -> Path | None:
+    """The file that a source is, None for a module; ``UnknownPluginError`` where it is not there.
+    Imports nothing."""
+    if not source.source.endswith((".py", ".toml")):
+        return None
+    path = Path(os.path.expanduser(source.source)).absolute()
+    if not path.is_file():
+        flag = KINDS[source.kind].plugin_flag
+        raise UnknownPluginError(f"{flag} {source.source}: there is no such file")
+    return path
+
+
 def source_classes(source: PluginSource) -> list[SourceClass]:
     """Imports the source; its own classes that have a ``name`` and an ``api_version``, or those
     that its tables say."""
-    if source.source.endswith(".toml"):
-        return _tables(source)
-    module = _import(source)
+    path = source_file(source)
+    if path is not None and path.suffix == ".toml":
+        return _tables(source, path)
+    module = _import(source, path)
     offered = []
     for found in vars(module).values():
         if not isinstance(found, type) or not _is_own(found, module):
@@ -53,11 +66,8 @@ def source_classes(source: PluginSource) -> list[SourceClass]:
     return offered
 
 
-def _tables(source: PluginSource) -> list[SourceClass]:
+def _tables(source: PluginSource, path: Path) -> list[SourceClass]:
     flag = KINDS[source.kind].plugin_flag
-    path = Path(os.path.expanduser(source.source)).absolute()
-    if not path.is_file():
-        raise UnknownPluginError(f"{flag} {source.source}: there is no such file")
     readers = list(importlib_metadata.entry_points(group=TABLES, name=source.kind))
     if not readers:
         raise PluginError(
@@ -76,15 +86,9 @@ def _is_own(found: type[Any], module: ModuleType) -> bool:
     return f"{found.__module__}.".startswith(f"{module.__name__}.")
 
 
-def _import(source: PluginSource) -> ModuleType:
-    is_file = source.source.endswith(".py")
-    path = Path(os.path.expanduser(source.source)).absolute()
-    if is_file and not path.is_file():
-        raise UnknownPluginError(
-            f"{KINDS[source.kind].plugin_flag} {source.source}: there is no such file"
-        )
+def _import(source: PluginSource, path: Path | None) -> ModuleType:
     try:
-        return _execute(path) if is_file else importlib.import_module(source.source)
+        return importlib.import_module(source.source) if path is None else _execute(path)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit too: a plugin must not end the program

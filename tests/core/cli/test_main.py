@@ -67,6 +67,7 @@ def test_version_and_help() -> None:
         (["serve", "~nobody-of-this-name/model"], "no directory ~nobody-of-this-name/model"),
         (["serve", "--config", "~nobody-of-this-name/a"], "cannot read --config ~nobody-of"),
         (["serve", "/no/model", "--tool-parser-plugin", "a.py", "--safe-mode"], "--safe-mode runs"),
+        (["serve", "/no/model", "--scheduler-plugin", "a.py"], "--scheduler-plugin a.py: there is"),
         (["plugins", "list", "--kind", "x"], "there is no kind 'x'"),
     ],
 )
