@@ -171,13 +171,16 @@ BAD_LENGTH = 13
 
 def failing(kind: str, method: str, code: str) -> str:
     """Fails when a prompt of ``BAD_LENGTH`` tokens is about; else does what its base does."""
-    bad = (
-        f"any(len(r.token_ids) == {BAD_LENGTH} for r in a[0].admitted)"
-        if kind != "schedulers"
-        else f"any(r[1].num_prompt_tokens == {BAD_LENGTH} for r in self._heap)"
-    )
+    bad, noting = f"any(len(r.token_ids) == {BAD_LENGTH} for r in a[0].admitted)", ""
+    if kind == "schedulers":
+        bad = "self.was_bad"
+        noting = (
+            "    was_bad = False\n    def add(self, request):\n"
+            f"        self.was_bad |= request.num_prompt_tokens == {BAD_LENGTH}\n"
+            "        super().add(request)\n"
+        )
     return (
-        f"{ENGINE_PLUGINS[kind]}class Plugin(Base):\n    name = 'broken'\n"
+        f"{ENGINE_PLUGINS[kind]}class Plugin(Base):\n    name = 'broken'\n{noting}"
         f"    def {method}(self, *a):\n        if {bad}:\n            {code}\n"
         f"        return super().{method}(*a)\n"
     )
