@@ -27,6 +27,7 @@ from jackfield.planning.quantization import choose_quantization
 from jackfield.planning.scheduling import choose_scheduler
 from jackfield.registry import Registry
 from jackfield.registry.lookup import is_class_path
+from jackfield.text.chat_template import RESERVED
 
 if TYPE_CHECKING:
     from jackfield.hooks import Hooks
@@ -105,7 +106,7 @@ def make_plan(
         max_logprobs=_ALL if settings.max_logprobs < 0 else settings.max_logprobs,
         chat_template=_chat_template(settings.chat_template),
         chat_template_content_format=settings.chat_template_content_format,
-        template_defaults=settings.default_chat_template_kwargs,
+        template_defaults=_template_defaults(settings),
         checkpoint_text=text,
         tool_parser=tool_parser,
         reasoning_parser=reasoning_parser,
@@ -229,6 +230,15 @@ def _find_plugins(
         registry.find("logits_processors", name)
     if settings.attention_backend != "auto":
         registry.find("attention_backends", settings.attention_backend)
+
+
+def _template_defaults(settings: Settings) -> Mapping[str, object]:
+    defaults = settings.default_chat_template_kwargs
+    if taken := RESERVED & defaults.keys():
+        raise ConfigError(
+            f"--default-chat-template-kwargs cannot set {min(taken)}: each request has its own"
+        )
+    return defaults
 
 
 def _cpu_kv_cache_bytes(settings: Settings) -> int | None:

@@ -23,7 +23,8 @@ from jackfield.text.sandbox_limits import LimitError
 MAX_SECONDS = 2.0
 """CPU time that one rendering may take."""
 MAX_SOURCE_CHARACTERS = 1 << 20
-_RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+RESERVED = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""What a template gets from a request's own fields."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # What transformers marks the end of the message to be continued with; the space at its end tells
 # whether the template trims.
@@ -82,7 +83,7 @@ class ChatTemplate:
         under each of the names that templates read.
         """
         extra = dict(template_kwargs or {})
-        if taken := sorted(_RESERVED & extra.keys()):
+        if taken := sorted(RESERVED & extra.keys()):
             raise RequestError(
                 f"chat_template_kwargs cannot set {taken[0]}", param="chat_template_kwargs"
             )

@@ -258,6 +258,13 @@ def test_damaged_weights_are_refused_before_torch(plan: Plan, checkpoint: Path) 
         plan()
 
 
+def test_defaults_of_the_template_are_none_of_a_requests_own_fields(plan: Plan) -> None:
+    off = {"enable_thinking": False}
+    assert plan(default_chat_template_kwargs=off).template_defaults == off
+    with pytest.raises(ConfigError, match="--default-chat-template-kwargs cannot set messages"):
+        plan(default_chat_template_kwargs={"tools": [], "messages": []})
+
+
 def test_a_template_that_is_no_text_is_refused_in_one_line(plan: Plan, tmp_path: Path) -> None:
     file = tmp_path / "template.jinja"
     file.write_bytes(b"\xff\xfe{")
