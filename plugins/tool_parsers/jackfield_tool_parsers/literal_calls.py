@@ -13,7 +13,14 @@ from typing import Any, ClassVar
 
 from jackfield.contracts.text import ParserContext
 from jackfield_tool_parsers.arguments import JsonWriter
-from jackfield_tool_parsers.literals import PYTHON, Dialect, delimited, read_members, read_value
+from jackfield_tool_parsers.literals import (
+    KEYWORD,
+    PYTHON,
+    Dialect,
+    delimited,
+    read_members,
+    read_value,
+)
 from jackfield_tool_parsers.markers import Markers
 from jackfield_tool_parsers.named_calls import MAX_NAME, NAME
 from jackfield_tool_parsers.scanner import CallScanner
@@ -21,7 +28,6 @@ from jackfield_tool_parsers.source import Broken, Source, Truncated, Wait
 from jackfield_tool_parsers.table import ToolFormat
 
 _FUNCTION = re.compile(r"[\w.-]*")
-_KEYWORD = re.compile(r"\w*")
 
 
 def wrong(source: Source) -> Broken:
@@ -95,7 +101,7 @@ class PythonicCalls(LiteralCalls):
 def read_keywords(source: Source, writer: JsonWriter, begin: Callable[[], None]) -> Wait[None]:
     """Reads ``a=1, b="x")``; ``begin`` is called before the first value is written."""
     while (character := (yield from source.skip_space())) != ")":
-        key = yield from source.match(_KEYWORD)
+        key = yield from source.match(KEYWORD)
         if not key or (yield from source.skip_space()) != "=":
             raise wrong(source)
         source.at += 1

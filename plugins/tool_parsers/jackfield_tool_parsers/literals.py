@@ -12,8 +12,9 @@ from jackfield_tool_parsers.markers import Markers
 from jackfield_tool_parsers.source import Broken, Source, Truncated, Wait
 
 MAX_DEPTH = 64
+KEYWORD = re.compile(r"[^\s,:=()\[\]{}\"'`<>|\\]*")
+"""The name of an argument: tools have such as ``content-type``, though Python does not."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_WORD = re.compile(r"[^\s,:=()\[\]{}\"'`<>|\\]*")
 _IDENTIFIER = re.compile(r"[A-Za-z_][\w.-]*")
 _CONSTANTS = {"True": "true", "False": "false", "None": "null"}
 _CONSTANTS |= {word: word for word in ("true", "false", "null")}
@@ -156,7 +157,7 @@ def _read_bare_text(source: Source, writer: JsonWriter) -> Wait[None]:
 
 def _read_word(source: Source, writer: JsonWriter, dialect: Dialect) -> Wait[None]:
     """A number, a constant, a string's prefix, or a bare word, which is taken for a string."""
-    word = yield from source.match(_WORD)
+    word = yield from source.match(KEYWORD)
     if not word:
         raise Broken
     ended = source.ended and source.at == len(source.text)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jackfield_tool_parsers.literals import KEYWORD
 from jackfield_tool_parsers.table import ToolFormat
 from jackfield_tool_parsers.typed_text import STRING, json_types
 
@@ -23,7 +24,7 @@ class Unforceable(Exception):
 def keyword_arguments(schema: Schema) -> Grammar:
     """``a=1, b="x"``, values as JSON has them, which the parser reads as well as Python's."""
     return _members(
-        schema, lambda key: f"{key}=", lambda key, value: _json_value(value, schema), ", "
+        schema, lambda key: f"{_bare(key)}=", lambda key, value: _json_value(value, schema), ", "
     )
 
 
@@ -70,7 +71,7 @@ def _fields(schema: Schema, root: Schema, quote: str, depth: int) -> Grammar:
     def value(key: str, said: Schema) -> Grammar:
         return _field(said, root, quote, depth + 1)
 
-    members = _members(schema, lambda key: f"{key}:", value, ",")
+    members = _members(schema, lambda key: f"{_bare(key)}:", value, ",")
     return _between("{", members, "}")
 
 
@@ -94,6 +95,13 @@ def _field(said: Schema, root: Schema, quote: str, depth: int) -> Grammar:
         some = {"type": "sequence", "elements": [item, more]}
         return _between("[", {"type": "optional", "content": some}, "]")
     return _json_value(said, root)
+
+
+def _bare(key: str) -> str:
+    """A name that stands without quotes, if its end can be seen."""
+    if not key or not KEYWORD.fullmatch(key):
+        raise Unforceable
+    return key
 
 
 def _behind(begin: str, content: Grammar) -> Grammar:

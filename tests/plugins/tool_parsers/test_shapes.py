@@ -143,6 +143,7 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
     ("pythonic", '[f(s="""a "b"\nc""", n=-1)]', [{"s": 'a "b"\nc', "n": -1}], ""),
     ("pythonic", "[f(s='a' \"b\", o={'k': (1, 2,), 'l': None},)]", [{"s": "ab", "o": {"k": [1, 2], "l": None}}], ""),
     ("pythonic", "[f(n=1_000, o={1: 0x10, 'e': 1e3})]", [{"n": 1000, "o": {"1": 16, "e": 1000.0}}], ""),
+    ("pythonic", '[f(content-type="a", $top=1)]', [{"content-type": "a", "$top": 1}], ""),
     ("pythonic", r"[f(s=r'\d')]", [{"s": "\\d"}], ""),
     ("pythonic", "[f(s=red)]", [{"s": "red"}], ""),
     ("pythonic", "[f(n=1, s=open('x').read())]", [{"n": 1, "s": "open"}], "('x').read())]"),

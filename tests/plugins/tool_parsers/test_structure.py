@@ -28,6 +28,7 @@ WEATHER = {
     "properties": {
         "city": {"type": "string"},
         "days": {"type": "integer"},
+        "max-age": {"type": "integer"},
         "place": {
             "type": "object",
             "properties": {"tags": {"type": "array", "items": {"type": "string"}}},
@@ -172,6 +173,9 @@ def test_a_schema_that_a_format_cannot_be_held_to_is_not_forced() -> None:
     tools = [{"type": "function", "function": {"name": "f", "parameters": loop}}]
     for name in ("pythonic", "gemma4", "muse_glimmer"):
         assert getattr(formats, name).structure(tools, "required") is None
+    loop["properties"] = {"a:b": {"type": "integer"}}
+    assert formats.pythonic.structure(tools, "required") is None
+    assert formats.gemma4.structure(tools, "required") is None
 
 
 def test_a_tool_that_is_called_like_a_choice_is_forced_by_giving_it_alone() -> None:
