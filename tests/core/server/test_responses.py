@@ -245,6 +245,14 @@ async def test_an_item_that_is_not_kept_is_not_found(item_id: str | None) -> Non
     assert answer.status_code == 404 and answer.json()["error"]["param"] == "input[1].id"
 
 
+async def test_an_item_is_referred_to_once() -> None:
+    async with http(FakeLLM()) as client:
+        made = (await client.post(PATH, json={"input": "x"})).json()
+        item = {"type": "item_reference", "id": made["output"][0]["id"]}
+        answer = await client.post(PATH, json={"input": [item, item]})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "input[1].id"
+
+
 async def test_kept_responses_are_retrieved_listed_and_deleted() -> None:
     said: Any = [
         {"role": "user", "content": "one", "type": None, "id": None},

@@ -90,8 +90,10 @@ class StoredResponses:
 
     async def with_items(self, given: Sequence[Any]) -> tuple[list[Any], int]:
         """Input items with those of kept answers for the ``item_reference`` to them, and how many
-        bytes were read for that; ``NotFoundError`` for what is not kept."""
+        bytes were read for that; ``NotFoundError`` for what is not kept. As OpenAI has it, an item
+        stands in the input once: many short references to a long text would be a very long one."""
         outputs: dict[str, Sequence[Any]] = {}
+        seen: set[tuple[str, int]] = set()
         items: list[Any] = []
         num_bytes = 0
         for index, item in enumerate(given):
@@ -103,6 +105,9 @@ class StoredResponses:
             place = response_place(item_id) if isinstance(item_id, str) else None
             if place is None:
                 raise _not_found(str(item_id), param)
+            if place in seen:
+                raise RequestError(f"'{item_id}' stands in the input twice", param=param)
+            seen.add(place)
             response_id, number = place
             if response_id not in outputs:
                 if len(outputs) == MAX_TURNS:
