@@ -25,7 +25,8 @@ _MAX_KEY = 4096
 
 
 class ParameterCalls(NamedCalls):
-    """A value's type comes from the markers where they say it, else from the tool's schema.
+    """A value's type comes from the markers where they say it, else from the tool's schema; so it
+    does where the schema has no strings and they say it is one, as xgrammar does for ``anyOf``.
     Strings stream as they arrive, other values are written when they are complete."""
 
     keeps_name_end: ClassVar[frozenset[str]]
@@ -112,10 +113,9 @@ class ParameterCalls(NamedCalls):
         kind = self.format.key_end[end]
         properties = schema.get("properties")
         said = properties.get(key) if isinstance(properties, Mapping) else None
-        if kind == "schema":
-            self._types = json_types(said, schema)
-        else:
-            self._types = STRING if kind == "string" else None
+        self._types = None if kind == "json" else json_types(said, schema)
+        if kind == "string" and (self._types is None or "string" in self._types):
+            self._types = STRING
         ends = self.value_ends
         if self.format.newlines:
             yield from self._skip_newline()

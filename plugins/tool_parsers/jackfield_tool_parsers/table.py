@@ -81,7 +81,8 @@ class ToolFormat:
     parameter_open: str = ""
     key_end: Mapping[str, str] = field(default_factory=dict)
     """parameters: what stands between a key and its value, and what it says of the value:
-    ``schema`` (the tool's schema decides), ``string``, or ``json``. The first is written."""
+    ``schema`` (the tool's schema decides), ``string`` (if the schema has strings there), or
+    ``json``. The first is written."""
     value_end: Strings = ()
     newlines: bool = False
     """parameters: whether a newline before and after each value belongs to the markers. Then a

@@ -89,6 +89,13 @@ READ: list[tuple[str, str, list[dict[str, Any]], str]] = [
         "",
     ),
     (
+        "kimi_k3",
+        '<|open|>tools<|sep|><|open|>call tool="f" index="1"<|sep|><|open|>argument key="n" type="string"'
+        "<|sep|>4<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>",
+        [{"n": 4}],
+        "",
+    ),
+    (
         "k2_horizon",
         "<ifm|tool_calls><ifm|tool_call>g<ifm|arg_key>a</ifm|arg_key><ifm|arg_type>string"
         "</ifm|arg_type><ifm|arg_value>12</ifm|arg_value></ifm|tool_call></ifm|tool_calls>",
