@@ -86,13 +86,21 @@ class EngineProcess:
             else:
                 # Once connected nobody needs the name any more.
                 shutil.rmtree(directory, ignore_errors=True)
-            connection.sendall(FrameEncoder().encode(start))
+            try:
+                connection.sendall(FrameEncoder().encode(start))
+            except BaseException:
+                connection.close()
+                raise
             self.connection.set_result(connection)
         except OSError:
             status = child.wait()
             self.connection.set_exception(
                 EngineError(f"the engine process {describe(status)} before it could start")
             )
+        except BaseException as error:
+            # The plan cannot be sent: whoever waits for the connection is told.
+            child.kill()
+            self.connection.set_exception(error)
         status = child.wait()
         shutil.rmtree(directory, ignore_errors=True)
         self.status.set_result(status)

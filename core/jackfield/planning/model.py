@@ -15,6 +15,7 @@ from jackfield.errors import CheckpointError, ConfigError, UnknownPluginError
 from jackfield.planning.architectures import refuse_unknown
 from jackfield.planning.bundled import bundled_model
 from jackfield.planning.device import DeviceDefaults
+from jackfield.planning.plain_config import plain_config
 from jackfield.registry import Registry
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def find_files(settings: Settings, registry: Registry, hooks: Hooks | None = Non
     config = _with_rope(config, settings)
     if hooks is not None:
         config = hooks.adjust_config(config, directory)
-    return ModelFiles(name, directory, tokenizer, config, bundled)
+    return ModelFiles(name, directory, tokenizer, plain_config(config), bundled)
 
 
 def _locate(

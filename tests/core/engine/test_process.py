@@ -271,6 +271,14 @@ async def test_an_engine_that_ends_before_it_connects_can_be_stopped_twice(
         os.fstat(other.fileno())
 
 
+async def test_a_plan_that_cannot_be_sent_is_told_of_and_the_child_ends() -> None:
+    client, listener = EngineClient(make_plan(config={"a": object()})), Listener()
+    with pytest.raises(TypeError, match="object"):
+        await client.connect(listener.on_step, listener.dead.set_result)
+    await client.stop()
+    assert client.pid is not None and not _is_alive(client.pid)
+
+
 async def test_an_engine_may_be_spawned_before_there_is_a_plan() -> None:
     spawned = SpawnedEngine(early=("no_such_module", "colorsys"))
     await asyncio.sleep(0.1)
