@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import signal
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from jackfield.config.bytecode import keep_bytecode
 from jackfield.engine.garbage_collection import collect_rarely
@@ -15,6 +17,10 @@ HELP = "--help=plugin:"
 _HELP_WORDS = ("-h", "--help")
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came before the server listens for it. No error of a plugin, in which it may come."""
+
+
 def main(argv: list[str]) -> int:
     """Serves until a signal comes or the engine dies; the exit status."""
     if any(word in _HELP_WORDS or word.startswith("--help=") for word in argv):
@@ -22,9 +28,19 @@ def main(argv: list[str]) -> int:
     # Before anything else: the engine imports torch while its plan is made. Even reading the
     # command line takes a quarter of a second of imports.
     keep_bytecode()
-    with early_engine() as spawned:
-        collect_rarely()
-        return _serve(argv, spawned)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with early_engine() as spawned:
+            collect_rarely()
+            return _serve(argv, spawned)
+    except _Terminated:
+        return 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
 
 
 def _help(argv: list[str]) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,14 @@ sys.exit(status)
     assert subprocess.run(["bash", "-c", command], timeout=60).returncode == 0
     stdin, _, stderr = found.read_text().split()
     assert stdin == stderr == "/dev/null"
+
+
+def test_sigterm_in_the_middle_of_a_start_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jackfield", "serve", "--port", "0"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environment) as server:
+        while not any(tmp_path.glob("*/engine")):
+            time.sleep(0.01)
+        server.terminate()
+    assert server.returncode == 0
+    assert not any(tmp_path.iterdir())
