@@ -52,16 +52,20 @@ def json_types(schema: object, root: object, depth: int = 0) -> Types | None:
     return types | {"null"} if schema.get("nullable") is True else types
 
 
-def only_texts(schema: object, root: object) -> frozenset[str]:
-    """The texts that a schema lists, where its values are nothing but these; else empty."""
-    if isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
-        schema = _resolve(reference, root)
-    if not isinstance(schema, Mapping):
+def only_texts(schema: object, root: object, depth: int = 0) -> frozenset[str]:
+    """The texts that a schema lists, where its values are no other texts; else empty."""
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return frozenset()
+    if isinstance(reference := schema.get("$ref"), str):
+        return only_texts(_resolve(reference, root), root, depth + 1)
+    if isinstance(parts := schema.get("anyOf", schema.get("oneOf")), Sequence):
+        texts = [only_texts(part, root, depth + 1) for part in parts]
+        types = [json_types(part, root) or STRING for part in parts]
+        is_any = any("string" in of and not its for of, its in zip(types, texts, strict=True))
+        return frozenset() if is_any else frozenset().union(*texts)
     listed = [schema["const"]] if "const" in schema else schema.get("enum", ())
-    if not isinstance(listed, Sequence) or not all(isinstance(each, str) for each in listed):
-        return frozenset()
-    return frozenset(listed)
+    found = listed if isinstance(listed, Sequence) else ()
+    return frozenset(each for each in found if isinstance(each, str))
 
 
 def _own_types(schema: Mapping[str, object]) -> Types | None:

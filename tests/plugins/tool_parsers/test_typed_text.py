@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jackfield_tool_parsers.typed_text import completed_json, json_types, to_json
+from jackfield_tool_parsers.typed_text import completed_json, json_types, only_texts, to_json
 
 ROOT = {
     "$defs": {
@@ -95,3 +95,20 @@ def test_numbers_keep_the_digits_that_the_model_wrote() -> None:
 )
 def test_a_text_that_broke_off_is_completed(text: str, value: object) -> None:
     assert json.loads(completed_json(text, None)) == value
+
+
+@pytest.mark.parametrize(
+    ("schema", "texts"),
+    [
+        ({"enum": ["a", None]}, {"a"}),
+        ({"anyOf": [{"enum": ["a", "b"]}, {"type": "null"}]}, {"a", "b"}),
+        ({"oneOf": [{"$ref": "#/$defs/c"}, {"type": "integer"}]}, {"c"}),
+        ({"anyOf": [{"enum": ["a"]}, {"type": "string"}]}, set()),
+        ({"anyOf": [{"enum": ["a"]}, {}]}, set()),
+        ({"$ref": "#/$defs/loop"}, set()),
+        ({"enum": 5}, set()),
+    ],
+)
+def test_texts_are_listed_where_there_are_no_others(schema: object, texts: set[str]) -> None:
+    root = {"$defs": {"c": {"const": "c"}, "loop": {"$ref": "#/$defs/loop"}}}
+    assert only_texts(schema, root) == texts
