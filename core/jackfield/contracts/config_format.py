@@ -16,7 +16,7 @@ class ConfigFormat(Protocol):
     api_version: ClassVar[int]
 
     def read(self, directory: Path) -> dict[str, object]:
-        """The configuration by the names of Hugging Face's ``config.json``.
+        """The configuration by the names of Hugging Face's ``config.json``: values that JSON has.
 
         At least ``architectures``, a list of names of ``models`` plugins, and what these read.
         ``directory`` is the path of the file where the model is a GGUF file.
