@@ -18,7 +18,7 @@ from jackfield.server.structured import with_calls
 from jackfield.server.tool_choice import ToolChoice, Tools, tool_choice
 
 if TYPE_CHECKING:
-    from jackfield.text.prompt import RenderedPrompt
+    from jackfield.text.prompt import PromptBuilder, RenderedPrompt
 
 
 class ChatGeneration:
@@ -35,14 +35,11 @@ class ChatGeneration:
     ) -> GenerationRequest:
         """``data`` is what ``request`` was made of: templates see tools as the client wrote them.
         Raises ``RequestError``."""
-        self._frontend.require_tokenizer()
-        check_messages(request.messages)
-        choice = tool_choice(request, data)
-        self._check_callable(choice)
+        choice = self._checked(request, data)
         tools = choice.tools
         sampling = self._held_to_calls(self._sampling(request), request, choice)
         kwargs = template_kwargs(request)
-        rendered = self._render(request, tools, kwargs)
+        rendered = _rendered(self._frontend.llm.prompts, request, tools, kwargs)
         room = self._frontend.llm.max_model_len - len(rendered.token_ids)
         return GenerationRequest(
             request_id=request_id,
@@ -57,13 +54,24 @@ class ChatGeneration:
             user=request.user,
         )
 
-    def _check_callable(self, choice: ToolChoice) -> None:
+    def num_tokens(self, request: ChatRequest, data: Mapping[str, Any]) -> int:
+        """The length of the prompt, which may be more than the context; raises as the call does."""
+        tools = self._checked(request, data).tools
+        prompts = self._frontend.llm.prompts.counting()
+        return len(_rendered(prompts, request, tools, template_kwargs(request)).token_ids)
+
+    def _checked(self, request: ChatRequest, data: Mapping[str, Any]) -> ToolChoice:
+        """The tools and which to call, once it is known that there can be a prompt."""
+        self._frontend.require_tokenizer()
+        check_messages(request.messages)
+        choice = tool_choice(request, data)
         if choice.kind != "none" and not self._has_tools:
             raise RequestError(
                 f"{choice.kind!r} tool choice needs a tool parser: start the server with "
                 "--tool-call-parser, or send 'tool_choice': 'none'",
                 param="tool_choice",
             )
+        return choice
 
     def _held_to_calls(
         self, sampling: SamplingParams, request: ChatRequest, choice: ToolChoice
@@ -103,21 +111,22 @@ class ChatGeneration:
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
         )
 
-    def _render(
-        self, request: ChatRequest, tools: Tools, kwargs: Mapping[str, object]
-    ) -> RenderedPrompt:
-        continues = bool(request.continue_final_message)
-        adds = request.add_generation_prompt
-        return self._frontend.llm.prompts.from_chat(
-            request.messages,
-            tools=tools,
-            documents=request.documents,
-            add_generation_prompt=not continues if adds is None else adds,
-            continue_final_message=continues,
-            add_special_tokens=bool(request.add_special_tokens),
-            template_kwargs=kwargs,
-            truncate_prompt_tokens=request.truncate_prompt_tokens,
-        )
+
+def _rendered(
+    prompts: PromptBuilder, request: ChatRequest, tools: Tools, kwargs: Mapping[str, object]
+) -> RenderedPrompt:
+    continues = bool(request.continue_final_message)
+    adds = request.add_generation_prompt
+    return prompts.from_chat(
+        request.messages,
+        tools=tools,
+        documents=request.documents,
+        add_generation_prompt=not continues if adds is None else adds,
+        continue_final_message=continues,
+        add_special_tokens=bool(request.add_special_tokens),
+        template_kwargs=kwargs,
+        truncate_prompt_tokens=request.truncate_prompt_tokens,
+    )
 
 
 def template_kwargs(request: ChatRequest) -> dict[str, object]:

@@ -99,7 +99,7 @@ class Tokenization:
         assert request.messages is not None, "checked by the caller"
         check_messages(request.messages)
         adds, continues = request.add_generation_prompt, bool(request.continue_final_message)
-        rendered = self._frontend.llm.prompts.from_chat(
+        rendered = self._frontend.llm.prompts.counting().from_chat(
             request.messages,
             tools=data.get("tools") or (),
             add_generation_prompt=not continues if adds is None else adds,

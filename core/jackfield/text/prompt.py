@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, cast
 
 from jackfield.contracts.sampling import SamplingParams, TokenSampling
@@ -47,6 +48,10 @@ class PromptBuilder:
     """``template_kwargs`` that hold where a conversation comes without them."""
     generates: bool = field(kw_only=True, default=True)
     """Whether a prompt leaves room for a token of output."""
+
+    def counting(self) -> PromptBuilder:
+        """The same for prompts that are only counted: they may be longer than the context."""
+        return replace(self, max_model_len=sys.maxsize)
 
     def from_text(
         self,

@@ -58,6 +58,9 @@ class FakePrompts:
         self.max_model_len = max_model_len
         self.last_chat: dict[str, Any] = {}
 
+    def counting(self) -> FakePrompts:
+        return FakePrompts(1 << 62)
+
     def from_text(
         self,
         text: str,

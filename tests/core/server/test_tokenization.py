@@ -26,6 +26,21 @@ async def test_chats_are_rendered_first() -> None:
     assert bytes(tokens) == b"user: hi"
 
 
+async def test_what_is_longer_than_the_context_is_counted() -> None:
+    said = [{"role": "user", "content": "a" * 50}]
+    async with in_process(FakeLLM(max_model_len=16)) as http:
+        for path, body, field in (
+            ("/tokenize", {"messages": said}, "count"),
+            ("/v1/messages/count_tokens", {"model": "fake", "messages": said}, "input_tokens"),
+            ("/v1/responses/input_tokens", {"input": said}, "input_tokens"),
+        ):
+            assert (await http.post(path, json=body)).json()[field] == len("user: ") + 50
+        turns = [*said, {"role": "user", "content": "b"}]
+        body = {"input": turns, "truncation": "auto"}
+        kept = (await http.post("/v1/responses/input_tokens", json=body)).json()["input_tokens"]
+    assert kept == len("user: b")
+
+
 async def test_bad_bodies_name_the_field() -> None:
     cases = [
         ("/tokenize", {}, "prompt"),

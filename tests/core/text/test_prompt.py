@@ -276,6 +276,13 @@ def test_a_long_conversation_names_the_messages(builder: PromptBuilder) -> None:
     assert error.param == "messages" and error.code == "context_length_exceeded"
 
 
+def test_prompts_that_are_only_counted_may_be_longer_than_the_context(
+    builder: PromptBuilder,
+) -> None:
+    counted = builder.counting().from_chat([{"role": "user", "content": "a b " * 5000}])
+    assert len(counted.token_ids) > 5000
+
+
 def test_a_requests_own_template_is_used_and_checked(builder: PromptBuilder) -> None:
     assert (
         builder.from_chat(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,6 +28,8 @@ from jackfield.server.output_items import EventView
 from jackfield.server.spellings import Spelling, respelled, settle_spellings
 from jackfield.server.validation import validate
 
+T = TypeVar("T")
+
 _CHAT_FIELDS = frozenset(ChatRequest.model_fields)
 _COUNT_FIELDS = frozenset(CountTokensRequest.model_fields)
 
@@ -46,7 +49,7 @@ class Messages(Preparer):
         request = validate(MessagesRequest, data)
         model = self._frontend.check_model(request.model)
         request_id = answer_id("msg_", request.request_id, header_id)
-        generation = self._generate(request, data, request_id)
+        generation = self._as_chat(request, data, partial(self._generation, request_id=request_id))
         room = self._frontend.llm.max_model_len - len(generation.prompt_token_ids)
         shape = MessageShape(
             id=request_id,
@@ -71,11 +74,15 @@ class Messages(Preparer):
         settle_spellings(data, _COUNT_FIELDS, refused=REFUSED)
         request = validate(CountTokensRequest, data)
         self._frontend.check_model(request.model)
-        return len(self._generate(request, data, "count").prompt_token_ids)
+        return self._as_chat(request, data, self._generation.num_tokens)
 
-    def _generate(
-        self, request: CountTokensRequest, data: Mapping[str, Any], request_id: str
-    ) -> GenerationRequest:
+    def _as_chat(
+        self,
+        request: CountTokensRequest,
+        data: Mapping[str, Any],
+        use: Callable[[ChatRequest, Mapping[str, Any]], T],
+    ) -> T:
+        """What ``use`` makes of the request as a chat; its errors name the fields sent."""
         conversation = conversation_of(request)
         try:
             chat = chat_fields(
@@ -85,7 +92,7 @@ class Messages(Preparer):
                 knows_thinking=self._frontend.llm.plan.reasoning_parser is not None,
             )
             settle_spellings(chat, _CHAT_FIELDS)
-            return self._generation(validate(ChatRequest, chat), chat, request_id)
+            return use(validate(ChatRequest, chat), chat)
         except RequestError as error:
             if error.code == "context_length_exceeded":
                 # The words by which Anthropic's clients know that they have to compact.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from jackfield.contracts.generation import GenerationRequest
 from jackfield.errors import RequestError
@@ -37,6 +37,7 @@ from jackfield.server.spellings import Spelling, respelled, settle_spellings
 from jackfield.server.validation import validate
 
 Messages = Sequence[dict[str, Any]]
+T = TypeVar("T")
 
 _CHAT_FIELDS = frozenset(ChatRequest.model_fields)
 _COUNT_FIELDS = frozenset(InputTokensRequest.model_fields)
@@ -92,11 +93,15 @@ class Turn(Preparer):
         self.num_bytes = num_bytes
 
     def count_tokens(self, data: dict[str, Any]) -> int:
-        """The length of the prompt."""
+        """The length of the prompt: of as much as fits with ``truncation``, else of all of it."""
         spelling = settle_spellings(data, _COUNT_FIELDS, refused=self.refused)
         request = validate(InputTokensRequest, data)
         self._route.frontend.check_model(request.model)
-        return len(self._generation(request, data, "count", spelling).prompt_token_ids)
+        generation = self._route.generation
+        if request.truncation == "auto":
+            generate = partial(generation, request_id="count")
+            return len(self._as_chat(request, data, spelling, generate).prompt_token_ids)
+        return self._as_chat(request, data, spelling, generation.num_tokens)
 
     def prepare(self, data: dict[str, Any], header_id: str | None, spelling: Spelling) -> Prepared:
         """One prompt, one choice."""
@@ -104,7 +109,8 @@ class Turn(Preparer):
         model = self._route.frontend.check_model(request.model)
         own_id = answer_id(RESPONSE_PREFIX, request.request_id, header_id)
         spelling = {**spelling, **SPELLING}
-        generation = self._generation(request, data, own_id, spelling)
+        generate = partial(self._route.generation, request_id=own_id)
+        generation = self._as_chat(request, data, spelling, generate)
         base = self._base(request, model, generation)
         shape = ResponseShape(
             base=base,
@@ -116,30 +122,24 @@ class Turn(Preparer):
         reply = ResponseFrames if request.stream else ResponseAnswer
         return Prepared((generation,), reply(shape, view, self._keep(request, base)), spelling)
 
-    def _generation(
+    def _as_chat(
         self,
         request: InputTokensRequest,
         data: Mapping[str, Any],
-        request_id: str,
         spelling: Spelling,
-    ) -> GenerationRequest:
-        """The request as a chat; ``data`` is what it was made of."""
+        use: Callable[[ChatRequest, Mapping[str, Any]], T],
+    ) -> T:
+        """What ``use`` makes of the request as a chat; ``data`` is what the request was made of."""
         conversation = conversation_of(request, self._history)
         try:
             chat = chat_fields(request, data)
             settle_spellings(chat, _CHAT_FIELDS)
-            generate = partial(self._generate, chat, request_id)
+            attempt = partial(_used, use, chat)
             if request.truncation == "auto":
-                return truncated(conversation.messages, generate)
-            return generate(conversation.messages)
+                return truncated(conversation.messages, attempt)
+            return attempt(conversation.messages)
         except RequestError as error:
             raise respelled(error, {**spelling, **SPELLING, **places(conversation)}) from None
-
-    def _generate(
-        self, chat: Mapping[str, Any], request_id: str, messages: Messages
-    ) -> GenerationRequest:
-        data = {**chat, "messages": [dict(message) for message in messages]}
-        return self._route.generation(validate(ChatRequest, data), data, request_id)
 
     def _keep(self, request: ResponsesRequest, base: Mapping[str, Any]) -> Keep:
         async def keep(response: dict[str, Any]) -> None:
@@ -180,3 +180,10 @@ class Turn(Preparer):
             "truncation": request.truncation or "disabled",
             "user": request.user,
         }
+
+
+def _used(
+    use: Callable[[ChatRequest, Mapping[str, Any]], T], chat: Mapping[str, Any], messages: Messages
+) -> T:
+    data = {**chat, "messages": [dict(message) for message in messages]}
+    return use(validate(ChatRequest, data), data)
