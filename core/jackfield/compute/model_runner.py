@@ -303,7 +303,9 @@ class ModelRunner:
             self._sampler.choose(left.logits, left.rows, left.positions, GREEDY)
         # Only the attention's kernels may tell a cached prefix from none.
         prefixes = (0,) if hasattr(self._backend, "warm_up") else (0, _PREFIX)
-        for length in sorted({min(n, longest) for n in _PREFILL_LENGTHS}):
+        # Kernels of products go by rows, whether there may be so many decodes or not.
+        lengths = (*_PREFILL_LENGTHS, *(n for n in _DECODE_SIZES if n > plan.max_num_seqs))
+        for length in sorted({min(n, longest) for n in lengths}):
             for prefix in prefixes:
                 self._run_dummy(length, prefix)
 

@@ -17,7 +17,7 @@ from jackfield.contracts.model import Model
 from jackfield.contracts.platform import Platform
 from jackfield.contracts.work import PendingStep, ScheduledBatch
 
-_LENGTHS = (2, 16, 64, 1024, 32768)
+_LENGTHS = (2, 16, 32, 64, 128, 256, 288, 1024, 32768)
 """Prompts that between them launch every variant of the kernels."""
 
 

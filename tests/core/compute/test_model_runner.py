@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.core.compute.paged_model import WIDTH, PlainModel
+from tests.core.compute.paged_model import HIDDEN, WIDTH, PlainModel
 from tests.core.compute.steps import Driver, ReplayedFunction, Request, plan
+from torch import Tensor
 
+from jackfield.compute.kernels import hopper_linear
+from jackfield.compute.kernels.linear_config import linear_config
+from jackfield.compute.model_runner import ModelRunner
+from jackfield.compute.pooling_runner import PoolingRunner
 from jackfield.contracts.sampling import TokenSampling
 from jackfield.contracts.work import ScheduledBatch
 from jackfield.errors import ConfigError
@@ -239,3 +244,24 @@ def test_capacity_says_what_was_found() -> None:
 def test_a_context_that_does_not_fit_is_refused_with_the_one_that_does() -> None:
     with pytest.raises(ConfigError, match="--max-model-len to at most 36"):
         Driver(plan(num_blocks_override=10))
+
+
+@pytest.mark.parametrize("runner", [ModelRunner, PoolingRunner])
+def test_a_start_traces_each_cut_of_products_of_few_rows(
+    runner: type[ModelRunner], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = Driver(plan(max_num_seqs=8, max_model_len=2048, max_num_batched_tokens=2048))
+    rows: set[int] = set()
+
+    def noted(ids: Tensor, *rest: object) -> Tensor:
+        rows.add(len(ids))
+        return torch.zeros(len(ids), HIDDEN)
+
+    monkeypatch.setattr(driver.model, "forward", noted)
+    with torch.inference_mode():
+        driver.runner._run_dummy(1, 0)
+        runner._trace(driver.runner)
+    for n, k in ((4096, 1024), (1024, 2048), (6144, 4096), (4096, 12288)):
+        few = (m for m in range(1, 2048) if hopper_linear.takes(m, n, k, torch.bfloat16))
+        cuts = {linear_config(m, n, k) for m in few}
+        assert cuts <= {linear_config(m, n, k) for m in rows}
