@@ -87,7 +87,7 @@ def test_a_request_set_aside_can_be_aborted_and_the_next_takes_its_turn() -> Non
 
 def num_requests_kept() -> int:
     gc.collect()
-    return sum(isinstance(each, Request) for each in gc.get_objects())
+    return sum(type(each) is Request for each in gc.get_objects())
 
 
 def test_requests_that_leave_while_they_are_set_aside_are_not_kept() -> None:
