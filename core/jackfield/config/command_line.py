@@ -20,6 +20,7 @@ from jackfield.config.settings import (
     make_settings,
     unknown_variables,
     variable_of,
+    vllm_variables,
 )
 from jackfield.config.suggestion import did_you_mean
 from jackfield.config.values import json_object, leveled_object, plain_type, shape_of
@@ -51,7 +52,8 @@ def parse_arguments(
     for option, given in objects.items():
         values[option] = _merge(_object_of(option, values.get(option)), given)
     settings = make_settings(values)
-    return settings, [*notes, *config_file_notes(settings), *unknown_variables()]
+    notes += config_file_notes(settings) + unknown_variables() + vllm_variables(settings)
+    return settings, notes
 
 
 def make_parser(prog: str) -> argparse.ArgumentParser:

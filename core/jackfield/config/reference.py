@@ -31,8 +31,8 @@ the default.
   `--allowed-origins '["a"]'`.
 * Objects are JSON, or dotted: `--hf-overrides '{"a": {"b": 1}}'` is `--hf-overrides.a.b 1`.
 * What is wrong is said in one line with exit status 2; `-v` adds a traceback. Nothing is ignored:
-  an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable gets a
-  warning.
+  an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable and any
+  `VLLM_` one gets a warning. `VLLM_API_KEY` ends the start of a server that has no key.
 
 This page is made by `python -m jackfield.config.reference`; a test compares.
 """

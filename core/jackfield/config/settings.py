@@ -168,6 +168,18 @@ def unknown_variables() -> list[str]:
     return lines
 
 
+def vllm_variables(settings: Settings) -> list[str]:
+    """A line for the ``VLLM_*`` variables that are set: none is read. Raises ``ConfigError`` where
+    one should have kept strangers out."""
+    names = sorted(name for name in os.environ if name.startswith("VLLM_") and os.environ[name])
+    if "VLLM_API_KEY" in names and not settings.api_key:
+        raise ConfigError(
+            "VLLM_API_KEY is not read, and without a key anybody is served: "
+            f"use {variable_of('api_key')} or {flag_of('api_key')}"
+        )
+    return [f"variables of vLLM are not read: {', '.join(names)}"] if names else []
+
+
 def config_file_notes(settings: Settings) -> list[str]:
     """What there is to say about the file that the settings came from."""
     return read_config_file(settings.config)[1]

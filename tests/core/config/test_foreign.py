@@ -86,3 +86,13 @@ def test_a_file_and_a_variable_are_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("JACKFIELD_ENABLE_LORA", "1")
     with pytest.raises(ConfigError, match=r"^JACKFIELD_ENABLE_LORA is not built yet"):
         parse_arguments(["M"])
+
+
+def test_variables_of_vllm_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_USE_V1", "1")
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    _, notes = parse_arguments(["M", "--api-key", "mine"])
+    assert notes == ["variables of vLLM are not read: VLLM_API_KEY, VLLM_USE_V1"]
+    with pytest.raises(ConfigError, match="VLLM_API_KEY is not read") as error:
+        parse_arguments(["M"])
+    assert "secret" not in str(error.value)
