@@ -75,7 +75,8 @@ class ChoiceDelta(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
     """A finished request, for observers. Times are monotonic seconds; None where the request
-    ended before the event. ``finish`` is the last choice's reason."""
+    ended before the event. ``finish`` is the last choice's reason; ``max_choice_tokens`` what the
+    longest choice has of ``num_output_tokens``."""
 
     request_id: str
     arrival: float
@@ -88,3 +89,4 @@ class RequestRecord:
     finish: str
     n: int
     max_tokens: int
+    max_choice_tokens: int = 0

@@ -152,11 +152,16 @@ class RequestFailed(msgspec.Struct, frozen=True, array_like=True):
     param: str | None = None
 
 
+STEP_TOKEN_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+"""Steps are counted by how many tokens they compute: up to each of these, and above the last."""
+
+
 class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     """Gauges and counters (totals since start) of the engine, at most a few times a second.
 
     ``stage_seconds``: what its loop has spent, by stage of a step. ``steps_over`` by kind, and
     ``step_seconds``, what they took: from the launch, or the end of the step before.
+    ``steps_by_size`` by ``STEP_TOKEN_BOUNDS``, and ``num_step_tokens``, what they computed.
     """
 
     num_running: int
@@ -171,6 +176,8 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True):
     stage_seconds: dict[str, float] = {}
     steps_over: dict[str, int] = {}
     step_seconds: dict[str, float] = {}
+    steps_by_size: tuple[int, ...] = (0,) * (len(STEP_TOKEN_BOUNDS) + 1)
+    num_step_tokens: int = 0
 
 
 class StepTokens(msgspec.Struct, frozen=True, tag="tokens", omit_defaults=True):

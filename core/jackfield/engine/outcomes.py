@@ -49,7 +49,7 @@ class Outcomes:
         self._clock.mark(COLLECT)
         output = step.pending.wait()
         self._clock.mark(WAIT)
-        self._clock.step_over(step.began, built.has_prompts)
+        self._clock.step_over(step.began, built.num_tokens, built.has_prompts)
         if output.failed or output.logprobs:
             self._note_rows(built, output)
         if output.pooled is not None:

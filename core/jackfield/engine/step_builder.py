@@ -22,7 +22,8 @@ class BuiltStep:
     """A batch and whose it is, in its order.
 
     ``constrained``: places in it that sample under a grammar. ``last_sampled``: requests that
-    compute nothing any more behind this step. ``has_prompts``: some have more than one token.
+    compute nothing any more behind this step. ``num_tokens`` are computed; ``has_prompts``: some
+    requests have more than one.
     """
 
     batch: ScheduledBatch
@@ -31,6 +32,7 @@ class BuiltStep:
     samples: list[bool]
     constrained: list[int]
     last_sampled: list[Request]
+    num_tokens: int
     has_prompts: bool
 
 
@@ -101,7 +103,8 @@ class StepBuilder:
         num_tokens_array = np.ones(len(rows), dtype=np.int32)
         if chunks:
             num_tokens_array[len(rows) - len(chunks) :] = [chunk[1] for chunk in chunks]
-        self._check_total(int(num_tokens_array.sum()))
+        num_tokens_total = int(num_tokens_array.sum())
+        self._check_total(num_tokens_total)
         self.num_built += 1
         batch = ScheduledBatch(
             step=self.num_built,
@@ -116,7 +119,16 @@ class StepBuilder:
         )
         for request, _ in chunks:
             self._blocks.register(request)
-        return BuiltStep(batch, requests, rows, samples, constrained, last_sampled, bool(chunks))
+        return BuiltStep(
+            batch,
+            requests,
+            rows,
+            samples,
+            constrained,
+            last_sampled,
+            num_tokens=num_tokens_total,
+            has_prompts=bool(chunks),
+        )
 
     def _take_given(self) -> Int32Array | None:
         if not self._given:

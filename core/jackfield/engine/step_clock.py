@@ -1,8 +1,11 @@
-"""Where the time of the engine's loop goes: seconds by stage, and by kind of step."""
+"""Where the time of the engine's loop goes, by stage and kind of step; how large steps are."""
 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
+
+from jackfield.contracts.messages import STEP_TOKEN_BOUNDS
 
 RECEIVE, SCHEDULE, BUILD, MASK, LAUNCH, WAIT, COLLECT, SEND, IDLE = range(9)
 STAGES = ("receive", "schedule", "build", "mask", "launch", "wait", "collect", "send", "idle")
@@ -20,6 +23,9 @@ class StepClock:
         self._stages = [0.0] * len(STAGES)
         self._counts = [0] * len(KINDS)
         self._seconds = [0.0] * len(KINDS)
+        self._sizes = [0] * (len(STEP_TOKEN_BOUNDS) + 1)
+        self.num_tokens = 0
+        """What the steps that are over have computed."""
         self._last = self._over = time.perf_counter()
 
     def mark(self, stage: int) -> None:
@@ -33,12 +39,14 @@ class StepClock:
         """When the last mark was, in seconds of ``time.perf_counter``."""
         return self._last
 
-    def step_over(self, began: float, has_prompts: bool) -> None:
+    def step_over(self, began: float, num_tokens: int, has_prompts: bool) -> None:
         """A step is over, as of the last mark; ``began``: when its launch did. The time since then,
         or since the step before it was over, is its own."""
         self._counts[has_prompts] += 1
         self._seconds[has_prompts] += self._last - max(began, self._over)
         self._over = self._last
+        self._sizes[bisect_left(STEP_TOKEN_BOUNDS, num_tokens)] += 1
+        self.num_tokens += num_tokens
 
     def stage_seconds(self) -> dict[str, float]:
         """By stage, since the start."""
@@ -51,3 +59,7 @@ class StepClock:
     def step_seconds(self) -> dict[str, float]:
         """What those took, one behind the other."""
         return dict(zip(KINDS, self._seconds, strict=True))
+
+    def steps_by_size(self) -> tuple[int, ...]:
+        """Steps that are over, by ``STEP_TOKEN_BOUNDS``."""
+        return tuple(self._sizes)

@@ -293,4 +293,6 @@ class EngineCore:
             stage_seconds=self.clock.stage_seconds(),
             steps_over=self.clock.num_steps(),
             step_seconds=self.clock.step_seconds(),
+            steps_by_size=self.clock.steps_by_size(),
+            num_step_tokens=self.clock.num_tokens,
         )

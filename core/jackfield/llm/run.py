@@ -51,7 +51,7 @@ class Run:
         "messages",
         "num_cached",
         "num_open",
-        "num_output",
+        "num_outputs",
         "num_starts",
         "reason",
         "request",
@@ -92,7 +92,8 @@ class Run:
         self.first_scheduled: float | None = None
         self.first_token: float | None = None
         self.last_token: float | None = None
-        self.num_output = 0
+        self.num_outputs = [0] * len(self.keys)
+        """Tokens of each choice."""
         self.num_cached = 0
         self.reason = "abort"
         self._pending: list[ChoiceDelta] = []
@@ -103,9 +104,9 @@ class Run:
         self.vectors: list[bytes] = []
         """Float32; what a prompt that is pooled has ended in, in parts."""
 
-    def note_tokens(self, now: float, count: int, gaps: Counter[float]) -> None:
-        """``count`` tokens came at ``now``, in monotonic seconds; ``gaps`` counts tokens by when
-        the one before came."""
+    def note_tokens(self, index: int, now: float, count: int, gaps: Counter[float]) -> None:
+        """``count`` tokens of a choice came at ``now``, in monotonic seconds; ``gaps`` counts
+        tokens by when the request's one before came."""
         last, self.last_token = self.last_token, now
         if last is None:
             self.first_token = now
@@ -113,7 +114,7 @@ class Run:
             gaps[last] += 1
         if count > 1:
             gaps[now] += count - 1
-        self.num_output += count
+        self.num_outputs[index] += count
 
     def divert(self, shortcut: Shortcut) -> None:
         """Running deltas may go past a consumer that waits for them; a stream of one choice only,
@@ -194,11 +195,12 @@ class Run:
             first_token=self.first_token,
             last_token=self.last_token,
             num_prompt_tokens=len(self.request.prompt_token_ids),
-            num_output_tokens=self.num_output,
+            num_output_tokens=sum(self.num_outputs),
             num_cached_tokens=self.num_cached,
             finish=self.reason,
             n=len(self.keys),
             max_tokens=self.max_tokens,
+            max_choice_tokens=max(self.num_outputs),
         )
 
     def _wake(self) -> None:

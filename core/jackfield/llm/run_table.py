@@ -98,7 +98,7 @@ class RunTable:
                 continue
             run, index = entry
             if tokens:
-                run.note_tokens(now, len(tokens), gaps)
+                run.note_tokens(index, now, len(tokens), gaps)
             details = None
             if logprobs is not None and (tokens or not finish):
                 details = _next(logprobs[key], all_of_them=run.choices[index].takes_several)

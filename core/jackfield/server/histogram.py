@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from prometheus_client.core import HistogramMetricFamily
 
@@ -29,12 +30,19 @@ class Histogram:
         """The histogram as Prometheus wants it, under its own name or another one: cumulative, the
         last bucket without a bound."""
         family = HistogramMetricFamily(name or self._name, self._help, labels=list(labels))
-        total = 0
-        buckets = []
-        for bound, count in zip(
-            [*map(str, map(float, self._bounds)), "+Inf"], self._counts, strict=True
-        ):
-            total += count
-            buckets.append((bound, float(total)))
-        family.add_metric(list(labels.values()), buckets=buckets, sum_value=self._sum)
+        add_counts(family, labels, self._bounds, self._counts, self._sum)
         return family
+
+
+def add_counts(
+    family: HistogramMetricFamily,
+    labels: Mapping[str, str],
+    bounds: Sequence[float],
+    counts: Sequence[int],
+    total: float,
+) -> None:
+    """Adds to a family what was counted by bucket, the last one without a bound; ``total``: of the
+    values."""
+    names = [*map(str, map(float, bounds)), "+Inf"]
+    buckets = list(zip(names, map(float, accumulate(counts)), strict=True))
+    family.add_metric(list(labels.values()), buckets=buckets, sum_value=total)

@@ -9,13 +9,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from jackfield.contracts.generation import RequestRecord
-from jackfield.contracts.messages import EngineReady, EngineStats
+from jackfield.contracts.messages import STEP_TOKEN_BOUNDS, EngineReady, EngineStats
 from jackfield.server.door import Door
-from jackfield.server.histogram import Histogram
+from jackfield.server.histogram import Histogram, add_counts
 from jackfield.server.http_metrics import HttpMetrics
 
 _LATENCY = (
@@ -79,6 +84,9 @@ class Metrics(Collector):
         )
         self._prompt = self._histogram("request_prompt_tokens", "Prompt tokens.", tokens)
         self._generation = self._histogram("request_generation_tokens", "Tokens generated.", tokens)
+        self._longest = self._histogram(
+            "request_max_num_generation_tokens", "Tokens of the longest choice.", tokens
+        )
         self._computed = self._histogram(
             "request_prefill_kv_computed_tokens", "Prompt tokens not found in a cache.", tokens
         )
@@ -88,6 +96,7 @@ class Metrics(Collector):
         )
         self._finished: Counter[str] = Counter({"stop": 0, "length": 0, "abort": 0, "error": 0})
         self._num_cached = 0
+        self._num_computed = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -101,10 +110,12 @@ class Metrics(Collector):
         """One request is over; times it did not reach are not observed."""
         self._finished[record.finish] += 1
         self._num_cached += record.num_cached_tokens
+        self._num_computed += record.num_prompt_tokens - record.num_cached_tokens
         self._n.observe(record.n)
         self._max_tokens.observe(record.max_tokens)
         self._prompt.observe(record.num_prompt_tokens)
         self._generation.observe(record.num_output_tokens)
+        self._longest.observe(record.max_choice_tokens)
         self._computed.observe(record.num_prompt_tokens - record.num_cached_tokens)
         if record.first_scheduled is not None:
             self._queue.observe(max(0.0, record.first_scheduled - record.arrival))
@@ -146,6 +157,10 @@ class Metrics(Collector):
             finished.add_metric([*self._labels.values(), reason], count)
         yield finished
         yield self._counter("prompt_tokens_cached", "Prompt tokens from a cache.", self._num_cached)
+        sources = {"local_compute": self._num_computed, "local_cache_hit": self._num_cached}
+        yield self._parts(
+            "prompt_tokens_by_source", "Prompt tokens by where they are from.", "source", sources
+        )
         for histogram in self._histograms:
             yield histogram.export(self._labels)
         older_name = f"{self._prefix}time_per_output_token_seconds"
@@ -179,6 +194,12 @@ class Metrics(Collector):
             yield self._counter(name, text, getattr(stats, source))
         for name, (field, label, text) in _ENGINE_PARTS.items():
             yield self._parts(name, text, label, getattr(stats, field))
+        sizes = HistogramMetricFamily(
+            self._prefix + _STEP_SIZES, "Tokens that a step computes.", labels=list(self._labels)
+        )
+        counts, total = stats.steps_by_size, stats.num_step_tokens
+        add_counts(sizes, self._labels, STEP_TOKEN_BOUNDS, counts, total)
+        yield sizes
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(self._prefix + name, text, labels=list(self._labels))
@@ -217,6 +238,8 @@ _ENGINE_PARTS = {
 }
 """Counters in parts, by name: the field of ``EngineStats``, the label of a part, a line of help."""
 
+_STEP_SIZES = "iteration_tokens_total"
+
 _COUNTER_FIELDS = {
     "gpu_prefix_cache_queries": "prefix_cache_queries",
     "gpu_prefix_cache_hits": "prefix_cache_hits",
@@ -226,6 +249,6 @@ _COUNTER_FIELDS = {
 
 
 def engine_families(prefix: str) -> frozenset[str]:
-    """Counters that are the engine's: every process that shares it has the same."""
-    names = (*_ENGINE_COUNTERS, *_ENGINE_PARTS, "engine_restarts")
+    """Counters and histograms that are the engine's: every process that shares it has the same."""
+    names = (*_ENGINE_COUNTERS, *_ENGINE_PARTS, _STEP_SIZES, "engine_restarts")
     return frozenset(f"{prefix}:{name}" for name in names)

@@ -114,8 +114,8 @@ def test_every_gap_between_tokens_is_told_and_equal_ones_together(moments: list[
     assert gaps.told == [(1.5, 1)]
     table.hand_out_tokens(step(1, 2, finish=FinishReason.LENGTH))
     assert gaps.told == [(1.5, 1), (1.5, 2)]
-    assert (a.first_token, a.last_token, a.num_output) == (1.0, 4.0, 3)
-    assert (b.first_token, b.last_token, b.num_output) == (2.5, 4.0, 2)
+    assert (a.first_token, a.last_token, a.num_outputs) == (1.0, 4.0, [3])
+    assert (b.first_token, b.last_token, b.num_outputs) == (2.5, 4.0, [2])
     assert len(table) == 0
 
 
@@ -150,7 +150,7 @@ def gained(run: Run, deltas: list[ChoiceDelta]) -> list[tuple[object, ...]]:
                 [delta.finish for delta in mine if delta.finish is not None],
             )
         )
-    return [*parts, (run.num_output, run.first_scheduled, run.num_cached)]
+    return [*parts, (run.num_outputs, run.first_scheduled, run.num_cached)]
 
 
 @pytest.mark.parametrize("stop", [(), ("a",)])

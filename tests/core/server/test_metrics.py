@@ -28,7 +28,9 @@ NAMES = {
     "request_inference_time_seconds", "request_prompt_tokens", "request_generation_tokens",
     "request_params_n", "request_params_max_tokens", "engine_restarts", "engine_sleep_state",
     "gpu_cache_usage_perc", "gpu_prefix_cache_hits", "gpu_prefix_cache_queries",
-    "time_per_output_token_seconds",
+    "time_per_output_token_seconds", "iteration_tokens_total",
+    "request_max_num_generation_tokens", "request_prefill_kv_computed_tokens",
+    "prompt_tokens_by_source",
 }  # fmt: skip
 
 
@@ -45,6 +47,7 @@ def record(**changes: Any) -> RequestRecord:
         "finish": "stop",
         "n": 1,
         "max_tokens": 16,
+        "max_choice_tokens": 4,
     }
     return RequestRecord(**values | changes)
 
@@ -91,6 +94,9 @@ async def test_requests_and_engine_counts_are_told() -> None:
     assert samples["jackfield:request_time_per_output_token_seconds_sum"] == 0.5
     assert samples["jackfield:request_queue_time_seconds_sum"] == 0.5
     assert samples["jackfield:request_prefill_kv_computed_tokens_sum"] == 72
+    assert samples["jackfield:prompt_tokens_by_source_total|local_compute"] == 72
+    assert samples["jackfield:prompt_tokens_by_source_total|local_cache_hit"] == 128
+    assert samples["jackfield:request_max_num_generation_tokens_sum"] == 8
     assert samples["jackfield:inter_token_latency_seconds_count"] == 4
     assert samples["jackfield:inter_token_latency_seconds_sum"] == 2.0
 
@@ -103,12 +109,17 @@ async def test_what_the_engine_spends_is_told_in_parts() -> None:
         stage_seconds={"launch": 1.5, "wait": 0.25},
         steps_over={"decode": 7},
         step_seconds={"decode": 0.5},
+        steps_by_size=(5, 2, *[0] * 12),
+        num_step_tokens=11,
     )
     samples = await scrape(llm)
     assert samples["jackfield:engine_stage_seconds_total|launch"] == 1.5
     assert samples["jackfield:engine_stage_seconds_total|wait"] == 0.25
     assert samples["jackfield:engine_steps_total|decode"] == 7
     assert samples["jackfield:engine_step_seconds_total|decode"] == 0.5
+    sizes = "jackfield:iteration_tokens_total"
+    assert samples[f"{sizes}_bucket|1.0"] == 5 and samples[f"{sizes}_bucket|8.0"] == 7
+    assert samples[f"{sizes}_count"] == 7 and samples[f"{sizes}_sum"] == 11
 
 
 async def test_boards_for_vllm_find_their_names() -> None:
