@@ -74,6 +74,10 @@ INVALID = [
     ({"type": "object", "properties": {}, "required": ["a"]}, "{}"),
     ({"type": "string", "enum": ["a", 1]}, "1"),
     ({"type": "string", "format": "date"}, '"2021-02-30"'),
+    # And what llguidance's would.
+    ({"type": "string", "pattern": '^[^"]$'}, '"\\""'),
+    ({"type": "string", "pattern": r"^[^-\\]$"}, '"\\\\"'),
+    ({"type": "string", "pattern": "^[^-b]$"}, '"-"'),
 ]
 
 
