@@ -80,7 +80,12 @@ def json_text_regex(pattern: object, refusal: Refusal) -> str:
         for part, following, after in zip(parts, parts[1:], parts[2:], strict=False)
     ):
         raise refusal(f"a look-around or a named group in the pattern {pattern[:80]!r}")
-    return '"(' + "".join(map(_as_text, _outside_braces(parts, refusal))) + ')"'
+    texts = list(map(_as_text, _outside_braces(parts, refusal)))
+    if "()" in texts:
+        raise refusal(
+            f"a class of which no character can be written in the pattern {pattern[:80]!r}"
+        )
+    return '"(' + "".join(texts) + ')"'
 
 
 def _outside_braces(parts: Sequence[str], refusal: Refusal) -> Iterator[str]:
@@ -129,7 +134,8 @@ def _quoted(character: str) -> str:
 
 @cache
 def _text_class(part: str) -> str:
-    """A class as alternatives: its plain characters, then those that JSON escapes."""
+    """A class as alternatives: its plain characters, then those that JSON escapes. Characters
+    beyond the first plane are left out."""
     plain: list[int] = []
     escaped: list[str] = []
     matches = re.compile(part).fullmatch

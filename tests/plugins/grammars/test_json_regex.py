@@ -66,7 +66,8 @@ def test_escapes_and_anchors(pattern: str, yes: str, no: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["a^b", "a$b", r"\bword\b", "(?=a)b", "(?P<n>a)", "(", 3, r"\a"]
+    "pattern",
+    ["a^b", "a$b", r"\bword\b", "(?=a)b", "(?P<n>a)", "(", 3, r"\a", r"x[^\s\S]", "x[\U0001f600]"],
 )
 def test_what_is_not_understood_is_refused(pattern: object) -> None:
     with pytest.raises(RequestError):
