@@ -191,5 +191,6 @@ def _cleaned_value(key: str, value: Any, root: Any) -> Any:
     if key in DATA:
         return value
     if key in MAPS and isinstance(value, Mapping):
-        return {name: _cleaned(each, root) for name, each in value.items()}
+        written = _in_ecma if key == "patternProperties" else str
+        return {written(name): _cleaned(each, root) for name, each in value.items()}
     return _cleaned(value, root)

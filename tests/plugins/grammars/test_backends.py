@@ -106,3 +106,11 @@ def test_auto_imports_xgrammar_for_the_first_grammar_that_guidance_does_not_take
     other = AutoBackend(VOCABULARY)
     other.load(GrammarSpec(kind="regex", text="[ab]+"))
     assert other._xgrammar is not None
+
+
+def test_names_of_properties_have_no_quote_that_their_pattern_excludes() -> None:
+    schema = {"type": "object", "propertyNames": {"pattern": '^[^"]$'}}
+    compiled = GuidanceBackend(VOCABULARY).compile(spec(schema))
+    for text, is_valid in (('{"a": 1}', True), ('{"\\"": 1}', False)):
+        matcher = compiled.matcher()
+        assert all(map(matcher.accept, text.encode())) == is_valid
