@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, ClassVar
 
 import h11
@@ -16,6 +17,29 @@ from jackfield.server.plain_http import PlainCycle, PlainRequest, make_scope, pa
 
 LINGER_SECONDS = 1.0
 """How long a connection stays open behind an answer to what was no HTTP."""
+
+
+_ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
+
+
+class OriginConnection(h11.Connection):
+    """h11's, with requests in origin-form: a target that names scheme and host too, as proxies are
+    sent, is accepted (RFC 9112, section 3.2.2) and loses them."""
+
+    def next_event(self) -> Any:
+        """As h11 has it."""
+        event = super().next_event()
+        if type(event) is h11.Request and (found := _ABSOLUTE.match(event.target)):
+            target = event.target[found.end() :]
+            if not target.startswith(b"/"):
+                target = b"/" + target
+            return h11.Request(
+                method=event.method,
+                target=target,
+                headers=event.headers,
+                http_version=event.http_version,
+            )
+        return event
 
 
 class DeadlineProtocol(H11Protocol):
@@ -34,6 +58,9 @@ class DeadlineProtocol(H11Protocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        max_head_bytes = self.config.h11_max_incomplete_event_size
+        assert max_head_bytes is not None, "given with the others"
+        self.conn = OriginConnection(h11.SERVER, max_head_bytes)
         self._deadline: asyncio.TimerHandle | None = None
         self._deadline_state: object = None
         self._read_deadline: asyncio.TimerHandle | None = None

@@ -55,6 +55,22 @@ async def test_what_is_no_http_is_400_in_the_shape_of_the_api(sent: bytes) -> No
 
 
 @pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"http://a/health", b"200"),
+        (b"HTTPS://a:80/health?x=1", b"200"),
+        (b"http://a", b"404"),
+        (b"http://a?x", b"404"),
+        (b"ftp://a/health", b"404"),
+    ],
+)
+async def test_a_target_may_name_scheme_and_host(target: bytes, status: bytes) -> None:
+    async with serving(FakeLLM()) as url:
+        head = b"GET %b HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n" % target
+        assert (await exchange(url, head)).startswith(b"HTTP/1.1 " + status)
+
+
+@pytest.mark.parametrize(
     ("head", "fits"),
     [
         (b"x: " + b"y" * 1500 + b"\r\n", True),
