@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from jackfield.errors import RequestError
 
@@ -27,10 +28,11 @@ def validate(model: type[Model], data: dict[str, Any]) -> Model:
 
 def _first_error(error: ValidationError) -> RequestError:
     details = error.errors(include_url=False, include_context=False, include_input=False)
-    # A union reports each of its branches; the deepest one is where the client was nearest.
+    # A union reports each of its branches; the deepest one is where the client was nearest, and
+    # of those as deep the one whose type was right.
     top = details[0]["loc"][:1]
     same_field = [detail for detail in details if detail["loc"][:1] == top]
-    detail = max(same_field, key=lambda detail: _depth(detail["loc"]))
+    detail = max(same_field, key=_nearness)
     param = field_path(detail["loc"])
     if detail["type"] == "missing":
         return RequestError(
@@ -39,8 +41,9 @@ def _first_error(error: ValidationError) -> RequestError:
     return RequestError(f"'{param}': {detail['msg']}", param=param, code="invalid_value")
 
 
-def _depth(location: tuple[int | str, ...]) -> int:
-    return len(field_path(location).replace("[", ".").split("."))
+def _nearness(detail: ErrorDetails) -> tuple[int, bool]:
+    depth = len(field_path(detail["loc"]).replace("[", ".").split("."))
+    return depth, not detail["type"].endswith("_type")
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

@@ -483,6 +483,15 @@ async def test_counting_refuses_what_a_request_for_a_response_refuses(
     assert 400 <= answer.status_code < 500 and answer.json()["error"]["param"] == param
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [([], "at least 1 item"), (3, "valid string"), ([3], "valid dictionary")]
+)
+async def test_what_is_wrong_with_an_input_is_said(given: object, said: str) -> None:
+    async with http(FakeLLM()) as client:
+        error = (await client.post(PATH, json={"input": given})).json()["error"]
+    assert said in error["message"] and error["param"].startswith("input")
+
+
 def test_every_field_of_openais_count_is_known() -> None:
     from openai.types.responses.input_token_count_params import InputTokenCountParams
 
