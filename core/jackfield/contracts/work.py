@@ -198,7 +198,8 @@ class HasMaskRoom(Protocol):
 
     def mask_room(self) -> Int32Array | None:
         """int32 [max_num_seqs, W]: the engine fills masks there if it is given, and hands it over
-        as ``TokenMasks.bits``. Called once, when the first step needs masks."""
+        as ``TokenMasks.bits``. Called when the first step needs masks, and when the first does
+        after a sleep."""
         ...
 
 

@@ -46,6 +46,10 @@ class ConstrainedRequests:
         if self._compiler is not None:
             self._compiler.warm_up()
 
+    def forget_room(self) -> None:
+        """The executor is asked for room for masks again when a step needs them."""
+        self._filler.forget_room()
+
     def add(self, request: Request) -> None:
         """A new request with a grammar."""
         grammar = request.sampling.grammar

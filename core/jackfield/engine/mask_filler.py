@@ -30,7 +30,8 @@ class MaskFiller:
     """Fills the masks of one step at a time, each in a slot of its own. One that stays as it is
     from step to step is not filled again.
 
-    ``make_room`` gives memory for the masks, int32 [S, W], or None; it is called for the first.
+    ``make_room`` gives memory for the masks, int32 [S, W], or None; it is called for the first,
+    and for the first after ``forget_room``.
     """
 
     def __init__(
@@ -75,6 +76,10 @@ class MaskFiller:
             stays = keeper is not None and keeper.keeps_mask and row.slot not in altered
             self._marks[row.slot] = row.constraint.mark if stays else None
         return room, are_new, stuck
+
+    def forget_room(self) -> None:
+        """The masks are somewhere else from now on."""
+        self._room, self._marks = None, []
 
     def _take_room(self, num_slots: int) -> Masks:
         if self._room is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jackfield.contracts.messages import ResetPrefixCache, Sleep, SleepState, WakeUp
+from jackfield.contracts.messages import Sleep, SleepState, WakeUp
 from jackfield.contracts.work import CanSleep, Executor, GivesBackBlocks, UsesIdleTime
 from jackfield.engine.idle import trim_heap
 from jackfield.engine.step_loop import EngineCore
@@ -54,8 +54,7 @@ class Sleeper:
         able = self._able()
         if self.is_asleep:
             raise RequestError("the engine sleeps already")
-        # What the blocks hold is gone with their memory.
-        self._core.take_in(ResetPrefixCache())
+        self._core.forget_device_memory()
         able.sleep(level)
         self.is_asleep = True
 

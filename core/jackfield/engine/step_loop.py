@@ -117,6 +117,12 @@ class EngineCore:
         ``BlockManager.give_back``."""
         return self._blocks.give_back()
 
+    def forget_device_memory(self) -> None:
+        """For an engine without requests whose workers are about to give their memory up: what the
+        KV blocks hold, and the room for masks, go with it."""
+        self._blocks.reset()
+        self._constrained.forget_room()
+
     # --- messages ------------------------------------------------------------------------
 
     def take_in(self, message: AddRequest | AbortRequests | ResetPrefixCache) -> None:

@@ -34,6 +34,7 @@ from jackfield.engine.grammar_compiler import GrammarCompiler, ReadyGrammar
 from jackfield.engine.mask_filler import MaskFiller
 from jackfield.engine.request import Request
 from jackfield.testing.simulated_engine import SimulatedEngine
+from jackfield.testing.simulated_worker import SimulatedWorker
 from jackfield_grammars.xgrammar import XGrammarBackend
 from jackfield_schedulers.fcfs import FcfsScheduler
 from jackfield_schedulers.priority import PriorityScheduler
@@ -367,6 +368,21 @@ def test_masks_of_many_rows_are_one_array() -> None:
     masks = room[slots]
     bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
     assert [np.flatnonzero(row).tolist() for row in bits] == [[ord("a"), ord("b")]] * 3
+
+
+def test_after_a_sleep_masks_are_filled_where_the_executor_says_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rooms = [np.zeros((1, WIDTH // 32 + 1), dtype=np.int32) for _ in range(2)]
+    others = iter(rooms)
+    monkeypatch.setattr(SimulatedWorker, "mask_room", lambda _: next(others), raising=False)
+    made = engine()
+    for room in rooms:
+        assert not room.any()
+        made.add(PROMPT, sampling=held("[ab]"))
+        made.run()
+        assert room.any()
+        made.core.forget_device_memory()
 
 
 def test_a_grammar_that_is_ready_a_moment_after_another_is_not_lost(
