@@ -204,10 +204,22 @@ def _put(target: dict[str, Any], path: list[str], text: str, name: str) -> None:
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
             raise ConfigError(f"{name}: {key} has the value {target!r}, and so no keys")
+    last = path[-1]
+    if not last.endswith("+"):
+        target[last] = _json_or_text(text)
+        return
+    items = target.setdefault(last[:-1], [])
+    if not isinstance(items, list):
+        raise ConfigError(f"{name}: {last[:-1]} has the value {items!r}, which is no list")
+    whole = _json_or_text(text)
+    items += map(_json_or_text, text.split(",")) if whole == text else [whole]
+
+
+def _json_or_text(text: str) -> Any:
     try:
-        target[path[-1]] = json.loads(text)
+        return json.loads(text)
     except ValueError:
-        target[path[-1]] = text
+        return text
 
 
 def _object_of(option: str, text: str | None) -> dict[str, Any]:
@@ -228,6 +240,8 @@ def _merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
         inner = merged.get(key)
         if isinstance(inner, dict) and isinstance(value, dict):
             merged[key] = _merge(inner, value)
+        elif isinstance(inner, list) and isinstance(value, list):
+            merged[key] = [*inner, *value]
         else:
             merged[key] = value
     return merged

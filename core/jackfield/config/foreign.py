@@ -151,10 +151,21 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **_accepted("--reasoning-parser implies it", "enable-reasoning"),
         **_accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
         **_accepted("one device serves the model", "disable-custom-all-reduce"),
+        **_accepted("the next step is always scheduled ahead of the device", "async-scheduling"),
+        **_accepted("text is all that models are served for", "language-model-only"),
+        **_accepted(
+            "tools are never shown with tool_choice none", "exclude-tools-when-tool-choice-none"
+        ),
         **_accepted(
             "metrics are always there by their older names too",
             "show-hidden-metrics-for-version",
             is_switch=False,
+        ),
+        **_flags(
+            Standing.REFUSED,
+            "log lines go to standard error in one format",
+            "log-config-file",
+            "say by --log-level and --uvicorn-log-level how much is told",
         ),
         **_flags(
             Standing.REFUSED,

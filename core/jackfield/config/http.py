@@ -91,6 +91,9 @@ class ApiOptions(OptionGroup):
     enable_prompt_tokens_details: bool = Field(
         False, description="usage tells how many prompt tokens were cached"
     )
+    enable_force_include_usage: bool = Field(
+        False, description="streams end with their usage though the request does not ask for it"
+    )
     enable_request_id_headers: bool = Field(False, description="replies carry X-Request-Id")
     response_store: str = Field(
         "memory", description="where /v1/responses keeps responses: memory, none, or a plugin"
@@ -106,8 +109,12 @@ class ApiOptions(OptionGroup):
         128, ge=1, description="choices of one request: n times the number of prompts"
     )
     max_body_bytes: HumanInt = Field(16 << 20, ge=1024, description="longest request body")
-    max_header_bytes: HumanInt = Field(64 << 10, ge=1024, description="longest request head")
-    max_headers: int = Field(100, ge=8, description="most header fields of a request")
+    max_header_bytes: Annotated[HumanInt, Spelling("--h11-max-incomplete-event-size")] = Field(
+        64 << 10, ge=1024, description="longest request head"
+    )
+    max_headers: Annotated[int, Spelling("--h11-max-header-count")] = Field(
+        100, ge=8, description="most header fields of a request"
+    )
     header_timeout_seconds: float = Field(
         30.0, gt=0, description="time a client has to send the head of a request"
     )

@@ -29,7 +29,8 @@ the default.
 * Whole numbers take a suffix: `32k` is 32,000 and `32K` is 32,768; likewise `m`, `M`, `g`, `G`.
 * Lists take several values, several flags, or a JSON list: `--api-key a b`,
   `--allowed-origins '["a"]'`.
-* Objects are JSON, or dotted: `--hf-overrides '{"a": {"b": 1}}'` is `--hf-overrides.a.b 1`.
+* Objects are JSON, or dotted: `--hf-overrides '{"a": {"b": 1}}'` is `--hf-overrides.a.b 1`;
+  `--hf-overrides.a+ 1,2` appends to a list.
 * What is wrong is said in one line with exit status 2; `-v` adds a traceback. Nothing is ignored:
   an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable and any
   `VLLM_` one gets a warning. `VLLM_API_KEY` ends the start of a server that has no key.

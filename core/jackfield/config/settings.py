@@ -209,7 +209,15 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
                 f"{path} has the unknown option {option.replace('_', '-')!r}"
                 f"{did_you_mean(option, keys)}"
             )
-    return values, notes
+        if values[option] is None:
+            _check_may_be_empty(option, path)
+    return {option: value for option, value in values.items() if value is not None}, notes
+
+
+def _check_may_be_empty(option: str, path: object) -> None:
+    """A line of the file without a value says nothing; of these it may have been meant to."""
+    if option == "api_key" or shape_of(Settings.model_fields[option].annotation) == "switch":
+        raise ConfigError(f"{flag_of(option)} in {path} is empty; give a value, or leave it out")
 
 
 def _option_of(key: str, value: object) -> tuple[str, object]:

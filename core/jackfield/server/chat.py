@@ -12,8 +12,9 @@ from jackfield.server.chat_generation import ChatGeneration
 from jackfield.server.chat_request import ChatRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
+from jackfield.server.options import ServerOptions
 from jackfield.server.output_items import EventView
-from jackfield.server.request_fields import StreamOptions, check_bookkeeping
+from jackfield.server.request_fields import check_bookkeeping, stream_options
 from jackfield.server.spellings import Spelling
 from jackfield.server.validation import validate
 
@@ -37,7 +38,7 @@ class Chat(Preparer):
         shape = self._shape(request, model, generation)
         # What is called logprobs from here on is the number of alternatives.
         later = {**spelling, "logprobs": "top_logprobs"}
-        return Prepared((generation,), _reply(request, shape), later)
+        return Prepared((generation,), _reply(request, shape, self._frontend.options), later)
 
     def _shape(self, request: ChatRequest, model: str, generation: GenerationRequest) -> ChatShape:
         frontend, options = self._frontend, self._frontend.options
@@ -68,7 +69,11 @@ def _last_role(messages: Sequence[Mapping[str, Any]]) -> str:
     return role
 
 
-def _reply(request: ChatRequest, shape: ChatShape) -> ChatAnswer | ChatFrames:
+def _reply(
+    request: ChatRequest, shape: ChatShape, options: ServerOptions
+) -> ChatAnswer | ChatFrames:
     if not request.stream:
         return ChatAnswer(shape)
-    return ChatFrames(shape, request.stream_options or StreamOptions())
+    return ChatFrames(
+        shape, stream_options(request.stream_options, options.enable_force_include_usage)
+    )

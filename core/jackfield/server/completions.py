@@ -17,7 +17,8 @@ from jackfield.server.completion_request import CompletionRequest
 from jackfield.server.door import Frontend
 from jackfield.server.generation_route import Prepared, Preparer, answer_id
 from jackfield.server.inputs import Encoded, encode_input, split_inputs
-from jackfield.server.request_fields import StreamOptions, check_bookkeeping
+from jackfield.server.options import ServerOptions
+from jackfield.server.request_fields import check_bookkeeping, stream_options
 from jackfield.server.sampling import fitted, sampling_params
 from jackfield.server.spellings import Spelling
 from jackfield.server.validation import validate
@@ -57,7 +58,7 @@ class Completions(Preparer):
             )
             for index, (text, ids) in enumerate(encoded)
         ]
-        return Prepared(requests, _reply(request, shape), spelling)
+        return Prepared(requests, _reply(request, shape, self._frontend.options), spelling)
 
     def _check_num_choices(self, n: int, num_prompts: int) -> None:
         limit = self._frontend.options.max_choices
@@ -117,8 +118,10 @@ class Completions(Preparer):
 
 
 def _reply(
-    request: CompletionRequest, shape: CompletionShape
+    request: CompletionRequest, shape: CompletionShape, options: ServerOptions
 ) -> CompletionAnswer | CompletionFrames:
     if not request.stream:
         return CompletionAnswer(shape)
-    return CompletionFrames(shape, request.stream_options or StreamOptions())
+    return CompletionFrames(
+        shape, stream_options(request.stream_options, options.enable_force_include_usage)
+    )

@@ -37,6 +37,7 @@ class ServerOptions:
     log_stats: bool = True
     enable_docs: bool = True
     enable_request_id_headers: bool = False
+    enable_force_include_usage: bool = False
     enable_prompt_tokens_details: bool = False
     enable_reset_prefix_cache: bool = False
     """``POST /reset_prefix_cache`` exists; a control route, off unless asked for."""

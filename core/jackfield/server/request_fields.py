@@ -48,6 +48,12 @@ class StreamOptions(StrictModel):
     include_obfuscation: Literal[False] | None = None
 
 
+def stream_options(given: StreamOptions | None, always_usage: bool) -> StreamOptions:
+    """What a request's stream says beside the text; ``always_usage``: its usage, asked or not."""
+    options = given or StreamOptions()
+    return options.model_copy(update={"include_usage": True}) if always_usage else options
+
+
 class SamplingFields(StrictModel):
     """Sampling, stopping and bookkeeping, in every generation request; None is silence.
 

@@ -59,6 +59,8 @@ def test_the_config_file_may_be_named_by_the_environment(
         ("optimization_level: 2", "compilation_config", {"level": 2}),
         ("no-enable-prefix-caching: true", "enable_prefix_caching", False),
         ("no_enable_prefix_caching: false", "enable_prefix_caching", True),
+        ("host:\nport: ~", "port", 8000),
+        ("hf-overrides:", "hf_overrides", {}),
     ],
 )
 def test_the_config_file_takes_every_spelling_of_a_flag(
@@ -98,6 +100,19 @@ def test_the_config_file_takes_every_spelling_of_a_flag(
             "hf_overrides",
             {"a": {"b": 1, "c": 2}},
         ),
+        (
+            ["--hf-overrides.a+", "x", "--hf-overrides.a+=1,y", "--hf-overrides.a+", "[1,2]"],
+            "hf_overrides",
+            {"a": ["x", 1, "y", [1, 2]]},
+        ),
+        (
+            ["--hf-overrides", '{"a": [1]}', "--hf-overrides.a+", "2"],
+            "hf_overrides",
+            {"a": [1, 2]},
+        ),
+        (["--h11-max-incomplete-event-size", "4194304"], "max_header_bytes", 4 << 20),
+        (["--h11-max-header-count", "256"], "max_headers", 256),
+        (["--enable-force-include-usage"], "enable_force_include_usage", True),
         (["--model", "X"], "model", "X"),
         (["--pooler_config.normalize", "false"], "override_pooler_config", {"normalize": False}),
         (["--hf-overrides.a="], "hf_overrides", {"a": ""}),
@@ -155,6 +170,7 @@ def test_the_environment_has_the_spellings_of_the_command_line(
         (["--hf-overrides", "3"], "--hf-overrides"),
         (["--hf-overrides", "3", "--hf-overrides.a", "1"], "--hf-overrides is no JSON object: 3"),
         (["--hf-overrides.a", "1", "--hf-overrides.a.b", "2"], "--hf-overrides.a.b: a has the"),
+        (["--hf-overrides.a", "1", "--hf-overrides.a+", "2"], "has the value 1, which is no list"),
         (["--hf-overrides.a", "--port", "1"], "--hf-overrides.a needs a value"),
         (["--max-model-len.a", "32"], "unknown option --max-model-len.a"),
         (["--enforce-eager.a"], "unknown option --enforce-eager.a"),
@@ -171,7 +187,7 @@ def test_what_is_wrong_is_one_line_in_the_users_spelling(words: list[str], part:
 
 
 def test_only_a_switch_is_proposed_with_no_before_it() -> None:
-    assert refusal("--no-scheduling-polic") == "unknown option --no-scheduling-polic"
+    assert refusal("--no-max-num-batched-token") == "unknown option --no-max-num-batched-token"
 
 
 def test_a_wrong_variable_is_named_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +212,9 @@ def test_an_unknown_variable_gets_a_line(monkeypatch: pytest.MonkeyPatch) -> Non
         ("a: [", "cannot read"),
         ("enable-lora: true", "not built yet"),
         ("port: x", "--port (--config) 'x' is refused"),
+        ("prot:", "did you mean 'port'?"),
+        ("enforce-eager:", "is empty; give a value, or leave it out"),
+        ("api-key:", "is empty; give a value, or leave it out"),
     ],
 )
 def test_a_wrong_config_file_is_one_line(tmp_path: Path, text: str, part: str) -> None:

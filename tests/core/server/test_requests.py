@@ -352,3 +352,15 @@ def test_what_is_not_clean_json_is_refused(body: bytes) -> None:
 def test_nesting_up_to_the_limit_is_taken() -> None:
     assert parse_json_object(b'{"a": ' + b"[" * 63 + b"]" * 63 + b"}")
     assert parse_json_object(b'{"a": [' + b"[]," * 100 + b"[]]}")
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_options": {"include_usage": False}}])
+@pytest.mark.parametrize(("path", "asked"), [(CHAT, {"messages": HELLO}), (TEXT, {"prompt": "a"})])
+async def test_a_server_may_tell_the_usage_of_every_stream(
+    path: str, asked: dict[str, Any], options: dict[str, Any]
+) -> None:
+    body = {**asked, **options, "max_tokens": 3, "stream": True}
+    for is_forced in (False, True):
+        async with in_process(FakeLLM(), enable_force_include_usage=is_forced) as http:
+            text = (await http.post(path, json=body)).text
+        assert ('"completion_tokens":3' in text) is is_forced
