@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from jackfield.errors import RequestError
@@ -20,7 +21,7 @@ def check_limits(data: Mapping[str, Any], options: ServerOptions) -> None:
         if stops:
             _check_stops(name, [stops] if isinstance(stops, str) else stops, options)
     _check_count("logit_bias", data.get("logit_bias"), options.max_logit_bias, "entries")
-    _check_count("tools", data.get("tools"), options.max_tools, "tools")
+    _check_count("tools", _all_tools(data.get("tools")), options.max_tools, "tools")
 
 
 def _check_stops(name: str, stops: object, options: ServerOptions) -> None:
@@ -31,6 +32,14 @@ def _check_stops(name: str, stops: object, options: ServerOptions) -> None:
     for index, stop in enumerate(stops):
         if isinstance(stop, str) and len(stop) > longest:
             raise RequestError(f"'{name}[{index}]' is longer than {longest} characters", param=name)
+
+
+def _all_tools(tools: object) -> object:
+    """With those that stand in OpenAI's namespaces."""
+    if not isinstance(tools, list):
+        return tools
+    inner = [tool.get("tools") for tool in tools if isinstance(tool, dict)]
+    return [*tools, *chain.from_iterable(each for each in inner if isinstance(each, list))]
 
 
 def _check_count(name: str, value: object, most: int, what: str) -> None:

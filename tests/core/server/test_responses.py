@@ -20,11 +20,11 @@ from jackfield.contracts.generation import Finish
 from jackfield.contracts.response_store import StoreLimits
 from jackfield.contracts.text import Content
 from jackfield.server.responses.request import (
-    OTHER_TOOLS,
     REFUSED,
     InputTokensRequest,
     ResponsesRequest,
 )
+from jackfield.server.responses.tools import OTHER_TOOLS
 from jackfield_response_stores.memory import MemoryResponseStore
 
 PATH = "/v1/responses"
@@ -373,7 +373,7 @@ def test_every_type_of_openais_tools_is_known() -> None:
     kinds = {
         kind for tool in get_args(ToolParam) for kind in get_args(get_type_hints(tool)["type"])
     }
-    assert kinds == {"function", *OTHER_TOOLS}
+    assert kinds == {"function", "namespace", *OTHER_TOOLS}
 
 
 async def test_tools_and_reasoning_of_an_answer_may_be_sent_again() -> None:

@@ -114,7 +114,7 @@ class ResponseFrames(Frames):
             self._close(frames, change.item)
 
     def _open(self, frames: list[bytes], item: Item) -> None:
-        begun = begun_item(item, self._ids)
+        begun = begun_item(item, self._ids, self._shape)
         frames.append(
             self._frame("response.output_item.added", {"output_index": item.index, "item": begun})
         )
@@ -130,7 +130,10 @@ class ResponseFrames(Frames):
         where = self._where(item)
         kind = _TEXT_EVENTS[item.kind] + ".done"
         if item.kind == "call":
-            said: dict[str, Any] = {"name": item.name, "arguments": item.text}
+            said: dict[str, Any] = {
+                "name": self._shape.called(item)["name"],
+                "arguments": item.text,
+            }
         else:
             said = {"text": item.text}
         if item.kind == "text":

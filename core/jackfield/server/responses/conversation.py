@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jackfield.errors import RequestError
+from jackfield.server.responses.tools import name_for_model
 
 Item = Mapping[str, Any]
 _ROLES = ("user", "assistant", "system", "developer")
@@ -69,12 +70,11 @@ class Conversation:
             self._append({"role": role, "content": content}, place)
 
     def _add_call(self, item: Item, place: str) -> None:
-        name, arguments = item.get("name"), item.get("arguments")
-        for field, value in (("name", name), ("arguments", arguments)):
-            if not isinstance(value, str):
-                raise RequestError(f"'{place}.{field}' must be a text", param=f"{place}.{field}")
+        name, arguments = _text(item, "name", place), _text(item, "arguments", place)
+        if item.get("namespace") not in (None, ""):
+            name = name_for_model(_text(item, "namespace", place), name)
         call = {
-            "id": _call_id(item, place),
+            "id": _text(item, "call_id", place),
             "type": "function",
             "function": {"name": name, "arguments": arguments},
         }
@@ -86,7 +86,7 @@ class Conversation:
 
     def _add_output(self, item: Item, place: str) -> None:
         output = _content(item.get("output"), f"{place}.output")
-        message = {"role": "tool", "tool_call_id": _call_id(item, place), "content": output}
+        message = {"role": "tool", "tool_call_id": _text(item, "call_id", place), "content": output}
         self._append(message, place)
 
     def _add_thinking(self, item: Item, place: str) -> None:
@@ -127,11 +127,11 @@ class Conversation:
             self.places.append(place)
 
 
-def _call_id(item: Item, place: str) -> str:
-    call_id = item.get("call_id")
-    if not isinstance(call_id, str):
-        raise RequestError(f"'{place}.call_id' must be a text", param=f"{place}.call_id")
-    return call_id
+def _text(item: Item, field: str, place: str) -> str:
+    value = item.get(field)
+    if not isinstance(value, str):
+        raise RequestError(f"'{place}.{field}' must be a text", param=f"{place}.{field}")
+    return value
 
 
 def _content(content: object, place: str) -> str | list[dict[str, str]]:
@@ -153,7 +153,4 @@ def _part(part: object, place: str) -> dict[str, str]:
             code="unsupported_parameter",
         )
     field = "refusal" if kind == "refusal" else "text"
-    text = part.get(field)
-    if not isinstance(text, str):
-        raise RequestError(f"'{place}.{field}' must be a text", param=f"{place}.{field}")
-    return {"type": "text", "text": text}
+    return {"type": "text", "text": _text(part, field, place)}

@@ -31,12 +31,21 @@ class ResponseShape:
     names: TokenText
     num_top: int | None
     """How many alternatives a token's logprobs have; None: no logprobs."""
+    namespaces: Mapping[str, tuple[str, str]]
+    """The namespace and the name behind the model's names of functions that have one."""
 
     @property
     def id(self) -> str:
         """The response's."""
         own: str = self.base["id"]
         return own
+
+    def called(self, item: Item) -> dict[str, str]:
+        """The ``name`` of a call's function, and its ``namespace`` if it is in one."""
+        if item.name not in self.namespaces:
+            return {"name": item.name}
+        namespace, name = self.namespaces[item.name]
+        return {"namespace": namespace, "name": name}
 
     def logprobs(self, entries: list[TokenLogprobs] | tuple[TokenLogprobs, ...]) -> Any:
         """The ``logprobs`` of a piece of text; empty where they are not asked for."""
@@ -83,20 +92,25 @@ def content_part(item: Item, shape: ResponseShape) -> dict[str, Any]:
     }
 
 
-def begun_item(item: Item, ids: ItemIds) -> dict[str, Any]:
+def begun_item(item: Item, ids: ItemIds, shape: ResponseShape) -> dict[str, Any]:
     """The item while it is generated: as yet without what it says."""
-    return _item(item, ids, "in_progress", [], "")
+    return _item(item, ids, shape, "in_progress", [], "")
 
 
 def whole_item(item: Item, ids: ItemIds, shape: ResponseShape) -> dict[str, Any]:
     """The item once it is closed."""
     status = "completed" if item.is_whole else "incomplete"
     parts = [] if item.kind == "call" else [content_part(item, shape)]
-    return _item(item, ids, status, parts, item.text)
+    return _item(item, ids, shape, status, parts, item.text)
 
 
 def _item(
-    item: Item, ids: ItemIds, status: str, parts: list[dict[str, Any]], arguments: str
+    item: Item,
+    ids: ItemIds,
+    shape: ResponseShape,
+    status: str,
+    parts: list[dict[str, Any]],
+    arguments: str,
 ) -> dict[str, Any]:
     own_id = ids.of(item)
     if item.kind == "text":
@@ -121,7 +135,7 @@ def _item(
         "type": "function_call",
         "status": status,
         "call_id": ids.of_call(item),
-        "name": item.name,
+        **shape.called(item),
         "arguments": arguments,
     }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from jackfield.errors import RequestError
-from jackfield.server.chat_request import MAX_TOOLS, ShortName, ToolName
+from jackfield.server.chat_request import ShortName
 from jackfield.server.request_fields import SamplingFields, Stops, StrictModel
+from jackfield.server.responses.tools import Tools
 from jackfield.server.spellings import REFUSED as REFUSED_BY_CHAT
 from jackfield.server.spellings import Refusal
 
@@ -41,50 +42,6 @@ Include = Literal[
 ]
 """What OpenAI can add to an answer. Only the log-probabilities exist here: the others belong to
 tools that this server does not have, or hide the thinking that it gives in clear."""
-
-
-OTHER_TOOLS = (
-    "apply_patch",
-    "code_interpreter",
-    "computer",
-    "computer_use_preview",
-    "custom",
-    "file_search",
-    "image_generation",
-    "local_shell",
-    "mcp",
-    "namespace",
-    "programmatic_tool_calling",
-    "shell",
-    "tool_search",
-    "web_search",
-    "web_search_2025_08_26",
-    "web_search_preview",
-    "web_search_preview_2025_03_11",
-)
-"""OpenAI's types of tools that a chat does not have."""
-
-
-class FunctionTool(StrictModel):
-    """A function that the model may call."""
-
-    type: Literal["function"]
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-    output_schema: dict[str, Any] | None = None
-    defer_loading: Literal[False] | None = None
-    allowed_callers: list[Literal["direct"]] | None = None
-
-
-def without_others(tools: Any) -> Any:
-    """Functions without the ``OTHER_TOOLS`` beside them: agents offer these to every server, and
-    can do without. Where there is no function, the others are what the request is about."""
-    if not isinstance(tools, list):
-        return tools
-    kept = [tool for tool in tools if type(tool) is not dict or tool.get("type") not in OTHER_TOOLS]
-    return kept or tools
 
 
 class ReasoningFields(StrictModel):
@@ -127,10 +84,7 @@ class InputTokensRequest(SamplingFields):
     input: str | Items | None = None
     instructions: str | None = None
     previous_response_id: Annotated[str, StringConstraints(max_length=128)] | None = None
-    tools: Annotated[
-        Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)] | None,
-        BeforeValidator(without_others),
-    ] = None
+    tools: Tools | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningFields | None = None

@@ -25,6 +25,7 @@ from jackfield.server.responses.request import (
     ResponsesRequest,
 )
 from jackfield.server.responses.stored import History, StoredResponses
+from jackfield.server.responses.tools import namespaces
 from jackfield.server.responses.translation import (
     SPELLING,
     chat_fields,
@@ -117,6 +118,7 @@ class Turn(Preparer):
             num_prompt_tokens=len(generation.prompt_token_ids),
             names=self._route.frontend.token_text(),
             num_top=generation.sampling.logprobs,
+            namespaces=namespaces(request.tools or ()),
         )
         view = EventView(parse=generation.parse, single_call=request.parallel_tool_calls is False)
         reply = ResponseFrames if request.stream else ResponseAnswer

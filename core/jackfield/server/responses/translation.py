@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 from jackfield.errors import RequestError
 from jackfield.server.responses.conversation import Conversation
-from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest, without_others
+from jackfield.server.responses.request import InputTokensRequest, ResponsesRequest
 from jackfield.server.responses.stored import History
+from jackfield.server.responses.tools import functions
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ def chat_fields(request: InputTokensRequest, data: Mapping[str, Any]) -> dict[st
         if request.text.verbosity is not None:
             chat["verbosity"] = request.text.verbosity
     if request.tools:
-        chat["tools"] = [_nested(tool) for tool in without_others(data["tools"])]
+        chat["tools"] = [_nested(tool) for tool in functions(data["tools"])]
     if request.tool_choice not in (None, "auto"):  # which holds anyway, if there are tools
         chat["tool_choice"] = _tool_choice(request.tool_choice)
     if isinstance(request, ResponsesRequest):
