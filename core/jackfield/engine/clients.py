@@ -133,7 +133,9 @@ class Clients:
             messages = channel.poll()
             if messages:
                 self._join(channel, messages)
-            elif not channel.closed:
+            elif channel.closed:
+                channel.close()
+            else:
                 return
         except EngineError as error:
             log.warning("a process is not taken for a client: %s", error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -165,20 +165,30 @@ async def test_whoever_does_not_say_first_who_it_is_is_disconnected(words: bytes
         await client.listener.finished(first_key(1))
 
 
-def test_a_client_that_does_not_read_is_cut_off_and_hears_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    path = str(tmp_path / "clients")
-    parent, theirs = socket.socketpair()
-    listener, client = (socket.socket(socket.AF_UNIX) for _ in range(2))
-    with parent, theirs, listener, client:
-        listener.bind(path)
+@pytest.fixture
+def listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """Where ``Clients`` of this process listens."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "clients"))
         listener.listen()
         listener.setblocking(False)
         monkeypatch.setattr("jackfield.engine.clients._listen", lambda path: listener)
-        monkeypatch.setattr("jackfield.engine.channel.MAX_BUFFERED_BYTES", 1 << 20)
-        clients = Clients(EngineChannel(parent, ToEngine), path, READY)
-        client.connect(path)
+        yield listener
+
+
+def connect(listener: socket.socket) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(listener.getsockname())
+    return client
+
+
+def test_a_client_that_does_not_read_is_cut_off_and_hears_of_it(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("jackfield.engine.channel.MAX_BUFFERED_BYTES", 1 << 20)
+    parent, theirs = socket.socketpair()
+    with parent, theirs, connect(listener) as client:
+        clients = Clients(EngineChannel(parent, ToEngine), "", READY)
         client.sendall(frames(JoinEngine(1)))
         assert clients.poll() == []
         for _ in range(5):
@@ -187,6 +197,17 @@ def test_a_client_that_does_not_read_is_cut_off_and_hears_of_it(
         while client.recv(1 << 20):
             pass
     assert len(caplog.records) == 1 and "cut off" in caplog.text
+
+
+def test_whoever_leaves_without_a_word_leaves_no_open_connection(
+    listener: socket.socket,
+) -> None:
+    """A connection that is left to the collector is a warning, which here is an error."""
+    parent, theirs = socket.socketpair()
+    with parent, theirs:
+        clients = Clients(EngineChannel(parent, ToEngine), "", READY)
+        connect(listener).close()
+        assert clients.poll() == [] and clients.gone == []
 
 
 async def test_a_number_that_is_taken_is_refused() -> None:
