@@ -80,7 +80,8 @@ def own_id(text: str, name: str, made: ToolFormat) -> str:
     if made.name_is_id:
         return text if text != name else ""
     rest = text.partition(made.name_rest)[2].strip() if made.name_rest else ""
-    return rest if re.fullmatch(f"[A-Za-z0-9]{{{made.id_length}}}", rest) else ""
+    is_right = not made.id_length or re.fullmatch(f"[A-Za-z0-9]{{{made.id_length}}}", rest)
+    return rest if is_right else ""
 
 
 def cleaned_name(text: str, made: ToolFormat) -> str:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from jackfield.contracts.text import Content, Event, ParserContext, ToolCallArguments, ToolCallStart
 from jackfield.testing.tool_parsers import Call, assert_well_formed, calls_of, content_of
 from jackfield.text.events import merge_events
-from jackfield_tool_parsers import formats
+from jackfield_tool_parsers import formats, tool_parsers_from_toml
 
 TOOLS = [
     {
@@ -198,6 +199,17 @@ def test_mistrals_ids_are_such_as_its_templates_take() -> None:
     first, second = ids("a turn"), ids("the next turn")
     assert first[2] == second[2] == "aB3456789"
     assert len({*first, *second}) == 5 and all(re.fullmatch("[a-zA-Z0-9]{9}", i) for i in first)
+
+
+def test_a_table_without_a_length_of_ids_takes_any(tmp_path: Path) -> None:
+    table = tmp_path / "mine.toml"
+    table.write_text(
+        '[mine]\nshape = "named"\nfamily = "Mine."\n'
+        'call_open = "<<call>>"\nname_rest = "<<id>>"\nname_end = "<<with>>"\n'
+    )
+    (mine,) = tool_parsers_from_toml(table, __name__)
+    events = mine(ParserContext(tools=TOOLS)).feed("<<call>>f<<id>>c-17<<with>>{}")
+    assert events[0] == ToolCallStart(0, "f", "c-17")
 
 
 def test_strings_stream_as_they_arrive() -> None:
