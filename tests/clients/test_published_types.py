@@ -83,6 +83,16 @@ def response_event(value: Any) -> Any:
     return {**value, "response": response(value["response"])} if "response" in value else value
 
 
+def message(value: Any) -> Any:
+    """With the null citations of a text, which other clients than Anthropic's would refuse."""
+    if isinstance(value, list):
+        return [message(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    citations = {"citations": None} if value.get("type") == "text" else {}
+    return {**citations, **{key: message(each) for key, each in value.items()}}
+
+
 async def chats(http: httpx.AsyncClient) -> list[Checked]:
     path, found = "/v1/chat/completions", []
     for fields in ({}, {"logprobs": True, "top_logprobs": 1}, {"return_token_ids": True}):
@@ -130,10 +140,12 @@ async def responses(http: httpx.AsyncClient) -> list[Checked]:
 async def messages(http: httpx.AsyncClient) -> list[Checked]:
     path = "/v1/messages"
     body = {"messages": HELLO, "max_tokens": 100, "tools": [MESSAGE_TOOL]}
-    found: list[Checked] = [("Message", (await http.post(path, json=body)).json())]
+    found: list[Checked] = [("Message", message((await http.post(path, json=body)).json()))]
     stream = await http.post(path, json={**body, "stream": True})
     found += [
-        ("RawMessageStreamEvent", data) for name, data in sse_events(stream.text) if name != "ping"
+        ("RawMessageStreamEvent", message(data))
+        for name, data in sse_events(stream.text)
+        if name != "ping"
     ]
     count = await http.post(f"{path}/count_tokens", json={"messages": HELLO})
     return [*found, ("MessageTokensCount", count.json())]

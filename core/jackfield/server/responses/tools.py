@@ -44,7 +44,8 @@ class FunctionTool(StrictModel):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     output_schema: dict[str, Any] | None = None
-    defer_loading: Literal[False] | None = None
+    # Not told in answers, where it may not be null.
+    defer_loading: Literal[False] | None = Field(None, exclude=True)
     allowed_callers: list[Literal["direct"]] | None = None
 
 
