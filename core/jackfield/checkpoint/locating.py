@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from jackfield.checkpoint.gguf import is_gguf
 from jackfield.checkpoint.weight_files import safetensors_files
+from jackfield.config.paths import given_path
 from jackfield.errors import CheckpointError
 
 # What serving reads: weights at the top level, configuration, tokenizer, templates, code.
@@ -36,7 +36,7 @@ def resolve_model(
     Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
     ``CheckpointError`` where there is neither.
     """
-    path = Path(os.path.expanduser(name))
+    path = given_path(name)
     if path.is_dir() or is_gguf(path):
         return path
     if path.exists():

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -25,6 +24,7 @@ from jackfield.config.foreign import FOREIGN_FLAGS, take_foreign
 from jackfield.config.http import ApiOptions, EngineProcessOptions, HttpOptions, LogOptions
 from jackfield.config.load import LoadOptions
 from jackfield.config.model import ModelOptions
+from jackfield.config.paths import given_path
 from jackfield.config.plugins import PluginOptions
 from jackfield.config.pooling import PoolingOptions
 from jackfield.config.scheduling import SchedulingOptions
@@ -191,7 +191,7 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
     if path is None:
         return {}, []
     try:
-        content = yaml.safe_load(Path(os.path.expanduser(str(path))).read_text(encoding="utf-8"))
+        content = yaml.safe_load(given_path(str(path)).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"cannot read --config {path}: {reason}") from None

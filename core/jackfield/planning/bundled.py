@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from jackfield.config.paths import given_path
 from jackfield.config.settings import Settings
 from jackfield.contracts.bundled_models import BundledModel
 from jackfield.registry import Registry
@@ -21,7 +22,7 @@ def bundled_model(settings: Settings, registry: Registry) -> BundledModel | None
     name = settings.model
     if name is None:
         name = DEFAULT_MODEL
-    elif os.path.exists(os.path.expanduser(name)):
+    elif os.path.exists(given_path(name)):
         return None
     elif ":" not in name and not registry.offers(KIND, name):
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield import checkpoint
+from jackfield.config.paths import given_path
 from jackfield.config.settings import Settings
 from jackfield.config.suggestion import did_you_mean
 from jackfield.contracts.sampling import SamplingParams
@@ -36,7 +36,7 @@ def read_generation(settings: Settings, directory: Path) -> dict[str, object]:
     choice = settings.generation_config
     if choice == "auto" or choice in _NO_DEFAULTS:
         return checkpoint.read_generation_config(directory)
-    path = Path(os.path.expanduser(choice))
+    path = given_path(choice)
     if not (path / "generation_config.json").is_file():
         raise ConfigError(f"--generation-config {choice}: there is no generation_config.json")
     return checkpoint.read_generation_config(path)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from jackfield import checkpoint
 from jackfield.checkpoint.reading import read_text
+from jackfield.config.paths import given_path
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText, ParserContext
 from jackfield.errors import ConfigError
@@ -73,7 +73,7 @@ def _with_tools(given: str | None, folder: Path, config: Mapping[str, object]) -
     own = checkpoint.read_chat_template(folder, config)
     if given is not None and "{" in given:
         return given
-    if given is not None and (path := Path(os.path.expanduser(given))).is_file():
+    if given is not None and (path := given_path(given)).is_file():
         return read_text(path)
     if own is None or isinstance(own, str):
         return own

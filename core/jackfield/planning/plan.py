@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jackfield.config.paths import given_path
 from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText
@@ -284,7 +284,7 @@ def _chat_template(given: str | None) -> str | None:
     """The path of a file that is there, or a template: templates have braces."""
     if given is None or "{" in given:
         return given
-    path = Path(os.path.expanduser(given))
+    path = given_path(given)
     if not path.is_file():
         raise ConfigError(f"--chat-template {given}: there is no such file, and it is no template")
     return str(path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from jackfield.config.paths import given_path
 from jackfield.registry.files import file_hash, plugin_file
 from jackfield.registry.kinds import KINDS
 from jackfield.registry.lookup import Registry, is_class_path
@@ -44,7 +43,7 @@ def active_plugin(registry: Registry, kind: str, name: str) -> ActivePlugin:
     for offer in registry.given(kind):
         if offer.name.replace("-", "_") == wanted:
             stated: int = offer.found.api_version
-            path = Path(os.path.expanduser(offer.source))
+            path = given_path(offer.source)
             found = path if path.is_file() else plugin_file(offer.source)
             return ActivePlugin(kind, name, offer.source, "", stated, file_hash(found))
     for entry in registry.list(kind):

@@ -8,12 +8,12 @@ hashed is compared right before it is imported, in every process that imports it
 from __future__ import annotations
 
 import json
-import os
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jackfield.config.paths import given_path
 from jackfield.errors import ConfigError, PluginError
 from jackfield.registry.files import file_hash, package_hash, top_package
 from jackfield.registry.metadata import PluginEntry
@@ -51,7 +51,7 @@ class PluginLock:
     def read(cls, path: str) -> PluginLock:
         """Reads a file that ``text`` wrote."""
         try:
-            content = tomllib.loads(Path(os.path.expanduser(path)).read_text(encoding="utf-8"))
+            content = tomllib.loads(given_path(path).read_text(encoding="utf-8"))
             found = {
                 name: LockedDistribution(each["version"], each["plugins"], each["packages"])
                 for name, each in content.get("distributions", {}).items()
@@ -150,7 +150,7 @@ def _inline(table: Mapping[str, str]) -> str:
 
 
 def _existing(file: str) -> Path:
-    path = Path(os.path.expanduser(file))
+    path = given_path(file)
     if not path.is_file():
         raise ConfigError(f"{file}: there is no such file")
     return path

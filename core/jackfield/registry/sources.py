@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import importlib_metadata
 
+from jackfield.config.paths import given_path
 from jackfield.config.plan import PluginSource
 from jackfield.errors import BrokenPluginError, ConfigError, PluginError, UnknownPluginError
 from jackfield.registry.kinds import KINDS
@@ -42,7 +42,7 @@ def source_file(source: PluginSource) -> Path | None:
     Imports nothing."""
     if not source.source.endswith((".py", ".toml")):
         return None
-    path = Path(os.path.expanduser(source.source)).absolute()
+    path = given_path(source.source).absolute()
     if not path.is_file():
         flag = KINDS[source.kind].plugin_flag
         raise UnknownPluginError(f"{flag} {source.source}: there is no such file")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
+from jackfield.config.paths import given_path
 from jackfield.contracts.text import Tokenizer
 from jackfield.errors import ConfigError, RequestError
 from jackfield.text.content_format import ContentFormat, content_format
@@ -136,7 +135,7 @@ def find_chat_template(tokenizer: Tokenizer | None, override: str | None) -> Cha
 def _read(override: str) -> str:
     if any(character in override for character in "{}\n"):
         return override  # no file is called so
-    path = Path(os.path.expanduser(override))
+    path = given_path(override)
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
