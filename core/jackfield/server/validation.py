@@ -38,7 +38,8 @@ def _first_error(error: ValidationError) -> RequestError:
         return RequestError(
             f"Missing required field '{param}'", param=param, code="missing_required_parameter"
         )
-    return RequestError(f"'{param}': {detail['msg']}", param=param, code="invalid_value")
+    said = detail["msg"].partition(" or instance of ")[0]  # a class of ours
+    return RequestError(f"'{param}': {said}", param=param, code="invalid_value")
 
 
 def _nearness(detail: ErrorDetails) -> tuple[int, bool]:

@@ -27,6 +27,7 @@ TOOL: Any = {
     "description": "the weather",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
+CLEARING: Any = {"type": "clear_thinking_20251015"}
 
 
 @asynccontextmanager
@@ -301,7 +302,7 @@ async def test_old_thinking_is_cleared_where_that_is_asked_for(
         thinking = {"type": "thinking", "thinking": thought, "signature": "s"}
         said = [thinking, {"type": "text", "text": "yes"}]
         messages += [*HELLO, {"role": "assistant", "content": said}]
-    edits = [{"type": "clear_thinking_20251015", **edit}]
+    edits = [{**CLEARING, **edit}]
     asked = body(messages=[*messages, *HELLO], context_management={"edits": edits})
     async with in_process(llm) as client:
         assert (await client.post(PATH, json=asked)).status_code == 200
@@ -386,6 +387,14 @@ async def test_a_failure_ends_the_stream_with_an_error_event() -> None:
         ({"container": "c"}, "container"),
         ({"speed": "fast"}, "speed"),
         ({"context_management": {"edits": [{"type": "compact_20260112"}]}}, "edits[0].type"),
+        (
+            {"context_management": {"edits": [{**CLEARING, "keep": "some"}]}},
+            "'context_management.edits[0].keep': Input should be a valid dictionary",
+        ),
+        (
+            {"context_management": {"edits": [{**CLEARING, "keep": {"type": "none"}}]}},
+            "'context_management.edits[0].keep.type'",
+        ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
         ({"tools": [TOOL], "tool_choice": {"type": "tool"}}, "tool_choice.name"),
@@ -411,3 +420,4 @@ async def test_bad_requests_are_400_and_name_the_field(fields: dict[str, Any], n
     assert answer.status_code == 400, answer.text
     error = answer.json()["error"]
     assert error["type"] == "invalid_request_error" and named in error["message"], error
+    assert "ThinkingKept" not in error["message"]

@@ -235,12 +235,12 @@ async def test_items_of_a_kept_response_may_be_referred_to(stream: bool) -> None
     assert referred[1:] == expected[1:]
 
 
-@pytest.mark.parametrize("item_id", [None, "x", "msg_" + "0" * 32 + "_0", "{}9"])
-async def test_an_item_that_is_not_kept_is_not_found(item_id: str | None) -> None:
+@pytest.mark.parametrize("item_id", ["x", "msg_" + "0" * 32 + "_0", "{}9"])
+async def test_an_item_that_is_not_kept_is_not_found(item_id: str) -> None:
     async with http(FakeLLM()) as client:
         made = (await client.post(PATH, json={"input": "x"})).json()
         own = made["output"][0]["id"]
-        item = {"type": "item_reference", "id": item_id and item_id.format(own)}
+        item = {"type": "item_reference", "id": item_id.format(own)}
         answer = await client.post(PATH, json={"input": [{"role": "user", "content": "x"}, item]})
     assert answer.status_code == 404 and answer.json()["error"]["param"] == "input[1].id"
 
@@ -432,6 +432,7 @@ async def test_what_an_agent_offers_beside_its_functions_is_left_out() -> None:
         ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         ({"input": [{"type": "computer_call"}]}, "input[0].type"),
+        ({"input": [{"type": "item_reference"}]}, "input[0].id"),
         ({"input": [{"type": "function_call", "name": "f"}]}, "input[0].arguments"),
         ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from jackfield.server.chat_request import MAX_TOOLS, ToolName
 from jackfield.server.request_fields import MAX_STOPS, SamplingFields, StopString, StrictModel
@@ -65,18 +65,22 @@ class ThinkingKept(StrictModel):
     value: Annotated[int, Field(ge=1, lt=2**31)] = 1
 
 
+def _spelled_out(keep: Any) -> Any:
+    return {"type": "all"} if keep == "all" else keep
+
+
 class ContextEdit(StrictModel):
     """What is taken out of the conversation before the model sees it."""
 
     type: Literal["clear_thinking_20251015"]
-    keep: Literal["all"] | ThinkingKept = ThinkingKept(type="thinking_turns")
+    keep: Annotated[ThinkingKept, BeforeValidator(_spelled_out)] = ThinkingKept(
+        type="thinking_turns"
+    )
 
     @property
     def num_kept(self) -> int | None:
         """Messages that keep their thinking; None: all."""
-        if self.keep == "all" or self.keep.type == "all":
-            return None
-        return self.keep.value
+        return None if self.keep.type == "all" else self.keep.value
 
 
 class ContextManagement(StrictModel):

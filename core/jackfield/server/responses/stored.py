@@ -102,9 +102,11 @@ class StoredResponses:
                 continue
             param = f"input[{index}].id"
             item_id = item.get("id")
-            place = response_place(item_id) if isinstance(item_id, str) else None
+            if not isinstance(item_id, str):
+                raise RequestError(f"'{param}' must be a text", param=param)
+            place = response_place(item_id)
             if place is None:
-                raise _not_found(str(item_id), param)
+                raise _not_found(item_id, param)
             if place in seen:
                 raise RequestError(f"'{item_id}' stands in the input twice", param=param)
             seen.add(place)
@@ -116,7 +118,7 @@ class StoredResponses:
                 outputs[response_id] = record["response"]["output"]
                 num_bytes += length
             if number >= len(outputs[response_id]):
-                raise _not_found(str(item_id), param)
+                raise _not_found(item_id, param)
             items.append(outputs[response_id][number])
         return items, num_bytes
 
