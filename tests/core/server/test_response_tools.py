@@ -85,10 +85,12 @@ async def test_functions_outside_of_namespaces_have_none() -> None:
         ([namespace("a", function("b c"))], "tools[0].tools[0].name"),
         ([namespace("a", {"type": "custom", "name": "b"})], "tools[0].tools[0].type"),
         ([{"type": "namespace", "name": "a"}], "tools[0].tools"),
+        ([namespace("a")], "tools[0].tools"),
+        ([None, TOOL], "tools[0]"),
         ([namespace("a", *(function(f"f{i}") for i in range(8)))], "tools"),
     ],
 )
-async def test_what_is_wrong_is_named(tools: list[dict[str, Any]], param: str) -> None:
+async def test_what_is_wrong_is_named(tools: list[Any], param: str) -> None:
     async with http(FakeLLM(plan=PARSERS), max_tools=8) as client:
         answer = await client.post(PATH, json={"input": "x", "tools": tools})
     assert answer.status_code == 400 and answer.json()["error"]["param"] == param, answer.text

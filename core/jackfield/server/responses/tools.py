@@ -55,7 +55,7 @@ class NamespaceTool(StrictModel):
     type: Literal["namespace"]
     name: ToolName
     description: str | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=MAX_TOOLS)]
+    tools: Annotated[list[FunctionTool], Field(min_length=1, max_length=MAX_TOOLS)]
 
 
 def without_others(tools: Any) -> Any:
@@ -63,19 +63,19 @@ def without_others(tools: Any) -> Any:
     can do without. Where there is no function, the others are what the request is about."""
     if not isinstance(tools, list):
         return tools
-    kept = [each for tool in tools if (each := _offered(tool)) is not None]
+    kept = [each for tool in tools for each in _offered(tool)]
     return kept or tools
 
 
-def _offered(tool: Any) -> Any:
-    """The tool as far as it is offered, or None; what is wrong in itself is left to be refused."""
+def _offered(tool: Any) -> list[Any]:
+    """The tool as far as it is offered, if it is; what is wrong in itself is left to be refused."""
     if type(tool) is not dict:
-        return tool
+        return [tool]
     kind, inner = tool.get("type"), tool.get("tools")
     if kind != "namespace" or not isinstance(inner, list):
-        return None if kind in OTHER_TOOLS else tool
+        return [] if kind in OTHER_TOOLS else [tool]
     offered = [each for each in inner if not _is_other(each)]
-    return {**tool, "tools": offered} if offered else None
+    return [{**tool, "tools": offered}] if offered else []
 
 
 def _is_other(tool: Any) -> bool:
