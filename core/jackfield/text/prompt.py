@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, cast
@@ -18,6 +17,8 @@ from jackfield.text.token_sampling import token_sampling
 
 CHARACTERS_PER_TOKEN = 16
 """Text longer than this for each token of the context is refused before it is tokenized."""
+COUNTED_CHARACTERS = 1 << 20
+"""Text that is only counted may have so many in any case: some 170 MB while it is tokenized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,12 @@ class PromptBuilder:
     """``template_kwargs`` that hold where a conversation comes without them."""
     generates: bool = field(kw_only=True, default=True)
     """Whether a prompt leaves room for a token of output."""
+    counts: bool = field(kw_only=True, default=False)
+    """Whether prompts are only counted: they may be longer than the context."""
 
     def counting(self) -> PromptBuilder:
-        """The same for prompts that are only counted: they may be longer than the context."""
-        return replace(self, max_model_len=sys.maxsize)
+        """The same for prompts that are only counted."""
+        return replace(self, counts=True)
 
     def from_text(
         self,
@@ -222,7 +225,8 @@ class PromptBuilder:
             )
         if not isinstance(text, str):
             raise RequestError(f"{param} must be text, not {type(text).__name__}", param=param)
-        if len(text) > CHARACTERS_PER_TOKEN * self.max_model_len:
+        most = CHARACTERS_PER_TOKEN * self.max_model_len
+        if len(text) > (max(most, COUNTED_CHARACTERS) if self.counts else most):
             raise self._too_long(f"has {len(text)} characters", param)
         if not _is_unicode(text):
             raise RequestError(f"{param} holds half of a surrogate pair", param=param)
@@ -250,7 +254,7 @@ class PromptBuilder:
     def _fitting(self, ids: Sequence[int], param: str) -> tuple[int, ...]:
         if not ids:
             raise RequestError(f"{param} must not be empty", param=param)
-        if len(ids) > self._longest:
+        if len(ids) > self._longest and not self.counts:
             raise self._too_long(f"resulted in {len(ids)} tokens", param)
         return tuple(ids)
 

@@ -8,7 +8,7 @@ import pytest
 from jackfield.contracts.sampling import MAX_SEED, SamplingParams
 from jackfield.errors import RequestError
 from jackfield.text.chat_template import ChatTemplate
-from jackfield.text.prompt import PromptBuilder
+from jackfield.text.prompt import COUNTED_CHARACTERS, PromptBuilder
 from jackfield_tokenizers.fast import FastTokenizer
 
 TEMPLATE = (
@@ -279,8 +279,10 @@ def test_a_long_conversation_names_the_messages(builder: PromptBuilder) -> None:
 def test_prompts_that_are_only_counted_may_be_longer_than_the_context(
     builder: PromptBuilder,
 ) -> None:
-    counted = builder.counting().from_chat([{"role": "user", "content": "a b " * 5000}])
-    assert len(counted.token_ids) > 5000
+    counting = builder.counting()
+    assert len(counting.from_chat([{"role": "user", "content": "a b " * 5000}]).token_ids) > 5000
+    long = [{"role": "user", "content": "a" * COUNTED_CHARACTERS}]
+    assert refused(counting.from_chat, long).code == "context_length_exceeded"
 
 
 def test_a_requests_own_template_is_used_and_checked(builder: PromptBuilder) -> None:
