@@ -198,8 +198,8 @@ class HasMaskRoom(Protocol):
 
     def mask_room(self) -> Int32Array | None:
         """int32 [max_num_seqs, W]: the engine fills masks there if it is given, and hands it over
-        as ``TokenMasks.bits``. Called when the first step needs masks, and when the first does
-        after a sleep."""
+        as ``TokenMasks.bits``. Called for the first step that needs masks, and for the first
+        such step after a sleep."""
         ...
 
 

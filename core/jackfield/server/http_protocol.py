@@ -23,8 +23,8 @@ _ABSOLUTE = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 
 
 class OriginConnection(h11.Connection):
-    """h11's, with requests in origin-form: a target that names scheme and host too, as proxies are
-    sent, is accepted (RFC 9112, section 3.2.2) and loses them."""
+    """h11's, with all requests in origin-form: absolute targets, such as clients send to proxies,
+    lose their scheme and host (RFC 9112, section 3.2.2)."""
 
     def next_event(self) -> Any:
         """As h11 has it."""

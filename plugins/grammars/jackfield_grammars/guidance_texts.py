@@ -165,13 +165,14 @@ def _with_simple_patterns(node: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_ecma(pattern: str) -> str:
-    """A byte order mark is white space in ECMA 262, whose regexes JSON Schema has. Classes have not
-    all control characters: of those that do the library allows every escape, a quote's too."""
+    """A byte order mark is white space in ECMA 262, whose regexes JSON Schema has."""
     parts = ("[^\\s\\uFEFF]" if part == r"\S" else part for part in pieces(pattern))
-    return "".join(_negated(part) if part.startswith("[^") else part for part in parts)
+    return "".join(_without_null(part) if part.startswith("[^") else part for part in parts)
 
 
-def _negated(part: str) -> str:
+def _without_null(part: str) -> str:
+    """A negated class that excludes the null character too: in one that has all control characters
+    the library allows every escape, also of a quote that it excludes."""
     rest = part[2:]
     return rf"[^\x00\{rest}" if rest[0] == "-" else rf"[^\x00{rest}"
 

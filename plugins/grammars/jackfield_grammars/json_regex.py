@@ -58,8 +58,8 @@ def without_anchors(parts: Sequence[str], refusal: Refusal) -> Iterator[str]:
 
 
 def without_first_caret(part: str) -> str:
-    """A class that xgrammar does not take for a negated one: a caret that is one of its characters
-    is not the first of them, written as an escape or not."""
+    """A class that xgrammar does not take for a negated one: where a caret, escaped or not, is its
+    first character, the first other one stands before it once more."""
     found = _FIRST_CARET.match(part)
     if found is None:
         return part
