@@ -141,8 +141,8 @@ class CallScanner:
         self.source.keep()
 
     def _made_id(self) -> str:
-        """An id for a call without one, where the format's must have some length: another in each
-        turn, and the same however the text was split."""
+        """An id for a call without one, where the format's must have some length: the same however
+        the text is split, another for each call and each end of a prompt."""
         if not self.format.id_length:
             return ""
         seed = f"{self._ids_seed}{self.calls.num_calls}".encode(errors="replace")
