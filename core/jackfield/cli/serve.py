@@ -65,8 +65,10 @@ def _plugin_help(plugin: str, settings: Settings) -> int:
 def _serve(argv: list[str], spawned: SpawnedEngine) -> int:
     from jackfield.config.command_line import parse_arguments
     from jackfield.config.log_output import log_output
+    from jackfield.config.settings import require_key_if_meant
 
     settings, notes = parse_arguments(argv, prog="jackfield serve")
+    require_key_if_meant(settings)
     with log_output("debug" if settings.verbose else settings.log_level, notes):
         return _serve_settings(settings, argv, spawned)
 

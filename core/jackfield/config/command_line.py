@@ -52,7 +52,7 @@ def parse_arguments(
     for option, given in objects.items():
         values[option] = _merge(_object_of(option, values.get(option)), given)
     settings = make_settings(values)
-    notes += config_file_notes(settings) + unknown_variables() + vllm_variables(settings)
+    notes += config_file_notes(settings) + unknown_variables() + vllm_variables()
     return settings, notes
 
 

@@ -168,16 +168,19 @@ def unknown_variables() -> list[str]:
     return lines
 
 
-def vllm_variables(settings: Settings) -> list[str]:
-    """A line for the ``VLLM_*`` variables that are set: none is read. Raises ``ConfigError`` where
-    one should have kept strangers out."""
+def vllm_variables() -> list[str]:
+    """A line for the ``VLLM_*`` variables that are set: none is read."""
     names = sorted(name for name in os.environ if name.startswith("VLLM_") and os.environ[name])
-    if "VLLM_API_KEY" in names and not settings.api_key:
+    return [f"variables of vLLM are not read: {', '.join(names)}"] if names else []
+
+
+def require_key_if_meant(settings: Settings) -> None:
+    """``ConfigError`` for a server without a key where ``VLLM_API_KEY`` should have been one."""
+    if os.environ.get("VLLM_API_KEY") and not settings.api_key:
         raise ConfigError(
             "VLLM_API_KEY is not read, and without a key anybody is served: "
             f"use {variable_of('api_key')} or {flag_of('api_key')}"
         )
-    return [f"variables of vLLM are not read: {', '.join(names)}"] if names else []
 
 
 def config_file_notes(settings: Settings) -> list[str]:

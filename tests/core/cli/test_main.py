@@ -97,6 +97,14 @@ def test_a_port_in_use_is_refused_before_the_model_is_looked_at() -> None:
     assert port in line and "in use" in line
 
 
+def test_only_a_server_needs_the_key_that_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    done = run("serve", "/no/such/model", "--port", "0")
+    assert done.returncode == 2 and "secret" not in done.stderr
+    assert done.stderr.startswith("jackfield: error: VLLM_API_KEY is not read")
+    assert "VLLM_API_KEY" not in run("plugins", "why", "/no/such/model").stderr
+
+
 def test_a_note_comes_before_everything_else() -> None:
     lines = run("serve", "/no/such/model", "--port", "0", "--enable-reasoning").stderr.splitlines()
     assert len(lines) == 2 and "--enable-reasoning has no effect" in lines[0]
