@@ -29,12 +29,7 @@ from jackfield.contracts.pooling import Pooled, PoolingRequest
 from jackfield.contracts.sampling import MAX_SEED, TokenSampling
 from jackfield.contracts.text import Tokenizer
 from jackfield.engine.spawning import SpawnedEngine
-from jackfield.errors import (
-    EngineError,
-    EngineKilledError,
-    JackfieldError,
-    RequestError,
-)
+from jackfield.errors import EngineError, EngineKilledError, JackfieldError, RequestError
 from jackfield.llm.engine_link import EngineEvents, EngineLink, MakeLink
 from jackfield.llm.parser_counts import ParserCounts
 from jackfield.llm.pooled import VectorRoom, pooled_of, pooling_run

@@ -26,6 +26,11 @@ class Histogram:
         self._counts[bisect_left(self._bounds, value)] += count
         self._sum += value * count
 
+    @property
+    def total(self) -> float:
+        """Of all values."""
+        return self._sum
+
     def export(self, labels: dict[str, str], name: str | None = None) -> HistogramMetricFamily:
         """The histogram as Prometheus wants it, under its own name or another one: cumulative, the
         last bucket without a bound."""

@@ -96,7 +96,6 @@ class Metrics(Collector):
         )
         self._finished: Counter[str] = Counter({"stop": 0, "length": 0, "abort": 0, "error": 0})
         self._num_cached = 0
-        self._num_computed = 0
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -110,7 +109,6 @@ class Metrics(Collector):
         """One request is over; times it did not reach are not observed."""
         self._finished[record.finish] += 1
         self._num_cached += record.num_cached_tokens
-        self._num_computed += record.num_prompt_tokens - record.num_cached_tokens
         self._n.observe(record.n)
         self._max_tokens.observe(record.max_tokens)
         self._prompt.observe(record.num_prompt_tokens)
@@ -157,7 +155,7 @@ class Metrics(Collector):
             finished.add_metric([*self._labels.values(), reason], count)
         yield finished
         yield self._counter("prompt_tokens_cached", "Prompt tokens from a cache.", self._num_cached)
-        sources = {"local_compute": self._num_computed, "local_cache_hit": self._num_cached}
+        sources = {"local_compute": self._computed.total, "local_cache_hit": self._num_cached}
         yield self._parts(
             "prompt_tokens_by_source", "Prompt tokens by where they are from.", "source", sources
         )
