@@ -219,7 +219,7 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
 
 def _check_may_be_empty(option: str, path: object) -> None:
     """A line of the file without a value says nothing; of these it may have been meant to."""
-    if option == "api_key" or shape_of(Settings.model_fields[option].annotation) == "switch":
+    if option == "api_key" or _is_switch(option):
         raise ConfigError(f"{flag_of(option)} in {path} is empty; give a value, or leave it out")
 
 
@@ -229,9 +229,13 @@ def _option_of(key: str, value: object) -> tuple[str, object]:
     options = _options_by_flag()
     negated = options.get(flag.replace("--no-", "--", 1))
     if flag not in options and negated is not None and isinstance(value, bool):
-        if shape_of(Settings.model_fields[negated].annotation) == "switch":
+        if _is_switch(negated):
             return negated, not value
     return options.get(flag, key.replace("-", "_")), value
+
+
+def _is_switch(option: str) -> bool:
+    return shape_of(Settings.model_fields[option].annotation) == "switch"
 
 
 @cache

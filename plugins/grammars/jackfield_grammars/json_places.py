@@ -129,11 +129,12 @@ def _texts(node: Any) -> Iterator[str]:
     """Every text and every name in a schema."""
     if isinstance(node, str):
         yield node
-    elif isinstance(node, Mapping | list):
+    elif isinstance(node, Mapping):
+        yield from node
+        yield from _texts(list(node.values()))
+    elif isinstance(node, list):
         for each in node:
             yield from _texts(each)
-        if isinstance(node, Mapping):
-            yield from _texts(list(node.values()))
 
 
 def looks_at_numbers(node: Any) -> bool:
