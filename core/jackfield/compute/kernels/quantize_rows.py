@@ -9,7 +9,7 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.activation import gated
-from jackfield.compute.kernels.launch import overlaps, power_of_2, quick
+from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 from jackfield.compute.kernels.scaled_rows import RoundedRows, Rounding
 
 E4M3 = torch.float8_e4m3fn
@@ -17,33 +17,69 @@ _LARGEST = tl.constexpr(448.0)
 
 
 @triton.jit
-def _places(K: tl.constexpr, STRETCH: tl.constexpr, STRETCHES: tl.constexpr, WIDTH: tl.constexpr):
-    # Inputs [STRETCHES, WIDTH], and which of them there are: both sizes are powers of 2.
-    k = tl.arange(0, STRETCHES)[:, None] * STRETCH + tl.arange(0, WIDTH)[None, :]
-    return k, (tl.arange(0, WIDTH) < STRETCH)[None, :] & (k < K)
+def _places(
+    piece: tl.constexpr,
+    K: tl.constexpr,
+    STRETCH: tl.constexpr,
+    STRETCHES: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    # Inputs [STRETCHES, WIDTH], and which of them there are: both sizes are powers of 2. A
+    # stretch has PIECES of them, one behind the other.
+    inside = piece * WIDTH + tl.arange(0, WIDTH)[None, :]
+    k = tl.arange(0, STRETCHES)[:, None] * STRETCH + inside
+    return k, (inside < STRETCH) & (k < K)
+
+
+@triton.jit
+def _with(pieces, piece):
+    # (Triton knows no star in a tuple.)
+    return pieces + (piece,)  # noqa: RUF005
+
+
+@triton.jit
+def _load(
+    x,
+    K: tl.constexpr,
+    STRETCH: tl.constexpr,
+    STRETCHES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PIECES: tl.constexpr,
+):
+    # The pieces of a row, zero where there is no input.
+    pieces = ()
+    for piece in tl.static_range(PIECES):
+        k, mask = _places(piece, K, STRETCH, STRETCHES, WIDTH)
+        pieces = _with(pieces, tl.load(x + k, mask=mask, other=0.0))
+    return pieces
 
 
 @triton.jit
 def _store_rounded(
-    v,
+    numbers,
     row,
-    k,
-    mask,
     out,
     scales,
     static,
     K: tl.constexpr,
     STRETCH: tl.constexpr,
     STRETCHES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PIECES: tl.constexpr,
     STATIC: tl.constexpr,
 ):
-    # Numbers float32 [STRETCHES, WIDTH], zero where there is no input.
+    # The pieces in float32, zero where there is no input.
     if STATIC:
         scale = tl.load(static) + tl.zeros((STRETCHES,), tl.float32)
     else:
-        scale = tl.maximum(tl.max(tl.abs(v), 1), 1e-12) / _LARGEST
-    q = tl.clamp(v / scale[:, None], -_LARGEST, _LARGEST)
-    tl.store(out + row * K + k, q.to(tl.float8e4nv), mask=mask)
+        largest = tl.abs(numbers[0])
+        for piece in tl.static_range(1, PIECES):
+            largest = tl.maximum(largest, tl.abs(numbers[piece]))
+        scale = tl.maximum(tl.max(largest, 1), 1e-12) / _LARGEST
+    for piece in tl.static_range(PIECES):
+        k, mask = _places(piece, K, STRETCH, STRETCHES, WIDTH)
+        q = tl.clamp(numbers[piece] / scale[:, None], -_LARGEST, _LARGEST)
+        tl.store(out + row * K + k, q.to(tl.float8e4nv), mask=mask)
     stretch = tl.arange(0, STRETCHES)
     tl.store(scales + row * tl.cdiv(K, STRETCH) + stretch, scale, mask=stretch * STRETCH < K)
 
@@ -59,16 +95,21 @@ def _quantize_rows_kernel(
     STRETCH: tl.constexpr,
     STRETCHES: tl.constexpr,
     WIDTH: tl.constexpr,
+    PIECES: tl.constexpr,
     STATIC: tl.constexpr,
     PDL: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    k, mask = _places(K, STRETCH, STRETCHES, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    v = tl.load(x + row * K + k, mask=mask, other=0.0).to(tl.float32)
-    _store_rounded(v, row, k, mask, out, scales, static, K, STRETCH, STRETCHES, STATIC)
+    pieces = _load(x + row * K, K, STRETCH, STRETCHES, WIDTH, PIECES)
+    numbers = ()
+    for piece in tl.static_range(PIECES):
+        numbers = _with(numbers, pieces[piece].to(tl.float32))
+    _store_rounded(
+        *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
+    )
 
 
 @quick
@@ -85,24 +126,35 @@ def _add_rms_norm_rounded_kernel(
     STRETCH: tl.constexpr,
     STRETCHES: tl.constexpr,
     WIDTH: tl.constexpr,
+    PIECES: tl.constexpr,
     STATIC: tl.constexpr,
     PDL: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    k, mask = _places(K, STRETCH, STRETCHES, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    w = tl.load(weight + k, mask=mask, other=0.0).to(tl.float32)
+    weights = _load(weight, K, STRETCH, STRETCHES, WIDTH, PIECES)
     if PDL:
         tl.extra.cuda.gdc_wait()
-    a = tl.load(x + row * K + k, mask=mask, other=0.0).to(tl.float32)
-    b = tl.load(residual + row * K + k, mask=mask, other=0.0).to(tl.float32)
-    # The sum is rounded before the norm, so that the norm sees what the next layer sees.
-    summed = (a + b).to(residual.dtype.element_ty)
-    tl.store(residual + row * K + k, summed, mask=mask)
-    v = summed.to(tl.float32)
-    v = v * tl.rsqrt(tl.sum(tl.sum(v * v, 1), 0) / K + eps) * w
-    _store_rounded(v, row, k, mask, out, scales, static, K, STRETCH, STRETCHES, STATIC)
+    a = _load(x + row * K, K, STRETCH, STRETCHES, WIDTH, PIECES)
+    b = _load(residual + row * K, K, STRETCH, STRETCHES, WIDTH, PIECES)
+    sums = ()
+    squares = tl.zeros((STRETCHES, WIDTH), tl.float32)
+    for piece in tl.static_range(PIECES):
+        k, mask = _places(piece, K, STRETCH, STRETCHES, WIDTH)
+        # The sum is rounded before the norm, so that the norm sees what the next layer sees.
+        summed = (a[piece].to(tl.float32) + b[piece].to(tl.float32)).to(residual.dtype.element_ty)
+        tl.store(residual + row * K + k, summed, mask=mask)
+        v = summed.to(tl.float32)
+        squares += v * v
+        sums = _with(sums, v)
+    factor = tl.rsqrt(tl.sum(tl.sum(squares, 1), 0) / K + eps)
+    numbers = ()
+    for piece in tl.static_range(PIECES):
+        numbers = _with(numbers, sums[piece] * factor * weights[piece].to(tl.float32))
+    _store_rounded(
+        *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
+    )
 
 
 @quick
@@ -116,18 +168,23 @@ def _silu_and_mul_rounded_kernel(
     STRETCH: tl.constexpr,
     STRETCHES: tl.constexpr,
     WIDTH: tl.constexpr,
+    PIECES: tl.constexpr,
     STATIC: tl.constexpr,
     PDL: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    k, mask = _places(K, STRETCH, STRETCHES, WIDTH)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    gate = tl.load(x + row * (2 * K) + k, mask=mask, other=0.0).to(tl.float32)
-    up = tl.load(x + row * (2 * K) + K + k, mask=mask, other=0.0).to(tl.float32)
-    v = gated(gate, up, 1.0, 0.0)
-    _store_rounded(v, row, k, mask, out, scales, static, K, STRETCH, STRETCHES, STATIC)
+    gates = _load(x + row * (2 * K), K, STRETCH, STRETCHES, WIDTH, PIECES)
+    ups = _load(x + row * (2 * K) + K, K, STRETCH, STRETCHES, WIDTH, PIECES)
+    numbers = ()
+    for piece in tl.static_range(PIECES):
+        gate, up = gates[piece].to(tl.float32), ups[piece].to(tl.float32)
+        numbers = _with(numbers, gated(gate, up, 1.0, 0.0))
+    _store_rounded(
+        *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
+    )
 
 
 def quantize_rows(x: Tensor, rounding: Rounding) -> RoundedRows:
@@ -165,8 +222,8 @@ def _rounded(
     scales = torch.empty((num_rows, stretches), device=x.device)
     if num_rows:
         static = rounding.static
-        width, pdl = power_of_2(length), overlaps(x)
-        size = width * power_of_2(stretches)
+        (width, pieces), pdl = _cut(length), overlaps(x)
+        stretches = power_of_2(stretches)
         kernel[(num_rows,)](  # type: ignore[index]
             *tensors,
             out,
@@ -175,16 +232,26 @@ def _rounded(
             *numbers,
             K=inputs,
             STRETCH=length,
-            STRETCHES=power_of_2(stretches),
+            STRETCHES=stretches,
             WIDTH=width,
+            PIECES=pieces,
             STATIC=static is not None,
             PDL=pdl,
-            num_warps=_num_warps(num_rows, size),
+            num_warps=_num_warps(num_rows, width * stretches, pieces),
             launch_pdl=pdl,
         )
     return RoundedRows(out, scales, x.dtype)
 
 
-def _num_warps(num_rows: int, size: int) -> int:
-    # A row alone on a processor is as fast as it has threads.
-    return min(32 if num_rows <= 64 else 16, max(1, size // 512))
+def _cut(length: int) -> tuple[int, int]:
+    """(Width, pieces) of the tiles that hold so many inputs: what lies beyond them costs time."""
+    cuts = [(power_of_2(cdiv(length, pieces)), pieces) for pieces in (1, 3, 5, 7)]
+    return min(cuts, key=lambda cut: (cut[0] * cut[1], cut[1]))
+
+
+def _num_warps(num_rows: int, size: int, pieces: int) -> int:
+    # Of so many inputs in a piece. A row alone on a processor is as fast as it has threads; of many
+    # rows a thread takes 16 bytes of each piece at least.
+    if num_rows <= 64:
+        return min(32, max(1, size * power_of_2(pieces) // 512))
+    return min(16, max(1, size // (512 if pieces == 1 else 256)))

@@ -152,6 +152,14 @@ def _qk_norm_rope_kernel(
         )
 
 
+def _cut(num_heads: int) -> tuple[int, int]:
+    """(Heads, warps) of a program: a small step is bound by latency (a program a head), a large one
+    by programs."""
+    if num_heads <= _FEW_HEADS:
+        return 1, 1
+    return (4 if num_heads <= _SOME_HEADS else 8), 4
+
+
 def _launch(
     qkv: Tensor,
     positions: Tensor,
@@ -171,9 +179,7 @@ def _launch(
     q_weight, k_weight = weights
     key_pages, value_pages, slots, scales = pages or (k, k, positions, None)
     turned = num_heads + (2 if pages is not None else 1) * num_kv_heads
-    # A small step is bound by latency (a program a head), a large one by programs.
-    num_heads_in_all = num_tokens * turned
-    block_h = 1 if num_heads_in_all <= _FEW_HEADS else 4 if num_heads_in_all <= _SOME_HEADS else 8
+    block_h, num_warps = _cut(num_tokens * turned)
     rest = head_dim - cos_sin.shape[1]
     pdl = overlaps(qkv)
     _qk_norm_rope_kernel[(num_tokens, cdiv(turned, block_h))](
@@ -202,7 +208,7 @@ def _launch(
         BLOCK_HALF=power_of_2(cos_sin.shape[1] // 2),
         BLOCK_REST=power_of_2(rest) if rest else 0,
         PDL=pdl,
-        num_warps=1 if block_h == 1 else 4,
+        num_warps=num_warps,
         launch_pdl=pdl,
     )
     return q, k, v
