@@ -8,8 +8,8 @@ from torch import Tensor
 from jackfield.compute.kernels.kv_write import as_stored, load_scale
 from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
-_FEW_HEADS, _SOME_HEADS = 2048, 4096
-"""Of all tokens together; a program takes 1 and 4 of them up to so many, and 8 of more."""
+_FEW_HEADS, _SOME_HEADS, _MANY_HEADS = 2048, 4096, 1 << 18
+"""Of all tokens together; a program takes 1 of them and 4 up to so many, 8, and 16 of more."""
 
 
 @triton.jit
@@ -99,8 +99,19 @@ def _qk_norm_rope_kernel(
     is_qk = heads < NUM_HEADS + NUM_KV_HEADS
     present = heads < NUM_HEADS + (2 if WRITE else 1) * NUM_KV_HEADS
     live = present & (dims < HALF)
+    rest = ROTARY_DIM + tl.arange(0, BLOCK_REST if BLOCK_REST > 0 else 1)[None, :]
+    live_rest = present & (rest < HEAD_DIM)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
+    # What a step begins with, and the model's own, is there before the product before this.
+    angles = cos_sin + tl.load(positions + token) * ROTARY_DIM + dims
+    cos = tl.load(angles, mask=dims < HALF, other=1.0)
+    sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
+    slot = tl.load(slots + token) if WRITE else token
+    weight_a = _weights(q_weight, k_weight, is_q, dims, live, NORM_Q, NORM_K)
+    weight_b = _weights(q_weight, k_weight, is_q, HALF + dims, live, NORM_Q, NORM_K)
+    weight_c = _weights(q_weight, k_weight, is_q, rest, live_rest, NORM_Q, NORM_K)
+    if PDL:
         tl.extra.cuda.gdc_wait()
     source = qkv + token * qkv_stride + heads * HEAD_DIM
     raw_a = tl.load(source + dims, mask=live, other=0.0)
@@ -108,22 +119,16 @@ def _qk_norm_rope_kernel(
     a, b = raw_a.to(tl.float32), raw_b.to(tl.float32)
     squares = tl.sum(a * a, 1) + tl.sum(b * b, 1)
     if BLOCK_REST > 0:
-        rest = ROTARY_DIM + tl.arange(0, BLOCK_REST)[None, :]
-        live_rest = present & (rest < HEAD_DIM)
         raw_c = tl.load(source + rest, mask=live_rest, other=0.0)
         c = raw_c.to(tl.float32)
         squares += tl.sum(c * c, 1)
     if NORM_Q or NORM_K:
         normed = (is_q & NORM_Q) | (is_qk & (heads >= NUM_HEADS) & NORM_K)
         scale = tl.where(normed, tl.rsqrt(squares / HEAD_DIM + eps)[:, None], 1.0)
-        a *= scale * _weights(q_weight, k_weight, is_q, dims, live, NORM_Q, NORM_K)
-        b *= scale * _weights(q_weight, k_weight, is_q, HALF + dims, live, NORM_Q, NORM_K)
+        a *= scale * weight_a
+        b *= scale * weight_b
         if BLOCK_REST > 0:
-            c *= scale * _weights(q_weight, k_weight, is_q, rest, live_rest, NORM_Q, NORM_K)
-    angles = cos_sin + tl.load(positions + token) * ROTARY_DIM + dims
-    cos = tl.load(angles, mask=dims < HALF, other=1.0)
-    sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
-    slot = tl.load(slots + token) if WRITE else token
+            c *= scale * weight_c
     for piece in tl.static_range(3 if BLOCK_REST > 0 else 2):
         if piece == 0:
             y, raw, at, mask = a * cos - b * sin, raw_a, dims, live
@@ -157,6 +162,8 @@ def _cut(num_heads: int) -> tuple[int, int]:
     by programs."""
     if num_heads <= _FEW_HEADS:
         return 1, 1
+    if num_heads > _MANY_HEADS:
+        return 16, 2
     return (4 if num_heads <= _SOME_HEADS else 8), 4
 
 

@@ -92,6 +92,8 @@ def test_rotation_and_write_agree_with_float64(
         monkeypatch.setattr("jackfield.compute.kernels.rotary._FEW_HEADS", 0)
     if heads_a_program > 4:
         monkeypatch.setattr("jackfield.compute.kernels.rotary._SOME_HEADS", 0)
+    if heads_a_program > 8:
+        monkeypatch.setattr("jackfield.compute.kernels.rotary._MANY_HEADS", 0)
     head_dim, rotary, num_heads, num_kv_heads, num_tokens, norm_q, norm_k = shape
     block_size = 8
     qkv = random(num_tokens, (num_heads + 2 * num_kv_heads) * head_dim, dtype=dtype)
