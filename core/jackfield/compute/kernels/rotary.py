@@ -234,7 +234,10 @@ def qk_norm_rope(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """qkv [T, (H + 2K) * D], positions int64 [T], cos_sin float32 [P, rotary] (cosines, then sines,
     rotary / 2 each), weights [D] or None -> q [T, H, D], k [T, K, D] and v [T, K, D], a view of
-    qkv. The halves of the first ``rotary`` dimensions are rotated, the rest passes through."""
+    qkv. The halves of the first ``rotary`` dimensions are rotated, the rest passes through.
+
+    All but qkv is read before the launch before this one has ended: that may not be the one that
+    writes it."""
     heads = (num_heads, num_kv_heads, head_dim)
     return _launch(qkv, positions, cos_sin, (q_weight, k_weight), eps, heads, None)
 
@@ -255,7 +258,7 @@ def qk_norm_rope_write(
     scales: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``qk_norm_rope`` that also stores k and v in pages [N, K, block_size, D] at ``slots``
-    int64 [T], as ``kv_write`` does; one kernel."""
+    int64 [T], as ``kv_write`` does; one kernel. ``slots`` are read as early as positions."""
     heads = (num_heads, num_kv_heads, head_dim)
     pages = (key_pages, value_pages, slots, scales)
     return _launch(qkv, positions, cos_sin, (q_weight, k_weight), eps, heads, pages)

@@ -80,7 +80,7 @@ ROTARY = [
 @pytest.mark.parametrize("shape", ROTARY)
 @pytest.mark.parametrize(
     ("dtype", "heads_a_program"),
-    [*((dtype, 1) for dtype in DTYPES), (torch.float32, 4), (torch.float32, 8)],
+    [*((dtype, 1) for dtype in DTYPES), *((torch.float32, heads) for heads in (4, 8, 16))],
 )
 def test_rotation_and_write_agree_with_float64(
     shape: tuple[int, int, int, int, int, bool, bool],
