@@ -46,11 +46,11 @@ def _load(
     WIDTH: tl.constexpr,
     PIECES: tl.constexpr,
 ):
-    # The pieces of a row, zero where there is no input.
+    # The pieces of a row in float32, zero where there is no input.
     pieces = ()
     for piece in tl.static_range(PIECES):
         k, mask = _places(piece, K, STRETCH, STRETCHES, WIDTH)
-        pieces = _with(pieces, tl.load(x + k, mask=mask, other=0.0))
+        pieces = _with(pieces, tl.load(x + k, mask=mask, other=0.0).to(tl.float32))
     return pieces
 
 
@@ -68,7 +68,7 @@ def _store_rounded(
     PIECES: tl.constexpr,
     STATIC: tl.constexpr,
 ):
-    # The pieces in float32, zero where there is no input.
+    # Pieces as ``_load`` gives them.
     if STATIC:
         scale = tl.load(static) + tl.zeros((STRETCHES,), tl.float32)
     else:
@@ -103,10 +103,7 @@ def _quantize_rows_kernel(
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
-    pieces = _load(x + row * K, K, STRETCH, STRETCHES, WIDTH, PIECES)
-    numbers = ()
-    for piece in tl.static_range(PIECES):
-        numbers = _with(numbers, pieces[piece].to(tl.float32))
+    numbers = _load(x + row * K, K, STRETCH, STRETCHES, WIDTH, PIECES)
     _store_rounded(
         *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
     )
@@ -143,7 +140,7 @@ def _add_rms_norm_rounded_kernel(
     for piece in tl.static_range(PIECES):
         k, mask = _places(piece, K, STRETCH, STRETCHES, WIDTH)
         # The sum is rounded before the norm, so that the norm sees what the next layer sees.
-        summed = (a[piece].to(tl.float32) + b[piece].to(tl.float32)).to(residual.dtype.element_ty)
+        summed = (a[piece] + b[piece]).to(residual.dtype.element_ty)
         tl.store(residual + row * K + k, summed, mask=mask)
         v = summed.to(tl.float32)
         squares += v * v
@@ -151,7 +148,7 @@ def _add_rms_norm_rounded_kernel(
     factor = tl.rsqrt(tl.sum(tl.sum(squares, 1), 0) / K + eps)
     numbers = ()
     for piece in tl.static_range(PIECES):
-        numbers = _with(numbers, sums[piece] * factor * weights[piece].to(tl.float32))
+        numbers = _with(numbers, sums[piece] * factor * weights[piece])
     _store_rounded(
         *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
     )
@@ -180,8 +177,7 @@ def _silu_and_mul_rounded_kernel(
     ups = _load(x + row * (2 * K) + K, K, STRETCH, STRETCHES, WIDTH, PIECES)
     numbers = ()
     for piece in tl.static_range(PIECES):
-        gate, up = gates[piece].to(tl.float32), ups[piece].to(tl.float32)
-        numbers = _with(numbers, gated(gate, up, 1.0, 0.0))
+        numbers = _with(numbers, gated(gates[piece], ups[piece], 1.0, 0.0))
     _store_rounded(
         *(numbers, row, out, scales, static, K, STRETCH, STRETCHES, WIDTH, PIECES, STATIC)
     )
@@ -217,13 +213,13 @@ def _rounded(
     x = tensors[0]
     num_rows = len(x)
     length = rounding.stretch or inputs
-    stretches = -(-inputs // length)
+    stretches = cdiv(inputs, length)
     out = torch.empty((num_rows, inputs), dtype=E4M3, device=x.device)
     scales = torch.empty((num_rows, stretches), device=x.device)
     if num_rows:
         static = rounding.static
         (width, pieces), pdl = _cut(length), overlaps(x)
-        stretches = power_of_2(stretches)
+        size = width * power_of_2(stretches)
         kernel[(num_rows,)](  # type: ignore[index]
             *tensors,
             out,
@@ -232,12 +228,12 @@ def _rounded(
             *numbers,
             K=inputs,
             STRETCH=length,
-            STRETCHES=stretches,
+            STRETCHES=power_of_2(stretches),
             WIDTH=width,
             PIECES=pieces,
             STATIC=static is not None,
             PDL=pdl,
-            num_warps=_num_warps(num_rows, width * stretches, pieces),
+            num_warps=_num_warps(num_rows, size, pieces),
             launch_pdl=pdl,
         )
     return RoundedRows(out, scales, x.dtype)
@@ -251,7 +247,7 @@ def _cut(length: int) -> tuple[int, int]:
 
 def _num_warps(num_rows: int, size: int, pieces: int) -> int:
     # Of so many inputs in a piece. A row alone on a processor is as fast as it has threads; of many
-    # rows a thread takes 16 bytes of each piece at least.
+    # rows a thread takes 16 bytes of each piece, or 32 of the only one.
     if num_rows <= 64:
         return min(32, max(1, size * power_of_2(pieces) // 512))
     return min(16, max(1, size // (512 if pieces == 1 else 256)))

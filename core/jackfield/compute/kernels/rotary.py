@@ -9,7 +9,7 @@ from jackfield.compute.kernels.kv_write import as_stored, load_scale
 from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 _FEW_HEADS, _SOME_HEADS, _MANY_HEADS = 2048, 4096, 1 << 18
-"""Of all tokens together; a program takes 1 of them and 4 up to so many, 8, and 16 of more."""
+"""Of all tokens together: a program takes 1, 4 or 8 of up to so many, and 16 of more."""
 
 
 @triton.jit
@@ -103,7 +103,7 @@ def _qk_norm_rope_kernel(
     live_rest = present & (rest < HEAD_DIM)
     if PDL:
         tl.extra.cuda.gdc_launch_dependents()
-    # What a step begins with, and the model's own, is there before the product before this.
+    # None of these is what the launch before this one writes.
     angles = cos_sin + tl.load(positions + token) * ROTARY_DIM + dims
     cos = tl.load(angles, mask=dims < HALF, other=1.0)
     sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
@@ -162,9 +162,9 @@ def _cut(num_heads: int) -> tuple[int, int]:
     by programs."""
     if num_heads <= _FEW_HEADS:
         return 1, 1
-    if num_heads > _MANY_HEADS:
-        return 16, 2
-    return (4 if num_heads <= _SOME_HEADS else 8), 4
+    if num_heads <= _SOME_HEADS:
+        return 4, 4
+    return (8, 4) if num_heads <= _MANY_HEADS else (16, 2)
 
 
 def _launch(

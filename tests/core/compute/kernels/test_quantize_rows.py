@@ -15,7 +15,7 @@ from jackfield.compute.kernels.scaled_rows import RoundedRows, Rounding
 
 DEVICE = tests.interpreter.DEVICE
 EPS = 1e-5
-SHAPES = [(64, None), (100, None), (384, 128)]
+SHAPES = [(64, None), (96, None), (100, None), (384, 128)]
 
 
 def random(*shape: int) -> Tensor:
