@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import time
 from collections import Counter
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,28 @@ def answers(llm: LLM, schema: Any, seed: int) -> list[tuple[str, str | None]]:
 
 
 def verdict(schema: Any, text: str, finish: str | None) -> str:
-    """``valid``, ``cut`` or ``invalid``."""
+    """``valid``, ``cut`` or ``invalid``; ``unjudged`` where jsonschema has no way with the schema's
+    patterns."""
     if finish != "stop":
         return "cut"
     try:
-        value = json.loads(text, parse_float=Decimal, parse_constant=lambda name: float("nan"))
+        value = json.loads(text, parse_float=_exactly, parse_constant=lambda name: float("nan"))
     except ValueError:
         return "invalid"
     # As decimal numbers: 26556.6 is a multiple of 0.0001, which binary ones do not show.
     exact = json.loads(json.dumps(schema), parse_float=Decimal)
-    return "valid" if Draft202012Validator(exact).is_valid(value) else "invalid"
+    try:
+        return "valid" if Draft202012Validator(exact).is_valid(value) else "invalid"
+    except re.error:
+        return "unjudged"
+
+
+def _exactly(number: str) -> Decimal:
+    # Random weights write exponents of 20 digits too, which are infinite or 0 here.
+    try:
+        return Decimal(number)
+    except InvalidOperation:
+        return Decimal(float(number))
 
 
 def main() -> None:
@@ -92,7 +105,7 @@ def main() -> None:
 
 def tell(counts: Counter[str]) -> None:
     """So far."""
-    told = ("schemas", "refused", "valid", "cut", "invalid", "hangs")
+    told = ("schemas", "refused", "valid", "cut", "unjudged", "invalid", "hangs")
     print(", ".join(f"{each} {counts[each]}" for each in told), flush=True)
 
 
