@@ -16,7 +16,17 @@ _NAMES_SHOWN = 3
 
 
 def read_config(config: Mapping[str, object], context: BuildContext) -> Any:
-    """transformers' configuration, by ``model_type`` or by the checkpoint's own code."""
+    """transformers' configuration, by ``model_type`` or by the checkpoint's own code.
+
+    Without the quantization, which is ours to apply: transformers would look for its own packages.
+    """
+    found = _read_config(config, context)
+    if hasattr(found, "quantization_config"):
+        del found.quantization_config
+    return found
+
+
+def _read_config(config: Mapping[str, object], context: BuildContext) -> Any:
     if context.trust_remote_code and "auto_map" in config:
         return transformers.AutoConfig.from_pretrained(
             context.directory,

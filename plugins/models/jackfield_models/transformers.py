@@ -20,6 +20,7 @@ import transformers
 from torch import Tensor, nn
 
 from jackfield.compute.layers.attention import check_spec
+from jackfield.compute.weights import weight_shapes
 from jackfield.contracts.attention import AttentionBatch, KVLayer
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError, ConfigError
@@ -32,6 +33,15 @@ from jackfield_models.attention_interface import (
     register,
 )
 from jackfield_models.from_transformers import load_model, quiet, read_config
+from jackfield_models.own_linears import (
+    OwnLinear,
+    WatchedLinears,
+    load_linears,
+    put,
+    quantize_linears,
+    take_over_linears,
+    without,
+)
 
 _REFUSED_ROPE = ("dynamic", "longrope")
 
@@ -45,11 +55,6 @@ class TransformersForCausalLM(nn.Module):
         super().__init__()
         if context.group.size > 1:
             raise ConfigError("--model-impl transformers runs on one device; tensor parallel is 1")
-        if context.quantization is not None:
-            raise ConfigError(
-                f"quantization {context.quantization.name!r} needs a model class of Jackfield's "
-                "own; this architecture is run by transformers, and not quantized"
-            )
         register()
         self._context = context
         self._config = read_config(config, context)
@@ -58,26 +63,39 @@ class TransformersForCausalLM(nn.Module):
         self._config.pad_token_id = None
         self.causal_lm = _build(self._config, context)
         _check_config(self._config, context)
-        recorder, self._output_type = self._record()
+        with WatchedLinears(self.causal_lm) as linears:
+            recorder, self._output_type = self._record()
+        self._linears = linears.names
         self.attention_specs = recorder.specs()
         for spec in self.attention_specs:
             check_spec(spec, context.attention_backend)
+        self._quantized: dict[str, OwnLinear] = {}
+        if context.quantization is not None:
+            self._quantized = quantize_linears(
+                self.causal_lm, self._linears, context.quantization, context
+            )
         self._kv: dict[int, KVLayer] = {}
 
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        elsewhere = tuple(f"{name}." for name in self._quantized)
         tied = self.causal_lm.all_tied_weights_keys
-        return {
+        return weight_shapes(self.causal_lm) | {
             name: tuple(tensor.shape)
             for name, tensor in self.causal_lm.state_dict().items()
-            if name not in tied
+            if name not in tied and not name.startswith(elsewhere)
         }
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """As the contract says; names and layouts are converted by transformers."""
-        model = load_model(
-            type(self.causal_lm), self._config, weights, self._context, IMPLEMENTATION
-        )
+        model_class = type(self.causal_lm)
+        if self._quantized:
+            weights = load_linears(self.causal_lm, weights).items()
+            model_class = without(model_class, self._quantized)
+        model = load_model(model_class, self._config, weights, self._context, IMPLEMENTATION)
+        put(model, self._quantized)
         self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
+        if not self._quantized and self._context.device.type == "cpu":
+            take_over_linears(self.causal_lm, self._linears, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
         self._check_sequences_are_separate()
 

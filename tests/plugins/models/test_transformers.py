@@ -17,8 +17,8 @@ from jackfield.contracts.model import TensorParallelGroup
 from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.auto import AutoLoadFormat
 from jackfield_load_formats.dummy import DummyLoadFormat
+from jackfield_models.own_linears import OwnLinear
 from jackfield_models.transformers import TransformersForCausalLM
-from jackfield_quantization.int8 import Int8Quantization
 
 SERVED = (
     "Gemma2ForCausalLM",  # windows, soft caps, a scale of its own, a final soft cap
@@ -54,10 +54,11 @@ def test_logits_equal_transformers_own_attention_and_cache(architecture: str) ->
     torch.testing.assert_close(torch.cat(single), expected[2], atol=1e-4, rtol=1e-4)
 
 
-def test_no_model_of_transformers_is_quantized_without_a_word() -> None:
-    quantized = replace(context(), quantization=Int8Quantization({}))
-    with pytest.raises(ConfigError, match="quantization 'int8' needs a model class"):
-        TransformersForCausalLM(read_config(make("Gemma2ForCausalLM")), quantized)
+def test_linear_layers_are_ours_on_the_cpu() -> None:
+    model = load(TransformersForCausalLM, make("Phi3ForCausalLM"), AutoLoadFormat())
+    assert isinstance(model, torch.nn.Module)
+    found = [name for name, layer in model.named_modules() if isinstance(layer, OwnLinear)]
+    assert len(found) == 3 * len(("qkv_proj", "o_proj", "gate_up_proj", "down_proj"))
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

@@ -14,14 +14,20 @@ from tests.plugins.quantization.packers import Packer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-_LINEAR = tuple(f"{name}_proj.weight" for name in ("q", "k", "v", "o", "gate", "up", "down"))
+LINEARS = tuple(f"{name}_proj.weight" for name in ("q", "k", "v", "o", "gate", "up", "down"))
+"""Endings of what is quantized of most models."""
+
 ARCHITECTURE = "Qwen3ForCausalLM"
 
 Tensors = dict[str, Tensor]
 
 
 def quantized_copy(
-    target: Path, config: dict[str, object], pack: Packer, source: Path | None = None
+    target: Path,
+    config: dict[str, object],
+    pack: Packer,
+    source: Path | None = None,
+    linears: tuple[str, ...] = LINEARS,
 ) -> tuple[Path, PreTrainedModel]:
     """(the quantized checkpoint, transformers' model with the numbers it stands for)."""
 
@@ -29,7 +35,7 @@ def quantized_copy(
         stored: Tensors = {}
         numbers: Tensors = {}
         for name, tensor in tensors.items():
-            if name.endswith(_LINEAR):
+            if name.endswith(linears):
                 packed, numbers[name] = pack(tensor)
                 prefix = name.removesuffix("weight")
                 stored |= {prefix + own: value for own, value in packed.items()}
