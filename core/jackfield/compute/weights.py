@@ -95,7 +95,7 @@ def load_weights(
 
     ``ignorable``: regular expressions (searched) for checkpoint names that have no slot on
     purpose. Raises ``CheckpointError`` for a tensor that is missing, unknown, twice there, or
-    of another shape.
+    of another shape; a bias of zeros that the model has no place for adds nothing, and passes.
     """
     owner = type(model).__name__
     slots = find_slots(model)
@@ -111,6 +111,9 @@ def load_weights(
         slot = slots.get(name)
         if slot is None:
             if ignored is not None and ignored.search(name):
+                continue
+            if name.endswith(".bias") and not tensor.any():
+                # GPTQ checkpoints have one for every layer: zeros, where the model has none.
                 continue
             raise CheckpointError(f"{owner} has no place for the checkpoint's tensor {name}")
         if name in placed:

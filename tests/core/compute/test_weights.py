@@ -108,6 +108,12 @@ def test_an_unknown_tensor_is_named_unless_it_is_ignorable() -> None:
     load_weights(Small(), weights.items(), ignorable=(r"inv_freq$",))
 
 
+def test_a_bias_without_a_place_passes_if_it_adds_nothing() -> None:
+    load_weights(Small(), (tensors() | {"a.bias": torch.zeros(4)}).items())
+    with pytest.raises(CheckpointError, match=r"no place .* a\.bias"):
+        load_weights(Small(), (tensors() | {"a.bias": torch.ones(4)}).items())
+
+
 def test_a_tensor_that_comes_twice_is_named() -> None:
     with pytest.raises(CheckpointError, match=r"norm\.weight twice"):
         load_weights(Small(), [("norm.weight", torch.ones(8))] * 2)

@@ -13,7 +13,7 @@ from tests.checkpoints import make, reference
 from tests.plugins.quantization.bitsandbytes_packers import BITSANDBYTES
 from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
 from tests.plugins.quantization.marlin_packers import MARLIN
-from tests.plugins.quantization.packers import CASES, compressed
+from tests.plugins.quantization.packers import CASES, Packed, compressed
 from tests.plugins.quantization.tool_packers import (
     TOOLS,
     modelopt_blocks,
@@ -77,6 +77,17 @@ def expected(model: torch.nn.Module) -> torch.Tensor:
 def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(case: str, tmp_path: Path) -> None:
     config, pack = ALL[case]
     directory, model = quantized_copy(tmp_path / "model", config, pack)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
+
+
+def test_gptq_may_have_a_bias_of_zeros_for_every_layer(tmp_path: Path) -> None:
+    config, pack = CASES["gptq-4"]
+
+    def with_bias(weight: torch.Tensor) -> Packed:
+        tensors, numbers = pack(weight)
+        return {**tensors, "bias": torch.zeros(len(weight), dtype=torch.float16)}, numbers
+
+    directory, model = quantized_copy(tmp_path / "model", config, with_bias)
     torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
 
 
