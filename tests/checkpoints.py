@@ -68,6 +68,7 @@ _MODEL_TYPES: dict[str, tuple[str, dict[str, object]]] = {
         "mixtral",
         {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     ),
+    "PhimoeForCausalLM": ("phimoe", {"num_local_experts": 4, "sliding_window": 24}),
     "MambaForCausalLM": ("mamba", {"state_size": 8}),
     "BloomForCausalLM": ("bloom", {"n_layer": 2, "n_head": 4}),
     "GptOssForCausalLM": (

@@ -12,6 +12,7 @@ as three.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -33,15 +34,7 @@ from jackfield_models.attention_interface import (
     register,
 )
 from jackfield_models.from_transformers import load_model, quiet, read_config
-from jackfield_models.own_linears import (
-    OwnLinear,
-    WatchedLinears,
-    load_linears,
-    put,
-    quantize_linears,
-    take_over_linears,
-    without,
-)
+from jackfield_models.own_layers import Watch, load_own, put, quantize, take_over, without
 
 _REFUSED_ROPE = ("dynamic", "longrope")
 
@@ -63,17 +56,13 @@ class TransformersForCausalLM(nn.Module):
         self._config.pad_token_id = None
         self.causal_lm = _build(self._config, context)
         _check_config(self._config, context)
-        with WatchedLinears(self.causal_lm) as linears:
+        with Watch(self.causal_lm) as self._replaceable:
             recorder, self._output_type = self._record()
-        self._linears = linears.names
         self.attention_specs = recorder.specs()
         for spec in self.attention_specs:
             check_spec(spec, context.attention_backend)
-        self._quantized: dict[str, OwnLinear] = {}
-        if context.quantization is not None:
-            self._quantized = quantize_linears(
-                self.causal_lm, self._linears, context.quantization, context
-            )
+        self._check_window()
+        self._quantized = quantize(self.causal_lm, self._replaceable, context)
         self._kv: dict[int, KVLayer] = {}
 
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -89,13 +78,13 @@ class TransformersForCausalLM(nn.Module):
         """As the contract says; names and layouts are converted by transformers."""
         model_class = type(self.causal_lm)
         if self._quantized:
-            weights = load_linears(self.causal_lm, weights).items()
+            weights = load_own(self.causal_lm, weights).items()
             model_class = without(model_class, self._quantized)
         model = load_model(model_class, self._config, weights, self._context, IMPLEMENTATION)
         put(model, self._quantized)
         self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
         if not self._quantized and self._context.device.type == "cpu":
-            take_over_linears(self.causal_lm, self._linears, self._context)
+            take_over(self.causal_lm, self._replaceable, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
         self._check_sequences_are_separate()
 
@@ -152,6 +141,22 @@ class TransformersForCausalLM(nn.Module):
             raise self._refusal("tokens of one sequence reach another outside of its attention")
         if self.compute_logits(hidden).dim() != 2:
             raise self._refusal("its head gives no logits of single tokens")
+
+    def _check_window(self) -> None:
+        """Refuses a window that only a mask would know of: no mask is made here. Where the layers
+        have types the recorder has checked it."""
+        window = getattr(self._config, "sliding_window", None)
+        masks = hasattr(
+            sys.modules[type(self.causal_lm).__module__], "create_sliding_window_causal_mask"
+        )
+        if not masks or not window or getattr(self._config, "layer_types", None):
+            return
+        told = all(spec.sliding_window is not None for spec in self.attention_specs)
+        if not told and window < self._context.max_model_len:
+            raise ConfigError(
+                f"{self._name} through transformers attends to all tokens, not to a window of "
+                f"{window}; give --max-model-len {window}"
+            )
 
     @property
     def _name(self) -> str:

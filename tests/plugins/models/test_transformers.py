@@ -17,7 +17,7 @@ from jackfield.contracts.model import TensorParallelGroup
 from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.auto import AutoLoadFormat
 from jackfield_load_formats.dummy import DummyLoadFormat
-from jackfield_models.own_linears import OwnLinear
+from jackfield_models.own_layers import OwnLinear
 from jackfield_models.transformers import TransformersForCausalLM
 
 SERVED = (
@@ -111,6 +111,13 @@ def test_what_cannot_be_computed_is_refused_in_one_line(architecture: str, reaso
     with pytest.raises(ConfigError, match=reason) as caught:
         TransformersForCausalLM(config, context())
     assert architecture in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_window_that_only_masks_know_of_is_refused() -> None:
+    config = read_config(make("PhimoeForCausalLM"))
+    with pytest.raises(ConfigError, match="not to a window of 24; give --max-model-len 24"):
+        TransformersForCausalLM(config, context())
+    TransformersForCausalLM(config, context(max_model_len=24))
 
 
 @pytest.mark.parametrize(

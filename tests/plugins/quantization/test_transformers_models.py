@@ -14,6 +14,7 @@ from jackfield.errors import CheckpointError, ConfigError
 
 FUSED = tuple(f"{name}_proj.weight" for name in ("qkv", "o", "gate_up", "down"))
 """Layers that the checkpoint itself has in one."""
+OF_MIXTRAL = (*LINEARS, *(f"experts.{i}.w{j}.weight" for i in range(4) for j in (1, 2, 3)))
 CASES = (
     *("gptq-4", "awq", "packed-4", "floats-channel", "fp8-block", "nvfp4", "bitsandbytes-nf4"),
     *("aqlm-1x16", "hqq-4-axis-1", "marlin"),
@@ -22,7 +23,12 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
-    ("architecture", "linears"), [("Olmo2ForCausalLM", LINEARS), ("Phi3ForCausalLM", FUSED)]
+    ("architecture", "linears"),
+    [
+        ("Olmo2ForCausalLM", LINEARS),
+        ("Phi3ForCausalLM", FUSED),
+        ("MixtralForCausalLM", OF_MIXTRAL),
+    ],
 )
 def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(
     architecture: str, linears: tuple[str, ...], case: str, tmp_path: Path
@@ -34,7 +40,9 @@ def test_a_checkpoint_is_served_as_the_numbers_it_stands_for(
 
 
 @pytest.mark.parametrize(("method", "most"), [("int8", 0.1), ("fp8", 0.3), ("int4", 1.0)])
-@pytest.mark.parametrize("architecture", ["Gemma2ForCausalLM", "Phi3ForCausalLM"])
+@pytest.mark.parametrize(
+    "architecture", ["Gemma2ForCausalLM", "Phi3ForCausalLM", "MixtralForCausalLM"]
+)
 def test_online_methods_round_a_plain_checkpoint(
     architecture: str, method: str, most: float
 ) -> None:
@@ -56,8 +64,9 @@ def test_a_tensor_that_a_quantized_layer_lacks_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "said"),
-    [("MixtralForCausalLM", "means the experts"), ("GPT2LMHeadModel", "means no layer")],
+    [("GptOssForCausalLM", "means the experts"), ("GPT2LMHeadModel", "means no layer")],
 )
 def test_what_cannot_be_quantized_is_refused(architecture: str, said: str) -> None:
+    plan = worker_plan(make(architecture), quantization="int8", model_impl="transformers")
     with pytest.raises(ConfigError, match=f"quantization 'int8' {said} of {architecture}"):
-        logprobs(worker_plan(make(architecture), quantization="int8"))
+        logprobs(plan)

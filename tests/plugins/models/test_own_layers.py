@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jackfield_models.own_linears import WatchedLinears
+from jackfield_models.own_layers import Watch
 
 
 class Reader(nn.Module):
@@ -28,8 +28,8 @@ class Reader(nn.Module):
 def test_layers_that_are_called_and_not_read_may_be_replaced() -> None:
     model, x = Reader(), torch.randn(3, 4)
     expected = model(x)
-    with WatchedLinears(model) as linears:
+    with Watch(model) as replaceable:
         found = model(x)
-    assert linears.names == ("called",)
+    assert replaceable.linears == ["called"]
     assert torch.equal(found, expected)
     assert {type(layer) for layer in model.children()} == {nn.Linear}

@@ -1,0 +1,201 @@
+"""Layers of ours in a model of transformers: quantized ones, or faster ones.
+
+Another layer may stand where transformers' code has a ``torch.nn.Linear`` of which it does nothing
+but call it, and where it has experts of the usual kind (``own_experts``). The head stays: it may be
+tied to the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jackfield.compute.layers.linear import ColumnParallelLinear
+from jackfield.compute.weights import find_slots, load_weights
+from jackfield.contracts.model import BuildContext
+from jackfield.errors import ConfigError
+from jackfield_models.own_experts import (
+    experts_apart,
+    experts_like,
+    is_usual,
+    own_name,
+)
+
+
+class OwnLinear(ColumnParallelLinear):
+    """In the place of an ``nn.Linear``: [..., inputs] -> [..., outputs]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One multiplication, whatever the leading dimensions are."""
+        return super().forward(x.flatten(0, -2)).view(*x.shape[:-1], self.out_features)
+
+
+@dataclass(frozen=True, slots=True)
+class Replaceable:
+    """What another layer may replace: linear layers by name; experts by name, and how many of
+    them a token goes through."""
+
+    linears: list[str] = field(default_factory=list)
+    experts: dict[str, int] = field(default_factory=dict)
+
+
+class Watch:
+    """While a model is run inside, its layers are watched; then ``found`` is complete."""
+
+    def __init__(self, model: Any) -> None:
+        self.found = Replaceable()
+        head = model.get_output_embeddings()
+        layers = dict(model.named_modules())
+        self._linears = {
+            name: layer
+            for name, layer in layers.items()
+            if type(layer) is nn.Linear and layer is not head
+        }
+        self._experts = {name: layer for name, layer in layers.items() if is_usual(layer)}
+
+    def __enter__(self) -> Replaceable:
+        for linear in self._linears.values():
+            linear.__class__ = _WatchedLinear
+        self._hooks = [
+            layer.register_forward_pre_hook(self._see(name))
+            for name, layer in self._experts.items()
+        ]
+        return self.found
+
+    def __exit__(self, *exception: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for name, linear in self._linears.items():
+            if not linear.__dict__.pop("is_read", False):
+                self.found.linears.append(name)
+            linear.__class__ = nn.Linear
+
+    def _see(self, name: str) -> Any:
+        def hook(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
+            if len(given) == 3 and given[0].dim() == 2:
+                self.found.experts[name] = given[1].shape[-1]
+
+        return hook
+
+
+class _WatchedLinear(nn.Linear):
+    """Knows whether anybody but itself has read its weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self._parameters["weight"]
+        assert weight is not None
+        return F.linear(x, weight, self._parameters["bias"])
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "weight":
+            self.__dict__["is_read"] = True
+        return super().__getattr__(name)
+
+
+def quantize(model: Any, found: Replaceable, context: BuildContext) -> dict[str, nn.Module]:
+    """Empty layers in the place of those that the quantization means, by name; none without one.
+
+    Raises ``ConfigError`` where it means other experts, or nothing that the model has.
+    """
+    method = context.quantization
+    if method is None:
+        return {}
+    owner = type(model).__name__
+    experts = {
+        name
+        for name, _ in model.named_modules()
+        if name.endswith(".experts") and method.linear_method(f"{name}.0.down_proj") is not None
+    }
+    if not experts <= found.experts.keys():
+        raise ConfigError(
+            f"quantization {method.name!r} means the experts of {owner}, which are not of the kind "
+            "that is quantized here"
+        )
+    linears = [name for name in found.linears if method.linear_method(name) is not None]
+    if not linears and not experts:
+        raise ConfigError(f"quantization {method.name!r} means no layer of {owner}")
+    return _replace(model, Replaceable(linears, {n: found.experts[n] for n in experts}), context)
+
+
+def load_own(model: Any, weights: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """Fills our layers of ``model``; gives the tensors that are not theirs, by name.
+
+    Raises ``CheckpointError`` for a tensor that is missing, twice there, or of another shape.
+    """
+    slots = find_slots(model)
+    others: dict[str, Tensor] = {}
+
+    def own() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in weights:
+            if own_name(name) in slots:
+                yield own_name(name), tensor
+            else:
+                others[name] = tensor
+
+    load_weights(model, own())
+    return others
+
+
+class _TakenOut(nn.Module):
+    """Where nothing is to be loaded. Models' initialization may write to what it has."""
+
+    weight = Tensor()
+    bias = None
+
+
+def without(model_class: Any, layers: Iterable[str]) -> Any:
+    """``model_class`` with nothing to be loaded at ``layers``."""
+
+    def __init__(self: Any, *given: Any, **named: Any) -> None:
+        model_class.__init__(self, *given, **named)
+        put(self, {name: _TakenOut() for name in layers})
+
+    own = {"__init__": __init__, "__module__": model_class.__module__}
+    return type(model_class.__name__, (model_class,), own)
+
+
+def put(model: Any, layers: Mapping[str, nn.Module]) -> None:
+    """``layers`` into ``model``, by name."""
+    for name, layer in layers.items():
+        model.set_submodule(name, layer)
+
+
+def take_over(model: Any, found: Replaceable, context: BuildContext) -> None:
+    """Our layers in the place of all that may be replaced, with the weights that are there."""
+    for name in found.linears:
+        weights = model.get_submodule(name).named_parameters(prefix=name.rpartition(".")[2])
+        _fill(model, Replaceable([name]), context, weights)
+    for name, top_k in found.experts.items():
+        weights = experts_apart(model.get_submodule(name))
+        _fill(model, Replaceable(experts={name: top_k}), context, weights)
+
+
+def _fill(
+    model: Any,
+    which: Replaceable,
+    context: BuildContext,
+    weights: Iterable[tuple[str, Tensor]],
+) -> None:
+    (layer,) = _replace(model, which, context).values()
+    load_weights(layer, ((name, tensor.detach()) for name, tensor in weights))
+
+
+def _replace(model: Any, which: Replaceable, context: BuildContext) -> dict[str, nn.Module]:
+    layers: dict[str, nn.Module] = {}
+    for name in which.linears:
+        linear = model.get_submodule(name)
+        layers[name] = OwnLinear(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            context=context,
+            prefix=name,
+        )
+    for name, top_k in which.experts.items():
+        layers[name] = experts_like(model.get_submodule(name), top_k, context, name)
+    put(model, layers)
+    return layers
