@@ -147,6 +147,9 @@ def _yarn_attention(parameters: ModelConfig, factor: float) -> float:
 
     weight, weight_all = parameters.number("mscale", 0.0), parameters.number("mscale_all_dim", 0.0)
     inferred = magnitude(weight) / magnitude(weight_all) if weight and weight_all else magnitude(1)
+    # DeepSeek-R1-0528-Qwen3-8B has the inverse of what is inferred. vLLM multiplies by it;
+    # transformers does not read it.
+    inferred *= parameters.number("attn_factor", 1.0)
     return parameters.number("attention_factor", inferred)
 
 

@@ -68,9 +68,21 @@ def config(form: str, kind: dict[str, object], theta: float) -> dict[str, object
 @pytest.mark.parametrize("kind", KINDS)
 def test_tables_equal_transformers_up_to_long_contexts(kind: str, form: str) -> None:
     values = config(form, KINDS[kind], 500_000.0)
+    check_table(values, values)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_attn_factor_multiplies_the_factor_of_yarn() -> None:
+    """DeepSeek-R1-0528-Qwen3-8B's is 1 / (0.1 ln 4 + 1): nothing is left of the factor."""
+    own = KINDS["yarn"] | {"attn_factor": 0.8782488562869419}
+    same = KINDS["yarn"] | {"attention_factor": 1.0}
+    check_table(*(config("rope_scaling", kind, 1_000_000.0) for kind in (own, same)))
+
+
+def check_table(values: dict[str, object], of_theirs: dict[str, object]) -> None:
     rope = make_rope(values, head_dim=64, max_positions=NUM_POSITIONS, device=CPU)
     positions = torch.cat([torch.arange(300), torch.arange(300, NUM_POSITIONS, 997)])
-    theirs = LlamaRotaryEmbedding(LlamaConfig(**values))
+    theirs = LlamaRotaryEmbedding(LlamaConfig(**of_theirs))
     cos, sin = theirs(torch.zeros(1), positions[None])
     expected = torch.cat([cos[0, :, :32], sin[0, :, :32]], dim=-1)
     torch.testing.assert_close(rope.cos_sin[positions], expected, atol=1e-6, rtol=0)
