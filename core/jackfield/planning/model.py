@@ -148,8 +148,11 @@ def choose_load_format(settings: Settings, quantization: str | None) -> str:
     return "auto"
 
 
-def context_length(settings: Settings, config: Mapping[str, object]) -> int:
-    """Tokens that a request may have, prompt and output."""
+def context_length(
+    settings: Settings, config: Mapping[str, object], trained: int | None = None
+) -> int:
+    """Tokens that a request may have, prompt and output. ``trained``: those that the model's
+    vectors were trained for; the user may ask for more."""
     wanted = settings.max_model_len
     try:
         longest = checkpoint.context_length(config)
@@ -162,7 +165,7 @@ def context_length(settings: Settings, config: Mapping[str, object]) -> int:
         # No token of so short a context sees the window's edge.
         longest = min(longest, window)
     if wanted is None:
-        return longest
+        return longest if trained is None else min(longest, trained)
     if wanted > longest:
         raise ConfigError(
             f"--max-model-len {wanted} is above the {longest} tokens that the model can see; "

@@ -154,7 +154,8 @@ def _worker_plan(
     platform: str,
     defaults: device.DeviceDefaults,
 ) -> WorkerPlan:
-    max_model_len = model.context_length(settings, files.config)
+    trained = None if pooling is None else pooling.max_tokens
+    max_model_len = model.context_length(settings, files.config, trained)
     whole_prompts = pooling is not None and pooling.whole_prompts
     limits = device.step_limits(
         settings,

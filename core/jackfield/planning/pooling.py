@@ -63,6 +63,8 @@ class PoolingPlan:
     dimensions: int | None = None
     whole_prompts: bool = False
     """Whether tokens see what follows them: a prompt is computed in one step, or not at all."""
+    max_tokens: int | None = None
+    """What texts are cut to where the model was trained, None if that is not known."""
     token_bytes: int = 0
     """Where every token has a vector of its own: how long it is, in float32. 0: one a prompt."""
 
@@ -122,6 +124,7 @@ def plan_pooling(
             matryoshka=_matryoshka(files.config),
             dimensions=options.get("dimensions"),
             whole_prompts=is_encoder,
+            max_tokens=None if sentence is None else sentence.max_tokens,
             token_bytes=4 * _hidden_size(files.config) if kind == "all" else 0,
         )
         if settings.model_impl == ANY_MODEL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,25 @@ def test_steps_of_sentence_transformers_that_are_not_built_are_named(tmp_path: P
     (tmp_path / "modules.json").write_text(json.dumps(steps))
     with pytest.raises(CheckpointError, match="steps of the kind Dense are not built yet"):
         plan(tmp_path)
+    (tmp_path / "modules.json").write_text(json.dumps(steps[1:]))
+    with pytest.raises(CheckpointError, match="steps of the kind Dense are not built yet"):
+        plan(tmp_path)
     (tmp_path / "modules.json").write_text(json.dumps(steps[:1]))
     (tmp_path / "A").mkdir()
     (tmp_path / "A" / "config.json").write_text('{"pooling_mode_max_tokens": true}')
     with pytest.raises(CheckpointError, match="pooling by max_tokens is not built yet"):
         plan(tmp_path)
+
+
+def test_texts_are_as_long_as_the_vectors_were_trained_for(tmp_path: Path) -> None:
+    """sentence-transformers cuts longer ones: all-MiniLM-L6-v2's to 256 of 512 tokens."""
+    shutil.copytree(embedding("mean_tokens"), tmp_path, dirs_exist_ok=True)
+    assert plan(tmp_path).engine.worker.max_model_len == 512
+    config = {"max_seq_length": 256, "do_lower_case": False}
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps(config))
+    assert plan(tmp_path).engine.worker.max_model_len == 256
+    assert plan(tmp_path, "--max-model-len", "400").engine.worker.max_model_len == 400
+    assert plan(tmp_path, "--task", "generate").engine.worker.max_model_len == 512
 
 
 def test_vectors_of_all_tokens_bound_what_a_step_computes() -> None:
