@@ -14,11 +14,13 @@ from jackfield.text.content_format import ContentFormat
 from jackfield.text.conversation import has_later_system, prepare_messages, with_one_system
 from jackfield.text.reasoning import ReasoningIds
 from jackfield.text.token_sampling import token_sampling
+from jackfield.text.truncation import first_of_pair, first_tokens
 
 CHARACTERS_PER_TOKEN = 16
 """Text longer than this for each token of the context is refused before it is tokenized."""
 COUNTED_CHARACTERS = 1 << 20
-"""Text that is only counted may have so many in any case: some 170 MB while it is tokenized."""
+"""Text that is only counted, or cut to its beginning, may have so many in any case: some 170 MB
+while it is tokenized."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class PromptBuilder:
     template_defaults: Mapping[str, object] = field(kw_only=True, default_factory=dict)
     """``template_kwargs`` that hold where a conversation comes without them."""
     generates: bool = field(kw_only=True, default=True)
-    """Whether a prompt leaves room for a token of output."""
+    """Whether a prompt leaves room for a token of output. One that does not is to become a vector:
+    where it is truncated its beginning is kept."""
     counts: bool = field(kw_only=True, default=False)
     """Whether prompts are only counted: they may be longer than the context."""
 
@@ -64,8 +67,8 @@ class PromptBuilder:
         truncate_prompt_tokens: int | None = None,
         param: str = "prompt",
     ) -> tuple[int, ...]:
-        """Ids of a plain prompt. ``truncate_prompt_tokens`` keeps only the last so many ids; -1
-        keeps what fits."""
+        """Ids of a plain prompt. ``truncate_prompt_tokens`` keeps only so many ids, the last ones
+        or, for a vector, the first; -1 keeps what fits."""
         return self._encode(text, add_special_tokens, truncate_prompt_tokens, param)
 
     def from_pair(
@@ -78,16 +81,18 @@ class PromptBuilder:
     ) -> tuple[int, ...]:
         """Ids of two texts that are compared, joined as the tokenizer joins pairs; one behind the
         other where it has no way of its own."""
-        for each, param in zip((text, other), params, strict=True):
-            self._check_text(each, param)
         keep = self._kept(truncate_prompt_tokens)
+        for each, param in zip((text, other), params, strict=True):
+            self._check_text(each, param, is_cut=keep is not None)
         assert self.tokenizer is not None, "checked with the texts"
         encode_pair = getattr(self.tokenizer, "encode_pair", None)
         if encode_pair is not None:
             ids: Sequence[int] = encode_pair(text, other)
         else:
             ids = self.tokenizer.encode(text + other)
-        return self._known(ids if keep is None else ids[-keep:], params[1])
+        if keep is not None:
+            ids = first_of_pair(self.tokenizer, text, other, ids, keep)
+        return self._known(ids, params[1])
 
     def from_ids(
         self,
@@ -110,7 +115,9 @@ class PromptBuilder:
                 f"{self.logits_width - 1}",
                 param=param,
             )
-        return self._fitting(ids if keep is None else ids[-keep:], param)
+        if keep is not None:
+            ids = ids[-keep:] if self.generates else ids[:keep]
+        return self._fitting(ids, param)
 
     def from_chat(
         self,
@@ -212,13 +219,15 @@ class PromptBuilder:
     def _encode(
         self, text: str, add_special_tokens: bool, truncate: int | None, param: str
     ) -> tuple[int, ...]:
-        self._check_text(text, param)
-        assert self.tokenizer is not None, "checked with the text"
         keep = self._kept(truncate)
-        ids = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
-        return self._known(ids if keep is None else ids[-keep:], param)
+        self._check_text(text, param, is_cut=keep is not None and not self.generates)
+        assert self.tokenizer is not None, "checked with the text"
+        ids: Sequence[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        if keep is not None:
+            ids = ids[-keep:] if self.generates else first_tokens(self.tokenizer, text, ids, keep)
+        return self._known(ids, param)
 
-    def _check_text(self, text: str, param: str) -> None:
+    def _check_text(self, text: str, param: str, *, is_cut: bool) -> None:
         if self.tokenizer is None:
             raise RequestError(
                 "this server runs without a tokenizer: give the prompt as token ids", param=param
@@ -226,7 +235,7 @@ class PromptBuilder:
         if not isinstance(text, str):
             raise RequestError(f"{param} must be text, not {type(text).__name__}", param=param)
         most = CHARACTERS_PER_TOKEN * self.max_model_len
-        if len(text) > (max(most, COUNTED_CHARACTERS) if self.counts else most):
+        if len(text) > (max(most, COUNTED_CHARACTERS) if self.counts or is_cut else most):
             raise self._too_long(f"has {len(text)} characters", param)
         if not _is_unicode(text):
             raise RequestError(f"{param} holds half of a surrogate pair", param=param)

@@ -56,7 +56,6 @@ def test_a_pair_is_joined_by_the_tokenizer_and_each_text_is_named(
 ) -> None:
     joined = tuple(bpe_tokenizer.encode_pair("Hello", " world the"))
     assert builder.from_pair("Hello", " world the") == joined
-    assert builder.from_pair("Hello", " world the", truncate_prompt_tokens=2) == joined[-2:]
     for texts, name in ((("a\ud800", "b"), "query"), (("a", "b\ud800"), "documents")):
         error = refused(builder.from_pair, *texts, params=("query", "documents"))
         assert error.param == name
