@@ -6,12 +6,13 @@ import json
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.utils._paths import filter_repo_objects
 from safetensors.torch import save_file
 
 from jackfield.checkpoint import (
@@ -300,34 +301,71 @@ def test_offline_a_model_that_is_not_cached_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def recording_hub(make: Callable[[list[str]], None], directory: Path) -> tuple[object, list[str]]:
-    calls: list[str] = []
+class Hub:
+    """Files of one repository, downloaded as the hub's client chooses them."""
 
-    def download(name: str, *, allow_patterns: list[str], **options: object) -> str:
-        calls.append(f"{name} {options['revision']} {options['ignore_patterns']}")
-        make(allow_patterns)
-        return str(directory)
+    def __init__(self, directory: Path, *files: str) -> None:
+        self.directory = directory
+        self._files = files
+        self.calls: list[str | None] = []
 
-    return download, calls
+    def download(self, name: str, **options: Any) -> str:
+        self.calls.append(options["revision"])
+        patterns = {key: options[key] for key in ("allow_patterns", "ignore_patterns")}
+        for file in filter_repo_objects(self._files, **patterns):
+            path = self.directory / file
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        return str(self.directory)
+
+    @property
+    def downloaded(self) -> set[str]:
+        files = (path for path in self.directory.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.directory)) for path in files}
 
 
 def test_files_of_torch_save_are_downloaded_only_where_there_is_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def old(patterns: list[str]) -> None:
-        if "*.bin" in patterns:
-            (tmp_path / "pytorch_model.bin").touch()
-
-    download, calls = recording_hub(old, tmp_path)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    old = Hub(tmp_path / "old", "pytorch_model.bin", "code.py", "openvino/openvino_model.bin")
+    old.directory.mkdir()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", old.download)
     resolve_model("owner/old", revision="v1", ignore_patterns=["*.py"])
-    assert calls == ["owner/old v1 ['*.py']"] * 2
-    assert (tmp_path / "pytorch_model.bin").exists()
+    assert (old.calls, old.downloaded) == (["v1"] * 2, {"pytorch_model.bin"})
 
-    save_file({"t": torch.ones(1)}, tmp_path / "model.safetensors")
-    calls.clear()
+    new = Hub(tmp_path / "new", "pytorch_model.bin", "model.safetensors")
+    new.directory.mkdir()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", new.download)
     resolve_model("owner/new")
-    assert calls == ["owner/new None None"]
+    assert (new.calls, new.downloaded) == ([None], {"model.safetensors"})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "other"),
+    [
+        ("model-1.safetensors", "original/model.safetensors metal/model.bin"),
+        ("model-1.safetensors params.json", "consolidated.safetensors"),
+        ("consolidated.safetensors params.json", ""),
+        ("pytorch_model.bin 1_Pooling/config.json", "onnx/model.onnx"),
+    ],
+    ids=["gpt-oss", "Mistral-7B", "Mistral alone", "bge-m3"],
+)
+def test_weights_are_downloaded_once(
+    wanted: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, *wanted.split(), *other.split())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    resolve_model("owner/model")
+    assert hub.downloaded == set(wanted.split())
+
+
+def test_the_weights_of_load_format_mistral_are_downloaded_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(tmp_path, "model.safetensors", "consolidated.safetensors")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    resolve_model("owner/model", consolidated=True)
+    assert "consolidated.safetensors" in hub.downloaded
 
 
 def test_neither_torch_nor_the_hub_is_imported_for_a_local_checkpoint(single: Path) -> None:

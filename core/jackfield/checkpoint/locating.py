@@ -21,6 +21,9 @@ _WANTED = (
     "*.py",
     "additional_chat_templates/*",
 )
+# Weights in folders are the same ones once more: original/ and metal/ of gpt-oss, openvino/, lora/.
+_NOT_READ = ("*/*.safetensors", "*/*.bin")
+_CONSOLIDATED = "consolidated*.safetensors"
 
 
 def resolve_model(
@@ -29,11 +32,13 @@ def resolve_model(
     revision: str | None = None,
     download_dir: str | None = None,
     ignore_patterns: Sequence[str] = (),
+    consolidated: bool = False,
 ) -> Path:
     """The directory of a model: ``name`` itself if it is one, or a GGUF file, else the hub's
     snapshot of it.
 
-    Downloads what is missing to ``download_dir`` (the hub's own cache if None). Raises
+    Downloads what is missing to ``download_dir`` (the hub's own cache if None); Mistral's
+    ``consolidated`` weights only if they are wanted, or there are no others. Raises
     ``CheckpointError`` where there is neither.
     """
     path = given_path(name)
@@ -45,14 +50,21 @@ def resolve_model(
         )
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no directory {name}")
-    return _snapshot(name, revision, download_dir, tuple(ignore_patterns))
+    ignored = (*ignore_patterns, *_NOT_READ)
+    return _snapshot(
+        name, revision, download_dir, ignored, () if consolidated else (_CONSOLIDATED,)
+    )
 
 
 def _snapshot(
-    name: str, revision: str | None, download_dir: str | None, ignored: tuple[str, ...]
+    name: str,
+    revision: str | None,
+    download_dir: str | None,
+    ignored: tuple[str, ...],
+    second: tuple[str, ...],
 ) -> Path:
-    directory = _download(name, revision, download_dir, _WANTED, ignored)
     # Many repositories have their weights twice; the second kind only where it is the only one.
+    directory = _download(name, revision, download_dir, _WANTED, (*ignored, *second))
     if safetensors_files(directory) is None:
         directory = _download(name, revision, download_dir, (*_WANTED, "*.bin"), ignored)
     return directory
@@ -77,7 +89,7 @@ def _download(
                 revision=revision,
                 cache_dir=download_dir,
                 allow_patterns=list(wanted),
-                ignore_patterns=list(ignored) or None,
+                ignore_patterns=list(ignored),
             )
         )
     except HFValidationError:

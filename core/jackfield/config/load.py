@@ -17,7 +17,7 @@ class LoadOptions(OptionGroup):
         "sharded_state, fastsafetensors, runai_streamer, tensorizer, dummy (random), or a name",
     )
     ignore_patterns: StringList = Field(
-        ("original/**/*",), description="files of a hub repository that are not downloaded"
+        ("original/*",), description="files of a hub repository that are not downloaded"
     )
     model_loader_extra_config: JsonObject = Field(
         default_factory=dict, description="options of the load format as a JSON object"

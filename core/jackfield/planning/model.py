@@ -87,6 +87,7 @@ def _locate(
         revision=settings.revision,
         download_dir=settings.download_dir,
         ignore_patterns=settings.ignore_patterns,
+        consolidated=settings.load_format == "mistral",
     )
     return name, _gguf_inside(directory, settings), None
 
