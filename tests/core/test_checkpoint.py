@@ -146,6 +146,14 @@ def test_a_tensor_that_is_not_where_the_index_puts_it_is_named(sharded: Path) ->
         check_weights(sharded)
 
 
+def test_an_index_may_list_a_tied_head_and_frequencies_that_are_not_stored(sharded: Path) -> None:
+    index = sharded / "model.safetensors.index.json"
+    listed = json.loads(index.read_text())["weight_map"]
+    more = ("lm_head.weight", "model.layers.0.self_attn.rotary_emb.inv_freq")
+    write_json(index, {"weight_map": listed | dict.fromkeys(more, "model-2-of-2.safetensors")})
+    check_weights(sharded)
+
+
 def test_an_index_cannot_lead_out_of_the_directory(sharded: Path) -> None:
     index = sharded / "model.safetensors.index.json"
     write_json(index, {"weight_map": {"a.weight": "../secret.safetensors"}})
