@@ -18,6 +18,8 @@ _CONTEXT_KEYS = (
     "n_ctx",
     "model_max_length",
 )
+# What transformers takes where the configuration of such a text model is only its differences.
+_CONTEXT_OF_TYPE = {"gemma3_text": 131_072}
 
 
 def read_config(directory: Path) -> dict[str, object]:
@@ -79,6 +81,9 @@ def context_length(config: Mapping[str, object]) -> int:
             if isinstance(value, int) and value > 0:
                 value -= _reserved_positions(part)
                 return _scaled_context(part, value)
+    for part in _parts(config):
+        if (known := _CONTEXT_OF_TYPE.get(str(part.get("model_type")))) is not None:
+            return known
     raise CheckpointError("config.json does not say how long the context is; give --max-model-len")
 
 
@@ -91,7 +96,7 @@ def _parts(config: Mapping[str, object]) -> list[Mapping[str, object]]:
 def _reserved_positions(config: Mapping[str, object]) -> int:
     """Rows of the position embedding that no token uses: RoBERTa counts behind the padding id."""
     padding = config.get("pad_token_id", 1)
-    is_offset = config.get("model_type") in ("roberta", "xlm-roberta")
+    is_offset = config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet")
     return padding + 1 if is_offset and isinstance(padding, int) else 0
 
 

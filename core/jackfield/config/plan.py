@@ -46,7 +46,7 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """Directory of the checkpoint, on this machine."""
     config: dict[str, object]
-    """``config.json`` with the overrides applied; multi-modal wrappers unwrapped by nobody."""
+    """``config.json`` with the overrides applied; of a multi-modal checkpoint the whole one."""
     device: str
     """Platform plugin: ``cpu``, ``cuda``, ..."""
     dtype: str

@@ -183,6 +183,11 @@ def _build(config: Any, context: BuildContext) -> Any:
         raise ConfigError(
             f"model_type {config.model_type!r} cannot be served through transformers: {reason}"
         ) from error
+    if not hasattr(config, "num_hidden_layers"):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be served through transformers: its configuration "
+            "holds others, as that of a multi-modal model does"
+        )
     if not model._supports_attention_backend:
         raise ConfigError(
             f"{type(model).__name__} cannot be served through transformers: "
