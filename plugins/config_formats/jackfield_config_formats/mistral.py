@@ -38,7 +38,6 @@ _YARN = {
 # What makes another model of it.
 _OTHER = {
     "multimodal": "more than text",
-    "vision_encoder": "images",
     "quantization": "quantized weights",
     "qk_nope_head_dim": "latent attention",
     "llama_4_scaling": "scaling by position",
@@ -48,7 +47,8 @@ _CONTEXT = 128_000
 
 
 class MistralConfigFormat:
-    """Implements ``ConfigFormat`` for dense Mistral models and plain mixtures of experts."""
+    """Implements ``ConfigFormat`` for dense Mistral models and plain mixtures of experts; of those
+    that see images it gives the text model."""
 
     name: ClassVar[str] = "mistral"
     api_version: ClassVar[int] = 1

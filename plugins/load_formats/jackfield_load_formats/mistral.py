@@ -38,6 +38,11 @@ _NAMES = tuple(
         ),
     )
 )
+# The encoder of images and its way into the text model, which is served alone.
+_OF_IMAGES = (
+    *("vision_encoder.", "vision_language_adapter.", "patch_merger."),
+    "pre_mm_projector_norm.",
+)
 _HEADS = {"q_proj": "num_attention_heads", "k_proj": "num_key_value_heads"}
 
 
@@ -52,6 +57,8 @@ class MistralLoadFormat:
 
     def iter_weights(self, files: CheckpointFiles) -> Iterator[tuple[str, Tensor]]:
         for theirs, tensor in read_files(_weight_files(files.directory), files):
+            if theirs.startswith(_OF_IMAGES):
+                continue
             name = hugging_face_name(theirs)
             yield name, _turned(name, tensor, files.config)
 

@@ -102,7 +102,7 @@ def test_windows_experts_and_scaling_have_their_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "part"),
     [
-        ({"vision_encoder": {"dim": 1}}, "'vision_encoder' (images)"),
+        ({"multimodal": {"whisper_model_args": {"dim": 1}}}, "'multimodal' (more than text)"),
         ({"quantization": {"qformat_weight": "fp8_e4m3"}}, "quantized weights"),
         ({"model_type": "mamba"}, "type 'mamba'"),
         ({"sliding_window": [None, 4096]}, "with and without"),
@@ -119,6 +119,10 @@ def test_another_model_is_refused_in_one_line(
     with pytest.raises(CheckpointError) as error:
         MistralConfigFormat().read(tmp_path)
     assert part in str(error.value) and "\n" not in str(error.value)
+
+
+def test_of_a_model_that_sees_images_the_text_model_is_described(tmp_path: Path) -> None:
+    assert read_params(tmp_path, vision_encoder={"hidden_size": 1024}) == read_params(tmp_path)
 
 
 def test_auto_takes_config_json_where_there_are_both(tmp_path: Path) -> None:
