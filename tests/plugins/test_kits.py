@@ -36,6 +36,7 @@ from jackfield_load_formats.pt import PtLoadFormat
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 from jackfield_models.qwen2 import Qwen2ForCausalLM
 from jackfield_models.qwen3 import Qwen3ForCausalLM
+from jackfield_models.text_of_multimodal import TextOfMultimodal
 from jackfield_platforms.cpu import CpuPlatform
 from jackfield_tokenizers.auto import AutoTokenizerMode
 from jackfield_workers.device import DeviceWorker
@@ -97,6 +98,22 @@ class TestQwen3(ModelContract):
 class TestQwen2Tied(ModelContract):
     model: ClassVar[type[Model]] = Qwen2ForCausalLM
     config: ClassVar[Mapping[str, object]] = {**CONFIG, "head_dim": 8, "tie_word_embeddings": True}
+
+
+class TestTextOfQwen3VL(ModelContract):
+    model: ClassVar[type[Model]] = TextOfMultimodal
+    config: ClassVar[Mapping[str, object]] = {
+        "model_type": "qwen3_vl",
+        "text_config": {**CONFIG, "model_type": "qwen3_vl_text"},
+    }
+
+
+class TestTextOfGemma3(ModelContract):
+    model: ClassVar[type[Model]] = TextOfMultimodal
+    config: ClassVar[Mapping[str, object]] = {
+        "model_type": "gemma3",
+        "text_config": {**CONFIG, "model_type": "gemma3_text"},
+    }
 
 
 class TestSimulatedWorker(WorkerContract):

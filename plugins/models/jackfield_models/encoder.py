@@ -1,7 +1,8 @@
 """Encoders of the BERT family, by transformers' own code: tokens see what follows them.
 
-There is no KV cache. A step brings whole prompts; they are padded to a rectangle, some at a time,
-so that a long one does not widen all the others.
+So do those of decoders whose ``config.json`` has ``is_causal`` false. There is no KV cache. A step
+brings whole prompts; they are padded to a rectangle, some at a time, so that a long one does not
+widen all the others.
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from jackfield.contracts.model import BuildContext
 from jackfield.errors import CheckpointError, ConfigError
 from jackfield_models.from_transformers import load_model, quiet, read_config
 
-_ATTENTION = "sdpa"
-
 
 class Encoder(nn.Module):
     """Implements ``Model`` for the hidden states of an encoder.
@@ -34,7 +33,7 @@ class Encoder(nn.Module):
     _automatic: ClassVar[Any] = transformers.AutoModel
     # What stands above the states in checkpoints of other tasks, and what old ones store.
     _ignorable: ClassVar[str | None] = (
-        r"(^|\.)(pooler|cls|lm_head|classifier|head|decoder)\.|position_ids$"
+        r"(^|\.)(pooler|cls|lm_head|classifier|head|decoder|vocab_[a-z_]+)\.|position_ids$"
     )
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
@@ -46,9 +45,9 @@ class Encoder(nn.Module):
         self._context = context
         self._config = read_config(config, context)
         with torch.device("meta"), quiet():
-            self.inner = self._automatic.from_config(
-                self._config, dtype=context.dtype, attn_implementation=_ATTENTION
-            )
+            self.inner = self._automatic.from_config(self._config, dtype=context.dtype)
+        # MPNet has no other than the plain one.
+        self._attention = str(self.inner.config._attn_implementation)
         self._separator: int | None = None
 
     def weight_shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -61,7 +60,7 @@ class Encoder(nn.Module):
             self._config,
             self._with_pooler(weights),
             self._context,
-            _ATTENTION,
+            self._attention,
             self._ignorable,
         )
         self.inner = loaded.eval().requires_grad_(False).to(self._context.device)
@@ -163,11 +162,15 @@ def _groups(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
     yield group
 
 
-def _separator_of(context: BuildContext) -> int:
+def _separator_of(context: BuildContext) -> int | None:
+    """None where all tokens have one type: a tokenizer of XLM-R's, as multilingual-e5-small has."""
     with quiet():
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             context.directory, local_files_only=True
         )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None and not any(backend.encode("a", "a").type_ids):
+        return None
     separator = tokenizer.sep_token_id
     if not isinstance(separator, int):
         raise CheckpointError(

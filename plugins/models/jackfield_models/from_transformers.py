@@ -65,13 +65,16 @@ def load_model(
             dtype=context.dtype,
             attn_implementation=attention,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the report has them
         )
     for key, fault in (
         ("missing_keys", "lacks"),
         ("mismatched_keys", "has other shapes for"),
         ("unexpected_keys", "has no place in the model for"),
     ):
-        names = sorted(str(name) for name in report.get(key) or ())
+        # Of another shape: the name with both shapes.
+        found = (name[0] if isinstance(name, tuple) else name for name in report.get(key) or ())
+        names = sorted(found)
         if ignorable is not None and key == "unexpected_keys":
             names = [name for name in names if not re.search(ignorable, name)]
         if names:
