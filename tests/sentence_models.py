@@ -20,6 +20,9 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 _CLASSIFIER = "ForSequenceClassification"
 _ENCODER_TYPES = {
     "Bert": "bert",
+    "Camembert": "camembert",
+    "DistilBert": "distilbert",
+    "MPNet": "mpnet",
     "ModernBert": "modernbert",
     "Roberta": "roberta",
     "XLMRoberta": "xlm-roberta",

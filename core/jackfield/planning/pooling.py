@@ -24,6 +24,8 @@ _FLAG = "--override-pooler-config"
 _ENCODER = "encoder"
 """The trait of models whose tokens see what follows them."""
 _HEADS = (_CAUSAL, "ForMaskedLM")
+_BIDIRECTIONAL = "BidirectionalModel"
+"""Any decoder whose tokens see what follows them."""
 _TWO_WAY = "from_2_way_softmax"
 _TASKS: Mapping[str, Task] = {
     "embed": "embed",
@@ -105,14 +107,22 @@ def plan_pooling(
     named = files.config.get("architectures")
     names = tuple(map(str, named)) if isinstance(named, list) else ()
     task = _task(settings, names, is_sentence_model=sentence is not None)
+    sees_all = _sees_what_follows(files.config, names, registry)
+    if sees_all and (task != "embed" or settings.model_impl == ANY_MODEL):
+        raise ConfigError(
+            "config.json has is_causal false: a decoder of this kind makes embeddings (--task "
+            "embed, no --model-impl) and nothing else"
+        )
     if task is None:
         if settings.override_pooler_config:
             raise ConfigError(f"{_FLAG} is for pooling models; give --task embed")
         return None, files
     options = _options(settings)
     wanted = [_bare(name, registry) for name in names] if task == "embed" else list(names)
+    if sees_all:
+        wanted = [_BIDIRECTIONAL]
     is_encoder = any(registry.has_trait("models", name, _ENCODER) for name in wanted)
-    default = _default_kind(files.config, task, is_encoder=is_encoder)
+    default = _default_kind(files.config, task, is_encoder=is_encoder and not sees_all)
     if task == "embed" and sentence is not None:
         default = sentence.kind
     kind = _POOLING_TYPES.get(options.get("pooling_type", ""), default)
@@ -180,6 +190,19 @@ def _options(settings: Settings) -> dict[str, Any]:
     if type(dimensions) is not int or dimensions < 1:
         raise ConfigError(f"{_FLAG}: dimensions must be a whole number above 0")
     return options
+
+
+def _sees_what_follows(
+    config: Mapping[str, object], names: Sequence[str], registry: Registry
+) -> bool:
+    """Whether a decoder has been made an encoder; those that always were one say the same."""
+    if config.get("is_causal") is not False:
+        return False
+    return not any(
+        registry.has_trait("models", each, _ENCODER)
+        for name in names
+        for each in (name, _bare(name, registry))
+    )
 
 
 def _bare(name: str, registry: Registry) -> str:

@@ -135,6 +135,20 @@ def test_texts_are_as_long_as_the_vectors_were_trained_for(tmp_path: Path) -> No
     assert plan(tmp_path, "--task", "generate").engine.worker.max_model_len == 512
 
 
+def test_a_decoder_that_is_not_causal_is_an_encoder_and_nothing_else(tmp_path: Path) -> None:
+    """gte-Qwen2-7B-instruct: a language model's files, pooled at the last token."""
+    shutil.copytree(embedding("lasttoken"), tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "is_causal": False}))
+    made = plan(tmp_path)
+    assert made.config["architectures"] == ["BidirectionalModel"]
+    assert made.pooling is not None and made.pooling.whole_prompts
+    assert made.pooling.pooler.kind == "last" and not made.engine.enable_prefix_caching
+    for words in (["--task", "generate"], ["--model-impl", "transformers"]):
+        with pytest.raises(ConfigError, match="is_causal false"):
+            plan(tmp_path, *words)
+
+
 def test_vectors_of_all_tokens_bound_what_a_step_computes() -> None:
     words = ("--task", "embed", "--pooler-config.pooling_type", "all", "--device", "cpu")
     made = plan(make("Qwen3ForCausalLM"), *words)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
 import torch
+from tests.checkpoints import make
 from tests.paged_steps import PagedModel, context, load
-from tests.sentence_models import encoder
+from tests.sentence_models import embedding, encoder
+from tokenizers import Tokenizer, processors
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from jackfield.contracts.model import QuantizationMethod
@@ -16,7 +21,8 @@ from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 from jackfield_models.encoder import Encoder, EncoderForSequenceClassification
 
-FAMILIES = ["Bert", "ModernBert", "Roberta", "XLMRoberta"]
+CLASSIFIERS = ["Bert", "ModernBert", "Roberta", "XLMRoberta"]
+FAMILIES = [*CLASSIFIERS, "Camembert", "DistilBert", "MPNet"]
 PROMPTS = {0: [7], 1: [3, 4, 5, 6, 7], 2: list(range(3, 43)), 3: list(range(100, 190))}
 
 
@@ -35,7 +41,7 @@ def test_hidden_states_are_those_of_each_prompt_alone(family: str) -> None:
             assert_close(found[row], right(torch.tensor([ids])).last_hidden_state[0])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CLASSIFIERS)
 def test_scores_of_the_first_token_are_the_classifiers(family: str) -> None:
     directory = encoder(f"{family}ForSequenceClassification", num_labels=3)
     model = load(EncoderForSequenceClassification, directory, SafetensorsLoadFormat())
@@ -56,6 +62,37 @@ def test_bert_tells_the_second_text_by_the_separator() -> None:
     with torch.no_grad():
         states = right(torch.tensor([pair.ids]), token_type_ids=torch.tensor([pair.type_ids]))
     assert_close(found[0], states.last_hidden_state[0])
+
+
+def test_bert_tells_no_texts_apart_where_its_tokenizer_does_not(tmp_path: Path) -> None:
+    """multilingual-e5-small: a BERT with the tokenizer of XLM-R."""
+    shutil.copytree(encoder("BertModel"), tmp_path, dirs_exist_ok=True)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    first, end = "<|im_start|>", "<|im_end|>"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        f"{first} $A {end}", f"{first} $A {end} {end} $B {end}", [(first, 1), (end, 2)]
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    pair = AutoTokenizer.from_pretrained(tmp_path)("a query", "the document", return_tensors="pt")
+    ids = pair["input_ids"][0].tolist()
+    found = PagedModel(load(Encoder, tmp_path, SafetensorsLoadFormat())).step({0: ids})
+    right = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    with torch.no_grad():
+        assert_close(found[0], right(**pair).last_hidden_state[0])
+
+
+@pytest.mark.parametrize("source", [make("Qwen2ForCausalLM"), embedding()], ids=["whole", "bare"])
+def test_tokens_of_a_decoder_that_is_not_causal_see_what_follows(
+    source: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "is_causal": False}))
+    found = PagedModel(load(Encoder, tmp_path, SafetensorsLoadFormat())).step(PROMPTS)
+    right = AutoModel.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    for row, ids in PROMPTS.items():
+        with torch.no_grad():
+            assert_close(found[row], right(torch.tensor([ids])).last_hidden_state[0])
 
 
 def test_a_checkpoint_of_another_task_gives_its_states() -> None:
