@@ -57,16 +57,24 @@ def load_model(
     Raises ``CheckpointError`` for what is missing, has another shape, or is unknown and not
     ``ignorable`` (a regular expression, searched).
     """
-    with quiet():
-        model, report = model_class.from_pretrained(
-            None,
-            config=config,
-            state_dict=dict(weights),
-            dtype=context.dtype,
-            attn_implementation=attention,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # the report has them
-        )
+    try:
+        with quiet():
+            model, report = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=dict(weights),
+                dtype=context.dtype,
+                attn_implementation=attention,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # the report has them
+            )
+    except RuntimeError as error:
+        if "conversion" not in str(error):
+            raise
+        raise CheckpointError(
+            f"transformers cannot put tensors of {model_class.__name__} together: some are missing "
+            "or have another shape (all experts of a layer must be there)"
+        ) from error
     for key, fault in (
         ("missing_keys", "lacks"),
         ("mismatched_keys", "has other shapes for"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tests.checkpoints import make, random_ids, reference
 from tests.paged_steps import PagedModel, context, load
 
@@ -111,6 +113,15 @@ def test_what_cannot_be_computed_is_refused_in_one_line(architecture: str, reaso
     with pytest.raises(ConfigError, match=reason) as caught:
         TransformersForCausalLM(config, context())
     assert architecture in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_expert_that_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
+    directory = shutil.copytree(make("MixtralForCausalLM"), tmp_path / "model")
+    tensors = load_file(directory / "model.safetensors")
+    del tensors["model.layers.0.block_sparse_moe.experts.2.w1.weight"]
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="MixtralForCausalLM together: some are missing"):
+        load(TransformersForCausalLM, directory, AutoLoadFormat())
 
 
 def test_a_window_that_only_masks_know_of_is_refused() -> None:
