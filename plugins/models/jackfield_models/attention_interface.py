@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.contracts.attention import AttentionBackend, AttentionBatch, AttentionSpec, KVLayer
@@ -57,7 +58,10 @@ def _attention(
     jackfield_step: Step | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """query [1, H, T, D], key and value [1, K, T, D] -> ([1, T, H, D], no weights)."""
+    """query [1, H, T, D], key [1, K, T, D], value [1, K, T, V] -> ([1, T, H, V], no weights).
+
+    Values smaller than keys (DeepSeek's latent attention) are cached with zeros behind them.
+    """
     if jackfield_step is None:
         raise ConfigError("the model does not hand keyword arguments down to its attention")
     head_dim = query.shape[-1]
@@ -73,8 +77,11 @@ def _attention(
     )
     if isinstance(jackfield_step, Recorder):
         jackfield_step.look_at(module, attention_mask, others)
+    size = value.shape[-1]
+    if size < head_dim:
+        value = F.pad(value, (0, head_dim - size))
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    return jackfield_step.attend(spec, q, k, v, s_aux)[None], None
+    return jackfield_step.attend(spec, q, k, v, s_aux)[None, ..., :size], None
 
 
 class PagedStep:
@@ -154,7 +161,7 @@ class Recorder:
         self, spec: AttentionSpec, q: Tensor, k: Tensor, v: Tensor, sinks: Tensor | None
     ) -> Tensor:
         if v.shape[-1] != spec.head_dim:
-            raise self._refusal("its values and keys have different sizes")
+            raise self._refusal("its values are larger than its keys")
         if spec.layer in self._specs:
             raise self._refusal(f"layer {spec.layer} attends twice")
         self._specs[spec.layer] = spec

@@ -33,6 +33,7 @@ SERVED = (
     "GraniteForCausalLM",  # scaled logits, residuals and attention
     "CohereForCausalLM",
     "MixtralForCausalLM",  # experts, which transformers fuses on loading
+    "DeepseekV3ForCausalLM",  # latent attention, its values smaller than its keys
     "GptOssForCausalLM",  # sinks
     "Qwen3MoeForCausalLM",
     "Qwen3ForCausalLM",
