@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from jackfield.compute.layers.attention import check_spec
 from jackfield.compute.weights import weight_shapes
@@ -35,8 +36,6 @@ from jackfield_models.attention_interface import (
 )
 from jackfield_models.from_transformers import load_model, quiet, read_config
 from jackfield_models.own_layers import Watch, load_own, put, quantize, take_over, without
-
-_REFUSED_ROPE = ("dynamic", "longrope")
 
 
 class TransformersForCausalLM(nn.Module):
@@ -85,6 +84,7 @@ class TransformersForCausalLM(nn.Module):
         self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
         if not self._quantized and self._context.device.type == "cpu":
             take_over(self.causal_lm, self._replaceable, self._context)
+        _use_long_factors(self.causal_lm, self._config, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
         self._check_sequences_are_separate()
 
@@ -212,16 +212,35 @@ def _code_revision(config: Any, context: BuildContext) -> dict[str, str]:
 
 def _check_config(config: Any, context: BuildContext) -> None:
     """Refuses what depends on a whole batch: frequencies that follow its longest sequence."""
-    rope = getattr(config, "rope_parameters", None) or {}
-    kind = rope.get("rope_type")
-    if kind not in _REFUSED_ROPE:
-        return
-    trained = rope.get("original_max_position_embeddings", config.max_position_embeddings)
-    if context.max_model_len > trained:
+    if _rope_kind(config) == "dynamic" and context.max_model_len > _trained_length(config):
         raise ConfigError(
-            f"RoPE scaling {kind!r} through transformers works up to {trained} tokens; "
-            f"give --max-model-len {trained}"
+            f"RoPE scaling 'dynamic' through transformers works up to {_trained_length(config)} "
+            f"tokens; give --max-model-len {_trained_length(config)}"
         )
+
+
+def _use_long_factors(model: Any, config: Any, context: BuildContext) -> None:
+    """LongRoPE (arXiv 2402.13753) has factors for short sequences and for long ones, which
+    transformers chooses for a whole batch. Where long ones may come all sequences have theirs."""
+    trained = _trained_length(config)
+    if _rope_kind(config) != "longrope" or context.max_model_len <= trained:
+        return
+    compute = ROPE_INIT_FUNCTIONS["longrope"]
+    for module in model.modules():
+        if getattr(module, "rope_type", None) == "longrope":
+            frequencies, _ = compute(config, context.device, seq_len=trained + 1)
+            module.inv_freq = frequencies
+            module.original_inv_freq = frequencies.clone()
+
+
+def _rope_kind(config: Any) -> object:
+    return (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+
+
+def _trained_length(config: Any) -> int:
+    rope = getattr(config, "rope_parameters", None) or {}
+    trained: int = rope.get("original_max_position_embeddings", config.max_position_embeddings)
+    return trained
 
 
 def _accept_hidden(causal_lm: Any, output_type: Any) -> None:

@@ -116,6 +116,24 @@ def test_what_cannot_be_computed_is_refused_in_one_line(architecture: str, reaso
     assert architecture in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_long_sequences_have_the_factors_of_long_ones() -> None:
+    rope = {
+        "rope_type": "longrope",
+        "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7],
+        "long_factor": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+        "rope_theta": 10_000.0,
+        "original_max_position_embeddings": 16,
+    }
+    directory = make("Phi3ForCausalLM", rope_parameters=rope, original_max_position_embeddings=16)
+    prompt = random_ids(40)
+    with torch.inference_mode():
+        expected = reference(directory)(torch.tensor([prompt])).logits[0]
+    paged = PagedModel(load(TransformersForCausalLM, directory, AutoLoadFormat()))
+    # The first piece is short; its keys are what those of a long sequence are.
+    pieces = [paged.step({0: part})[0] for part in (prompt[:10], prompt[10:])]
+    torch.testing.assert_close(torch.cat(pieces), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_an_expert_that_is_missing_is_said_in_one_line(tmp_path: Path) -> None:
     directory = shutil.copytree(make("MixtralForCausalLM"), tmp_path / "model")
     tensors = load_file(directory / "model.safetensors")
