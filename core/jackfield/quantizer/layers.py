@@ -19,8 +19,8 @@ def linear_layers(model: nn.Module, ignore: Sequence[str]) -> dict[str, nn.Linea
     fused = [name for name, p in model.named_parameters() if p.dim() > 2]
     if fused:
         raise ConfigError(
-            f"{type(model).__name__} has weights that are no linear layers ({fused[0]}), as "
-            "mixtures of experts have: they cannot be quantized yet"
+            f"{type(model).__name__} has weights that are no linear layers ({fused[0]}): they "
+            "cannot be quantized"
         )
     if not found:
         raise ConfigError(f"{type(model).__name__} has no linear layer to quantize")

@@ -17,6 +17,7 @@ from jackfield.checkpoint import read_config, read_safetensors_header, safetenso
 from jackfield.errors import ConfigError
 from jackfield.quantizer.awq import find_input_scales, scale_inputs, scaled_groups
 from jackfield.quantizer.calibration import chunks, collect_hessians
+from jackfield.quantizer.experts import routers, unstack_experts
 from jackfield.quantizer.gptq import gptq
 from jackfield.quantizer.layers import block_names, by_block, linear_layers
 from jackfield.quantizer.recipe import Recipe
@@ -72,6 +73,7 @@ def _loaded(job: QuantizeJob) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", local_files_only=True)
+    unstack_experts(model)
     _check_names(job.source, model)
     loaded: nn.Module = model.to(job.device).eval()
     return loaded
@@ -124,7 +126,7 @@ def _quantized(model: nn.Module, job: QuantizeJob) -> tuple[dict[str, Tensor], t
         else:
             tensors[name] = tensor
     ignored = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n not in layers]
-    return tensors, tuple(ignored)
+    return tensors, (*ignored, *routers(model))
 
 
 def _calibrated(

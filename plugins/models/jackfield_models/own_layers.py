@@ -1,7 +1,7 @@
 """Layers of ours in a model of transformers: quantized ones, or faster ones.
 
 Another layer may stand where transformers' code has a ``torch.nn.Linear`` of which it does nothing
-but call it, and where it has experts of the usual kind (``own_experts``). The head stays: it may be
+but call it, and where it has stacked experts (``own_experts``). The head stays: it may be
 tied to the embedding.
 """
 
@@ -15,15 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jackfield.compute.layers.linear import ColumnParallelLinear
+from jackfield.compute.layers.stacked_experts import are_stacked, unstacked
 from jackfield.compute.weights import find_slots, load_weights
 from jackfield.contracts.model import BuildContext
 from jackfield.errors import ConfigError
-from jackfield_models.own_experts import (
-    experts_apart,
-    experts_like,
-    is_usual,
-    own_name,
-)
+from jackfield_models.own_experts import experts_like, own_name
 
 
 class OwnLinear(ColumnParallelLinear):
@@ -55,7 +51,7 @@ class Watch:
             for name, layer in layers.items()
             if type(layer) is nn.Linear and layer is not head
         }
-        self._experts = {name: layer for name, layer in layers.items() if is_usual(layer)}
+        self._experts = {name: layer for name, layer in layers.items() if are_stacked(layer)}
 
     def __enter__(self) -> Replaceable:
         for linear in self._linears.values():
@@ -170,7 +166,7 @@ def take_over(model: Any, found: Replaceable, context: BuildContext) -> None:
         weights = model.get_submodule(name).named_parameters(prefix=name.rpartition(".")[2])
         _fill(model, Replaceable([name]), context, weights)
     for name, top_k in found.experts.items():
-        weights = experts_apart(model.get_submodule(name))
+        weights = unstacked(model.get_submodule(name))
         _fill(model, Replaceable(experts={name: top_k}), context, weights)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.checkpoints import make, reference
-from tests.plugins.quantization.test_methods import IDS, logprobs, worker_plan
+from tests.plugins.quantization.test_methods import expected, logprobs, worker_plan
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -19,6 +19,7 @@ from jackfield.cli.main import main
 from jackfield.cli.quantize import _texts
 from jackfield.errors import ConfigError
 from jackfield.quantizer import QuantizeJob, Recipe, quantize
+from jackfield.quantizer.experts import unstack_experts
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 SAMPLES = np.random.default_rng(1).integers(3, 400, (12, 64)).tolist()
@@ -38,8 +39,9 @@ def source() -> Path:
     return make(ARCHITECTURE, intermediate_size=128)
 
 
-def quantized(target: Path, recipe: Recipe) -> Path:
-    quantize(QuantizeJob(source(), target, recipe, samples=SAMPLES if recipe.calibrated else ()))
+def quantized(target: Path, recipe: Recipe, plain: Path | None = None) -> Path:
+    samples = SAMPLES if recipe.calibrated else ()
+    quantize(QuantizeJob(plain or source(), target, recipe, samples=samples))
     return target
 
 
@@ -69,9 +71,8 @@ def dequantized(directory: Path, target: Path) -> Path:
     """A plain checkpoint with the same numbers."""
     stored = load_file(directory / "model.safetensors")
     config = json.loads((directory / "config.json").read_text())
-    described = config.pop("quantization_config")
+    del config["quantization_config"]
     layers = {name.rpartition(".")[0] for name in stored if name.endswith(".weight_scale")}
-    assert described["ignore"] == ["lm_head"] and len(layers) == 3 * 7
     plain = {n: t for n, t in stored.items() if n.rpartition(".")[0] not in layers}
     plain |= {f"{layer}.weight": numbers(stored, layer) for layer in layers}
     target.mkdir()
@@ -80,15 +81,45 @@ def dequantized(directory: Path, target: Path) -> Path:
     return target
 
 
+def layers_of(directory: Path) -> tuple[int, list[str]]:
+    """How many layers are quantized, and which are said not to be."""
+    described = json.loads((directory / "config.json").read_text())["quantization_config"]
+    stored = load_file(directory / "model.safetensors")
+    return sum(name.endswith(".weight_scale") for name in stored), described["ignore"]
+
+
+def assert_served(directory: Path, tmp_path: Path) -> None:
+    """The logprobs are transformers' with the same numbers."""
+    model = reference(dequantized(directory, tmp_path / "plain"))
+    served = logprobs(worker_plan(directory))
+    torch.testing.assert_close(served, expected(model), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_is_served_as_what_its_numbers_say(name: str, tmp_path: Path) -> None:
     directory = quantized(tmp_path / "quantized", RECIPES[name])
-    model = reference(dequantized(directory, tmp_path / "plain"))
-    with torch.inference_mode():
-        logits = model(torch.from_numpy(IDS).long()[None]).logits[0].log_softmax(-1)
-    expected = logits[:-1].gather(1, torch.from_numpy(IDS[1:]).long()[:, None])[:, 0]
-    assert (logprobs(worker_plan(directory)) - expected).abs().max() < 1e-4
+    assert layers_of(directory) == (3 * 7, ["lm_head"])
+    assert_served(directory, tmp_path)
     assert (directory / "tokenizer.json").read_bytes() == (source() / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["fp8", "int8-gptq", "w4a16-asymmetric", "w4a16-gptq"])
+def test_experts_are_quantized_and_what_chooses_them_is_not(name: str, tmp_path: Path) -> None:
+    plain = make("Qwen3MoeForCausalLM")
+    directory = quantized(tmp_path / "quantized", RECIPES[name], plain)
+    routers = [f"model.layers.{layer}.mlp.gate" for layer in range(3)]
+    assert layers_of(directory) == (3 * (4 + 4 * 3), ["lm_head", *routers])
+    assert_served(directory, tmp_path)
+
+
+def test_linear_experts_compute_what_stacked_ones_do() -> None:
+    model = AutoModelForCausalLM.from_pretrained(make("Qwen3MoeForCausalLM")).eval()
+    ids = torch.tensor(SAMPLES[:2])
+    with torch.no_grad():
+        before = model(ids).logits
+        unstack_experts(model)
+        after = model(ids).logits
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
 def output_error(directory: Path, tmp_path: Path) -> float:
