@@ -61,7 +61,8 @@ def _windows(file: str | None, length: int, source: Path) -> list[list[int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from None
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    # It is cut into windows below: a whole text is longer than a model can see.
+    ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
     windows = [ids[i : i + length] for i in range(0, len(ids), length)]
     whole = [window for window in windows if len(window) > 1]
     if not whole:
