@@ -36,9 +36,7 @@ def token_sampling(
     }
     if params.stop_strings and (tokenizer is None or not params.detokenize):
         raise RequestError("stop strings need text: the output is not detokenized", param="stop")
-    eos = eos_token_ids
-    if not eos and tokenizer is not None and tokenizer.eos_token_id is not None:
-        eos = (tokenizer.eos_token_id,)
+    eos = _end_of_text(eos_token_ids, tokenizer, logits_width)
     stop_ids = tuple(params.stop_token_ids)
     ends = _unique((*(() if params.ignore_eos else eos), *stop_ids))
     return TokenSampling(
@@ -65,6 +63,16 @@ def token_sampling(
         thinking=_thinking(params.thinking_token_budget, reasoning),
         grammar=_grammar(params, tokenizer),
     )
+
+
+def _end_of_text(
+    told: tuple[int, ...], tokenizer: Tokenizer | None, logits_width: int
+) -> tuple[int, ...]:
+    """The ids that end a text: those of the configuration, and the tokenizer's own. Of models that
+    were tuned to another end of a turn often only the tokenizer knows it."""
+    own = None if tokenizer is None else tokenizer.eos_token_id
+    ids = told if own is None else (*told, own)
+    return _unique(id for id in ids if id < logits_width)
 
 
 def _num_logprobs(name: str, count: int | None, width: int, limit: int) -> int | None:

@@ -349,9 +349,13 @@ def test_end_ids_follow_ignore_eos_and_min_tokens(builder: PromptBuilder) -> Non
         sampling, _ = builder.resolve(SamplingParams(stop_token_ids=[5, 7], **values), 3)
         return sampling.stop_token_ids, sampling.min_tokens_ids
 
-    assert ends() == ((7, 9, 5), ())
+    # The tokenizer's end of sequence beside the configuration's.
+    assert builder.tokenizer is not None and (own := builder.tokenizer.eos_token_id) is not None
+    assert ends() == ((7, 9, own, 5), ())
     assert ends(ignore_eos=True) == ((5, 7), ())
-    assert ends(min_tokens=2) == ((7, 9, 5), (7, 9, 5))
+    assert ends(min_tokens=2) == ((7, 9, own, 5), (7, 9, own, 5))
+    builder = replace(builder, logits_width=own)
+    assert ends() == ((7, 9, 5), ()), "an id that the model has no logit of"
 
 
 def test_a_seed_is_kept_and_its_lack_filled_at_random(builder: PromptBuilder) -> None:
