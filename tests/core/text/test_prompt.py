@@ -350,7 +350,8 @@ def test_end_ids_follow_ignore_eos_and_min_tokens(builder: PromptBuilder) -> Non
         return sampling.stop_token_ids, sampling.min_tokens_ids
 
     # The tokenizer's end of sequence beside the configuration's.
-    assert builder.tokenizer is not None and (own := builder.tokenizer.eos_token_id) is not None
+    own = None if builder.tokenizer is None else builder.tokenizer.eos_token_id
+    assert own is not None
     assert ends() == ((7, 9, own, 5), ())
     assert ends(ignore_eos=True) == ((5, 7), ())
     assert ends(min_tokens=2) == ((7, 9, own, 5), (7, 9, own, 5))
