@@ -22,6 +22,7 @@ from jackfield_quantization.bitsandbytes_checkpoint import (
     quantiles,
 )
 from jackfield_quantization.int8 import OnlineInt8
+from jackfield_quantization.layer_names import checkpoint_names
 from jackfield_quantization.layer_tensors import Named
 from jackfield_quantization.one_method import OneMethod
 from jackfield_quantization.online import OnlineLinear
@@ -43,12 +44,23 @@ class BitsAndBytesQuantization(OneMethod):
             self._packed = PackedBytes() if in_bytes else PackedQuantiles(kind)
         online = OnlineInt8() if flag(config, "load_in_8bit", False) else OnlineQuantiles(kind)
         self._method: LinearMethod = self._packed or online
+        # Parts of fused layers that stay plain, though only another part is excepted.
+        self._plain: set[str] = set()
+
+    def linear_method(self, prefix: str) -> LinearMethod | None:
+        method = super().linear_method(prefix)
+        if method is None:
+            self._plain.update(checkpoint_names(prefix))
+        return method
 
     def translate(self, weights: Iterable[Named]) -> Iterable[Named]:
         """The tensors of a packed checkpoint as one layer's codes and scales."""
         if self._packed is None:
             return weights
-        return self._packed.translate(weights, lambda layer: self.linear_method(layer) is not None)
+        return self._packed.translate(weights, self._has_codes)
+
+    def _has_codes(self, layer: str) -> bool:
+        return layer not in self._plain and self.linear_method(layer) is not None
 
 
 class OnlineQuantiles(OnlineLinear):

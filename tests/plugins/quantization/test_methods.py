@@ -11,7 +11,12 @@ import pytest
 import torch
 from tests.checkpoints import make, reference
 from tests.plugins.quantization.bitsandbytes_packers import BITSANDBYTES
-from tests.plugins.quantization.checkpoints import ARCHITECTURE, quantized_copy
+from tests.plugins.quantization.checkpoints import (
+    ARCHITECTURE,
+    Tensors,
+    quantized_copy,
+    rewritten_copy,
+)
 from tests.plugins.quantization.marlin_packers import MARLIN
 from tests.plugins.quantization.packers import CASES, Packed, compressed
 from tests.plugins.quantization.tool_packers import (
@@ -186,6 +191,26 @@ def test_a_packed_layer_that_is_kept_plain_here_is_decoded(case: str) -> None:
     found = dict(method.translate(stored.items()))
     assert list(found) == ["lm_head.weight"]
     torch.testing.assert_close(found["lm_head.weight"], numbers)
+
+
+@pytest.mark.parametrize("case", ["bitsandbytes-nf4", "bitsandbytes-int8"])
+def test_a_fused_layer_with_a_part_that_is_excepted_is_plain(case: str, tmp_path: Path) -> None:
+    """Unsloth's dynamic 4-bit checkpoints except single layers."""
+    config, pack = ALL[case]
+    excepted = "model.layers.1.self_attn.q_proj"
+
+    def pack_others(tensors: Tensors) -> tuple[Tensors, Tensors]:
+        stored, numbers = dict(tensors), dict(tensors)
+        for name, tensor in tensors.items():
+            if name.endswith("_proj.weight") and not name.startswith(excepted):
+                packed, numbers[name] = pack(tensor)
+                del stored[name]
+                stored |= {name.removesuffix("weight") + own: t for own, t in packed.items()}
+        return stored, numbers
+
+    config = {**config, "llm_int8_skip_modules": ["lm_head", excepted]}
+    directory, model = rewritten_copy(tmp_path / "model", config, pack_others)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
 
 
 def test_a_part_of_a_packed_layer_is_not_enough() -> None:
