@@ -120,14 +120,16 @@ def quantize(model: Any, found: Replaceable, context: BuildContext) -> dict[str,
 def load_own(model: Any, weights: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """Fills our layers of ``model``; gives the tensors that are not theirs, by name.
 
-    Raises ``CheckpointError`` for a tensor that is missing, twice there, or of another shape.
+    Raises ``CheckpointError`` for a tensor of theirs that is missing, unknown, twice there, or of
+    another shape.
     """
-    slots = find_slots(model)
+    ours = {name.rpartition(".")[0] for name in find_slots(model)}
     others: dict[str, Tensor] = {}
 
     def own() -> Iterator[tuple[str, Tensor]]:
         for name, tensor in weights:
-            if own_name(name) in slots:
+            owner, _, _ = own_name(name).rpartition(".")
+            if owner in ours:
                 yield own_name(name), tensor
             else:
                 others[name] = tensor

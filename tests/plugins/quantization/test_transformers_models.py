@@ -9,6 +9,7 @@ import torch
 from tests.checkpoints import make, reference
 from tests.plugins.quantization.checkpoints import LINEARS, quantized_copy
 from tests.plugins.quantization.test_methods import ALL, expected, logprobs, worker_plan
+from torch import Tensor
 
 from jackfield.errors import CheckpointError, ConfigError
 
@@ -53,12 +54,26 @@ def test_online_methods_round_a_plain_checkpoint(
     assert float((found - exact).abs().mean()) < most
 
 
-def test_a_tensor_that_a_quantized_layer_lacks_is_named(tmp_path: Path) -> None:
+def test_biases_of_zeros_beside_codes_add_nothing(tmp_path: Path) -> None:
+    config, pack = ALL["gptq-4"]
+
+    def with_bias(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        packed, numbers = pack(weight)
+        return packed | {"bias": torch.zeros(len(weight))}, numbers
+
+    source = make("Olmo2ForCausalLM", hidden_size=128, intermediate_size=128)
+    directory, model = quantized_copy(tmp_path / "model", config, with_bias, source)
+    torch.testing.assert_close(logprobs(worker_plan(directory)), expected(model), atol=1e-4, rtol=0)
+
+
+def test_a_plain_weight_where_codes_are_wanted_is_named(tmp_path: Path) -> None:
     config, pack = ALL["gptq-4"]
     source = make("Olmo2ForCausalLM", hidden_size=128, intermediate_size=128)
     plain = tuple(name for name in LINEARS if not name.startswith("down"))
     directory, _ = quantized_copy(tmp_path / "model", config, pack, source, plain)
-    with pytest.raises(CheckpointError, match=r"lacks model\.layers\.0\.mlp\.down_proj\.qweight"):
+    with pytest.raises(
+        CheckpointError, match=r"no place for .* model\.layers\.\d\.mlp\.down_proj\.weight"
+    ):
         logprobs(worker_plan(directory))
 
 
