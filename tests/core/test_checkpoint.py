@@ -376,6 +376,31 @@ def test_the_weights_of_load_format_mistral_are_downloaded_for_it(
     assert "consolidated.safetensors" in hub.downloaded
 
 
+@pytest.mark.parametrize(
+    ("quantization", "wanted"),
+    [
+        ("Q4_K_M", "M-Q4_K_M.gguf"),
+        ("q8_0", "m-q8_0.gguf"),
+        ("BF16", "BF16/M-BF16-00001-of-00002.gguf BF16/M-BF16-00002-of-00002.gguf"),
+        ("Q6_K", "M.Q6_K.gguf"),
+    ],
+)
+def test_one_gguf_file_of_many_is_named_behind_a_colon(
+    quantization: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = (
+        "M-Q4_K_M.gguf M-Q4_K_S.gguf m-q8_0.gguf M.Q6_K.gguf BF16/M-BF16-00001-of-00002.gguf "
+        "BF16/M-BF16-00002-of-00002.gguf mmproj-BF16.gguf config.json"
+    )
+    hub = Hub(tmp_path, *files.split())
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.download)
+    first = wanted.split()[0]
+    assert resolve_model(f"owner/M-GGUF:{quantization}") == tmp_path / first
+    assert hub.downloaded == set(wanted.split())
+    with pytest.raises(CheckpointError, match="file that is called Q5_K_M"):
+        resolve_model("owner/M-GGUF:Q5_K_M")
+
+
 def test_neither_torch_nor_the_hub_is_imported_for_a_local_checkpoint(single: Path) -> None:
     write_json(single / "config.json", {"architectures": ["A"]})
     code = (

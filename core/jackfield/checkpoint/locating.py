@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from jackfield.checkpoint.gguf import is_gguf
+from jackfield.checkpoint.gguf import gguf_file, gguf_patterns, is_gguf
 from jackfield.checkpoint.weight_files import safetensors_files
 from jackfield.config.paths import given_path
 from jackfield.errors import CheckpointError
@@ -24,6 +25,7 @@ _WANTED = (
 # Weights in folders are the same ones once more: original/ and metal/ of gpt-oss, openvino/, lora/.
 _NOT_READ = ("*/*.safetensors", "*/*.bin")
 _CONSOLIDATED = "consolidated*.safetensors"
+_ONE_OF_MANY = re.compile(r"(?P<repository>[^:/]+/[^:/]+):(?P<quantization>[\w.-]+)")
 
 
 def resolve_model(
@@ -35,7 +37,7 @@ def resolve_model(
     consolidated: bool = False,
 ) -> Path:
     """The directory of a model: ``name`` itself if it is one, or a GGUF file, else the hub's
-    snapshot of it.
+    snapshot of it; ``owner/model:Q4_K_M`` is one GGUF file of a repository.
 
     Downloads what is missing to ``download_dir`` (the hub's own cache if None); Mistral's
     ``consolidated`` weights only if they are wanted, or there are no others. Raises
@@ -51,9 +53,26 @@ def resolve_model(
     if name.startswith(("/", "./", "../", "~")) or name.count("/") > 1:
         raise CheckpointError(f"there is no directory {name}")
     ignored = (*ignore_patterns, *_NOT_READ)
+    if found := _ONE_OF_MANY.fullmatch(name):
+        return _gguf(found["repository"], found["quantization"], revision, download_dir, ignored)
     return _snapshot(
         name, revision, download_dir, ignored, () if consolidated else (_CONSOLIDATED,)
     )
+
+
+def _gguf(
+    name: str,
+    quantization: str,
+    revision: str | None,
+    download_dir: str | None,
+    ignored: tuple[str, ...],
+) -> Path:
+    wanted = gguf_patterns(quantization)
+    ignored = (*ignored, "*mmproj*")  # image encoders
+    file = gguf_file(_download(name, revision, download_dir, wanted, ignored), quantization)
+    if file is None:
+        raise CheckpointError(f"{name} has no .gguf file that is called {quantization}")
+    return file
 
 
 def _snapshot(

@@ -17,14 +17,14 @@ DEFAULT_MODEL = "jackfield-mini"
 def bundled_model(settings: Settings, registry: Registry) -> BundledModel | None:
     """The plugin that ``--model`` names, None where it names a directory or is for the hub.
 
-    A name with a colon can be neither, so it is a class path.
+    A name with a colon and no slash can be neither, so it is a class path.
     """
     name = settings.model
     if name is None:
         name = DEFAULT_MODEL
     elif os.path.exists(given_path(name)):
         return None
-    elif ":" not in name and not registry.offers(KIND, name):
+    elif (":" not in name or "/" in name) and not registry.offers(KIND, name):
         return None
     model: BundledModel = registry.make(KIND, name)
     return model

@@ -3,7 +3,7 @@
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
-from jackfield.checkpoint.gguf.files import gguf_file, is_gguf, read_gguf
+from jackfield.checkpoint.gguf.files import gguf_file, gguf_patterns, is_gguf, read_gguf
 from jackfield.checkpoint.gguf.header import Gguf, GgufTensor
 from jackfield.checkpoint.gguf.names import checkpoint_names, quantized_layers
 from jackfield.checkpoint.gguf.tensor_types import TENSOR_TYPES, TensorType
@@ -16,6 +16,7 @@ __all__ = [
     "TensorType",
     "checkpoint_names",
     "gguf_file",
+    "gguf_patterns",
     "is_gguf",
     "quantized_layers",
     "read_gguf",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from jackfield.checkpoint.gguf.header import Gguf, read_header
 from jackfield.errors import CheckpointError
 
 _SUFFIX = ".gguf"
+_PARTS = f"-*-of-*{_SUFFIX}"
 _PART = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 # The image encoder of a multi-modal model, a file beside the language model's.
 _PROJECTOR = "mmproj"
@@ -22,12 +25,14 @@ def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == _SUFFIX and path.is_file()
 
 
-def gguf_file(path: Path) -> Path | None:
+def gguf_file(path: Path, quantization: str | None = None) -> Path | None:
     """The model's file, the first one of several parts: ``path`` itself, or the only model in that
-    directory. None where there is none; ``CheckpointError`` where there is a choice."""
+    directory; of a ``quantization`` (``Q4_K_M``), the only one that is called so, in folders too.
+    None where there is none; ``CheckpointError`` where there is a choice."""
     if is_gguf(path):
         return _first_part(path)
-    files = sorted(file for file in path.glob("*") if is_gguf(file))
+    found = path.glob("*") if quantization is None else _called(path, quantization)
+    files = sorted(file for file in found if is_gguf(file))
     models = dict.fromkeys(_first_part(file) for file in files if _PROJECTOR not in file.name)
     if len(models) > 1:
         names = [file.name for file in models][:_SHOWN]
@@ -36,6 +41,21 @@ def gguf_file(path: Path) -> Path | None:
             f"{path} has several GGUF models ({', '.join(names)}{more}): give the path of one file"
         )
     return next(iter(models), None)
+
+
+def gguf_patterns(quantization: str) -> tuple[str, ...]:
+    """Patterns for the names of a quantization's files in a repository that has many."""
+    spelled = dict.fromkeys((quantization, quantization.upper(), quantization.lower()))
+    return tuple(
+        f"*{mark}{each}{end}" for each in spelled for mark in "-._" for end in (_SUFFIX, _PARTS)
+    )
+
+
+def _called(directory: Path, quantization: str) -> Iterator[Path]:
+    patterns = gguf_patterns(quantization)
+    for path in directory.rglob("*"):
+        if any(fnmatchcase(path.name, pattern) for pattern in patterns):
+            yield path
 
 
 def read_gguf(path: Path) -> Gguf:
