@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from jackfield.config.values import HumanInt, MemoryShare, OptionGroup, Spelling
+
+_WITHOUT_CBOR = {"sha256_cbor": "sha256", "sha256_cbor_64bit": "sha256", "xxhash_cbor": "xxhash"}
+
+
+def _hash_name(value: object) -> object:
+    """vLLM's names for the same hash of a form that other programs can make too."""
+    return _WITHOUT_CBOR.get(value, value) if isinstance(value, str) else value
+
+
+HashName = Annotated[Literal["builtin", "sha256", "xxhash"], BeforeValidator(_hash_name)]
 
 
 class CacheOptions(OptionGroup):
@@ -54,7 +64,8 @@ class CacheOptions(OptionGroup):
     enable_prefix_caching: bool = Field(
         True, description="keep the KV of prompts for later ones with the same beginning"
     )
-    prefix_caching_hash_algo: Literal["builtin", "sha256", "xxhash"] = Field(
+    prefix_caching_hash_algo: HashName = Field(
         "sha256",
-        description="hash of KV blocks; builtin and xxhash are faster and may be made to collide",
+        description="hash of KV blocks; builtin and xxhash are faster and may be made to collide; "
+        "sha256_cbor and xxhash_cbor are the same, as hashes do not leave the engine",
     )

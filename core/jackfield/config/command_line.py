@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from jackfield.config.foreign import FOREIGN_FLAGS, ForeignFlag, Standing, take_foreign
+from jackfield.config.foreign import FOREIGN_FLAGS, take_foreign
+from jackfield.config.foreign_flag import ForeignFlag, Standing
 from jackfield.config.line_parser import LineParser
 from jackfield.config.settings import (
     GROUPS,
@@ -113,6 +114,9 @@ def _add_foreign(parser: argparse.ArgumentParser, flag: str, foreign: ForeignFla
         # A flag that is refused whatever it says may be a list; the others have one value.
         is_refused = foreign.standing is not Standing.ACCEPTED and not foreign.harmless
         more["nargs"] = "*" if is_refused else 1
+        if foreign.is_map:
+            # Of dotted forms every one counts.
+            more["action"] = "extend"
     parser.add_argument(flag, *foreign.short, **more)
 
 

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from jackfield.config.command_line import shown_default
-from jackfield.config.foreign import FOREIGN_FLAGS, Standing
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign_flag import Standing
 from jackfield.config.settings import GROUPS, Settings, flags_of, variable_of
 from jackfield.config.vllm_flags import standings
 
@@ -30,7 +31,7 @@ the default.
 * Lists take several values, several flags, or a JSON list: `--api-key a b`,
   `--allowed-origins '["a"]'`.
 * Objects are JSON, or dotted: `--hf-overrides '{"a": {"b": 1}}'` is `--hf-overrides.a.b 1`;
-  `--hf-overrides.a+ 1,2` appends to a list.
+  `--hf-overrides.a+ 1,2` appends to a list. Keys of the file may be dotted too.
 * What is wrong is said in one line with exit status 2; `-v` adds a traceback. Nothing is ignored:
   an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable and any
   `VLLM_` one gets a warning. `VLLM_API_KEY` ends the start of a server that has no key.

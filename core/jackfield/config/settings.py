@@ -202,7 +202,7 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
         return {}, []
     if not isinstance(content, dict):
         raise ConfigError(f"cannot read --config {path}: it is not a mapping of options")
-    values = dict(_option_of(str(key), value) for key, value in content.items())
+    values = dict(_option_of(key, value) for key, value in _folded(content, path).items())
     notes = take_foreign(values, place=f"{{flag}} in {path}")
     known = Settings.model_fields.keys() - {"config"}
     for option in values:
@@ -215,6 +215,22 @@ def read_config_file(path: object) -> tuple[dict[str, object], list[str]]:
         if values[option] is None:
             _check_may_be_empty(option, path)
     return {option: value for option, value in values.items() if value is not None}, notes
+
+
+def _folded(content: Mapping[object, object], path: object) -> dict[str, object]:
+    """``a.b: 1`` is ``a: {b: 1}``, as it is in vLLM's files."""
+    folded: dict[str, object] = {}
+    for key, value in content.items():
+        names = str(key).split(".")
+        names[0] = names[0].replace("_", "-")
+        target = folded
+        for name in names[:-1]:
+            inner = target.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"cannot read --config {path}: {name} and {key} are both there")
+            target = inner
+        target[names[-1]] = value
+    return folded
 
 
 def _check_may_be_empty(option: str, path: object) -> None:

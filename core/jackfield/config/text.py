@@ -9,6 +9,19 @@ from pydantic import Field
 from jackfield.config.values import JsonObject, OptionGroup, Spelling, StringList
 from jackfield.errors import ConfigError
 
+_IN_REQUESTS = "send it in the structured_outputs of a request"
+_INSTEAD = {
+    "disable_additional_properties": _IN_REQUESTS,
+    "disable_any_whitespace": _IN_REQUESTS,
+    "disable_fallback": "name a backend: it is never replaced by another",
+    "enable_in_reasoning": "a grammar begins behind the thinking; leave it out",
+    "reasoning_parser": "use --reasoning-parser",
+    "reasoning_parser_plugin": "use --reasoning-parser-plugin",
+}
+# vLLM once wrote "xgrammar:no-fallback": these are so anyway.
+_WISHES = frozenset({"no-fallback", "no-additional-properties"})
+_REFUSED_WISHES = frozenset({"disable-any-whitespace"})
+
 
 class TextOptions(OptionGroup):
     """Text"""
@@ -22,7 +35,7 @@ class TextOptions(OptionGroup):
     tokenizer_mode: str = Field(
         "auto", description="tokenizers plugin: auto, slow, mistral (tekken.json), gguf, or a name"
     )
-    tokenizer_pool_size: int = Field(
+    tokenizer_pool_size: Annotated[int, Spelling("--renderer-num-workers")] = Field(
         0, ge=0, le=256, description="threads that tokenize long prompts; 0: as the machine has"
     )
     skip_tokenizer_init: bool = Field(False, description="token ids in, token ids out; no text")
@@ -62,10 +75,18 @@ class TextOptions(OptionGroup):
     @property
     def grammar_backend(self) -> str:
         """The grammars plugin, from either option."""
-        for key in self.structured_outputs_config:
-            if key != "backend":
+        config = self.structured_outputs_config
+        backend = str(config.get("backend", self.guided_decoding_backend))
+        for key, value in config.items():
+            if key == "disable_fallback" and backend != "auto":
+                continue  # a backend that is named is never replaced
+            if key != "backend" and value not in (False, "", None):
                 raise ConfigError(
-                    f"--structured-outputs-config has the key {key!r}, which is not built; the "
-                    "only one is backend"
+                    f"--structured-outputs-config has the key {key!r}, which is not built; "
+                    f"{_INSTEAD.get(key, 'the only one is backend')}"
                 )
-        return str(self.structured_outputs_config.get("backend", self.guided_decoding_backend))
+        name, _, wishes = backend.partition(":")
+        for wish in wishes.split(","):
+            if wish in _REFUSED_WISHES:
+                raise ConfigError(f"the grammar backend {backend} asks for {wish}: {_IN_REQUESTS}")
+        return name if wishes and _WISHES.issuperset(wishes.split(",")) else backend

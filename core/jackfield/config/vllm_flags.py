@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from jackfield.config.foreign import FOREIGN_FLAGS, Standing
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign_flag import Standing
 from jackfield.config.settings import Settings, flag_of
 
 VLLM_FLAGS = tuple(

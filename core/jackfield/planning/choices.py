@@ -56,7 +56,7 @@ def choices(
         option.choice("executors", "distributed_executor_backend", worker.executor),
         option.choice("workers", "worker_cls", worker.worker),
         option.choice("platforms", "device", worker.device, "the first that this machine has"),
-        _attention(settings, worker.device, registry),
+        _attention(worker.attention_backend, worker.device, registry),
         _model(settings, worker.model_impl, files.config, registry),
         option.choice("load_formats", "load_format", worker.load_format),
     ]
@@ -113,9 +113,9 @@ def _scheduler(settings: Settings, engine: EnginePlan) -> Choice:
     return Choice("schedulers", engine.scheduler, "--scheduling-policy" if is_said else "default")
 
 
-def _attention(settings: Settings, device: str, registry: Registry) -> Choice:
-    if settings.attention_backend != "auto":
-        return Choice("attention_backends", settings.attention_backend, "--attention-backend")
+def _attention(chosen: str, device: str, registry: Registry) -> Choice:
+    if chosen != "auto":
+        return Choice("attention_backends", chosen, "--attention-backend")
     name: str = registry.load("platforms", device).default_attention_backend
     return Choice("attention_backends", name, f"the default of platform {device}")
 

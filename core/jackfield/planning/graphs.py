@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jackfield.config.settings import Settings
@@ -10,9 +11,20 @@ from jackfield.errors import ConfigError
 
 _FLAG = "--compilation-config"
 _LEVELS = (0, 1, 2, 3)
-_MODES = {"NONE": False, "FULL": True, "FULL_AND_PIECEWISE": True}
+_MODES = {"NONE": False, "FULL": True, "FULL_DECODE_ONLY": True, "FULL_AND_PIECEWISE": True}
+_COMPILE_MODES = (0, 1, 2, 3, "NONE", "STOCK_TORCH_COMPILE", "DYNAMO_TRACE_ONCE", "VLLM_COMPILE")
 _LARGEST = ("max_cudagraph_capture_size", "max_capture_size")
 _KEYS = ("level", "cudagraph_mode", "use_cudagraph", "cudagraph_capture_sizes", *_LARGEST)
+# vLLM's keys about compilation, and what they may say: that there is none, or what is so anyway.
+_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "mode": _COMPILE_MODES,
+    "backend": ("", "eager"),
+    "custom_ops": ([], ["all"]),
+    "full_cuda_graph": (True,),
+    "pass_config": ({},),
+    "splitting_ops": ([],),
+    "use_inductor": (False,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +41,12 @@ class GraphPlan:
 def graph_plan(settings: Settings) -> GraphPlan:
     """What the options say together; ``ConfigError`` for a key or value that means nothing."""
     config = settings.compilation_config
-    for key in config:
-        if key not in _KEYS:
+    for key, value in config.items():
+        if key not in _KEYS and value not in _NEUTRAL.get(key, ()):
             raise ConfigError(
-                f"{_FLAG} has the key {key!r}{did_you_mean(key, _KEYS)}, which is not built: "
-                f"kernels are written by hand and nothing is compiled (keys: {', '.join(_KEYS)})"
+                f"{_FLAG} has the key {key!r}, which is not built: kernels are written by hand and "
+                f"nothing is compiled; leave it out (keys: {', '.join(_KEYS)})"
+                f"{did_you_mean(key, _KEYS)}"
             )
     sizes = config.get("cudagraph_capture_sizes", list(settings.cudagraph_capture_sizes))
     if not isinstance(sizes, list) or not all(map(_is_size, sizes)):

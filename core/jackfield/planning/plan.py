@@ -13,7 +13,7 @@ from jackfield.config.plan import EnginePlan, WorkerPlan
 from jackfield.config.settings import Settings
 from jackfield.contracts.text import CheckpointText
 from jackfield.errors import ConfigError
-from jackfield.planning import device, generation, model
+from jackfield.planning import device, generation, kernels, model
 from jackfield.planning.choices import Choice, check_options, choices
 from jackfield.planning.graphs import graph_plan
 from jackfield.planning.kv_cache import choose_kv_dtype
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DEFAULT_WORKER = "device"
-_DEFAULT_EXECUTOR = "uni"
 _GIB = 1 << 30
 _ALL = 2**31 - 1
 
@@ -171,10 +170,14 @@ def _worker_plan(
         num_blocks = 1 + limits.max_num_seqs * -(-max_model_len // block_size)
     graphs = graph_plan(settings)
     worker = _DEFAULT_WORKER if settings.worker_cls == "auto" else settings.worker_cls
-    executor = settings.distributed_executor_backend or _DEFAULT_EXECUTOR
+    executor = kernels.choose_executor(settings, registry)
+    attention = kernels.choose_attention(settings, registry)
     quantization = choose_quantization(settings, files.config, registry)
     load_format = model.choose_load_format(settings, quantization)
-    _find_plugins(settings, registry, worker, executor, load_format)
+    registry.find("workers", worker)
+    registry.find("load_formats", load_format)
+    for name in settings.logits_processors:
+        registry.find("logits_processors", name)
     dtype = model.choose_dtype(settings, files, defaults)
     kv_dtype = choose_kv_dtype(settings, files.config, dtype)
     return WorkerPlan(
@@ -200,7 +203,7 @@ def _worker_plan(
         quantization=quantization,
         pooler=None if pooling is None else pooling.pooler,
         logits_processors=settings.logits_processors,
-        attention_backend=settings.attention_backend,
+        attention_backend=attention,
         worker=worker,
         worker_extension=_worker_extension(settings),
         executor=executor,
@@ -218,19 +221,6 @@ def _worker_plan(
         max_compilers=defaults.max_compilers,
         plugins=registry.setup,
     )
-
-
-def _find_plugins(
-    settings: Settings, registry: Registry, worker: str, executor: str, load_format: str
-) -> None:
-    """Raises for a name that nobody offers. Nothing is imported."""
-    registry.find("workers", worker)
-    registry.find("executors", executor)
-    registry.find("load_formats", load_format)
-    for name in settings.logits_processors:
-        registry.find("logits_processors", name)
-    if settings.attention_backend != "auto":
-        registry.find("attention_backends", settings.attention_backend)
 
 
 def _template_defaults(settings: Settings) -> Mapping[str, object]:

@@ -11,7 +11,8 @@ import pytest
 from tests.checkpoints import make
 from tests.core.cli.distributions import install, jackfield
 
-from jackfield.planning.plan import _DEFAULT_EXECUTOR, _DEFAULT_WORKER
+from jackfield.planning.kernels import DEFAULT_EXECUTOR
+from jackfield.planning.plan import _DEFAULT_WORKER
 from jackfield.registry import KINDS
 
 PARSER = """
@@ -57,7 +58,7 @@ def test_listing_a_hundred_distributions_imports_none_of_them(tmp_path: Path) ->
 
 def test_the_defaults_that_the_list_tells_are_those_of_the_plan() -> None:
     defaults = {kind.name: kind.default for kind in KINDS.values() if kind.default}
-    assert defaults["workers"] == _DEFAULT_WORKER and defaults["executors"] == _DEFAULT_EXECUTOR
+    assert defaults["workers"] == _DEFAULT_WORKER and defaults["executors"] == DEFAULT_EXECUTOR
     rows = json.loads(jackfield("plugins", "list", "--json").stdout)
     told = {row["kind"]: row["name"] for row in rows if row["chosen"] == "default"}
     told = {kind: name.replace("-", "_") for kind, name in told.items()}

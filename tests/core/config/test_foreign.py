@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from jackfield.config.command_line import parse_arguments
-from jackfield.config.foreign import FOREIGN_FLAGS, Standing
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign_flag import Standing
 from jackfield.config.settings import Settings, flag_of, make_settings, require_key_if_meant
 from jackfield.errors import ConfigError
+
+_MEDIA_LIMIT = "--limit-mm-per-prompt"
 
 
 def test_no_option_is_a_foreign_flag() -> None:
@@ -41,6 +44,12 @@ def test_a_foreign_flag_is_refused_by_name_or_noted_and_says_what_to_do(flag: st
         ["--no-enable-lora", "M"],
         ["--enable-lora=false", "M"],
         ["M", "--worker-extension-cls", ""],
+        ["M", "--tp", "1", "--dp-size=1", "--nnodes", "1", "--node-rank", "0", "-dcp", "1"],
+        ["M", "--limit-mm-per-prompt", '{"image": 0, "video": 0}'],
+        ["M", "--limit-mm-per-prompt.image=0", "--limit_mm_per_prompt.video", "0"],
+        ["M", "--limit-mm-per-prompt", "image=0,video=0"],
+        ["M", "--mm-processor-kwargs", "{}", "--logprobs-mode", "raw_logprobs"],
+        ["M", "--no-enable-flashinfer-autotune"],
     ],
 )
 def test_asking_for_what_is_so_anyway_is_taken(words: list[str]) -> None:
@@ -56,6 +65,10 @@ def test_asking_for_what_is_so_anyway_is_taken(words: list[str]) -> None:
         (["-sc.method", "ngram"], "--speculative-config"),
         (["--speculative_config.method=ngram"], "--speculative-config"),
         (["--lora-modules", "a=b", "c=d"], "--lora-modules"),
+        (["--max-lora-rank", "8", "--enable-lora"], "--enable-lora"),
+        (["--limit-mm-per-prompt.image", "4", "--limit-mm-per-prompt.video=0"], _MEDIA_LIMIT),
+        (["--limit-mm-per-prompt", '{"image": {"count": 0}}'], _MEDIA_LIMIT),
+        (["--limit-mm-per-prompt", "image=0,video=1"], _MEDIA_LIMIT),
     ],
 )
 def test_short_and_dotted_forms_are_refused_by_name(words: list[str], flag: str) -> None:
@@ -86,6 +99,29 @@ def test_a_file_and_a_variable_are_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("JACKFIELD_ENABLE_LORA", "1")
     with pytest.raises(ConfigError, match=r"^JACKFIELD_ENABLE_LORA is not built yet"):
         parse_arguments(["M"])
+
+
+def test_dotted_keys_of_a_file_are_as_on_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "options.yaml"
+    file.write_text(
+        "limit-mm-per-prompt.image: 0\nlimit-mm-per-prompt.video: 0\n"
+        "hf-overrides.a.b: 1\nhf_overrides.a.c: x\n"
+    )
+    settings, notes = parse_arguments(["M", "--config", str(file)])
+    assert settings.hf_overrides == {"a": {"b": 1, "c": "x"}} and notes == []
+    file.write_text("limit-mm-per-prompt.image: 0\nlimit-mm-per-prompt.video: 2\n")
+    with pytest.raises(ConfigError, match=f"^--limit-mm-per-prompt in {file} is not built yet"):
+        parse_arguments(["M", "--config", str(file)])
+    file.write_text("hf-overrides: '{}'\nhf-overrides.a: 1\n")
+    with pytest.raises(ConfigError, match=r"hf-overrides and hf-overrides\.a are both there"):
+        parse_arguments(["M", "--config", str(file)])
+
+
+def test_a_token_of_the_hub_is_refused_and_not_shown() -> None:
+    for words in (["--hf-token"], ["--hf-token", "hf_secret"], ["--hf-token=hf_secret"]):
+        with pytest.raises(ConfigError, match="set HF_TOKEN") as error:
+            parse_arguments(["M", *words])
+        assert "hf_secret" not in str(error.value)
 
 
 def test_variables_of_vllm_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,9 +73,7 @@ HTTP: dict[str, Walked] = {
     "--return-tokens-as-token-ids": Works(
         "--return-tokens-as-token-ids", "server.return_tokens_as_token_ids", True
     ),
-    "--disable-frontend-multiprocessing": Later(
-        "--disable-frontend-multiprocessing", "--no-disable-frontend-multiprocessing"
-    ),
+    "--disable-frontend-multiprocessing": Accepted("--disable-frontend-multiprocessing"),
     "--enable-request-id-headers": Works(
         "--enable-request-id-headers", "server.enable_request_id_headers", True
     ),
@@ -215,7 +213,7 @@ DEVICES: dict[str, Walked] = {
     "--pipeline-parallel-size": Later("-pp 2", "-pp 1"),
     "--tensor-parallel-size": Later("-tp 2", "-tp 1"),
     "--data-parallel-size": Later("-dp 2", "-dp 1"),
-    "--enable-expert-parallel": Later("--enable-expert-parallel"),
+    "--enable-expert-parallel": Accepted("--enable-expert-parallel"),
     "--ray-workers-use-nsight": Later("--ray-workers-use-nsight"),
     "--disable-custom-all-reduce": Accepted("--disable-custom-all-reduce"),
     "--device": Works("--device accelerator", "worker.device", "accelerator"),
@@ -232,20 +230,22 @@ DEVICES: dict[str, Walked] = {
     "--tokenizer-pool-extra-config": Refused("--tokenizer-pool-extra-config.a 1"),
 }
 MEDIA: dict[str, Walked] = {
-    "--limit-mm-per-prompt": Later("--limit-mm-per-prompt image=2"),
-    "--mm-processor-kwargs": Later("--mm-processor-kwargs.a 1"),
-    "--disable-mm-preprocessor-cache": Later("--disable-mm-preprocessor-cache"),
+    "--limit-mm-per-prompt": Later(
+        "--limit-mm-per-prompt image=2", "--limit-mm-per-prompt image=0"
+    ),
+    "--mm-processor-kwargs": Later("--mm-processor-kwargs.a 1", "--mm-processor-kwargs {}"),
+    "--disable-mm-preprocessor-cache": Accepted("--disable-mm-preprocessor-cache"),
 }
 ADAPTERS: dict[str, Walked] = {
     "--enable-lora": Later("--enable-lora", "--enable-lora=false"),
     "--enable-lora-bias": Later("--enable-lora-bias"),
-    "--max-loras": Later("--max-loras 4"),
-    "--max-lora-rank": Later("--max-lora-rank 16"),
-    "--lora-extra-vocab-size": Later("--lora-extra-vocab-size 256"),
-    "--lora-dtype": Later("--lora-dtype auto"),
+    "--max-loras": Accepted("--max-loras 4"),
+    "--max-lora-rank": Accepted("--max-lora-rank 16"),
+    "--lora-extra-vocab-size": Accepted("--lora-extra-vocab-size 256"),
+    "--lora-dtype": Accepted("--lora-dtype auto"),
     "--long-lora-scaling-factors": Later("--long-lora-scaling-factors 1.0 4.0"),
-    "--max-cpu-loras": Later("--max-cpu-loras 8"),
-    "--fully-sharded-loras": Later("--fully-sharded-loras"),
+    "--max-cpu-loras": Accepted("--max-cpu-loras 8"),
+    "--fully-sharded-loras": Accepted("--fully-sharded-loras"),
     "--enable-prompt-adapter": Later("--enable-prompt-adapter"),
     "--max-prompt-adapters": Later("--max-prompt-adapters 1"),
     "--max-prompt-adapter-token": Later("--max-prompt-adapter-token 8"),

@@ -16,7 +16,8 @@ from tests.core.planning.flags import FLAGS, Accepted, Later, Refused, Works
 
 from jackfield import checkpoint as checkpoints
 from jackfield.config.command_line import parse_arguments
-from jackfield.config.foreign import FOREIGN_FLAGS, Standing
+from jackfield.config.foreign import FOREIGN_FLAGS
+from jackfield.config.foreign_flag import Standing
 from jackfield.config.vllm_flags import VLLM_FLAGS, standings
 from jackfield.errors import ConfigError
 from jackfield.planning import make_plan

@@ -23,6 +23,9 @@ def test_a_level_turns_graphs_on_and_off() -> None:
         (["-O1", "--enforce-eager"], True),
         (["-cc", '{"cudagraph_mode": "NONE"}'], True),
         (["-cc.cudagraph_mode=FULL"], False),
+        (["-cc", '{"mode": 0, "cudagraph_mode": "FULL_DECODE_ONLY"}'], False),
+        (["-cc", '{"mode": 3, "custom_ops": ["all"], "use_inductor": false}'], False),
+        (["-cc", '{"level": 3, "full_cuda_graph": true, "splitting_ops": []}'], False),
         (["--compilation-config.use_cudagraph", "false"], True),
     ):
         assert graph_plan(parse_arguments(["M", *words])[0]).enforce_eager == eager, words
@@ -45,7 +48,9 @@ def test_sizes_and_lengths_reach_the_worker(plan: Plan) -> None:
     [
         (4, "the level is 0"),
         ({"levl": 1}, "did you mean 'level'"),
-        ({"use_inductor": True}, "nothing is compiled"),
+        ({"use_inductor": True}, "nothing is compiled; leave it out"),
+        ({"mode": 4}, "nothing is compiled; leave it out"),
+        ({"custom_ops": ["+rms_norm"]}, "nothing is compiled; leave it out"),
         ({"cudagraph_mode": "PIECEWISE"}, "cudagraph_mode is NONE, FULL"),
         ({"cudagraph_capture_sizes": [0]}, "from 1 on"),
         ({"max_capture_size": "x"}, "max_capture_size is a whole number"),

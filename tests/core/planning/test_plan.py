@@ -12,7 +12,7 @@ import pytest
 from tests.core.planning.conftest import CONFIG, Plan, write_weights
 
 from jackfield.config.plan import EnginePlan
-from jackfield.errors import CheckpointError, ConfigError, PluginError
+from jackfield.errors import CheckpointError, ConfigError, PluginError, UnknownPluginError
 
 
 def rewrite(directory: Path, **changes: object) -> None:
@@ -321,3 +321,31 @@ def test_the_grammar_backend_has_two_spellings(plan: Plan) -> None:
     assert made.engine.grammar_backend == "guidance"
     with pytest.raises(ConfigError, match="'disable_fallback', which is not built"):
         plan(structured_outputs_config={"disable_fallback": True})
+    silent = {"disable_fallback": True, "disable_any_whitespace": False, "enable_in_reasoning": ""}
+    made = plan(structured_outputs_config={"backend": "guidance", **silent})
+    assert made.engine.grammar_backend == "guidance"
+    with pytest.raises(ConfigError, match="use --reasoning-parser"):
+        plan(structured_outputs_config={"reasoning_parser": "qwen3"})
+
+
+def test_what_vllm_wrote_behind_a_grammar_backend_is_no_class_of_a_module(plan: Plan) -> None:
+    for said in ("xgrammar:no-fallback", "xgrammar:no-fallback,no-additional-properties"):
+        assert plan(guided_decoding_backend=said).engine.grammar_backend == "xgrammar"
+    assert plan(guided_decoding_backend="mine:Backend").engine.grammar_backend == "mine:Backend"
+    with pytest.raises(ConfigError, match="send it in the structured_outputs of a request"):
+        plan(guided_decoding_backend="xgrammar:disable-any-whitespace")
+
+
+def test_names_of_vllm_for_what_is_so_anyway_are_told_of(
+    plan: Plan, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = plan(attention_backend="FLASH_ATTN", distributed_executor_backend="mp")
+    worker = made.engine.worker
+    assert (worker.attention_backend, worker.executor) == ("auto", "uni")
+    executor, attention = caplog.messages
+    assert executor.startswith("--distributed-executor-backend mp has no effect")
+    assert attention.startswith("--attention-backend FLASH_ATTN has no effect")
+    for options in ({"attention_backend": "FLASH"}, {"distributed_executor_backend": "ray"}):
+        with pytest.raises(UnknownPluginError):
+            plan(**options)
+    assert plan(prefix_caching_hash_algo="sha256_cbor").engine.prefix_caching_hash_algo == "sha256"
