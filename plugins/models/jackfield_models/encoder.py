@@ -132,6 +132,8 @@ class EncoderForSequenceClassification(Encoder):
             scores = self.inner.classifier(self.inner.head(hidden))
         elif self._config.model_type == "bert":
             scores = self.inner.classifier(self.inner.bert.pooler(hidden[:, None]))
+        elif self._config.model_type == "distilbert":
+            scores = self.inner.classifier(self.inner.pre_classifier(hidden).relu())
         else:
             scores = self.inner.classifier(hidden[:, None])
         return scores

@@ -21,8 +21,8 @@ from jackfield.errors import CheckpointError, ConfigError
 from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 from jackfield_models.encoder import Encoder, EncoderForSequenceClassification
 
-CLASSIFIERS = ["Bert", "ModernBert", "Roberta", "XLMRoberta"]
-FAMILIES = [*CLASSIFIERS, "Camembert", "DistilBert", "MPNet"]
+CLASSIFIERS = ["Bert", "DistilBert", "ModernBert", "Roberta", "XLMRoberta"]
+FAMILIES = [*CLASSIFIERS, "Camembert", "MPNet"]
 PROMPTS = {0: [7], 1: [3, 4, 5, 6, 7], 2: list(range(3, 43)), 3: list(range(100, 190))}
 
 
