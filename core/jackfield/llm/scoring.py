@@ -26,10 +26,13 @@ class Pairs:
         """All that is computed."""
         return self.firsts + self.seconds
 
-    def scores(self, vectors: Sequence[Vector], plan: PoolingPlan) -> list[float]:
+    def scores(
+        self, vectors: Sequence[Vector], plan: PoolingPlan, params: PoolingParams | None = None
+    ) -> list[float]:
         """One for each pair; ``vectors`` are those of ``prompts``, in their order."""
         if not self.firsts:
-            return [float(finish_vector(one, plan, PoolingParams())[0]) for one in vectors]
+            params = params or PoolingParams()
+            return [float(finish_vector(one, plan, params)[0]) for one in vectors]
         firsts, seconds = vectors[: len(self.firsts)], vectors[len(self.firsts) :]
         if len(firsts) == 1:
             firsts = [firsts[0]] * len(seconds)

@@ -80,7 +80,6 @@ class ChatRequest(RequestFields):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     documents: list[dict[str, Any]] | None = None
-    echo: Literal[False] | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> ChatRequest:

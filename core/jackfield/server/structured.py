@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,10 +37,24 @@ def _converted(given: Mapping[str, Any]) -> StructuredOutputs:
     if isinstance(backend, str):
         # vLLM's "xgrammar:no-fallback"; a backend that is named is never replaced here.
         values["backend"] = backend.partition(":")[0]
+    tag = values.get("structural_tag")
+    if isinstance(tag, str | Mapping):
+        values["structural_tag"] = _todays_tag(tag)
     try:
         return msgspec.convert(values, StructuredOutputs)
     except msgspec.ValidationError as error:
         raise RequestError(f"structured_outputs: {error}", param="structured_outputs") from None
+
+
+def _todays_tag(given: str | Mapping[str, Any]) -> str | Mapping[str, object]:
+    """The older form in today's words; what is no JSON is told of when it is compiled."""
+    try:
+        tag = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return given
+    if not isinstance(tag, Mapping) or not {"structures", "triggers"} & tag.keys():
+        return given
+    return _tag(tag)
 
 
 def _by_format(given: Mapping[str, Any] | None) -> StructuredOutputs | None:
@@ -49,11 +64,13 @@ def _by_format(given: Mapping[str, Any] | None) -> StructuredOutputs | None:
     if kind == "text":
         return None
     param = "response_format"
-    if kind == "json_object":
+    if kind == "json_object" and given.get("value") is None:
         # As instructor and llama.cpp's clients have it, the schema of the object stands beside.
         if given.get("schema") is not None:
             return _json_schema(given, param)
         return StructuredOutputs(json_object=True, param=param)
+    if kind in ("json", "json_object", "regex"):
+        return _value(kind, given.get("value"), param)
     if kind == "json_schema":
         return _json_schema(given.get("json_schema"), f"{param}.json_schema")
     if kind == "structural_tag":
@@ -62,6 +79,17 @@ def _by_format(given: Mapping[str, Any] | None) -> StructuredOutputs | None:
         f"'response_format.type' must be one of {', '.join(_FORMATS)}",
         param="response_format.type",
     )
+
+
+def _value(kind: str, value: object, param: str) -> StructuredOutputs:
+    """As TGI's clients have it: a JSON Schema, or a regex, is the format's ``value``."""
+    if kind == "regex" and isinstance(value, str):
+        return StructuredOutputs(regex=value, param=param)
+    if kind == "regex":
+        raise RequestError(f"'{param}.value' must be a regex", param=param)
+    if not isinstance(value, Mapping):
+        raise RequestError(f"'{param}.value' must be a JSON Schema", param=param)
+    return StructuredOutputs(json=value, param=param)
 
 
 def _json_schema(given: object, param: str) -> StructuredOutputs:

@@ -31,6 +31,7 @@ from jackfield.server.door import Frontend
 from jackfield.server.options import ServerOptions
 
 SCORE_PATHS = ("/score", "/v1/score")
+_PER_DOC = "max_tokens_per_doc"
 RERANK_PATHS = ("/rerank", "/v1/rerank", "/v2/rerank")
 
 
@@ -109,11 +110,36 @@ async def test_score_compares_one_text_with_each_or_two_by_two(path: str) -> Non
     async with in_process(fake(CROSS)) as http:
         one = await http.post(path, json={"text_1": "a", "text_2": ["b", "cc"]})
         two = await http.post(path, json={"data_1": ["a", "b"], "data_2": ["b", "cc"]})
+        newer = [
+            await http.post(path, json={"queries": ["a", "b"], name: ["b", "cc"]})
+            for name in ("documents", "items")
+        ]
         uneven = await http.post(path, json={"text_1": ["a", "b"], "text_2": "c"})
     assert [entry["score"] for entry in one.json()["data"]] == [97.0, 97.0]
     assert [entry["score"] for entry in two.json()["data"]] == [97.0, 98.0]
+    assert all(other.json()["data"] == two.json()["data"] for other in newer)
     assert one.json()["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
     assert uneven.status_code == 400 and uneven.json()["error"]["param"] == "text_1"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/score", {"text_1": "a", "text_2": "b"}),
+        ("/rerank", {"query": "a", "documents": ["b"]}),
+    ],
+)
+async def test_scores_of_pairs_are_activated_unless_the_request_says_otherwise(
+    path: str, body: dict[str, Any]
+) -> None:
+    async with in_process(fake(replace(CROSS, activation="sigmoid"))) as http:
+        said = [
+            (await http.post(path, json={**body, **more})).json()
+            for more in ({}, {"use_activation": True}, {"activation": False})
+        ]
+    entries = [answer["data" if path == "/score" else "results"][0] for answer in said]
+    scores = [entry.get("score", entry.get("relevance_score")) for entry in entries]
+    assert scores == [1.0, 1.0, 97.0]
 
 
 @pytest.mark.parametrize("path", RERANK_PATHS)
@@ -153,6 +179,10 @@ async def test_a_conversation_is_embedded_through_the_chat_template() -> None:
         ("/v1/embeddings", {"input": "a", "dimensions": 0}, "dimensions"),
         ("/v1/embeddings", {"input": "a", "dimensions": 5}, "dimensions"),
         ("/v1/embeddings", {"input": "a", "encoding_format": "hex"}, "encoding_format"),
+        ("/v1/embeddings", {"input": "a", "embed_dtype": "float16"}, "embed_dtype"),
+        ("/v1/embeddings", {"input": "a", "endianness": "big"}, "endianness"),
+        ("/v1/embeddings", {"input": "a", "truncation_side": "left"}, "truncation_side"),
+        ("/rerank", {"query": "a", "documents": ["b"], "max_tokens_per_doc": 9}, _PER_DOC),
         ("/v1/embeddings", {"input": "a", "model": "other"}, "model"),
         ("/v1/embeddings", {"input": "a", "temperature": 1}, "temperature"),
         ("/v1/embeddings", {"input": "a" * 1001}, "input"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -46,6 +47,11 @@ async def refusal(path: str, llm: FakeLLM | None = None, **body: Any) -> dict[st
             {"response_format": {"type": "json_schema", "json_schema": {"schema": SCHEMA}}},
             {"json": SCHEMA},
         ),
+        ({"response_format": {"type": "json_object", "value": SCHEMA}}, {"json": SCHEMA}),
+        ({"response_format": {"type": "json", "value": SCHEMA}}, {"json": SCHEMA}),
+        ({"response_format": {"type": "regex", "value": "a+"}}, {"regex": "a+"}),
+        ({"regex": "a+"}, {"regex": "a+"}),
+        ({"ebnf": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
         ({"structured_outputs": {"json": SCHEMA}}, {"json": SCHEMA}),
         ({"structured_outputs": {"choice": ["a", "b"]}}, {"choice": ["a", "b"]}),
         ({"guided_json": SCHEMA}, {"json": SCHEMA}),
@@ -75,15 +81,23 @@ async def test_every_spelling_asks_for_the_same(
         assert {name: getattr(found, name) for name in expected} == expected
 
 
-async def test_the_older_structural_tag_becomes_todays() -> None:
-    found = await wanted(
-        CHAT,
-        response_format={
-            "type": "structural_tag",
-            "structures": [{"begin": "<f>", "schema": SCHEMA, "end": "</f>"}],
-            "triggers": ["<f"],
-        },
-    )
+OLDER_TAG = {
+    "type": "structural_tag",
+    "structures": [{"begin": "<f>", "schema": SCHEMA, "end": "</f>"}],
+    "triggers": ["<f"],
+}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response_format": OLDER_TAG},
+        {"structured_outputs": {"structural_tag": OLDER_TAG}},
+        {"structured_outputs": {"structural_tag": json.dumps(OLDER_TAG)}},
+    ],
+)
+async def test_the_older_structural_tag_becomes_todays(body: dict[str, Any]) -> None:
+    found = await wanted(CHAT, **body)
     assert found is not None and isinstance(found.structural_tag, dict)
     form = found.structural_tag["format"]
     assert form["type"] == "triggered_tags" and form["triggers"] == ["<f"]
@@ -96,6 +110,8 @@ async def test_the_older_structural_tag_becomes_todays() -> None:
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
         ({"response_format": {"type": "json_object", "schema": "{}"}}, "response_format"),
+        ({"response_format": {"type": "json", "value": "{}"}}, "response_format"),
+        ({"response_format": {"type": "regex", "value": {}}}, "response_format"),
         ({"response_format": {"type": "structural_tag"}}, "response_format"),
         ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs"),
         ({"structured_outputs": {"yson": {}}}, "structured_outputs"),

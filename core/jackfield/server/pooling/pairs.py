@@ -6,11 +6,17 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jackfield.contracts.pooling import Vector
+from jackfield.contracts.pooling import PoolingParams, Vector
 from jackfield.llm.scoring import Pairs, make_pairs
+from jackfield.llm.vectors import check_params
 from jackfield.server.generation_route import answer_id
 from jackfield.server.pooling.prepared import PreparedPooling
-from jackfield.server.pooling.request import RerankRequest, ScoreRequest, document_texts
+from jackfield.server.pooling.request import (
+    PairFields,
+    RerankRequest,
+    ScoreRequest,
+    document_texts,
+)
 from jackfield.server.pooling.vectors import PoolingPreparer
 from jackfield.server.spellings import Spelling
 from jackfield.server.validation import validate
@@ -21,20 +27,23 @@ class PairPreparer(PoolingPreparer):
 
     def _pairs(
         self,
+        request: PairFields,
         firsts: Sequence[str],
         seconds: Sequence[str],
-        limit: int | None,
         params: tuple[str, str],
-    ) -> Pairs:
+    ) -> tuple[Pairs, PoolingParams]:
         self._frontend.require_tokenizer()
-        return make_pairs(
+        pooling = PoolingParams(use_activation=request.use_activation)
+        check_params(self._plan, pooling)
+        pairs = make_pairs(
             self._frontend.llm.prompts,
             self._plan,
             firsts,
             seconds,
-            truncate_prompt_tokens=limit,
+            truncate_prompt_tokens=request.truncate_prompt_tokens,
             params=params,
         )
+        return pairs, pooling
 
 
 class Score(PairPreparer):
@@ -48,16 +57,12 @@ class Score(PairPreparer):
         """Checks and encodes."""
         request = validate(ScoreRequest, data)
         model = self._frontend.check_model(request.model)
-        pairs = self._pairs(
-            _listed(request.text_1),
-            _listed(request.text_2),
-            request.truncate_prompt_tokens,
-            ("text_1", "text_2"),
-        )
+        texts = _listed(request.text_1), _listed(request.text_2)
+        pairs, params = self._pairs(request, *texts, ("text_1", "text_2"))
         own_id = answer_id("score-", request.request_id, header_id)
 
         def answer(vectors: Sequence[Vector], usage: dict[str, object]) -> dict[str, object]:
-            scores = pairs.scores(vectors, self._plan)
+            scores = pairs.scores(vectors, self._plan, params)
             return {
                 "id": own_id,
                 "object": "list",
@@ -86,16 +91,14 @@ class Rerank(PairPreparer):
         request = validate(RerankRequest, data)
         model = self._frontend.check_model(request.model)
         texts = document_texts(request.documents)
-        pairs = self._pairs(
-            [request.query], texts, request.truncate_prompt_tokens, ("query", "documents")
-        )
+        pairs, params = self._pairs(request, [request.query], texts, ("query", "documents"))
         own_id = answer_id("rerank-", request.request_id, header_id)
         # 0 is vLLM's word for all.
         count = request.top_n or len(texts)
         with_documents = request.return_documents is not False
 
         def answer(vectors: Sequence[Vector], usage: dict[str, object]) -> dict[str, object]:
-            scores = pairs.scores(vectors, self._plan)
+            scores = pairs.scores(vectors, self._plan, params)
             best = sorted(range(len(scores)), key=lambda index: -scores[index])[:count]
             results: list[dict[str, object]] = [
                 {"index": index, "relevance_score": scores[index]} for index in best

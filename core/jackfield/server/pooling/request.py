@@ -22,6 +22,7 @@ class PoolingFields(StrictModel):
 
     model: str | None = None
     truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncation_side: Literal["right"] | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     cache_salt: Annotated[str, StringConstraints(min_length=1, max_length=1024)] | None = None
     request_id: Annotated[str, StringConstraints(max_length=128, pattern=r"^[!-~]+$")] | None = None
@@ -40,19 +41,25 @@ class InputFields(PoolingFields):
     chat_template_kwargs: dict[str, Any] | None = None
 
 
-class EmbeddingRequest(InputFields):
-    """OpenAI's embedding request with vLLM's extra parameters."""
+class VectorFields(InputFields):
+    """How vectors are written."""
 
     encoding_format: Literal["float", "base64"] | None = None
+    embed_dtype: Literal["float32"] | None = None
+    endianness: Literal["native", "little"] | None = None
+
+
+class EmbeddingRequest(VectorFields):
+    """OpenAI's embedding request with vLLM's extra parameters."""
+
     dimensions: Dimensions | None = None
     normalize: bool | None = None
 
 
-class PoolRequest(InputFields):
+class PoolRequest(VectorFields):
     """Whatever vectors the model makes."""
 
     task: Literal["embed", "classify", "token_embed", "token_classify", "encode"] | None = None
-    encoding_format: Literal["float", "base64"] | None = None
     dimensions: Dimensions | None = None
     normalize: bool | None = None
     use_activation: bool | None = None
@@ -64,14 +71,22 @@ class ClassifyRequest(InputFields):
     use_activation: bool | None = None
 
 
-class ScoreRequest(PoolingFields):
+class PairFields(PoolingFields):
+    """What requests about pairs of texts share; a classifier's scores are activated or not."""
+
+    use_activation: bool | None = None
+    max_tokens_per_query: Literal[0] | None = None
+    max_tokens_per_doc: Literal[0] | None = None
+
+
+class ScoreRequest(PairFields):
     """Pairs of texts: one on the left with each on the right, or by twos."""
 
     text_1: Texts
     text_2: Texts
 
 
-class RerankRequest(PoolingFields):
+class RerankRequest(PairFields):
     """Documents to sort by how well they answer a query; Jina's and Cohere's fields."""
 
     query: str

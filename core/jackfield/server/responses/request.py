@@ -24,6 +24,7 @@ REFUSED: Mapping[str, Refusal] = {
     "background_options": Refusal("responses are generated while the client waits"),
     "context_management": Refusal("the context is not compacted here; see 'truncation'", ([],)),
     "conversation": Refusal("conversations are not kept; use 'previous_response_id'"),
+    "enable_response_messages": Refusal("tokens are not shown here; see /tokenize", (False,)),
     "image": Refusal("only text output is supported"),
     "personality": Refusal("the model has no personalities; send 'instructions'"),
     "prompt": Refusal("prompt templates are not kept here; send 'instructions' and 'input'"),
