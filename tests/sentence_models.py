@@ -24,6 +24,7 @@ _ENCODER_TYPES = {
     "DistilBert": "distilbert",
     "MPNet": "mpnet",
     "ModernBert": "modernbert",
+    "NomicBert": "nomic_bert",
     "Roberta": "roberta",
     "XLMRoberta": "xlm-roberta",
 }

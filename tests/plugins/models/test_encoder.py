@@ -22,7 +22,7 @@ from jackfield_load_formats.safetensors import SafetensorsLoadFormat
 from jackfield_models.encoder import Encoder, EncoderForSequenceClassification
 
 CLASSIFIERS = ["Bert", "DistilBert", "ModernBert", "Roberta", "XLMRoberta"]
-FAMILIES = [*CLASSIFIERS, "Camembert", "MPNet"]
+FAMILIES = [*CLASSIFIERS, "Camembert", "MPNet", "NomicBert"]
 PROMPTS = {0: [7], 1: [3, 4, 5, 6, 7], 2: list(range(3, 43)), 3: list(range(100, 190))}
 
 
