@@ -54,7 +54,10 @@ class ScoreHead(LoadableLayer):
 
 
 class DecoderForSequenceClassification(HeadlessDecoder):
-    """Implements ``Model`` with scores of labels in the place of logits."""
+    """Implements ``Model`` with scores of labels in the place of logits, and of a head, if the
+    checkpoint has kept its language model's."""
+
+    _ignorable = (*HeadlessDecoder._ignorable, r"^lm_head\.")
 
     def __init__(self, config: Mapping[str, object], context: BuildContext) -> None:
         super().__init__(config, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tests.checkpoints import make, reference
 from tests.sentence_models import classifier, embedding, reference_classifier
 
@@ -137,6 +139,18 @@ def test_classifiers_say_what_transformers_says(model_type: str) -> None:
         assert_close(scores.outputs.data, logits.numpy())
         assert_close(one.outputs.probs, logits.softmax(-1).numpy())
         assert one.outputs.num_classes == 3
+
+
+def test_a_classifier_may_have_kept_the_head_of_its_language_model(tmp_path: Path) -> None:
+    shutil.copytree(classifier(), tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    head = {"lm_head.weight": torch.ones(512, 64)}
+    save_file({**tensors, **head}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with start(tmp_path) as llm:
+        found = llm.encode(PROMPTS[:1], PoolingParams(use_activation=False), use_tqdm=False)
+    with torch.no_grad():
+        logits = reference_classifier(classifier())(torch.tensor([PROMPTS[0]])).logits[0].double()
+    assert_close(found[0].outputs.data, logits.numpy())
 
 
 def test_a_cross_encoder_scores_pairs() -> None:
