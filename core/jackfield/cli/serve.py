@@ -50,7 +50,9 @@ def _help(argv: list[str]) -> int:
         if word.startswith(HELP):
             settings, _ = parse_arguments([each for each in argv if each != word])
             return _plugin_help(word.removeprefix(HELP), settings)
-    parse_arguments(argv, prog="jackfield serve")
+    # vLLM's --help=GROUP is for a part of the help; here all of it is shown.
+    words = ["--help" if word.startswith("--help=") else word for word in argv]
+    parse_arguments(words, prog="jackfield serve")
     return 0
 
 

@@ -35,6 +35,8 @@ from jackfield.server.errors import (
 from jackfield.server.generation_route import GenerationRoute, Prepare
 from jackfield.server.hooked import HookObserver, PluginMetrics, filtered
 from jackfield.server.http_metrics import LEFT, HttpMetrics, MeasureRequests
+from jackfield.server.invocations import PATH as INVOCATIONS_PATH
+from jackfield.server.invocations import Invocations
 from jackfield.server.json_bytes import dumps
 from jackfield.server.messages.route import Messages
 from jackfield.server.metrics import Metrics
@@ -62,7 +64,14 @@ class AsgiRoute(APIRoute):
             """Never called: FastAPI reads a route's document from a function."""
 
         super().__init__(
-            path, documented, methods=["POST"], summary=summary, description=summary, name=path
+            path,
+            documented,
+            methods=["POST"],
+            summary=summary,
+            description=summary,
+            name=path,
+            # What stands in the document under the paths that it is another way to.
+            include_in_schema=path != INVOCATIONS_PATH,
         )
         self.app = application
 
@@ -83,6 +92,7 @@ def build_app(
         "/v1/responses": responses,
         MESSAGES_PATH: Messages(frontend),
     }
+    preparers[INVOCATIONS_PATH] = Invocations(preparers)
     frontend.llm.observe(HookObserver(hooks))
     llm = filtered(frontend.llm, hooks)
     generating: dict[str, ASGIApp] = {

@@ -54,6 +54,11 @@ assert status == 0, status
     assert done.stdout
 
 
+def test_help_about_a_part_is_the_whole_help() -> None:
+    done = run("serve", "--help=max-num-seqs")
+    assert done.returncode == 0 and "--max-num-seqs" in done.stdout
+
+
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"jackfield {__version__}\n"
     text = run().stdout

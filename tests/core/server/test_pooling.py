@@ -230,6 +230,32 @@ async def test_each_kind_of_model_has_its_own_paths(
                 assert "the model" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("plan", "path", "body"),
+    [
+        (None, "/v1/chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+        (None, "/v1/completions", {"prompt": "a"}),
+        (EMBED, "/v1/embeddings", {"input": "a"}),
+        (EMBED, "/score", {"queries": "a", "documents": ["b"]}),
+        (CROSS, "/rerank", {"query": "a", "documents": ["b"]}),
+        (CLASSIFY, "/classify", {"input": "a"}),
+    ],
+)
+async def test_sagemakers_one_path_is_that_of_the_body(
+    plan: PoolingPlan | None, path: str, body: dict[str, Any]
+) -> None:
+    async with in_process(FakeLLM(plan=FakePlan(pooling=plan))) as http:
+        there = (await http.post(path, json=body)).json()
+        answer = await http.post("/invocations", json=body)
+        wrong = await http.post("/invocations", json={"body": "a"})
+    assert answer.status_code == 200, answer.text
+    fresh = {"id", "created"}
+    assert {n: v for n, v in answer.json().items() if n not in fresh} == {
+        n: v for n, v in there.items() if n not in fresh
+    }
+    assert wrong.status_code == 400 and path in wrong.json()["error"]["message"]
+
+
 async def test_vectors_in_base64_are_little_endian_float32() -> None:
     async with in_process(fake()) as http:
         body = {"input": "az", "encoding_format": "base64", "normalize": False}

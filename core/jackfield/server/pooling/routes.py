@@ -8,13 +8,14 @@ from jackfield.errors import NotFoundError
 from jackfield.planning.pooling import PoolingPlan
 from jackfield.server.asgi import ASGIApp, Receive, Scope, Send, send_error
 from jackfield.server.door import Frontend, Generation
-from jackfield.server.generation_route import GenerationRoute
+from jackfield.server.generation_route import GenerationRoute, Prepare
+from jackfield.server.invocations import PATH as INVOCATIONS_PATH
+from jackfield.server.invocations import Invocations
 from jackfield.server.pooling.pairs import Rerank, Score
 from jackfield.server.pooling.vectors import (
     Classification,
     Embeddings,
     Pooling,
-    PoolingPreparer,
 )
 
 _SCORE = ("/score", "/v1/score")
@@ -24,7 +25,7 @@ PATHS = ("/v1/embeddings", "/pooling", "/classify", *_SCORE, *_RERANK)
 
 def pooling_routes(frontend: Frontend, plan: PoolingPlan, llm: Generation) -> dict[str, ASGIApp]:
     """The routes that the model can serve, of ``PATHS``."""
-    found: dict[str, PoolingPreparer] = {"/pooling": Pooling(frontend, plan)}
+    found: dict[str, Prepare] = {"/pooling": Pooling(frontend, plan)}
     if plan.served_for == "embed":
         found["/v1/embeddings"] = Embeddings(frontend, plan)
     elif plan.served_for == "classify":
@@ -32,6 +33,7 @@ def pooling_routes(frontend: Frontend, plan: PoolingPlan, llm: Generation) -> di
     if plan.served_for == "embed" or plan.scores_pairs:
         found |= dict.fromkeys(_SCORE, Score(frontend, plan))
         found |= dict.fromkeys(_RERANK, Rerank(frontend, plan))
+    found[INVOCATIONS_PATH] = Invocations(found)
     return {path: GenerationRoute(frontend, preparer, llm) for path, preparer in found.items()}
 
 
@@ -53,6 +55,7 @@ def unserved_routes(
     if plan is None:
         does = "generates text: start the server with --task embed, or with another model"
     else:
-        does = f"is served for {plan.served_for} and has {', '.join(sorted(served))}"
+        paths = sorted(path for path in served if path != INVOCATIONS_PATH)
+        does = f"is served for {plan.served_for} and has {', '.join(paths)}"
     refused = Unserved(f"There is nothing at this path: the model {does}")
     return {path: refused for path in (*others, *PATHS) if path not in served}
