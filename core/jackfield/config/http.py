@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from jackfield.config.values import HumanInt, OptionGroup, Spelling, StringList
+
+
+def _not_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """A key that is a variable without a value would neither guard the server nor open it."""
+    if not all(keys):
+        raise ValueError("a key is empty; give a value, or leave it out")
+    return keys
+
+
+Keys = Annotated[StringList, AfterValidator(_not_empty)]
 
 
 class HttpOptions(OptionGroup):
@@ -19,7 +29,7 @@ class HttpOptions(OptionGroup):
         1, ge=1, le=64, description="API processes that share the port and the engine"
     )
     root_path: str = Field("", description="path prefix that a proxy in front takes off")
-    api_key: StringList = Field(
+    api_key: Keys = Field(
         (), repr=False, description="keys of which a client must send one; none: no check"
     )
     allowed_origins: StringList = Field(("*",), description="CORS origins, a JSON list")

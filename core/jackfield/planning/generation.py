@@ -61,7 +61,11 @@ def sampling_defaults(settings: Settings, generation: Mapping[str, object]) -> d
                 f"--override-generation-config has the unknown key {name!r}"
                 f"{did_you_mean(name, _OVERRIDES)}"
             )
-        overrides[_OVERRIDES[name]] = value
+        if value is None:
+            # As in vLLM: the checkpoint says nothing of it.
+            defaults.pop(_OVERRIDES[name], None)
+        else:
+            overrides[_OVERRIDES[name]] = value
     _check(overrides, "--override-generation-config")
     return defaults | overrides
 

@@ -226,6 +226,9 @@ def test_a_wrong_config_file_is_one_line(tmp_path: Path, text: str, part: str) -
 def test_a_key_is_in_no_message() -> None:
     assert "secret" not in refusal("--api-key", '["secret", 3]')
     assert "secret" not in repr(parse("--api-key", "secret"))
+    for words in ([""], ["secret", ""], ['["secret", ""]']):
+        shown = refusal("--api-key", *words)
+        assert "a key is empty" in shown and "secret" not in shown
 
 
 def test_settings_are_frozen_and_checked_by_name_in_programs() -> None:

@@ -180,6 +180,8 @@ def test_sampling_defaults_come_from_the_model_unless_refused(
     assert plan(generation_config="vllm").generation_defaults == {}
     overridden = plan(override_generation_config={"temperature": 0, "presence_penalty": 1})
     assert overridden.generation_defaults == {**said, "temperature": 0, "presence_penalty": 1}
+    without = plan(override_generation_config={"max_new_tokens": None, "min_p": None})
+    assert without.generation_defaults == {"temperature": 0.6, "top_k": 20}
     other = tmp_path / "other"
     other.mkdir()
     generation(other, min_p=0.5)
