@@ -49,6 +49,7 @@ _MODEL_TYPES: dict[str, tuple[str, dict[str, object]]] = {
     "Qwen2ForCausalLM": ("qwen2", {"tie_word_embeddings": True}),
     "LlamaForCausalLM": ("llama", {}),
     "MistralForCausalLM": ("mistral", {"head_dim": 32, "sliding_window": None}),
+    "GemmaForCausalLM": ("gemma", {"head_dim": 16}),
     "Gemma2ForCausalLM": ("gemma2", {"head_dim": 16, "sliding_window": 24}),
     "Gemma3ForCausalLM": ("gemma3_text", {"head_dim": 16, "sliding_window": 24}),
     "Phi3ForCausalLM": ("phi3", {"sliding_window": None}),

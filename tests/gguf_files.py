@@ -36,9 +36,19 @@ _OF_LAYER = {
     "mlp.down_proj": "ffn_down",
     "mlp.gate": "ffn_gate_inp",
 }
+_GEMMA = {
+    "post_attention_layernorm": "post_attention_norm",
+    "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}
+_OF_ARCHITECTURE: Mapping[str, Mapping[str, str]] = {
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA,
+    "phi3": {"self_attn.qkv_proj": "attn_qkv", "mlp.gate_up_proj": "ffn_up"},
+}
 STORED_METADATA: Mapping[str, object] = {"general.architecture": "qwen3"}
 """Enough for a file that only weights are read from."""
-_ARCHITECTURES = {"qwen3_moe": "qwen3moe", "mistral": "llama"}
+_ARCHITECTURES = {"qwen3_moe": "qwen3moe", "mistral": "llama", "gemma3_text": "gemma3"}
 
 
 @dataclass(frozen=True)
@@ -107,13 +117,14 @@ def write_split(
     return paths[0]
 
 
-def gguf_name(name: str) -> str:
+def gguf_name(name: str, architecture: str = "llama") -> str:
     """``model.layers.0.self_attn.q_proj.weight`` is ``blk.0.attn_q.weight``."""
     module, _, own = name.rpartition(".")
     if module in _WHOLE:
         return f"{_WHOLE[module]}.{own}"
     _, _, layer, inner = module.split(".", 3)
-    return f"blk.{layer}.{_OF_LAYER[inner]}.{own}"
+    of_layer = {**_OF_LAYER, **_OF_ARCHITECTURE.get(architecture, {})}
+    return f"blk.{layer}.{of_layer[inner]}.{own}"
 
 
 def pairs_of_heads(rows: Floats, heads: int) -> Floats:
@@ -132,7 +143,7 @@ Choose = Callable[[str], str]
 
 
 def convert(
-    source: Path, choose: Choose, more: Mapping[str, object] | None = None
+    source: Path, choose: Choose, other: Mapping[str, object] | None = None
 ) -> tuple[dict[str, object], dict[str, Stored], dict[str, torch.Tensor]]:
     """(metadata, tensors of the file, the numbers they stand for by Hugging Face's names)."""
     config = json.loads((source / "config.json").read_text())
@@ -150,11 +161,16 @@ def convert(
             layer, own = name.split(".")[2], name.split(".")[-2].removesuffix("_proj")
             experts.setdefault(f"blk.{layer}.ffn_{own}_exps.weight", []).append((name, weight))
             continue
-        theirs = gguf_name(name)
+        theirs = gguf_name(name, architecture(config))
         heads = turned.get(theirs.split(".")[-2]) if architecture(config) == "llama" else None
         rows = weight if heads is None else pairs_of_heads(weight, heads)
         kind = choose(theirs) if weight.ndim > 1 else "F32"
-        data, found = pack(kind, rows) if weight.ndim > 1 else (rows.view(np.uint8), rows)
+        if weight.ndim > 1:
+            data, found = pack(kind, rows)
+        else:
+            # Gemma's code adds 1 to its norms.
+            more = architecture(config).startswith("gemma")
+            data, found = (rows + np.float32(more)).view(np.uint8), rows
         stored[theirs] = Stored(kind, weight.shape, data)
         numbers[name] = torch.from_numpy(found if heads is None else halves_of_heads(found, heads))
     for theirs, several in experts.items():
@@ -163,7 +179,7 @@ def convert(
         numbers |= {n: torch.from_numpy(f) for (n, _), (_, f) in zip(several, packed, strict=True)}
         shape = (len(several), *several[0][1].shape)
         stored[theirs] = Stored(choose(theirs), shape, np.stack([data for data, _ in packed]))
-    return {**metadata(config, source), **(more or {})}, stored, numbers
+    return {**metadata(config, source), **(other or {})}, stored, numbers
 
 
 def architecture(config: Mapping[str, Any]) -> str:
@@ -175,7 +191,8 @@ def metadata(config: Mapping[str, Any], source: Path) -> dict[str, object]:
     """What the file says of the model and its tokenizer."""
     name = architecture(config)
     heads = config["num_attention_heads"]
-    theta = config.get("rope_theta") or (config.get("rope_parameters") or {}).get("rope_theta")
+    rope = config.get("rope_parameters") or {}
+    theta = config.get("rope_theta") or rope.get("full_attention", rope).get("rope_theta")
     own: dict[str, object] = {
         "context_length": config["max_position_embeddings"],
         "embedding_length": config["hidden_size"],
@@ -194,6 +211,11 @@ def metadata(config: Mapping[str, Any], source: Path) -> dict[str, object]:
             "expert_used_count": config["num_experts_per_tok"],
             "expert_feed_forward_length": config["moe_intermediate_size"],
         }
+    if name != "llama" and config.get("sliding_window"):
+        own["attention.sliding_window"] = config["sliding_window"]
+    if name == "gemma2":
+        own["attn_logit_softcapping"] = float(config["attn_logit_softcapping"])
+        own["final_logit_softcapping"] = float(config["final_logit_softcapping"])
     described = {f"{name}.{key}": content for key, content in own.items()}
     return {"general.architecture": name, **described, **byte_level(source)}
 

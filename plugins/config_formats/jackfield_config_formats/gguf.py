@@ -18,15 +18,24 @@ _ARCHITECTURES: Mapping[str, tuple[str, str]] = {
     "qwen2": ("qwen2", "Qwen2ForCausalLM"),
     "qwen3": ("qwen3", "Qwen3ForCausalLM"),
     "qwen3moe": ("qwen3_moe", "Qwen3MoeForCausalLM"),
+    "gemma": ("gemma", "GemmaForCausalLM"),
+    "gemma2": ("gemma2", "Gemma2ForCausalLM"),
+    "gemma3": ("gemma3_text", "Gemma3ForCausalLM"),
+    "phi3": ("phi3", "Phi3ForCausalLM"),
 }
 _EMBEDDING, _HEAD = "token_embd.weight", "output.weight"
 _DTYPES: Mapping[str, str] = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _CONTROL = 3
 # Tokens that end a turn, whatever the metadata name: what chat models of these families emit.
 _END_TOKENS = frozenset(
-    ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>")
+    (
+        *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>"),
+        "<end_of_turn>",
+    )
 )
 _END_IDS = ("eos", "eot", "eom")
+# The 27B models, whose queries are not scaled by the size of their heads: the format does not say.
+_SCALED_BY_HIDDEN = (("gemma2", 46), ("gemma3", 62))
 # What changes the model and is not known here.
 _OTHER = (
     "attention.clamp_kqv",
@@ -40,7 +49,8 @@ _OTHER = (
 
 
 class GgufConfigFormat:
-    """Implements ``ConfigFormat`` for dense decoders of Llama's kind and Qwen 3's experts."""
+    """Implements ``ConfigFormat`` for dense decoders of Llama's kind, Gemma and Phi 3, and for
+    Qwen 3's experts."""
 
     name: ClassVar[str] = "gguf"
     api_version: ClassVar[int] = 1
@@ -65,6 +75,8 @@ class GgufConfigFormat:
             **_shape(metadata),
             **_rope(metadata),
             **_experts(metadata),
+            **_gemma(metadata),
+            **_phi(metadata),
             **_tokens(gguf),
             "torch_dtype": _dtype(gguf),
         }
@@ -109,14 +121,19 @@ def _shape(metadata: _Metadata) -> dict[str, object]:
     if metadata.integer("attention.value_length", head_dim) != head_dim:
         raise CheckpointError(f"{gguf.path}: heads whose values have another size are not served")
     _check_shape(gguf, _EMBEDDING, (None, hidden))
-    _check_shape(gguf, f"blk.{num_layers - 1}.attn_q.weight", (heads * head_dim, hidden))
+    last, kv_heads = f"blk.{num_layers - 1}", metadata.integer("attention.head_count_kv", heads)
+    if metadata.architecture == "phi3":
+        rows = (heads + 2 * kv_heads) * head_dim
+        _check_shape(gguf, f"{last}.attn_qkv.weight", (rows, hidden))
+    else:
+        _check_shape(gguf, f"{last}.attn_q.weight", (heads * head_dim, hidden))
     return {
         "vocab_size": gguf.tensors[_EMBEDDING].shape[0],
         "hidden_size": hidden,
         "intermediate_size": metadata.integer("feed_forward_length"),
         "num_hidden_layers": num_layers,
         "num_attention_heads": heads,
-        "num_key_value_heads": metadata.integer("attention.head_count_kv", heads),
+        "num_key_value_heads": kv_heads,
         "head_dim": head_dim,
         "rms_norm_eps": metadata.number("attention.layer_norm_rms_epsilon"),
         "hidden_act": "silu",
@@ -191,6 +208,50 @@ def _experts(metadata: _Metadata) -> dict[str, object]:
         # The format's readers always do, for this architecture.
         "norm_topk_prob": True,
     }
+
+
+def _gemma(metadata: _Metadata) -> dict[str, object]:
+    if not metadata.architecture.startswith("gemma"):
+        return {}
+    head_dim, num_layers = _head_dim(metadata), metadata.integer("block_count")
+    scaled_by = head_dim
+    if (metadata.architecture, num_layers) in _SCALED_BY_HIDDEN:
+        scaled_by = metadata.integer("embedding_length") // metadata.integer("attention.head_count")
+    config: dict[str, object] = {
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": scaled_by,
+    }
+    if metadata.architecture != "gemma":
+        config["sliding_window"] = metadata.integer("attention.sliding_window", 4096)
+    if metadata.architecture == "gemma2":
+        config["attn_logit_softcapping"] = metadata.number("attn_logit_softcapping", 50.0)
+        config["final_logit_softcapping"] = metadata.number("final_logit_softcapping", 30.0)
+    return config
+
+
+def _phi(metadata: _Metadata) -> dict[str, object]:
+    if metadata.architecture != "phi3":
+        return {}
+    length = metadata.integer("context_length")
+    window = metadata.integer("attention.sliding_window", 0)
+    config: dict[str, object] = {
+        # llama.cpp writes the whole context's where there is none.
+        "sliding_window": window if 0 < window < length else None,
+        "original_max_position_embeddings": length,
+        "pad_token_id": None,
+    }
+    long, short = (
+        metadata.gguf.plain_tensor(f"rope_factors_{name}.weight") for name in ("long", "short")
+    )
+    if long is None or short is None:
+        return config
+    trained = metadata.integer("rope.scaling.original_context_length")
+    scaling: dict[str, object] = {"rope_type": "longrope"}
+    scaling |= {"long_factor": list(long), "short_factor": list(short)}
+    if metadata.has("rope.scaling.attn_factor"):
+        scaling["attention_factor"] = metadata.number("rope.scaling.attn_factor")
+    return config | {"rope_scaling": scaling, "original_max_position_embeddings": trained}
 
 
 def _tokens(gguf: Gguf) -> dict[str, object]:

@@ -28,6 +28,7 @@ _DTYPES: Mapping[str, torch.dtype] = {
 }
 # Whose rotary embedding turns neighbours, in this format.
 _TURNS_NEIGHBOURS = "llama"
+_ADDS_ONE = ("gemma", "gemma2", "gemma3")
 _HEADS = {".attn_q.": "head_count", ".attn_k.": "head_count_kv"}
 
 
@@ -46,11 +47,11 @@ class GgufLoadFormat:
         for name, stored in gguf.tensors.items():
             headers.setdefault(stored.file, {})[name] = stored
         for name, stored, tensor in read_mapped(headers, files, _view):
-            ours = checkpoint_names(name, stored)
+            ours = checkpoint_names(name, stored, gguf.text("general.architecture", ""))
             if len(stored.shape) == 3:
                 yield from zip(ours, tensor, strict=True)
             else:
-                yield from ((each, _ordered(gguf, name, tensor)) for each in ours)
+                yield from ((each, _as_published(gguf, name, tensor)) for each in ours)
 
 
 def _read(files: CheckpointFiles) -> Gguf:
@@ -67,8 +68,11 @@ def _view(path: Path, mapped: mmap.mmap, name: str, stored: GgufTensor) -> Tenso
     return flat.view(*stored.shape[:-1], -1)
 
 
-def _ordered(gguf: Gguf, name: str, tensor: Tensor) -> Tensor:
-    """Queries and keys in the order of Hugging Face."""
+def _as_published(gguf: Gguf, name: str, tensor: Tensor) -> Tensor:
+    """Queries and keys in the order of Hugging Face; Gemma's norms without the 1 that its code
+    adds to them."""
+    if name.endswith("norm.weight") and gguf.text("general.architecture", "") in _ADDS_ONE:
+        return tensor - 1
     key = next((key for part, key in _HEADS.items() if part in name), None)
     if key is None or gguf.text("general.architecture", "") != _TURNS_NEIGHBOURS:
         return tensor

@@ -1,8 +1,8 @@
 """Layers of ours in a model of transformers: quantized ones, or faster ones.
 
 Another layer may stand where transformers' code has a ``torch.nn.Linear`` of which it does nothing
-but call it, and where it has stacked experts (``own_experts``). The head stays: it may be
-tied to the embedding.
+but call it, and where it has stacked experts (``own_experts``). A head that is tied to the
+embedding stays.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jackfield.compute.layers.embedding import VocabParallelEmbedding
 from jackfield.compute.layers.linear import ColumnParallelLinear
 from jackfield.compute.layers.stacked_experts import are_stacked, unstacked
 from jackfield.compute.weights import find_slots, load_weights
-from jackfield.contracts.model import BuildContext
+from jackfield.contracts.model import BuildContext, QuantizesEmbeddings
 from jackfield.errors import ConfigError
 from jackfield_models.own_experts import experts_like, own_name
 
@@ -44,7 +46,8 @@ class Watch:
 
     def __init__(self, model: Any) -> None:
         self.found = Replaceable()
-        head = model.get_output_embeddings()
+        is_tied = getattr(model.config, "tie_word_embeddings", True)
+        head = model.get_output_embeddings() if is_tied else None
         layers = dict(model.named_modules())
         self._linears = {
             name: layer
@@ -117,7 +120,9 @@ def quantize(model: Any, found: Replaceable, context: BuildContext) -> dict[str,
     return _replace(model, Replaceable(linears, {n: found.experts[n] for n in experts}), context)
 
 
-def load_own(model: Any, weights: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+def load_own(
+    model: Any, weights: Iterable[tuple[str, Tensor]], context: BuildContext
+) -> dict[str, Tensor]:
     """Fills our layers of ``model``; gives the tensors that are not theirs, by name.
 
     Raises ``CheckpointError`` for a tensor of theirs that is missing, unknown, twice there, or of
@@ -135,7 +140,22 @@ def load_own(model: Any, weights: Iterable[tuple[str, Tensor]]) -> dict[str, Ten
                 others[name] = tensor
 
     load_weights(model, own())
+    _decode_embedding(model, others, context)
     return others
+
+
+def _decode_embedding(model: Any, tensors: dict[str, Tensor], context: BuildContext) -> None:
+    """Codes of the embedding, as GGUF files have them, become numbers: transformers looks up."""
+    embedding = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    method, stored = context.quantization, f"{name}.weight"
+    if not isinstance(method, QuantizesEmbeddings) or method.embedding_method(name) is None:
+        return
+    coded = VocabParallelEmbedding(*embedding.weight.shape, context=context, prefix=name)
+    ((_, slot),) = coded.slots(name)
+    slot.place(tensors[stored])
+    coded.finish_loading()
+    tensors[stored] = coded(torch.arange(coded.vocab_size, device=context.device))
 
 
 class _TakenOut(nn.Module):

@@ -77,7 +77,7 @@ class TransformersForCausalLM(nn.Module):
         """As the contract says; names and layouts are converted by transformers."""
         model_class = type(self.causal_lm)
         if self._quantized:
-            weights = load_own(self.causal_lm, weights).items()
+            weights = load_own(self.causal_lm, weights, self._context).items()
             model_class = without(model_class, self._quantized)
         model = load_model(model_class, self._config, weights, self._context, IMPLEMENTATION)
         put(model, self._quantized)

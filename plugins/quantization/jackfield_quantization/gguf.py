@@ -44,7 +44,9 @@ class GgufQuantization:
         self._types = section(config, "tensor_types")
 
     def linear_method(self, prefix: str) -> LinearMethod | None:
-        types = self.types_of(checkpoint_names(prefix))
+        # Phi 3's checkpoints themselves have a fused layer.
+        names = (prefix,) if prefix in self._types else checkpoint_names(prefix)
+        types = self.types_of(names)
         return GgufLinear(types) if any(types) else None
 
     def embedding_method(self, prefix: str) -> EmbeddingMethod | None:

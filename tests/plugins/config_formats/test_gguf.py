@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from tests.checkpoints import make
@@ -98,10 +99,35 @@ def test_yarn_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_long_rope_of_phi_is_read(tmp_path: Path) -> None:
+    source = make("Phi3ForCausalLM")
+    said = {
+        "phi3.context_length": 512,
+        "phi3.rope.scaling.original_context_length": 128,
+        "phi3.rope.scaling.attn_factor": 1.25,
+        "phi3.attention.sliding_window": 512,
+    }
+    metadata, tensors, _ = convert(source, lambda name: "F32", said)
+    factors = {"long": [2.0, 4.0], "short": [1.0, 1.5]}
+    for name, numbers in factors.items():
+        data = np.array(numbers, dtype=np.float32).view(np.uint8)
+        tensors[f"rope_factors_{name}.weight"] = Stored("F32", (2,), data)
+    write(tmp_path / "model.gguf", metadata, tensors)
+    config = GgufConfigFormat().read(tmp_path)
+    assert config["rope_scaling"] == {
+        "rope_type": "longrope",
+        "long_factor": [2.0, 4.0],
+        "short_factor": [1.0, 1.5],
+        "attention_factor": 1.25,
+    }
+    assert config["original_max_position_embeddings"] == 128
+    assert config["max_position_embeddings"] == 512 and config["sliding_window"] is None
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"general.architecture": "gemma3"}, "has the architecture 'gemma3'"),
+        ({"general.architecture": "falcon"}, "has the architecture 'falcon'"),
         ({"llama.expert_count": 8}, "a mixture of experts of the architecture llama"),
         ({"llama.attention.value_length": 64}, "values have another size"),
         ({"llama.rope.scaling.type": "longrope"}, "RoPE scaling 'longrope'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,9 @@ from jackfield_models.own_layers import Watch
 
 
 class Reader(nn.Module):
-    """Calls two layers, and reads the weight of one of them."""
+    """Calls two layers, and reads the weight of one of them; its head is tied."""
+
+    config = SimpleNamespace(tie_word_embeddings=True)
 
     def __init__(self) -> None:
         super().__init__()

@@ -61,7 +61,8 @@ def test_linear_layers_are_ours_on_the_cpu() -> None:
     model = load(TransformersForCausalLM, make("Phi3ForCausalLM"), AutoLoadFormat())
     assert isinstance(model, torch.nn.Module)
     found = [name for name, layer in model.named_modules() if isinstance(layer, OwnLinear)]
-    assert len(found) == 3 * len(("qkv_proj", "o_proj", "gate_up_proj", "down_proj"))
+    layers = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")
+    assert len(found) == 3 * len(layers) + len(("lm_head",))
 
 
 @pytest.mark.parametrize("stored", ["float32", "bfloat16"])

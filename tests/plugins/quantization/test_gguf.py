@@ -85,6 +85,10 @@ def test_a_file_is_served_as_the_numbers_it_stands_for(kind: str, tmp_path: Path
         ("Qwen2ForCausalLM", ("Q5_K", "Q8_0")),
         ("MistralForCausalLM", ("Q4_0", "IQ4_NL", "BF16")),
         ("Qwen3MoeForCausalLM", ("Q4_K", "Q8_0", "F32")),
+        ("GemmaForCausalLM", ("Q4_K", "Q8_0", "F32")),
+        ("Gemma2ForCausalLM", ("Q6_K", "Q4_0")),
+        ("Gemma3ForCausalLM", ("Q4_K", "Q6_K", "F16")),
+        ("Phi3ForCausalLM", ("Q4_K", "Q6_K", "BF16")),
     ],
 )
 def test_types_may_be_mixed(architecture: str, kinds: tuple[str, ...], tmp_path: Path) -> None:
@@ -96,6 +100,7 @@ def test_types_may_be_mixed(architecture: str, kinds: tuple[str, ...], tmp_path:
         head_dim=64,
         moe_intermediate_size=256,
         norm_topk_prob=True,
+        query_pre_attn_scalar=64,
     )
     metadata, tensors, numbers = convert(source, mixed(kinds))
     write(tmp_path / "model.gguf", metadata, tensors)

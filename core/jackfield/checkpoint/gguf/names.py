@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from jackfield.checkpoint.gguf.header import Gguf, GgufTensor
 from jackfield.errors import CheckpointError
 
-ROPE_FACTORS = "rope_freqs.weight"
+ROPE_FACTORS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 """What the rotary frequencies are divided by: a part of the configuration, not of the model."""
 
 _WHOLE: Mapping[str, str] = {
@@ -33,6 +33,17 @@ _OF_LAYER: Mapping[str, str] = {
     "ffn_down": "mlp.down_proj",
     "ffn_gate_inp": "mlp.gate",
 }
+# What other families have beside that, or mean by the same name.
+_GEMMA: Mapping[str, str] = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_OF_ARCHITECTURE: Mapping[str, Mapping[str, str]] = {
+    "gemma2": _GEMMA,
+    "gemma3": _GEMMA,
+    "phi3": {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
+}
 # One tensor for all experts of a layer, [experts, outputs, inputs].
 _OF_EXPERTS: Mapping[str, str] = {
     "ffn_gate_exps": "gate_proj",
@@ -42,18 +53,20 @@ _OF_EXPERTS: Mapping[str, str] = {
 _NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<own>weight|bias)")
 
 
-def checkpoint_names(name: str, tensor: GgufTensor) -> tuple[str, ...]:
+def checkpoint_names(name: str, tensor: GgufTensor, architecture: str = "llama") -> tuple[str, ...]:
     """``blk.0.attn_q.weight`` is ``model.layers.0.self_attn.q_proj.weight``. Several for a tensor
-    of experts, one for each; none for one that is no part of the model."""
-    if name == ROPE_FACTORS:
+    of experts, one for each; none for one that is no part of the model. ``architecture`` is the
+    file's ``general.architecture``."""
+    if name in ROPE_FACTORS:
         return ()
     match = _NAME.fullmatch(name)
     if match is not None:
         layer, module, own = match["layer"], match["module"], match["own"]
         if layer is None and module in _WHOLE:
             return (f"{_WHOLE[module]}.{own}",)
-        if layer is not None and module in _OF_LAYER:
-            return (f"model.layers.{layer}.{_OF_LAYER[module]}.{own}",)
+        of_layer = {**_OF_LAYER, **_OF_ARCHITECTURE.get(architecture, {})}
+        if layer is not None and module in of_layer:
+            return (f"model.layers.{layer}.{of_layer[module]}.{own}",)
         if layer is not None and module in _OF_EXPERTS and len(tensor.shape) == 3:
             beside = f"model.layers.{layer}.mlp.experts"
             expert = f"{_OF_EXPERTS[module]}.{own}"
@@ -67,5 +80,5 @@ def quantized_layers(gguf: Gguf) -> dict[str, str]:
         layer.removesuffix(".weight"): tensor.type.name
         for name, tensor in gguf.tensors.items()
         if tensor.type.is_quantized
-        for layer in checkpoint_names(name, tensor)
+        for layer in checkpoint_names(name, tensor, gguf.text("general.architecture", ""))
     }
