@@ -18,6 +18,7 @@ ALIASES: Mapping[str, str] = {
     "data_2": "text_2",
     "documents": "text_2",
     "ebnf": "structured_outputs.grammar",
+    "enable_thinking": "chat_template_kwargs.enable_thinking",
     "guided_choice": "structured_outputs.choice",
     "guided_decoding_backend": "structured_outputs.backend",
     "guided_grammar": "structured_outputs.grammar",
@@ -55,6 +56,9 @@ REFUSED: Mapping[str, Refusal] = {
     "custom_logit_processor": Refusal("see 'logits_processors'"),
     "early_stopping": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "echo": Refusal("only the prompt of a completion is a text to send back", (False,)),
+    "extra_body": Refusal(
+        "its fields are the request's own; OpenAI's client puts them there", ({},)
+    ),
     "function_call": Refusal("it is deprecated; use 'tool_choice'", ("none",)),
     "functions": Refusal("it is deprecated; use 'tools'", ([],)),
     "kv_transfer_params": Refusal("this server runs without a KV connector"),
@@ -70,6 +74,7 @@ REFUSED: Mapping[str, Refusal] = {
     "separate_reasoning": Refusal("thinking is always apart; see --reasoning-parser", (True,)),
     "stream_reasoning": Refusal("thinking is streamed as it comes", (True,)),
     "suffix": Refusal("text completion before a suffix is not supported", ("",)),
+    "thinking": Refusal("send 'enable_thinking', 'thinking_token_budget' or 'reasoning_effort'"),
     "thinking_token_budget": Refusal("only the output of a chat is known to hold thinking"),
     "use_beam_search": Refusal(f"beam search {_NOT_BUILT}", (False,)),
     "verbosity": Refusal("the model cannot be told how much to say", ("medium",)),

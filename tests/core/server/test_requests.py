@@ -77,6 +77,17 @@ def test_every_field_of_openais_requests_is_known(params: Any, model: Any) -> No
         (TEXT, {"prompt": "x", "best_of": 2, "stream": True}, "best_of"),
         (CHAT, {"messages": HELLO, "best_of": 2}, "best_of"),
         (CHAT, {"messages": HELLO, "echo": True}, "echo"),
+        (CHAT, {"messages": HELLO, "thinking": {"type": "enabled"}}, "thinking"),
+        (CHAT, {"messages": HELLO, "extra_body": {"top_k": 1}}, "extra_body"),
+        (
+            CHAT,
+            {
+                "messages": HELLO,
+                "enable_thinking": True,
+                "chat_template_kwargs": {"enable_thinking": False},
+            },
+            "enable_thinking",
+        ),
         (CHAT, {"messages": HELLO, "separate_reasoning": False}, "separate_reasoning"),
         (CHAT, {"messages": HELLO, "rid": "a b"}, "rid"),
         (TEXT, {"prompt": "x", "truncation_side": "right"}, "truncation_side"),
@@ -225,6 +236,10 @@ async def test_messages_reach_the_template_in_one_spelling() -> None:
     assert seen["messages"][2]["reasoning"] == "hm"
     assert seen["template_kwargs"] == {"enable_thinking": False, "reasoning_effort": "low"}
     assert seen["add_generation_prompt"] is True
+    del body["chat_template_kwargs"]
+    async with in_process(llm) as http:
+        await http.post(CHAT, json={**body, "enable_thinking": False})
+    assert llm.prompts.last_chat["template_kwargs"] == seen["template_kwargs"]
 
 
 async def test_the_checkpoints_defaults_hold_where_the_request_is_silent() -> None:
