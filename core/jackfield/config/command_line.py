@@ -11,6 +11,7 @@ from typing import Any
 
 from jackfield.config.foreign import FOREIGN_FLAGS, take_foreign
 from jackfield.config.foreign_flag import ForeignFlag, Standing
+from jackfield.config.foreign_variables import vllm_variables
 from jackfield.config.line_parser import LineParser
 from jackfield.config.settings import (
     GROUPS,
@@ -21,7 +22,6 @@ from jackfield.config.settings import (
     make_settings,
     unknown_variables,
     variable_of,
-    vllm_variables,
 )
 from jackfield.config.suggestion import did_you_mean
 from jackfield.config.values import json_object, leveled_object, plain_type, shape_of

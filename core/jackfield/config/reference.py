@@ -34,7 +34,8 @@ the default.
   `--hf-overrides.a+ 1,2` appends to a list. Keys of the file may be dotted too.
 * What is wrong is said in one line with exit status 2; `-v` adds a traceback. Nothing is ignored:
   an unknown flag or key of the file ends the start, an unknown `JACKFIELD_` variable and any
-  `VLLM_` one gets a warning. `VLLM_API_KEY` ends the start of a server that has no key.
+  `VLLM_` one gets a warning. `VLLM_API_KEY` ends the start of a server that has no key. What
+  Kubernetes sets for a service called `jackfield` (`JACKFIELD_PORT=tcp://...`) is no option.
 
 This page is made by `python -m jackfield.config.reference`; a test compares.
 """

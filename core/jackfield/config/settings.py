@@ -21,6 +21,7 @@ from pydantic_settings import (
 from jackfield.config.cache import CacheOptions
 from jackfield.config.devices import DeviceOptions
 from jackfield.config.foreign import FOREIGN_FLAGS, take_foreign
+from jackfield.config.foreign_variables import is_service_link
 from jackfield.config.http import ApiOptions, EngineProcessOptions, HttpOptions, LogOptions
 from jackfield.config.load import LoadOptions
 from jackfield.config.model import ModelOptions
@@ -92,9 +93,18 @@ class Settings(
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given here goes before the environment, that before the file."""
-        given: Mapping[str, Any] = {**env_settings(), **init_settings()}
+        environment = {
+            option: value
+            for option, value in env_settings().items()
+            if not is_service_link(variable_of(option), str(value))
+        }
+        given: Mapping[str, Any] = {**environment, **init_settings()}
         values, _ = read_config_file(given.get("config"))
-        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values)
+        return (
+            init_settings,
+            InitSettingsSource(settings_cls, init_kwargs=environment),
+            InitSettingsSource(settings_cls, init_kwargs=values),
+        )
 
     @model_validator(mode="after")
     def _check_together(self) -> Settings:
@@ -160,18 +170,14 @@ def unknown_variables() -> list[str]:
     for name in sorted(os.environ):
         if not name.startswith(ENVIRONMENT_PREFIX) or name in known or not os.environ[name]:
             continue
+        if is_service_link(name, os.environ[name]):
+            continue
         option = name.removeprefix(ENVIRONMENT_PREFIX).lower()
         if flag_of(option) in FOREIGN_FLAGS:
             lines += take_foreign({option: os.environ[name]}, place=name)
         else:
             lines.append(f"environment variable {name} is no option{did_you_mean(name, known)}")
     return lines
-
-
-def vllm_variables() -> list[str]:
-    """A line for the ``VLLM_*`` variables that are set: none is read."""
-    names = sorted(name for name in os.environ if name.startswith("VLLM_") and os.environ[name])
-    return [f"variables of vLLM are not read: {', '.join(names)}"] if names else []
 
 
 def require_key_if_meant(settings: Settings) -> None:

@@ -128,7 +128,8 @@ def test_variables_of_vllm_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VLLM_USE_V1", "1")
     monkeypatch.setenv("VLLM_API_KEY", "secret")
     settings, notes = parse_arguments(["M", "--api-key", "mine"])
-    assert notes == ["variables of vLLM are not read: VLLM_API_KEY, VLLM_USE_V1"]
+    told = "VLLM_API_KEY (JACKFIELD_API_KEY is), VLLM_USE_V1"
+    assert notes == [f"variables of vLLM are not read: {told}"]
     require_key_if_meant(settings)
     settings, _ = parse_arguments(["M"])
     with pytest.raises(ConfigError, match="VLLM_API_KEY is not read") as error:

@@ -276,3 +276,24 @@ def test_no_option_is_taken_and_ignored() -> None:
     of_the_server = {option.name for option in fields(ServerOptions)}
     assert of_the_server <= set(re.findall(r"\boptions\.([a-z_]+)", code))
     assert set(Settings.model_fields) - read - of_the_server <= {"config"}
+
+
+def test_variables_that_kubernetes_makes_of_a_service_called_so_are_no_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+        "PORT_80_TCP_PORT": "80",
+        "PORT_80_TCP_PROTO": "tcp",
+    }.items():
+        monkeypatch.setenv(f"JACKFIELD_{name}", value)
+        monkeypatch.setenv(f"VLLM_{name}", value)
+    settings, notes = parse_arguments(["M"])
+    assert settings.port == 8000 and notes == []
+    monkeypatch.setenv("JACKFIELD_PORT", "9")
+    assert make_settings({"model": "M"}).port == 9
