@@ -177,10 +177,13 @@ def _add_model_routes(app: FastAPI, frontend: Frontend) -> None:
 
     @app.get("/v1/models", summary="The models served")
     async def models() -> Response:
+        # Programs wait for it, as other servers are not there before the model is.
+        frontend.require_loaded()
         return _json({"object": "list", "data": [card(name) for name in frontend.model_names]})
 
     @app.get("/v1/models/{model:path}", summary="One model")
     async def model(model: str) -> Response:
+        frontend.require_loaded()
         return _json(card(frontend.check_model(model)))
 
 

@@ -130,6 +130,12 @@ class Frontend:
         if not self.is_ready:
             raise UnavailableError(f"The server {self._absence()}")
 
+    def require_loaded(self) -> None:
+        """Raises the 503 of what is known once the model is loaded. It stays while the engine is
+        replaced, or sleeps."""
+        if self.llm.ready is None:
+            raise UnavailableError(f"The server {self._absence()}")
+
     def admit(self) -> None:
         """Raises the 503 or 429 that a new generation request gets now, if it gets one."""
         self.require_ready()

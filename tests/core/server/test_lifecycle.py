@@ -89,8 +89,11 @@ class Running:
         self.task = asyncio.create_task(service.run())
 
     async def health(self) -> int:
+        return await self.status("/health")
+
+    async def status(self, path: str) -> int:
         async with httpx.AsyncClient() as http:
-            return (await http.get(f"{self.url}/health")).status_code
+            return (await http.get(f"{self.url}{path}")).status_code
 
 
 def interrupt(number: int = signal.SIGTERM) -> None:
@@ -101,9 +104,12 @@ async def test_the_socket_is_served_before_the_model_is_loaded() -> None:
     llm = LivingLLM()
     running = Running(llm)
     assert await running.health() == 503
+    # Programs wait for this one too: other servers are not there before the model is.
+    assert await running.status("/v1/models") == 503
     llm.loading.set()
     await until(lambda: running.readied)
     assert await running.health() == 200
+    assert await running.status("/v1/models") == 200
     interrupt()
     assert await running.task == 0
 
