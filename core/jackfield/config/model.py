@@ -18,7 +18,9 @@ class ModelOptions(OptionGroup):
         "on the hub; also positional; default: jackfield-mini, which comes with Jackfield",
     )
     served_model_name: StringList = Field(
-        (), description="names the API answers to, the first one in its replies; default: MODEL"
+        (),
+        description="names the API answers to; a reply has the one that was asked for, else the "
+        "first, as metrics have; default: MODEL",
     )
     revision: str | None = Field(None, description="branch, tag or commit on the hub")
     code_revision: str | None = Field(
