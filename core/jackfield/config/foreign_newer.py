@@ -127,11 +127,15 @@ NEWER_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             "--reasoning-parser knows the marks of thinking, and budgets need no more",
             "reasoning-config",
         ),
-        **later(
-            "structured output by default",
-            "guided-decoding-disable-any-whitespace guided-decoding-disable-additional-properties",
-            "say it in the structured_outputs of a request",
+        **refused(
+            "it is a key of --structured-outputs-config",
+            "guided-decoding-disable-any-whitespace",
+            "say --structured-outputs-config.disable_any_whitespace true",
             is_switch=True,
+        ),
+        **accepted(
+            "objects that list their properties get no others",
+            "guided-decoding-disable-additional-properties",
         ),
         **accepted(
             "a backend that is named is never replaced by another",

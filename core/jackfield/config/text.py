@@ -12,15 +12,15 @@ from jackfield.errors import ConfigError
 _IN_REQUESTS = "send it in the structured_outputs of a request"
 _INSTEAD = {
     "disable_additional_properties": _IN_REQUESTS,
-    "disable_any_whitespace": _IN_REQUESTS,
     "disable_fallback": "name a backend: it is never replaced by another",
     "enable_in_reasoning": "a grammar begins behind the thinking; leave it out",
     "reasoning_parser": "use --reasoning-parser",
     "reasoning_parser_plugin": "use --reasoning-parser-plugin",
 }
-# vLLM once wrote "xgrammar:no-fallback": these are so anyway.
-_WISHES = frozenset({"no-fallback", "no-additional-properties"})
-_REFUSED_WISHES = frozenset({"disable-any-whitespace"})
+_COMPACT = "disable-any-whitespace"
+# vLLM once wrote "xgrammar:no-fallback"; the last two are so anyway.
+_WISHES = frozenset({_COMPACT, "no-fallback", "no-additional-properties"})
+_KEYS = ("backend", "disable_any_whitespace")
 
 
 class TextOptions(OptionGroup):
@@ -58,7 +58,8 @@ class TextOptions(OptionGroup):
     )
     structured_outputs_config: JsonObject = Field(
         default_factory=dict,
-        description="JSON object with the key backend, which goes before guided_decoding_backend",
+        description="JSON object: backend, which goes before guided_decoding_backend; "
+        "disable_any_whitespace, for JSON without spaces",
     )
     reasoning_parser: str | None = Field(
         None, description="reasoning_parsers plugin, such as deepseek_r1 or qwen3"
@@ -80,13 +81,19 @@ class TextOptions(OptionGroup):
         for key, value in config.items():
             if key == "disable_fallback" and backend != "auto":
                 continue  # a backend that is named is never replaced
-            if key != "backend" and value not in (False, "", None):
+            if key not in _KEYS and value not in (False, "", None):
                 raise ConfigError(
                     f"--structured-outputs-config has the key {key!r}, which is not built; "
-                    f"{_INSTEAD.get(key, 'the only one is backend')}"
+                    f"{_INSTEAD.get(key, 'there are ' + ' and '.join(_KEYS))}"
                 )
         name, _, wishes = backend.partition(":")
-        for wish in wishes.split(","):
-            if wish in _REFUSED_WISHES:
-                raise ConfigError(f"the grammar backend {backend} asks for {wish}: {_IN_REQUESTS}")
         return name if wishes and _WISHES.issuperset(wishes.split(",")) else backend
+
+    @property
+    def json_whitespace(self) -> str | None:
+        """A regex for the space between the tokens of JSON, unless a request says one: none at
+        all, or None for a bounded run of any."""
+        config = self.structured_outputs_config
+        wishes = str(config.get("backend", self.guided_decoding_backend)).partition(":")[2]
+        is_compact = config.get("disable_any_whitespace") or _COMPACT in wishes.split(",")
+        return "" if is_compact else None

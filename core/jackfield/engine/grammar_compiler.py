@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from jackfield.contracts.grammar import (
     COMPILE_SECONDS,
     CompiledGrammar,
@@ -93,7 +95,8 @@ class GrammarCompiler:
 
     ``vocabulary`` and ``make_backend`` (from a plugin's name) run in a thread of the pool when
     the first grammar comes: an engine without structured output pays nothing. Bounds that an
-    answer of ``max_model_len`` tokens does not come to do not reach backends.
+    answer of ``max_model_len`` tokens does not come to do not reach backends. ``json_whitespace``
+    is that of schemas which say none.
     """
 
     def __init__(
@@ -102,11 +105,13 @@ class GrammarCompiler:
         make_backend: Callable[[str, Vocabulary], GrammarBackend],
         default_backend: str,
         max_model_len: int | None = None,
+        json_whitespace: str | None = None,
     ) -> None:
         self._load_vocabulary = vocabulary
         self._make_backend = make_backend
         self._default = default_backend
         self._max_model_len = max_model_len
+        self._whitespace = json_whitespace
         self._max_bytes: int | None = None
         """Of an answer, once that is known."""
         self._loading = threading.Lock()
@@ -149,6 +154,8 @@ class GrammarCompiler:
 
     def _compile(self, spec: GrammarSpec, compilation: Compilation) -> ReadyGrammar:
         backend = self._backend(spec.backend or self._default)
+        if spec.kind == "json_schema" and spec.whitespace is None:
+            spec = replace(spec, whitespace=self._whitespace)
         if self._max_bytes is not None:
             spec = within_reach(spec, self._max_bytes)
         if isinstance(backend, LoadsLate):

@@ -225,7 +225,9 @@ def _grammars(plan: EnginePlan, logits_width: int, max_model_len: int) -> Gramma
     def backend(name: str, vocabulary: Vocabulary) -> GrammarBackend:
         return cast(GrammarBackend, registry.make("grammars", name, vocabulary))
 
-    return GrammarCompiler(vocabulary, backend, plan.grammar_backend, max_model_len)
+    return GrammarCompiler(
+        vocabulary, backend, plan.grammar_backend, max_model_len, plan.json_whitespace
+    )
 
 
 def _one_line(error: BaseException, registry: Registry) -> str:

@@ -138,6 +138,7 @@ def _engine_plan(
         stream_interval=_stream_interval(settings),
         scheduler_delay_factor=settings.scheduler_delay_factor,
         grammar_backend=settings.grammar_backend,
+        json_whitespace=settings.json_whitespace,
         tokenizer_mode="none" if settings.skip_tokenizer_init else settings.tokenizer_mode,
         tokenizer=str(files.tokenizer),
         loads_grammars_early=defaults.loads_grammars_early,

@@ -106,3 +106,25 @@ def test_grammars_that_nobody_waits_for_any_more_hold_no_other_up(
     may_end.set()
     compile_whole(compiler, "a")
     assert len(backend.compiled) <= 50 - len(late) + 1
+
+
+def test_space_in_json_is_the_servers_where_a_request_says_nothing() -> None:
+    seen: list[GrammarSpec] = []
+
+    class Seeing(SizedBackend):
+        def compile(self, spec: GrammarSpec) -> Sized:
+            seen.append(spec)
+            return super().compile(spec)
+
+    compiler = GrammarCompiler(
+        lambda: Vocabulary((), {}), lambda name, vocabulary: Seeing(), "sized", None, ""
+    )
+    for asked in (
+        GrammarSpec(kind="json_schema", text="{}"),
+        GrammarSpec(kind="json_schema", text="{}", whitespace=" ?"),
+        GrammarSpec(kind="regex", text="a"),
+    ):
+        future = compiler.compile(asked).future
+        assert future is not None
+        future.result(PATIENCE_SECONDS)
+    assert [each.whitespace for each in seen] == ["", " ?", None]

@@ -334,8 +334,11 @@ def test_what_vllm_wrote_behind_a_grammar_backend_is_no_class_of_a_module(plan: 
     for said in ("xgrammar:no-fallback", "xgrammar:no-fallback,no-additional-properties"):
         assert plan(guided_decoding_backend=said).engine.grammar_backend == "xgrammar"
     assert plan(guided_decoding_backend="mine:Backend").engine.grammar_backend == "mine:Backend"
-    with pytest.raises(ConfigError, match="send it in the structured_outputs of a request"):
-        plan(guided_decoding_backend="xgrammar:disable-any-whitespace")
+    compact = plan(guided_decoding_backend="xgrammar:disable-any-whitespace").engine
+    assert (compact.grammar_backend, compact.json_whitespace) == ("xgrammar", "")
+    compact = plan(structured_outputs_config={"disable_any_whitespace": True}).engine
+    assert (compact.grammar_backend, compact.json_whitespace) == ("auto", "")
+    assert plan().engine.json_whitespace is None
 
 
 def test_names_of_vllm_for_what_is_so_anyway_are_told_of(
