@@ -54,8 +54,9 @@ def block_dim(backend: AttentionBackend, spec: AttentionSpec) -> int:
 
 def num_first_blocks(plan: WorkerPlan, block_bytes: int, *, on_cpu: bool) -> int | None:
     """``KVCapacity.num_first_blocks``: on the CPU, unless the user says how much memory it is."""
-    said = plan.cpu_kv_cache_bytes is not None or plan.num_blocks_override is not None
-    return None if said or not on_cpu else max(1, _CPU_FIRST_BYTES // block_bytes)
+    said = (plan.cpu_kv_cache_bytes, plan.kv_cache_bytes, plan.num_blocks_override)
+    is_said = any(value is not None for value in said)
+    return None if is_said or not on_cpu else max(1, _CPU_FIRST_BYTES // block_bytes)
 
 
 def activation_bytes(
@@ -121,18 +122,7 @@ def num_kv_blocks(
     if plan.num_blocks_override is not None:
         num_blocks = plan.num_blocks_override
     else:
-        free, total = memory
-        if on_cpu:
-            budget = plan.cpu_kv_cache_bytes
-            if budget is None:
-                budget = min(_CPU_BYTES, free // 2)
-        else:
-            share = plan.gpu_memory_utilization
-            budget = min(
-                int(total * share if share <= 1 else share) - needs.weights,
-                free - needs.beside - _WORKSPACE_BYTES,
-            )
-            budget -= needs.activations
+        budget = (_cpu_budget if on_cpu else _gpu_budget)(plan, needs, *memory)
         num_blocks = min(max(budget, 0) // block_bytes, plan.max_num_seqs * per_sequence + 1)
     fits = num_blocks > 1 if plan.limit_context else num_blocks > per_sequence
     if not fits:
@@ -140,10 +130,34 @@ def num_kv_blocks(
     return num_blocks
 
 
+def _cpu_budget(plan: WorkerPlan, needs: Needs, free: int, total: int) -> int:
+    if plan.kv_cache_bytes is not None:
+        return plan.kv_cache_bytes
+    if plan.cpu_kv_cache_bytes is not None:
+        return plan.cpu_kv_cache_bytes
+    return min(_CPU_BYTES, free // 2)
+
+
+def _gpu_budget(plan: WorkerPlan, needs: Needs, free: int, total: int) -> int:
+    room = free - needs.beside - _WORKSPACE_BYTES - needs.activations
+    if plan.kv_cache_bytes is not None:
+        if plan.kv_cache_bytes > room:
+            raise ConfigError(
+                f"--kv-cache-memory-bytes {plan.kv_cache_bytes}: beside the model and a step "
+                f"{max(room, 0)} bytes of the device are free"
+            )
+        return plan.kv_cache_bytes
+    share = plan.gpu_memory_utilization
+    own = int(total * share if share <= 1 else share) - needs.weights - needs.activations
+    return min(own, room)
+
+
 def _too_small(plan: WorkerPlan, num_blocks: int, block_bytes: int, on_cpu: bool) -> str:
     tokens = max(num_blocks - 1, 0) * plan.block_size
     if plan.num_blocks_override is not None:
         more = "raise --num-gpu-blocks-override"
+    elif plan.kv_cache_bytes is not None:
+        more = "raise --kv-cache-memory-bytes"
     elif on_cpu:
         more = "raise --cpu-kv-cache-gib"
     else:

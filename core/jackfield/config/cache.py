@@ -34,6 +34,12 @@ class CacheOptions(OptionGroup):
     num_gpu_blocks_override: HumanInt | None = Field(
         None, ge=2, description="number of KV blocks, whatever memory there is"
     )
+    kv_cache_memory_bytes: HumanInt | None = Field(
+        None,
+        ge=1,
+        description="memory for the KV cache, in bytes (20G), whatever --gpu-memory-utilization and"
+        " --cpu-kv-cache-gib say",
+    )
     cpu_kv_cache_gib: float | None = Field(
         None,
         gt=0,

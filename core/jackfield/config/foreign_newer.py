@@ -81,12 +81,6 @@ NEWER_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             "mamba-cache-dtype mamba-ssm-cache-dtype mamba-block-size mamba-cache-mode "
             "mamba-backend",
         ),
-        **later(
-            "a KV cache of a given size",
-            "kv-cache-memory-bytes",
-            "give --gpu-memory-utilization in bytes, --num-gpu-blocks-override, or "
-            "--cpu-kv-cache-gib",
-        ),
         **later("a KV cache of several dtypes", "kv-cache-dtype-skip-layers"),
         **later("keys and values shared by layers", "kv-sharing-fast-prefill", is_switch=True),
         **later("KV blocks in the host's memory", "kv-offloading-size kv-offloading-backend"),

@@ -198,6 +198,7 @@ def _worker_plan(
         kv_dtype=kv_dtype.name,
         calculate_kv_scales=kv_dtype.measured,
         cpu_kv_cache_bytes=_cpu_kv_cache_bytes(settings),
+        kv_cache_bytes=settings.kv_cache_memory_bytes,
         swap_bytes=_swap_bytes(settings) if pooling is None or pooling.keeps_prefixes else 0,
         load_format=load_format,
         model_impl=model.choose_model(settings, files.config, registry),

@@ -12,6 +12,7 @@ from jackfield.compute.kv_cache import (
     activation_bytes,
     allocate_kv,
     bytes_per_block,
+    num_first_blocks,
     num_kv_blocks,
 )
 from jackfield.contracts.attention import AttentionSpec
@@ -57,6 +58,28 @@ def test_a_cpu_gives_what_the_option_says() -> None:
     assert num_kv_blocks(small, 1 << 16, Needs(5 * GIB), (1, 1), on_cpu=True) == GIB >> 16
 
 
+@pytest.mark.parametrize("on_cpu", [False, True])
+def test_a_size_in_bytes_goes_before_everything_else(on_cpu: bool) -> None:
+    sized = plan(
+        max_model_len=1 << 17,
+        max_num_seqs=64,
+        kv_cache_bytes=3 * GIB,
+        cpu_kv_cache_bytes=GIB,
+        gpu_memory_utilization=0.1,
+    )
+    memory = (60 * GIB, 80 * GIB)
+    assert num_kv_blocks(sized, 1 << 16, Needs(19 * GIB), memory, on_cpu=on_cpu) == 3 * GIB >> 16
+    assert num_first_blocks(sized, 1 << 16, on_cpu=on_cpu) is None
+
+
+def test_a_size_that_a_gpu_has_not_free_is_refused() -> None:
+    sized = plan(kv_cache_bytes=8 * GIB)
+    needs = Needs(weights=19 * GIB, activations=2 * GIB, beside=3 * GIB)
+    free = 12 * GIB - 2 * GIB - 3 * GIB - GIB // 4
+    with pytest.raises(ConfigError, match=f"kv-cache-memory-bytes {8 * GIB}: .* {free} bytes"):
+        num_kv_blocks(sized, 1 << 16, needs, (12 * GIB, 80 * GIB), on_cpu=False)
+
+
 @pytest.mark.parametrize(("free", "given"), [(64 * GIB, 4 * GIB), (6 * GIB, 3 * GIB)])
 def test_without_an_option_a_cpu_gives_4_gib_or_half_of_what_is_free(free: int, given: int) -> None:
     auto = plan(max_model_len=1 << 17, max_num_seqs=64, cpu_kv_cache_bytes=None)
@@ -72,6 +95,7 @@ def test_no_more_blocks_than_full_sequences_can_use() -> None:
     ("changes", "on_cpu", "flag"),
     [
         ({"cpu_kv_cache_bytes": 1024}, True, "--cpu-kv-cache-gib"),
+        ({"kv_cache_bytes": 1024}, True, "--kv-cache-memory-bytes"),
         ({"num_blocks_override": 16}, True, "--num-gpu-blocks-override"),
         ({"gpu_memory_utilization": 1e-6}, False, "--gpu-memory-utilization"),
     ],
