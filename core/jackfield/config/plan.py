@@ -133,9 +133,9 @@ class EnginePlan(msgspec.Struct, frozen=True, kw_only=True):
     stream_interval: int = 1
     """Steps whose tokens go out together."""
     grammar_backend: str = "auto"
+    """Grammars plugin of requests that name none."""
     json_whitespace: str | None = None
     """As ``GrammarSpec.whitespace``, where a request says nothing."""
-    """Grammars plugin of requests that name none."""
     tokenizer_mode: str = "none"
     """``none`` where there is no text: then no output can be held to a grammar."""
     tokenizer: str = ""
