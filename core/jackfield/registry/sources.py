@@ -23,6 +23,8 @@ TABLES = "jackfield.tables"
 """Entry points, named by kind: functions ``(path, module) -> classes`` that read the tables of a
 ``.toml`` file. ``ConfigError`` from them says what is wrong with it."""
 
+_OTHER_ENGINES = ("vllm", "sglang")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceClass:
@@ -94,8 +96,15 @@ def _import(source: PluginSource, path: Path | None) -> ModuleType:
     except BaseException as error:  # SystemExit too: a plugin must not end the program
         raise BrokenPluginError(
             f"{KINDS[source.kind].plugin_flag} {source.source} is broken: {cause(error)}; "
-            "correct it, or leave the option out"
+            f"{_remedy(error)}, or leave the option out"
         ) from error
+
+
+def _remedy(error: BaseException) -> str:
+    root = str(error.name).partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if root in _OTHER_ENGINES:
+        return f"it was written for {root}: docs/plugins.md says how it is written here"
+    return "correct it"
 
 
 def _execute(path: Path) -> ModuleType:

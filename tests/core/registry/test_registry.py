@@ -139,6 +139,13 @@ def test_another_contract_version_is_refused(install: Install) -> None:
     assert "acme 2.5" in text and "version 7" in text and "takes 1" in text
 
 
+def test_a_parser_of_another_engine_is_told_where_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from vllm.tool_parsers import ToolParserManager\n")
+    with pytest.raises(BrokenPluginError, match=r"written for vllm: docs/plugins\.md says how"):
+        Registry([PluginSource("tool_parsers", str(path))]).load("tool_parsers", "mine")
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
