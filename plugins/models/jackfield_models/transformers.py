@@ -222,13 +222,12 @@ def _check_config(config: Any, context: BuildContext) -> None:
 def _use_long_factors(model: Any, config: Any, context: BuildContext) -> None:
     """LongRoPE (arXiv 2402.13753) has factors for short sequences and for long ones, which
     transformers chooses for a whole batch. Where long ones may come all sequences have theirs."""
-    trained = _trained_length(config)
-    if _rope_kind(config) != "longrope" or context.max_model_len <= trained:
+    if _rope_kind(config) != "longrope" or context.max_model_len <= _trained_length(config):
         return
-    compute = ROPE_INIT_FUNCTIONS["longrope"]
+    compute, seq_len = ROPE_INIT_FUNCTIONS["longrope"], _trained_length(config) + 1
     for module in model.modules():
         if getattr(module, "rope_type", None) == "longrope":
-            frequencies, _ = compute(config, context.device, seq_len=trained + 1)
+            frequencies, _ = compute(config, context.device, seq_len=seq_len)
             module.inv_freq = frequencies
             module.original_inv_freq = frequencies.clone()
 
@@ -238,8 +237,10 @@ def _rope_kind(config: Any) -> object:
 
 
 def _trained_length(config: Any) -> int:
-    rope = getattr(config, "rope_parameters", None) or {}
-    trained: int = rope.get("original_max_position_embeddings", config.max_position_embeddings)
+    """Of a configuration whose RoPE is scaled."""
+    trained: int = config.rope_parameters.get(
+        "original_max_position_embeddings", config.max_position_embeddings
+    )
     return trained
 
 
