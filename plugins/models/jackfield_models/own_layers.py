@@ -117,7 +117,13 @@ def quantize(model: Any, found: Replaceable, context: BuildContext) -> dict[str,
     linears = [name for name in found.linears if method.linear_method(name) is not None]
     if not linears and not experts:
         raise ConfigError(f"quantization {method.name!r} means no layer of {owner}")
-    return _replace(model, Replaceable(linears, {n: found.experts[n] for n in experts}), context)
+    layers: dict[str, nn.Module] = {
+        name: _linear_like(model.get_submodule(name), context, name) for name in linears
+    }
+    for name in experts:
+        layers[name] = experts_like(model.get_submodule(name), found.experts[name], context, name)
+    put(model, layers)
+    return layers
 
 
 def load_own(
@@ -185,35 +191,23 @@ def put(model: Any, layers: Mapping[str, nn.Module]) -> None:
 def take_over(model: Any, found: Replaceable, context: BuildContext) -> None:
     """Our layers in the place of all that may be replaced, with the weights that are there."""
     for name in found.linears:
-        weights = model.get_submodule(name).named_parameters(prefix=name.rpartition(".")[2])
-        _fill(model, Replaceable([name]), context, weights)
-    for name, top_k in found.experts.items():
-        weights = unstacked(model.get_submodule(name))
-        _fill(model, Replaceable(experts={name: top_k}), context, weights)
-
-
-def _fill(
-    model: Any,
-    which: Replaceable,
-    context: BuildContext,
-    weights: Iterable[tuple[str, Tensor]],
-) -> None:
-    (layer,) = _replace(model, which, context).values()
-    load_weights(layer, ((name, tensor.detach()) for name, tensor in weights))
-
-
-def _replace(model: Any, which: Replaceable, context: BuildContext) -> dict[str, nn.Module]:
-    layers: dict[str, nn.Module] = {}
-    for name in which.linears:
         linear = model.get_submodule(name)
-        layers[name] = OwnLinear(
-            linear.in_features,
-            linear.out_features,
-            bias=linear.bias is not None,
-            context=context,
-            prefix=name,
-        )
-    for name, top_k in which.experts.items():
-        layers[name] = experts_like(model.get_submodule(name), top_k, context, name)
-    put(model, layers)
-    return layers
+        weights = linear.named_parameters(prefix=name.rpartition(".")[2])
+        _replace(model, name, _linear_like(linear, context, name), weights)
+    for name, top_k in found.experts.items():
+        stacked = model.get_submodule(name)
+        _replace(model, name, experts_like(stacked, top_k, context, name), unstacked(stacked))
+
+
+def _replace(
+    model: Any, name: str, layer: nn.Module, weights: Iterable[tuple[str, Tensor]]
+) -> None:
+    load_weights(layer, ((own, tensor.detach()) for own, tensor in weights))
+    model.set_submodule(name, layer)
+
+
+def _linear_like(linear: nn.Linear, context: BuildContext, prefix: str) -> OwnLinear:
+    has_bias = linear.bias is not None
+    return OwnLinear(
+        linear.in_features, linear.out_features, bias=has_bias, context=context, prefix=prefix
+    )
