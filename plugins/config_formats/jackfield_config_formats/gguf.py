@@ -247,8 +247,11 @@ def _phi(metadata: _Metadata) -> dict[str, object]:
     if long is None or short is None:
         return config
     trained = metadata.integer("rope.scaling.original_context_length")
-    scaling: dict[str, object] = {"rope_type": "longrope"}
-    scaling |= {"long_factor": list(long), "short_factor": list(short)}
+    scaling: dict[str, object] = {
+        "rope_type": "longrope",
+        "long_factor": list(long),
+        "short_factor": list(short),
+    }
     if metadata.has("rope.scaling.attn_factor"):
         scaling["attention_factor"] = metadata.number("rope.scaling.attn_factor")
     return config | {"rope_scaling": scaling, "original_max_position_embeddings": trained}

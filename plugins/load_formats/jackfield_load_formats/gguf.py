@@ -47,7 +47,7 @@ class GgufLoadFormat:
         for name, stored in gguf.tensors.items():
             headers.setdefault(stored.file, {})[name] = stored
         for name, stored, tensor in read_mapped(headers, files, _view):
-            ours = checkpoint_names(name, stored, gguf.text("general.architecture", ""))
+            ours = checkpoint_names(name, stored, gguf.architecture)
             if len(stored.shape) == 3:
                 yield from zip(ours, tensor, strict=True)
             else:
@@ -71,10 +71,10 @@ def _view(path: Path, mapped: mmap.mmap, name: str, stored: GgufTensor) -> Tenso
 def _as_published(gguf: Gguf, name: str, tensor: Tensor) -> Tensor:
     """Queries and keys in the order of Hugging Face; Gemma's norms without the 1 that its code
     adds to them."""
-    if name.endswith("norm.weight") and gguf.text("general.architecture", "") in _ADDS_ONE:
+    if name.endswith("norm.weight") and gguf.architecture in _ADDS_ONE:
         return tensor - 1
     key = next((key for part, key in _HEADS.items() if part in name), None)
-    if key is None or gguf.text("general.architecture", "") != _TURNS_NEIGHBOURS:
+    if key is None or gguf.architecture != _TURNS_NEIGHBOURS:
         return tensor
     heads = gguf.integer("llama.attention.head_count")
     return halves_of_heads(name, tensor, gguf.integer(f"llama.attention.{key}", heads))

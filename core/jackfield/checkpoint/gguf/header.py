@@ -67,6 +67,11 @@ class Gguf:
     metadata: Mapping[str, object]
     tensors: Mapping[str, GgufTensor]
 
+    @property
+    def architecture(self) -> str:
+        """``general.architecture``; empty where it is not said."""
+        return self.text("general.architecture", "")
+
     def text(self, key: str, default: str | None = None) -> str:
         """A string."""
         value = self._get(key, default)

@@ -56,7 +56,7 @@ _NAME = re.compile(r"(?:blk\.(?P<layer>\d+)\.)?(?P<module>\w+)\.(?P<own>weight|b
 def checkpoint_names(name: str, tensor: GgufTensor, architecture: str = "llama") -> tuple[str, ...]:
     """``blk.0.attn_q.weight`` is ``model.layers.0.self_attn.q_proj.weight``. Several for a tensor
     of experts, one for each; none for one that is no part of the model. ``architecture`` is the
-    file's ``general.architecture``."""
+    file's."""
     if name in ROPE_FACTORS:
         return ()
     match = _NAME.fullmatch(name)
@@ -64,9 +64,9 @@ def checkpoint_names(name: str, tensor: GgufTensor, architecture: str = "llama")
         layer, module, own = match["layer"], match["module"], match["own"]
         if layer is None and module in _WHOLE:
             return (f"{_WHOLE[module]}.{own}",)
-        of_layer = {**_OF_LAYER, **_OF_ARCHITECTURE.get(architecture, {})}
-        if layer is not None and module in of_layer:
-            return (f"model.layers.{layer}.{of_layer[module]}.{own}",)
+        inner = _OF_ARCHITECTURE.get(architecture, {}).get(module, _OF_LAYER.get(module))
+        if layer is not None and inner is not None:
+            return (f"model.layers.{layer}.{inner}.{own}",)
         if layer is not None and module in _OF_EXPERTS and len(tensor.shape) == 3:
             beside = f"model.layers.{layer}.mlp.experts"
             expert = f"{_OF_EXPERTS[module]}.{own}"
@@ -80,5 +80,5 @@ def quantized_layers(gguf: Gguf) -> dict[str, str]:
         layer.removesuffix(".weight"): tensor.type.name
         for name, tensor in gguf.tensors.items()
         if tensor.type.is_quantized
-        for layer in checkpoint_names(name, tensor, gguf.text("general.architecture", ""))
+        for layer in checkpoint_names(name, tensor, gguf.architecture)
     }
