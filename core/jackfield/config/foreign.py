@@ -6,33 +6,40 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jackfield.config.foreign_flag import ForeignFlag, accepted, accepted_value, later, refused
+from jackfield.config.foreign_flag import (
+    ABOUT_LORA,
+    MEDIA,
+    NO_MEDIA,
+    ONE_DEVICE,
+    PARALLEL,
+    ForeignFlag,
+    accepted,
+    accepted_value,
+    later,
+    refused,
+)
 from jackfield.config.foreign_newer import NEWER_FLAGS
 
-_PARALLEL = "more than one device"
 _LORA = "LoRA adapters"
 _PROMPT_ADAPTERS = "prompt adapters"
 _SPECULATION = "speculative decoding"
-_MEDIA = "multimodal models"
 
 FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
     {
         **later(
-            _PARALLEL,
+            PARALLEL,
             "-pp/--pp-size/pipeline-parallel-size -tp/--tp/--tp-size/tensor-parallel-size "
             "-dp/--dp/--dp-size/data-parallel-size",
             harmless="1",
         ),
-        **later(_PARALLEL, "ray-workers-use-nsight", is_switch=True),
+        **later(PARALLEL, "ray-workers-use-nsight", is_switch=True),
         **later(_LORA, "lora-modules long-lora-scaling-factors qlora-adapter-name-or-path"),
         **later(_LORA, "enable-lora enable-lora-bias", is_switch=True),
         **accepted_value(
-            "it is about LoRA adapters, for which --enable-lora would ask",
+            ABOUT_LORA,
             "max-loras max-lora-rank lora-extra-vocab-size lora-dtype max-cpu-loras",
         ),
-        **accepted(
-            "it is about LoRA adapters, for which --enable-lora would ask", "fully-sharded-loras"
-        ),
+        **accepted(ABOUT_LORA, "fully-sharded-loras"),
         **later(_PROMPT_ADAPTERS, "prompt-adapters max-prompt-adapters max-prompt-adapter-token"),
         **later(_PROMPT_ADAPTERS, "enable-prompt-adapter", is_switch=True),
         **later(
@@ -50,10 +57,10 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             is_switch=True,
         ),
         **later(_SPECULATION, "num-lookahead-slots", harmless="0"),
-        **later(_MEDIA, "allowed-local-media-path"),
-        **later(_MEDIA, "limit-mm-per-prompt", is_map=True, harmless="0"),
-        **later(_MEDIA, "mm-processor-kwargs", harmless="{}"),
-        **accepted("requests with media are refused", "disable-mm-preprocessor-cache"),
+        **later(MEDIA, "allowed-local-media-path"),
+        **later(MEDIA, "limit-mm-per-prompt", is_map=True, harmless="0"),
+        **later(MEDIA, "mm-processor-kwargs", harmless="{}"),
+        **accepted(NO_MEDIA, "disable-mm-preprocessor-cache"),
         **later("KV connectors", "kv-transfer-config kv-connector-plugin"),
         **accepted(
             "the engine has a process of its own, as in vLLM since V1",
@@ -72,9 +79,7 @@ FOREIGN_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
         **accepted("--tool-call-parser implies it", "enable-auto-tool-choice"),
         **accepted("--reasoning-parser implies it", "enable-reasoning"),
         **accepted("a shared prefix is attended like any other", "disable-cascade-attn"),
-        **accepted(
-            "one device serves the model", "disable-custom-all-reduce -ep/enable-expert-parallel"
-        ),
+        **accepted(ONE_DEVICE, "disable-custom-all-reduce -ep/enable-expert-parallel"),
         **accepted("the next step is always scheduled ahead of the device", "async-scheduling"),
         **accepted("text is all that models are served for", "language-model-only"),
         **accepted(

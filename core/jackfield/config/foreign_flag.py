@@ -10,6 +10,13 @@ from functools import partial
 
 from jackfield.errors import ConfigError
 
+# Reasons of many flags, older and newer.
+PARALLEL = "more than one device"
+ONE_DEVICE = "one device serves the model"
+MEDIA = "multimodal models"
+NO_MEDIA = "requests with media are refused"
+ABOUT_LORA = "it is about LoRA adapters, for which --enable-lora would ask"
+
 
 class Standing(Enum):
     """What becomes of a flag that is no option."""

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from jackfield.config.foreign_flag import ForeignFlag, accepted, accepted_value, later, refused
+from jackfield.config.foreign_flag import (
+    ABOUT_LORA,
+    MEDIA,
+    NO_MEDIA,
+    ONE_DEVICE,
+    PARALLEL,
+    ForeignFlag,
+    accepted,
+    accepted_value,
+    later,
+    refused,
+)
 
-_PARALLEL = "more than one device"
-_ONE_DEVICE = "one device serves the model"
-_MEDIA = "multimodal models"
-_NO_MEDIA = "requests with media are refused"
-_LORA = "it is about LoRA adapters, for which --enable-lora would ask"
 _KERNELS = "kernels are chosen by the device and the checkpoint"
 _NO_STATE = "models with such a state are not served"
 _OFFLOADING = "a choice of what is offloaded"
@@ -21,24 +27,24 @@ _NUMA = "binding to NUMA nodes"
 NEWER_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
     {
         **later(
-            _PARALLEL,
+            PARALLEL,
             "-n/nnodes -dpl/data-parallel-size-local -dcp/decode-context-parallel-size "
             "-pcp/prefill-context-parallel-size",
             harmless="1",
         ),
         **later(
-            _PARALLEL,
+            PARALLEL,
             "-r/node-rank -dpn/data-parallel-rank -dpr/data-parallel-start-rank",
             harmless="0",
         ),
         **later(
-            _PARALLEL,
+            PARALLEL,
             "headless -dph/data-parallel-hybrid-lb -dpe/data-parallel-external-lb enable-eplb "
             "enable-dbo enable-elastic-ep",
             is_switch=True,
         ),
         **accepted_value(
-            _ONE_DEVICE,
+            ONE_DEVICE,
             "master-addr master-port -dpa/data-parallel-address -dpp/data-parallel-rpc-port "
             "-dpb/data-parallel-backend distributed-timeout-seconds all2all-backend "
             "dcp-comm-backend dcp-kv-cache-interleave-size cp-kv-cache-interleave-size "
@@ -46,27 +52,27 @@ NEWER_FLAGS: Mapping[str, ForeignFlag] = MappingProxyType(
             "dbo-prefill-token-threshold",
         ),
         **accepted(
-            _ONE_DEVICE,
+            ONE_DEVICE,
             "aggregate-engine-logging disable-nccl-for-dp-synchronization enable-ep-weight-filter",
         ),
         **later(_NUMA, "numa-bind", "start it with numactl", is_switch=True),
         **later(_NUMA, "numa-bind-nodes numa-bind-cpus", "start it with numactl"),
-        **later(_MEDIA, "allowed-media-domains"),
-        **later(_MEDIA, "media-io-kwargs", harmless="{}"),
-        **later(_MEDIA, "enable-mm-embeds mm-encoder-only", is_switch=True),
+        **later(MEDIA, "allowed-media-domains"),
+        **later(MEDIA, "media-io-kwargs", harmless="{}"),
+        **later(MEDIA, "enable-mm-embeds mm-encoder-only", is_switch=True),
         **accepted_value(
-            _NO_MEDIA,
+            NO_MEDIA,
             "mm-processor-cache-gb mm-processor-cache-type mm-shm-cache-max-object-size-mb "
             "mm-encoder-tp-mode mm-encoder-attn-backend mm-encoder-attn-dtype mm-tensor-ipc "
             "video-pruning-rate",
         ),
         **accepted(
-            _NO_MEDIA,
+            NO_MEDIA,
             "skip-mm-profiling interleave-mm-strings disable-chunked-mm-input "
             "enable-multimodal-encoder-data-parallel",
         ),
-        **accepted_value(_LORA, "lora-target-modules default-mm-loras"),
-        **accepted(_LORA, "enable-tower-connector-lora specialize-active-lora"),
+        **accepted_value(ABOUT_LORA, "lora-target-modules default-mm-loras"),
+        **accepted(ABOUT_LORA, "enable-tower-connector-lora specialize-active-lora"),
         **later("speculative decoding", "spec-method spec-model spec-tokens"),
         **accepted_value(
             "attention kernels are chosen by --attention-backend", "-ac/attention-config"
