@@ -59,7 +59,9 @@ JsonHandler = Callable[[dict[str, Any]], Awaitable[dict[str, object]]]
 class AsgiRoute(APIRoute):
     """What the document and 405 answers know of a route that ``HotRoutes`` has taken before."""
 
-    def __init__(self, path: str, application: ASGIApp, summary: str) -> None:
+    def __init__(
+        self, path: str, application: ASGIApp, summary: str, *, include_in_schema: bool
+    ) -> None:
         async def documented() -> None:
             """Never called: FastAPI reads a route's document from a function."""
 
@@ -70,8 +72,7 @@ class AsgiRoute(APIRoute):
             summary=summary,
             description=summary,
             name=path,
-            # What stands in the document under the paths that it is another way to.
-            include_in_schema=path != INVOCATIONS_PATH,
+            include_in_schema=include_in_schema,
         )
         self.app = application
 
@@ -139,7 +140,10 @@ def _build_api(
         whose = "Anthropic" if path == MESSAGES_PATH else "OpenAI"
         if path in POOLING_PATHS and path != "/v1/embeddings":
             whose = "vLLM"
-        api.router.routes.append(AsgiRoute(path, route, f"POST {path} as {whose} has it"))
+        summary = f"POST {path} as {whose} has it"
+        # That is another way to paths which stand in the document themselves.
+        is_shown = path != INVOCATIONS_PATH
+        api.router.routes.append(AsgiRoute(path, route, summary, include_in_schema=is_shown))
     _add_model_routes(api, frontend)
     add_operations(
         api.router,
