@@ -13,7 +13,7 @@ import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -63,6 +63,10 @@ class GraphRecorder(Protocol):
         ...
 
 
+class CaptureError(RuntimeError):
+    """A step does what no graph can hold: it waits for the device, say."""
+
+
 class CudaGraphRecorder:
     """Captures on a stream of its own; all graphs share one memory pool, since they never run
     at the same time."""
@@ -76,14 +80,15 @@ class CudaGraphRecorder:
         self._cuts = True
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        """Runs ``body`` once, so that kernels are compiled and loaded, then captures it."""
+        """Runs ``body`` once, so that kernels are compiled and loaded, then captures it. Raises
+        ``CaptureError`` where it cannot be."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream), _no_collection():
             body()
             try:
                 parts = self._capture(body)
-            except RuntimeError as error:
+            except CaptureError as error:
                 if len(self._parts) < 2:
                     raise
                 log.warning("steps with prompts are launched whole, not in parts: %s", error)
@@ -105,8 +110,15 @@ class CudaGraphRecorder:
         self._begin()
         try:
             body()
-        finally:
             self._end()
+        except RuntimeError as error:
+            if self._is_capturing:
+                # It may end with an error of its own, which says less.
+                with suppress(RuntimeError):
+                    self._end()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise CaptureError(str(error).partition("\n")[0]) from error
         return parts
 
     def cut(self) -> None:

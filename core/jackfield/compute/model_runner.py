@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from jackfield.compute.batch import (
     padded_batch,
     sampled_hidden,
 )
-from jackfield.compute.cuda_graphs import CudaGraphRecorder, GraphRecorder
+from jackfield.compute.cuda_graphs import CaptureError, CudaGraphRecorder, GraphRecorder
 from jackfield.compute.kv_cache import LOGPROB_SLICE_BYTES, vocabulary_size
 from jackfield.compute.kv_scales import Scales
 from jackfield.compute.kv_store import KVStore
@@ -51,6 +52,8 @@ from jackfield.contracts.work import (
 
 if TYPE_CHECKING:
     from jackfield.compute.kernels.precompile import Precompiler
+
+log = logging.getLogger(__name__)
 
 _DECODE_SIZES = (1, 2, 32, 64, 96, 256, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
@@ -136,7 +139,10 @@ class ModelRunner:
                 self._logits_width,
                 lambda: self._sampler.masks,
             )
-            notes.append(self._graphs.capture())
+            try:
+                notes.append(self._graphs.capture())
+            except CaptureError as error:
+                self._stop_capturing(error)
         if self._on_host:
             self._recorded = recorded_decodes(self._plan, self._model, self._backend)
         if precompiler is not None:
@@ -154,7 +160,13 @@ class ModelRunner:
     @torch.inference_mode()
     def use_idle_time(self) -> bool:
         """Captures one graph more, if there is one that is likely to be needed."""
-        return self._graphs is not None and self._graphs.capture_next()
+        if self._graphs is None:
+            return False
+        try:
+            return self._graphs.capture_next()
+        except CaptureError as error:
+            self._stop_capturing(error)
+            return False
 
     def give_back(self, blocks: Int32Array) -> None:
         """Lets the memory of KV blocks go that nobody needs."""
@@ -203,11 +215,23 @@ class ModelRunner:
         a lone request waits for what comes before."""
         step = self._step(batch)
         if self._graphs is not None:
-            step.graph = self._graphs.replay(step)
+            try:
+                step.graph = self._graphs.replay(step)
+            except CaptureError as error:
+                self._stop_capturing(error)
         step.sampling = self._sampler.wanted(step)
         if step.graph is None:
             self._to_logits(step)
         return step
+
+    def _stop_capturing(self, error: CaptureError) -> None:
+        """For models whose code is not ours."""
+        log.warning(
+            "the model's steps cannot be CUDA graphs, and are launched kernel by kernel from now "
+            "on, as with --enforce-eager: %s",
+            error,
+        )
+        self._graphs = None
 
     def _to_logits(self, step: Step) -> None:
         """The same without a graph."""

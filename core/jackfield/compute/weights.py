@@ -65,7 +65,10 @@ def keep_or_copy(parameter: Tensor, tensor: Tensor) -> None:
     """
     same = (tensor.device, tensor.dtype) == (parameter.device, parameter.dtype)
     if same and tensor.device.type == "cpu" and tensor.is_contiguous():
-        parameter.data = tensor
+        with torch.no_grad():
+            # Not ``data``: of a tensor that another thread made, without inference mode, it would
+            # leave the parameter without the version that oneDNN asks for.
+            parameter.set_(tensor)  # type: ignore[call-overload]
     else:
         parameter.data.copy_(tensor)
 

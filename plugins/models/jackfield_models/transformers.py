@@ -54,6 +54,7 @@ class TransformersForCausalLM(nn.Module):
         # device to answer. Nothing here is padded.
         self._config.pad_token_id = None
         self.causal_lm = _build(self._config, context)
+        _choose_factors(self.causal_lm, self._config, context)
         _check_config(self._config, context)
         with Watch(self.causal_lm) as self._replaceable:
             recorder, self._output_type = self._record()
@@ -82,9 +83,9 @@ class TransformersForCausalLM(nn.Module):
         model = load_model(model_class, self._config, weights, self._context, IMPLEMENTATION)
         put(model, self._quantized)
         self.causal_lm = model.eval().requires_grad_(False).to(self._context.device)
-        if not self._quantized and self._context.device.type == "cpu":
+        if not self._quantized:
             take_over(self.causal_lm, self._replaceable, self._context)
-        _use_long_factors(self.causal_lm, self._config, self._context)
+        _choose_factors(self.causal_lm, self._config, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
         self._check_sequences_are_separate()
 
@@ -219,17 +220,20 @@ def _check_config(config: Any, context: BuildContext) -> None:
         )
 
 
-def _use_long_factors(model: Any, config: Any, context: BuildContext) -> None:
+def _choose_factors(model: Any, config: Any, context: BuildContext) -> None:
     """LongRoPE (arXiv 2402.13753) has factors for short sequences and for long ones, which
-    transformers chooses for a whole batch. Where long ones may come all sequences have theirs."""
-    if _rope_kind(config) != "longrope" or context.max_model_len <= _trained_length(config):
+    transformers chooses for a whole batch, in every step. Here they are chosen once: where long
+    sequences may come all have theirs."""
+    if _rope_kind(config) != "longrope":
         return
-    compute, seq_len = ROPE_INIT_FUNCTIONS["longrope"], _trained_length(config) + 1
+    is_long = context.max_model_len > _trained_length(config)
     for module in model.modules():
-        if getattr(module, "rope_type", None) == "longrope":
-            frequencies, _ = compute(config, context.device, seq_len=seq_len)
-            module.inv_freq = frequencies
-            module.original_inv_freq = frequencies.clone()
+        if getattr(module, "rope_type", None) != "longrope":
+            continue
+        module.rope_type = "chosen"
+        if is_long:
+            buffer, seq_len = module.inv_freq, _trained_length(config) + 1
+            module.inv_freq, _ = ROPE_INIT_FUNCTIONS["longrope"](config, buffer.device, seq_len)
 
 
 def _rope_kind(config: Any) -> object:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tests.core.compute.paged_model import PlainAttention, PlainModel
 
+from jackfield.compute.cuda_graphs import CaptureError
 from jackfield.compute.logits_processors import LoadProcessor
 from jackfield.compute.model_runner import ModelRunner
 from jackfield.config.plan import WorkerPlan
@@ -45,6 +46,8 @@ class ReplayedFunction:
         self.replayed = 0
         self.num_cuts = 0
         self.room = True
+        self.most: int | None = None
+        """Bodies that can be captured; those behind them wait for the device."""
 
     def cut(self) -> None:
         self.num_cuts += 1
@@ -53,8 +56,10 @@ class ReplayedFunction:
         return self.room
 
     def record(self, body: Callable[[], None]) -> Callable[[], None]:
-        self.recorded += 1
         body()
+        if self.recorded == self.most:
+            raise CaptureError("this one waits for the device")
+        self.recorded += 1
 
         def replay() -> None:
             self.replayed += 1

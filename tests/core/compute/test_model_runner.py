@@ -66,6 +66,25 @@ def test_what_idle_time_prepares_is_not_captured_when_it_is_needed() -> None:
     assert recorder.recorded == captured
 
 
+@pytest.mark.parametrize(("most", "idle"), [(0, False), (1, True), (4, False), (6, True)])
+def test_steps_that_cannot_be_captured_run_without_graphs(
+    most: int, idle: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The first at the start, its sampling there, a prompt's when it comes, one of idle time.
+    recorder = ReplayedFunction()
+    recorder.most = most
+    driver = Driver(plan(graph_sizes=(1, 2, 3, 4)), recorder)
+    while idle and driver.runner.use_idle_time():
+        assert recorder.recorded <= most
+    requests = [driver.request(row, prompt) for row, prompt in enumerate(PROMPTS)]
+    driver.run(requests, 12, 16)
+    for request, prompt in zip(requests, PROMPTS, strict=True):
+        assert request.output == greedy(driver.model, prompt, 12)
+    assert recorder.recorded == most
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "as with --enforce-eager: this one waits for the device" in caplog.text
+
+
 def test_without_room_idle_time_captures_nothing() -> None:
     driver = Driver(plan(graph_sizes=(1, 2, 3, 4)), recorder := ReplayedFunction())
     recorder.room = False

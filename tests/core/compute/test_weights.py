@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.compute.layers.embedding import LMHead, VocabParallelEmbedding
 from jackfield.compute.layers.linear import MergedColumnParallelLinear, RowParallelLinear
 from jackfield.compute.layers.norm import RMSNorm
-from jackfield.compute.weights import load_weights, move_weights, weight_shapes
+from jackfield.compute.weights import keep_or_copy, load_weights, move_weights, weight_shapes
 from jackfield.errors import CheckpointError
 
 
@@ -81,6 +82,18 @@ def test_on_the_cpu_a_whole_tensor_of_the_same_dtype_is_kept_and_not_copied() ->
     load_weights(other, weights.items())
     assert other.embed.weight.dtype == torch.bfloat16
     assert torch.equal(other.embed.weight, weights["embed.weight"].bfloat16())
+
+
+@torch.inference_mode()
+def test_a_tensor_that_another_thread_made_can_be_multiplied() -> None:
+    # Inference mode is a thread's own; oneDNN asks for the version of a weight without it.
+    with ThreadPoolExecutor() as threads:
+        weight = threads.submit(lambda: torch.ones(96, 24, dtype=torch.bfloat16)).result()
+    parameter = nn.Parameter(torch.empty(96, 24, dtype=torch.bfloat16), requires_grad=False)
+    keep_or_copy(parameter, weight)
+    x = torch.ones(12, 24, dtype=torch.bfloat16)
+    assert torch.equal(nn.functional.linear(x, parameter), torch.full((12, 96), 24.0).bfloat16())
+    assert parameter.data_ptr() == weight.data_ptr()
 
 
 def test_codes_move_with_the_other_weights() -> None:

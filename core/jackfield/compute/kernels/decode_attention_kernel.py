@@ -317,6 +317,7 @@ def decode_kernel(
     seq, head, pair_start, head_tiles, seq_len, table = _pair_at(
         here, stop, rows, seq_lens, block_table, table_stride, ids, tiles, ends, NUM_KV_HEADS
     )
+    key_scale, value_scale = load_scale(scales, key), load_scale(scales + 1, key)
     if PDL:
         # A copy is of multiples of 16 bytes.
         if HEAD_DIM * key.dtype.element_ty.primitive_bitwidth % 128 == 0:
@@ -352,7 +353,7 @@ def decode_kernel(
             end,
             m,
             denom,
-            scale * load_scale(scales, key),
+            scale * key_scale,
             NUM_KV_HEADS,
             HEAD_DIM,
             BLOCK_SIZE,
@@ -365,7 +366,7 @@ def decode_kernel(
         )
         first, last = pair_start // share, (pair_start + head_tiles - 1) // share
         if first == last:
-            acc *= load_scale(scales + 1, key)
+            acc *= value_scale
             target = out + seq.to(tl.int64) * heads_dim + places
             tl.store(target, (acc / denom[:, None]).to(out.dtype.element_ty), mask=mask)
         else:
@@ -376,9 +377,8 @@ def decode_kernel(
             if tl.atomic_add(arrivals + first, 1, sem="acq_rel") == last - first:
                 tl.debug_barrier()
                 pair = out + seq.to(tl.int64) * heads_dim + head * GROUP * HEAD_DIM
-                factor = load_scale(scales + 1, key)
                 _merge(
-                    *(partial, stats, first, last, pair, factor),
+                    *(partial, stats, first, last, pair, value_scale),
                     *(GROUP, HEAD_DIM, BLOCK_ROWS, BLOCK_D),
                 )
                 tl.store(arrivals + first, 0)

@@ -35,7 +35,8 @@ def _store(
     k_out,
     key_pages,
     value_pages,
-    scales,
+    k_scale,
+    v_scale,
     slot,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -53,7 +54,6 @@ def _store(
     if WRITE:
         page = slot // BLOCK_SIZE * NUM_KV_HEADS
         place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
-        k_scale, v_scale = load_scale(scales, key_pages), load_scale(scales + 1, value_pages)
         tl.store(key_pages + place, as_stored(y, k_scale, key_pages), mask=live & is_k)
         place -= NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM
         is_v = (heads >= NUM_HEADS + NUM_KV_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
@@ -108,6 +108,7 @@ def _qk_norm_rope_kernel(
     cos = tl.load(angles, mask=dims < HALF, other=1.0)
     sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
     slot = tl.load(slots + token) if WRITE else token
+    k_scale, v_scale = load_scale(scales, key_pages), load_scale(scales + 1, value_pages)
     weight_a = _weights(q_weight, k_weight, is_q, dims, live, NORM_Q, NORM_K)
     weight_b = _weights(q_weight, k_weight, is_q, HALF + dims, live, NORM_Q, NORM_K)
     weight_c = _weights(q_weight, k_weight, is_q, rest, live_rest, NORM_Q, NORM_K)
@@ -147,7 +148,8 @@ def _qk_norm_rope_kernel(
             k_out,
             key_pages,
             value_pages,
-            scales,
+            k_scale,
+            v_scale,
             slot,
             NUM_HEADS,
             NUM_KV_HEADS,

@@ -10,13 +10,7 @@ from torch import Tensor
 
 # What transformers says of them (``use_experts_implementation``): a gate first and then what it
 # multiplies, and nothing else.
-_USUAL = {
-    "has_gate": True,
-    "has_bias": False,
-    "has_post_expert_norm": False,
-    "is_transposed": False,
-    "is_concatenated": True,
-}
+_USUAL = {"has_gate": True, "has_bias": False, "is_transposed": False, "is_concatenated": True}
 _NAMES = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -26,6 +20,7 @@ def are_stacked(layer: Any) -> bool:
     return (
         getattr(gate, "__module__", None) == "transformers.integrations.moe"
         and all(getattr(layer, name, None) == value for name, value in _USUAL.items())
+        and not getattr(layer, "has_post_expert_norm", False)  # not known to 5.17
         and type(layer.act_fn).__name__ in ("SiLUActivation", "SiLU")
     )
 
