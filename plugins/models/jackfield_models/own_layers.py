@@ -193,17 +193,16 @@ def take_over(model: Any, found: Replaceable, context: BuildContext) -> None:
     for name in found.linears:
         linear = model.get_submodule(name)
         weights = linear.named_parameters(prefix=name.rpartition(".")[2])
-        _replace(model, name, _linear_like(linear, context, name), weights)
+        layer = _linear_like(linear, context, name)
+        load_weights(layer, ((own, tensor.detach()) for own, tensor in weights))
+        model.set_submodule(name, layer)
     for name, top_k in found.experts.items():
         stacked = model.get_submodule(name)
-        _replace(model, name, experts_like(stacked, top_k, context, name), unstacked(stacked))
-
-
-def _replace(
-    model: Any, name: str, layer: nn.Module, weights: Iterable[tuple[str, Tensor]]
-) -> None:
-    load_weights(layer, ((own, tensor.detach()) for own, tensor in weights))
-    model.set_submodule(name, layer)
+        experts = experts_like(stacked, top_k, context, name)
+        # Their tensors have names below theirs, and a module by itself has none.
+        named = nn.ModuleDict({"experts": experts})
+        load_weights(named, ((f"experts.{own}", tensor) for own, tensor in unstacked(stacked)))
+        model.set_submodule(name, experts)
 
 
 def _linear_like(linear: nn.Linear, context: BuildContext, prefix: str) -> OwnLinear:

@@ -122,16 +122,19 @@ def _no_long_products() -> Iterator[None]:
     for the whole process: a ``TorchFunctionMode`` would see every look at a shape."""
     compute, compute_sum = functional.linear, torch.addmm
 
-    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if x.shape[:-1].numel() > _MANY_ROWS:
-            return x.new_empty((*x.shape[:-1], len(weight)))
-        return compute(x, weight, bias)
+    # Called by models of transformers too: any arguments that torch takes.
+    def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if input.shape[:-1].numel() > _MANY_ROWS:
+            return input.new_empty((*input.shape[:-1], len(weight)))
+        return compute(input, weight, bias)
 
-    def addmm(start: Tensor, x: Tensor, weight: Tensor, *, out: Tensor) -> Tensor:
-        return out if len(x) > _MANY_ROWS else compute_sum(start, x, weight, out=out)
+    def addmm(*given: Any, out: Tensor | None = None, **named: Any) -> Tensor:
+        if out is not None and len(out) > _MANY_ROWS:
+            return out
+        return compute_sum(*given, out=out, **named)
 
-    functional.linear = linear  # type: ignore[assignment]
-    torch.addmm = addmm  # type: ignore[assignment]
+    functional.linear = linear
+    torch.addmm = addmm
     try:
         yield
     finally:

@@ -109,6 +109,8 @@ def test_products_of_many_rows_are_not_computed_while_tracing() -> None:
         sums = torch.ones(3000, 6)
         assert (torch.addmm(sums[:4], few, weight.t(), out=sums[:4]) == 9).all()
         assert torch.addmm(sums, many, torch.ones(5, 6), out=sums) is sums
+        assert torch.addmm(sums[:4], mat1=few, mat2=weight.t(), beta=0).eq(8).all()
+        assert functional.linear(bias=None, weight=weight, input=few).eq(8).all()
     precompiler.finish()
     assert (torch.addmm(sums, many, weight.t(), out=sums)[5:] == 9).all()
     assert (functional.linear(many, weight) == 8).all()
