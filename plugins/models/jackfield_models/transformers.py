@@ -36,6 +36,8 @@ from jackfield_models.attention_interface import (
 )
 from jackfield_models.from_transformers import load_model, quiet, read_config
 from jackfield_models.own_layers import Watch, load_own, put, quantize, take_over, without
+from jackfield_models.own_norms import NormTrial
+from jackfield_models.own_rotation import RotationTrial, rotation_for
 
 
 class TransformersForCausalLM(nn.Module):
@@ -87,7 +89,11 @@ class TransformersForCausalLM(nn.Module):
             take_over(self.causal_lm, self._replaceable, self._context)
         _choose_factors(self.causal_lm, self._config, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
-        self._check_sequences_are_separate()
+        rotate = rotation_for(self._context.device)
+        with NormTrial(self.causal_lm) as norms, RotationTrial(self.causal_lm, rotate) as rotation:
+            self._check_sequences_are_separate()
+        norms.use()
+        rotation.use()
 
     def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
         pairs = zip(self.attention_specs, layers, strict=True)

@@ -31,6 +31,8 @@ def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
     as long as its bytes allow, so that fewer parts are merged."""
     row_bytes = power_of_2(head_dim) * itemsize
     if itemsize == 1:
+        if num_seqs < MANY_SEQS:
+            return DecodeConfig(64, 5, 4, 2)
         tile = 128 if row_bytes <= 128 else 64
         return DecodeConfig(64, 5, 2, 4) if num_seqs >= 96 else DecodeConfig(tile, 3, 4, 2)
     if row_bytes > 256:

@@ -14,6 +14,9 @@ from jackfield.compute.kernels import gemv
 from jackfield.compute.kernels.launch import runs_hopper_kernels
 from jackfield.compute.kernels.scaled_rows import ScaledRows
 
+_PLAIN = 64
+"""Up to here a product without a norm or a residual in it is faster than cuBLAS's."""
+
 
 def _hopper_linear(device: torch.device) -> ModuleType | None:
     if not runs_hopper_kernels(device):
@@ -39,7 +42,7 @@ def linear(x: Tensor | ScaledRows, w: Tensor, bias: Tensor | None) -> Tensor | N
     """
     m, (n, k) = len(x), w.shape
     hopper = _hopper_linear(w.device)
-    if hopper and (isinstance(x, ScaledRows) or hopper.takes(m, n, k, x.dtype)):
+    if hopper and (isinstance(x, ScaledRows) or (m <= _PLAIN and hopper.takes(m, n, k, x.dtype))):
         product: Tensor = hopper.hopper_linear(x, w, bias)
         return product
     assert isinstance(x, Tensor), "rows are only scaled for a product here"
