@@ -65,6 +65,16 @@ def silu_and_mul(x: Tensor) -> Tensor:
     return out
 
 
+def gelu_and_mul(x: Tensor) -> Tensor:
+    """x [T, 2I], the gate first -> gelu(gate) * up, [T, I], the GELU approximated by tanh."""
+    if x.is_cuda:
+        from jackfield.compute.kernels import activation
+
+        return activation.gelu_and_mul(x)
+    gate, up = x.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh") * up
+
+
 def clamped_swiglu(x: Tensor, alpha: float, limit: float) -> Tensor:
     """x [T, 2I], the gate g first, then u -> g' * sigmoid(alpha * g') * (u' + 1), [T, I], with g'
     at most ``limit`` and u' between - ``limit`` and ``limit``: the gate of gpt-oss."""

@@ -12,37 +12,24 @@ from functools import wraps
 from types import ModuleType
 from typing import Any, Self
 
-import torch
 from torch import Tensor
 
+from jackfield_models.trial import are_close
+
 _NAME = "apply_rotary_pos_emb"
-_TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
-"""Of the largest number: transformers rounds each product."""
 
 Turned = tuple[Tensor, Tensor]
 Rotate = Callable[[Tensor, Tensor, Tensor, Tensor], Turned]
 """As ``kernels.rotation.rotate``."""
 
 
-def rotation_for(device: torch.device) -> Rotate | None:
-    """None where nothing is faster than transformers."""
-    if device.type != "cuda":
-        return None
-    from jackfield.compute.kernels.rotation import rotate  # Triton: GPUs only
-
-    return rotate
-
-
 class RotationTrial:
     """While ``model`` is run inside, what its modules' functions give is compared with
     ``rotate``'s."""
 
-    def __init__(self, model: Any, rotate: Rotate | None) -> None:
-        self._agree: dict[ModuleType, bool] = {}
-        self._theirs: dict[ModuleType, Callable[..., Turned]] = {}
-        if rotate is None:
-            return
+    def __init__(self, model: Any, rotate: Rotate) -> None:
         self._rotate = rotate
+        self._agree: dict[ModuleType, bool] = {}
         homes = {type(module).__module__ for module in model.modules()}
         modules = [sys.modules[home] for home in sorted(homes)]
         self._theirs = {
@@ -70,7 +57,7 @@ class RotationTrial:
         def compared(*given: Any, **named: Any) -> Turned:
             made = theirs(*given, **named)
             agrees = _is_usual(given, named) and all(
-                _are_close(own, its)
+                are_close(own, its)
                 for own, its in zip(_turned(self._rotate, *given), made, strict=True)
             )
             self._agree[module] = self._agree.get(module, True) and agrees
@@ -111,10 +98,3 @@ def _is_usual(given: tuple[Any, ...], named: dict[str, Any]) -> bool:
 def _turned(rotate: Rotate, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> Turned:
     turned_q, turned_k = rotate(q[0], k[0], cos[0], sin[0])
     return turned_q.transpose(0, 1)[None], turned_k.transpose(0, 1)[None]
-
-
-def _are_close(own: Tensor, its: Tensor) -> bool:
-    if (own.shape, own.dtype) != (its.shape, its.dtype) or own.dtype not in _TOLERANCE:
-        return False
-    far = (own.float() - its.float()).abs().max()
-    return bool(far <= _TOLERANCE[own.dtype] * its.abs().max())

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any, ClassVar
 
 import torch
@@ -35,9 +36,11 @@ from jackfield_models.attention_interface import (
     register,
 )
 from jackfield_models.from_transformers import load_model, quiet, read_config
+from jackfield_models.own_blocks import block_trial
 from jackfield_models.own_layers import Watch, load_own, put, quantize, take_over, without
-from jackfield_models.own_norms import NormTrial
-from jackfield_models.own_rotation import RotationTrial, rotation_for
+from jackfield_models.own_norms import norm_trial
+from jackfield_models.own_rotation import RotationTrial
+from jackfield_models.trial import Trial
 
 
 class TransformersForCausalLM(nn.Module):
@@ -89,11 +92,7 @@ class TransformersForCausalLM(nn.Module):
             take_over(self.causal_lm, self._replaceable, self._context)
         _choose_factors(self.causal_lm, self._config, self._context)
         _accept_hidden(self.causal_lm, self._output_type)
-        rotate = rotation_for(self._context.device)
-        with NormTrial(self.causal_lm) as norms, RotationTrial(self.causal_lm, rotate) as rotation:
-            self._check_sequences_are_separate()
-        norms.use()
-        rotation.use()
+        self._replace_parts()
 
     def bind_kv(self, layers: tuple[KVLayer, ...]) -> None:
         pairs = zip(self.attention_specs, layers, strict=True)
@@ -134,6 +133,22 @@ class TransformersForCausalLM(nn.Module):
             raise self._refusal(f"its code fails on the meta device ({error})") from error
         recorder.check(self._config)
         return recorder, type(output)
+
+    def _replace_parts(self) -> None:
+        """Ours in the place of all that computes the same in the pass of the last check."""
+        trials: list[Trial | RotationTrial] = [norm_trial(self.causal_lm)]
+        # On the CPU weights stay where they are.
+        if self._context.device.type == "cuda":
+            from jackfield.compute.kernels.rotation import rotate  # Triton: GPUs only
+
+            trials.append(block_trial(self.causal_lm, self._context))
+            trials.append(RotationTrial(self.causal_lm, rotate))
+        with ExitStack() as running:
+            for trial in trials:
+                running.enter_context(trial)
+            self._check_sequences_are_separate()
+        for trial in trials:
+            trial.use()
 
     @torch.inference_mode()
     def _check_sequences_are_separate(self) -> None:

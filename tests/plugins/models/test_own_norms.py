@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jackfield_models.own_norms import NormTrial, OwnRMSNorm
+from jackfield_models.own_norms import OwnRMSNorm, norm_trial
 
 SIZE = 16
 
@@ -49,7 +49,7 @@ def test_a_norm_is_known_by_what_it_computes(
     change: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> None:
     model = Model(change).to(dtype)
-    with NormTrial(model) as norms:
+    with norm_trial(model) as norms:
         model(torch.randn(5, SIZE, dtype=dtype))
     norms.use()
     own = {name for name, layer in model.named_children() if isinstance(layer, OwnRMSNorm)}
@@ -64,7 +64,7 @@ def test_a_norm_is_known_by_what_it_computes(
 @torch.inference_mode()
 def test_other_arithmetic_stays(change: Callable[[Tensor], Tensor]) -> None:
     model = Model(change)
-    with NormTrial(model) as norms:
+    with norm_trial(model) as norms:
         model(torch.randn(5, SIZE))
     norms.use()
     assert not any(isinstance(layer, OwnRMSNorm) for layer in model.children())
@@ -75,7 +75,7 @@ def test_a_norm_that_is_given_more_or_nothing_stays() -> None:
     gated = Norm(lambda w: w)
     model = nn.ModuleDict({"gated": gated, "unused": Norm(lambda w: w, eps=0.1)})
     x = torch.randn(5, SIZE)
-    with NormTrial(model) as norms:
+    with norm_trial(model) as norms:
         gated(x)
         gated(x, x)
     norms.use()

@@ -41,12 +41,13 @@ def chosen_by_transformers(directory: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("architecture", SERVED)
-def test_captured_models_choose_what_transformers_chooses(
+def test_models_choose_what_transformers_chooses(
     architecture: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     directory = make(architecture)
     assert chosen(directory, "cuda") == chosen_by_transformers(directory)
-    assert WARNING not in caplog.text
+    # Experts with biases are a loop of transformers', which looks at what it has.
+    assert (WARNING in caplog.text) == (architecture == "GptOssForCausalLM")
 
 
 @pytest.mark.parametrize("method", ["fp8", "int8", "int4"])

@@ -27,14 +27,10 @@ def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
     """What measured best on an H200 for keys of this size; wide heads and float32 take fewer tokens
     a tile. Many sequences want many small programs, one of which loads while another computes. Few
     want large ones, of which no processor takes more than two: all are given out while the product
-    before still holds half of the processors, and the others would get three. A tile of 8 bits is
-    as long as its bytes allow, so that fewer parts are merged."""
+    before still holds half of the processors, and the others would get three."""
     row_bytes = power_of_2(head_dim) * itemsize
-    if itemsize == 1:
-        if num_seqs < MANY_SEQS:
-            return DecodeConfig(64, 5, 4, 2)
-        tile = 128 if row_bytes <= 128 else 64
-        return DecodeConfig(64, 5, 2, 4) if num_seqs >= 96 else DecodeConfig(tile, 3, 4, 2)
+    if itemsize == 1 and row_bytes <= 256:
+        return DecodeConfig(64, 5, 2, 4) if num_seqs >= MANY_SEQS else DecodeConfig(64, 5, 4, 2)
     if row_bytes > 256:
         return DecodeConfig(32, 5 if row_bytes <= 512 else 3, 4, 3 if num_seqs >= 32 else 2)
     return DecodeConfig(64, 3, 2, 4) if num_seqs >= MANY_SEQS else DecodeConfig(64, 7, 4, 2)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from jackfield.compute.kernels.activation import silu_and_mul
+from jackfield.compute.kernels.activation import gelu_and_mul, silu_and_mul
 from jackfield.compute.kernels.kv_write import kv_write
 from jackfield.compute.kernels.norm import add_rms_norm, rms_norm
 from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
@@ -53,10 +53,11 @@ def test_add_rms_norm_norms_the_rounded_sum_and_keeps_it_in_place(dtype: torch.d
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_silu_and_mul_agrees_with_float64(dtype: torch.dtype) -> None:
-    x = random(3, 2 * 1100, dtype=dtype)
+def test_gates_agree_with_float64(dtype: torch.dtype) -> None:
+    x = random(3, 2 * 1100, dtype=dtype) * 3
     gate, up = x.double().chunk(2, -1)
     assert_rounded_once(silu_and_mul(x), F.silu(gate) * up)
+    assert_rounded_once(gelu_and_mul(x), F.gelu(gate, approximate="tanh") * up)
 
 
 def rotated(x: Tensor, cos_sin: Tensor, positions: Tensor) -> Tensor:
@@ -155,3 +156,4 @@ def test_a_step_without_tokens_launches_nothing() -> None:
     assert rms_norm(none, weight, EPS).shape == (0, 64)
     assert add_rms_norm(none, none, weight, EPS)[0].shape == (0, 64)
     assert silu_and_mul(none).shape == (0, 32)
+    assert gelu_and_mul(none).shape == (0, 32)
