@@ -84,17 +84,12 @@ class CudaGraphRecorder:
         ``CaptureError`` where it cannot be."""
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream), _no_collection():
-            body()
-            try:
-                parts = self._capture(body)
-            except CaptureError as error:
-                if len(self._parts) < 2:
-                    raise
-                log.warning("steps with prompts are launched whole, not in parts: %s", error)
-                self._cuts = False
-                parts = self._capture(body)
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream), _no_collection():
+                body()
+                parts = self._capture_in_parts(body)
+        finally:
+            current.wait_stream(self._stream)
         if len(parts) == 1:
             return parts[0].replay
 
@@ -104,6 +99,16 @@ class CudaGraphRecorder:
 
         return replay
 
+    def _capture_in_parts(self, body: Callable[[], None]) -> list[torch.cuda.CUDAGraph]:
+        try:
+            return self._capture(body)
+        except CaptureError as error:
+            if len(self._parts) < 2:
+                raise
+            log.warning("steps with prompts are launched whole, not in parts: %s", error)
+            self._cuts = False
+            return self._capture(body)
+
     def _capture(self, body: Callable[[], None]) -> list[torch.cuda.CUDAGraph]:
         parts: list[torch.cuda.CUDAGraph] = []
         self._parts = parts
@@ -111,12 +116,12 @@ class CudaGraphRecorder:
         try:
             body()
             self._end()
-        except RuntimeError as error:
+        except BaseException as error:
             if self._is_capturing:
                 # It may end with an error of its own, which says less.
                 with suppress(RuntimeError):
                     self._end()
-            if isinstance(error, torch.OutOfMemoryError):
+            if not isinstance(error, RuntimeError) or isinstance(error, torch.OutOfMemoryError):
                 raise
             raise CaptureError(str(error).partition("\n")[0]) from error
         return parts

@@ -69,5 +69,4 @@ def _kind(layer: Any) -> object:
         isinstance(product, OwnLinear) and isinstance(product.method, UnquantizedLinear)
         for product in products
     ]
-    activations = [type(child) for child in children.values()]
-    return (type(layer), *activations) if all(plain) else None
+    return tuple(map(type, children.values())) if all(plain) else None

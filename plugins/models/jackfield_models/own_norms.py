@@ -18,17 +18,18 @@ from jackfield_models.trial import Trial
 class OwnRMSNorm(nn.Module):
     """In the place of ``norm``: [..., N] -> [..., N]; the weight has ``more`` added to it."""
 
-    _factors: Tensor
+    _sum: Tensor | None
 
     def __init__(self, norm: Any, more: float) -> None:
         super().__init__()
         self.weight = norm.weight
         self._eps = _eps(norm)
-        factors = norm.weight if more == 0 else norm.weight.detach().float() + more
-        self.register_buffer("_factors", factors, persistent=False)
+        # In float32, as transformers adds it.
+        both = norm.weight.detach().float() + more if more else None
+        self.register_buffer("_sum", both, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.rms_norm(x, self._factors, self._eps)
+        return ops.rms_norm(x, self.weight if self._sum is None else self._sum, self._eps)
 
 
 def norm_trial(model: Any) -> Trial:
@@ -40,7 +41,7 @@ def _kind(layer: Any) -> object:
     names = [name for name, _ in (*layer.named_parameters(), *layer.named_buffers())]
     if names != ["weight"] or layer.weight.dim() != 1 or _eps(layer) is None:
         return None
-    return type(layer), layer.weight.shape, _eps(layer)
+    return layer.weight.shape
 
 
 def _eps(norm: Any) -> Any:

@@ -15,8 +15,8 @@ _TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 class Trial:
     """While ``model`` is run inside, layers are compared with what could replace them.
 
-    ``kind_of`` a layer is None if nothing could; layers of one kind compute the same by their own
-    weights, and one of them is tried. Each of ``makers`` makes a replacement of a layer.
+    ``kind_of`` a layer is None if nothing could. Layers of one class, kind and numbers compute the
+    same by their own weights: one of them is tried. Each of ``makers`` makes a replacement.
     """
 
     def __init__(
@@ -29,7 +29,8 @@ class Trial:
         self._kinds: dict[object, list[str]] = {}
         for name, layer in model.named_modules():
             if (kind := kind_of(layer)) is not None:
-                self._kinds.setdefault(kind, []).append(name)
+                alike = (type(layer), kind, *_numbers(layer))
+                self._kinds.setdefault(alike, []).append(name)
         self._agree: dict[object, list[Callable[[Any], nn.Module]]] = {}
 
     def __enter__(self) -> Self:
@@ -58,6 +59,10 @@ class Trial:
             ]
 
         return hook
+
+
+def _numbers(layer: nn.Module) -> list[tuple[str, object]]:
+    return [(name, value) for name, value in vars(layer).items() if isinstance(value, (int, float))]
 
 
 def are_close(own: Tensor, its: Tensor) -> bool:

@@ -66,12 +66,12 @@ def decode_attention(
     config: DecodeConfig | None = None,
 ) -> None:
     """q [S, H, D] (rows may be strided) over pages [N, K, block_size, D] into out [S, H, D].
-    ``scales`` float32 [2]: of 8-bit pages, read when the launch before this one has ended.
+    ``scales`` float32 [2]: of 8-bit pages.
     ``sinks`` float32 [H]: a score each head has beside those of keys; its value is zero.
 
     ``rows``, ``seq_lens`` int32 [S] (0: the output is 0); ``block_table`` int32 [R, M], indexed by
-    ``rows``. No host value but the shapes enters the launch. ``seq_lens`` is read before the launch
-    before this one has ended: that may not be the one that writes it.
+    ``rows``. No host value but the shapes enters the launch. ``seq_lens`` and ``scales`` are read
+    before the launch before this one has ended: that may not be the one that writes them.
     """
     num_seqs, num_heads, head_dim = q.shape
     _, num_kv_heads, block_size, _ = key_pages.shape
