@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -64,14 +65,16 @@ def test_quantized_layers_choose_what_they_choose_on_the_host(
 def test_a_model_that_waits_for_the_device_runs_without_graphs(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from transformers.models.olmo2.modeling_olmo2 import Olmo2MLP
+    from transformers.models.olmo2.modeling_olmo2 import Olmo2DecoderLayer
 
     directory = make("Olmo2ForCausalLM")
-    expected, plain = chosen_by_transformers(directory), Olmo2MLP.forward
+    expected, plain = chosen_by_transformers(directory), Olmo2DecoderLayer.forward
 
-    def waiting(self: Olmo2MLP, x: Tensor) -> Tensor:
-        return plain(self, x) if x.is_meta or x.isfinite().all() else x
+    def waiting(self: Olmo2DecoderLayer, hidden_states: Tensor, **others: Any) -> Tensor:
+        assert hidden_states.is_meta or hidden_states.isfinite().all()
+        made: Tensor = plain(self, hidden_states, **others)
+        return made
 
-    monkeypatch.setattr(Olmo2MLP, "forward", waiting)
+    monkeypatch.setattr(Olmo2DecoderLayer, "forward", waiting)
     assert chosen(directory, "cuda") == expected
     assert WARNING in caplog.text
