@@ -159,8 +159,12 @@ def test_a_plugins_file_is_found_without_importing_it(
     assert plugin_file("no_such_package_at_all.x:C") is None
 
 
+@pytest.mark.parametrize("words", [["verify"], ["list", "--verify"]])
 def test_verify_tells_a_broken_plugin_from_a_good_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     info = tmp_path / "acme-3.1.dist-info"
     info.mkdir()
@@ -169,7 +173,7 @@ def test_verify_tells_a_broken_plugin_from_a_good_one(
     (tmp_path / "acme_broken.py").write_text("raise SystemExit(0)")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert main(["plugins", "verify", "--kind", "schedulers", "--json"]) == 1
+    assert main(["plugins", *words, "--kind", "schedulers", "--json"]) == 1
     states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
     assert states["fcfs"] == states["priority"] == "ok"
     assert "acme 3.1 is broken: SystemExit: 0" in states["broken"]

@@ -14,7 +14,8 @@ COLUMNS = ("kind", "name", "distribution", "version", "entry_point", "chosen", "
 
 
 def main(argv: list[str]) -> int:
-    """Prints a table or JSON; imports no plugin unless a model is given behind ``--``."""
+    """Prints a table or JSON; imports no plugin unless a model is given behind ``--``, or each is
+    to be verified: status 1 where one does not work then."""
     args = _parser().parse_args(argv)
     kind = None if args.kind is None else kind_named(args.kind)
     registry = Registry(bundled_only=args.safe_mode, disabled=args.disable_plugin)
@@ -29,13 +30,19 @@ def main(argv: list[str]) -> int:
 
         _, choices = choices_for(args.serve)
         chosen = {(each.kind, each.name.replace("-", "_")): "yes" for each in choices}
-    rows = [_describe(entry, chosen) for entry in all_entries(registry, kind)]
+    entries = all_entries(registry, kind)
+    rows = [_describe(entry, chosen) for entry in entries]
+    if args.verify:
+        from jackfield.cli.plugins.verify import TIMEOUT_SECONDS, states
+
+        found = states(entries, TIMEOUT_SECONDS)
+        rows = [{**row, "state": state} for row, state in zip(rows, found, strict=True)]
     if args.json:
         print(json.dumps(rows, indent=2))
     else:
         short = [{**row, "sha256": row["sha256"][:HASH_CHARACTERS]} for row in rows]
-        print(table(short, COLUMNS))
-    return 0
+        print(table(short, (*COLUMNS, "state") if args.verify else COLUMNS))
+    return int(any(row.get("state", "ok") != "ok" for row in rows))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -47,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--kind", help="only this kind")
     made.add_argument("--json", action="store_true", help="as JSON, with the whole hashes")
+    made.add_argument(
+        "--verify", action="store_true", help="import each and say whether it works, as `verify`"
+    )
     made.add_argument("--safe-mode", action="store_true", help="bundled plugins only")
     made.add_argument(
         "--disable-plugin", action="append", default=[], metavar="DIST", help="leave one out"

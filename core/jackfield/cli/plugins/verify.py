@@ -18,6 +18,9 @@ from jackfield.cli.plugins.entries import all_entries, entries_named, kind_named
 from jackfield.errors import JackfieldError
 from jackfield.registry import HOOKS, PluginEntry, Registry
 
+TIMEOUT_SECONDS = 60.0
+"""For one plugin."""
+
 COLUMNS = ("kind", "name", "distribution", "version", "state")
 
 
@@ -28,7 +31,7 @@ def main(argv: list[str]) -> int:
     made.add_argument("--kind", help="only this kind")
     made.add_argument("--json", action="store_true", help="as JSON")
     made.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="for one plugin"
+        "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS", help="for one plugin"
     )
     args = made.parse_args(argv)
     registry = Registry()
