@@ -150,7 +150,7 @@ class PlainProtocol(DeadlineProtocol):
         super().connection_made(transport)
         self._common = {
             "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "asgi": {"version": self.config.asgi_version, "spec_version": "2.3"},
             "http_version": "1.1",
             "server": self.server,
             "client": self.client,
