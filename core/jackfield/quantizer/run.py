@@ -20,6 +20,7 @@ from jackfield.quantizer.calibration import chunks, collect_hessians
 from jackfield.quantizer.experts import routers, unstack_experts
 from jackfield.quantizer.gptq import gptq
 from jackfield.quantizer.layers import block_names, by_block, linear_layers
+from jackfield.quantizer.names import Naming, naming
 from jackfield.quantizer.recipe import Recipe
 from jackfield.quantizer.rounding import find_scales
 from jackfield.quantizer.writing import copy_others, stored_tensors, write_config, write_tensors
@@ -45,13 +46,14 @@ def quantize(job: QuantizeJob) -> None:
     config = _checked(job)
     with torch.no_grad():
         model = _loaded(job)
+        name_of = _naming(job.source, model)
         tensors, ignored = _quantized(model, job)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=job.target.parent, prefix=f".{job.target.name}."))
     try:
         copy_others(job.source, made)
-        write_tensors(made, tensors)
-        write_config(made, config, job.recipe.described(ignored))
+        write_tensors(made, {name_of(name): tensor for name, tensor in tensors.items()})
+        write_config(made, config, job.recipe.described(tuple(map(name_of, ignored))))
         made.chmod(0o755)
         made.replace(job.target)
     finally:
@@ -74,24 +76,25 @@ def _loaded(job: QuantizeJob) -> nn.Module:
 
     model = AutoModelForCausalLM.from_pretrained(job.source, dtype="auto", local_files_only=True)
     unstack_experts(model)
-    _check_names(job.source, model)
     loaded: nn.Module = model.to(job.device).eval()
     return loaded
 
 
-def _check_names(source: Path, model: nn.Module) -> None:
-    """What the model calls its tensors is what the checkpoint calls them."""
+def _naming(source: Path, model: nn.Module) -> Naming:
+    """From what the model calls its tensors to what the checkpoint calls them."""
     files = safetensors_files(source)
     if files is None:
         raise ConfigError(f"{source} has no *.safetensors")
     there = {name for file in files.files for name in read_safetensors_header(file)}
     wanted = set(_state(model))
-    if wanted - there:
+    found = naming(wanted, there)
+    if found is None:
         name = min(wanted - there)
         raise ConfigError(
             f"{type(model).__name__} of transformers has {name}, the checkpoint has not: its "
             "tensors have other names there, and cannot be written back"
         )
+    return found
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

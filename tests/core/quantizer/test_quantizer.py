@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from argparse import Namespace
 from pathlib import Path
 
@@ -104,12 +105,27 @@ def test_it_is_served_as_what_its_numbers_say(name: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["fp8", "int8-gptq", "w4a16-asymmetric", "w4a16-gptq"])
-def test_experts_are_quantized_and_what_chooses_them_is_not(name: str, tmp_path: Path) -> None:
-    plain = make("Qwen3MoeForCausalLM")
+@pytest.mark.parametrize(
+    ("architecture", "block"),
+    [("Qwen3MoeForCausalLM", "mlp"), ("MixtralForCausalLM", "block_sparse_moe")],
+)
+def test_experts_are_quantized_and_what_chooses_them_is_not(
+    architecture: str, block: str, name: str, tmp_path: Path
+) -> None:
+    plain = make(architecture)
     directory = quantized(tmp_path / "quantized", RECIPES[name], plain)
-    routers = [f"model.layers.{layer}.mlp.gate" for layer in range(3)]
+    routers = [f"model.layers.{layer}.{block}.gate" for layer in range(3)]
     assert layers_of(directory) == (3 * (4 + 4 * 3), ["lm_head", *routers])
     assert_served(directory, tmp_path)
+
+
+def test_tensors_that_nothing_names_are_refused(tmp_path: Path) -> None:
+    directory = shutil.copytree(make("MixtralForCausalLM"), tmp_path / "model")
+    tensors = load_file(directory / "model.safetensors")
+    renamed = {name.replace("block_sparse_moe", "feed_forward"): t for name, t in tensors.items()}
+    save_file(renamed, directory / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match="the checkpoint has not: its tensors have other names"):
+        quantized(tmp_path / "quantized", RECIPES["fp8"], directory)
 
 
 def test_linear_experts_compute_what_stacked_ones_do() -> None:
