@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from jackfield.compute.kernels.precompile import Precompiler
 
 log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
 
 _DECODE_SIZES = (1, 2, 32, 64, 96, 256, 288)
 _PREFILL_LENGTHS = (2, 16, 64, 1024, 32768)
@@ -139,10 +141,7 @@ class ModelRunner:
                 self._logits_width,
                 lambda: self._sampler.masks,
             )
-            try:
-                notes.append(self._graphs.capture())
-            except CaptureError as error:
-                self._stop_capturing(error)
+            notes += self._by_graphs(lambda graphs: [graphs.capture()], [])
         if self._on_host:
             self._recorded = recorded_decodes(self._plan, self._model, self._backend)
         if precompiler is not None:
@@ -160,13 +159,7 @@ class ModelRunner:
     @torch.inference_mode()
     def use_idle_time(self) -> bool:
         """Captures one graph more, if there is one that is likely to be needed."""
-        if self._graphs is None:
-            return False
-        try:
-            return self._graphs.capture_next()
-        except CaptureError as error:
-            self._stop_capturing(error)
-            return False
+        return self._by_graphs(StepGraphs.capture_next, False)
 
     def give_back(self, blocks: Int32Array) -> None:
         """Lets the memory of KV blocks go that nobody needs."""
@@ -214,24 +207,27 @@ class ModelRunner:
         """Enqueues everything but the sampling. The host looks after that once the device is busy:
         a lone request waits for what comes before."""
         step = self._step(batch)
-        if self._graphs is not None:
-            try:
-                step.graph = self._graphs.replay(step)
-            except CaptureError as error:
-                self._stop_capturing(error)
+        step.graph = self._by_graphs(lambda graphs: graphs.replay(step), None)
         step.sampling = self._sampler.wanted(step)
         if step.graph is None:
             self._to_logits(step)
         return step
 
-    def _stop_capturing(self, error: CaptureError) -> None:
-        """For models whose code is not ours."""
-        log.warning(
-            "the model's steps cannot be CUDA graphs, and are launched kernel by kernel from now "
-            "on, as with --enforce-eager: %s",
-            error,
-        )
-        self._graphs = None
+    def _by_graphs(self, ask: Callable[[StepGraphs], _Answer], otherwise: _Answer) -> _Answer:
+        """``otherwise`` without graphs: where none are wanted, and from the first on that cannot be
+        captured, which happens to models whose code is not ours."""
+        if self._graphs is None:
+            return otherwise
+        try:
+            return ask(self._graphs)
+        except CaptureError as error:
+            log.warning(
+                "the model's steps cannot be CUDA graphs, and are launched kernel by kernel from "
+                "now on, as with --enforce-eager: %s",
+                error,
+            )
+            self._graphs = None
+            return otherwise
 
     def _to_logits(self, step: Step) -> None:
         """The same without a graph."""

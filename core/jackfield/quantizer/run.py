@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from jackfield.checkpoint import read_config, read_safetensors_header, safetensors_files
+from jackfield.checkpoint.renamed import stored_name
 from jackfield.errors import ConfigError
 from jackfield.quantizer.awq import find_input_scales, scale_inputs, scaled_groups
 from jackfield.quantizer.calibration import chunks, collect_hessians
 from jackfield.quantizer.experts import routers, unstack_experts
 from jackfield.quantizer.gptq import gptq
 from jackfield.quantizer.layers import block_names, by_block, linear_layers
-from jackfield.quantizer.names import Naming, naming
 from jackfield.quantizer.recipe import Recipe
 from jackfield.quantizer.rounding import find_scales
 from jackfield.quantizer.writing import copy_others, stored_tensors, write_config, write_tensors
@@ -80,21 +80,21 @@ def _loaded(job: QuantizeJob) -> nn.Module:
     return loaded
 
 
-def _naming(source: Path, model: nn.Module) -> Naming:
+def _naming(source: Path, model: nn.Module) -> Callable[[str], str]:
     """From what the model calls its tensors to what the checkpoint calls them."""
     files = safetensors_files(source)
     if files is None:
         raise ConfigError(f"{source} has no *.safetensors")
     there = {name for file in files.files for name in read_safetensors_header(file)}
     wanted = set(_state(model))
-    found = naming(wanted, there)
-    if found is None:
-        name = min(wanted - there)
-        raise ConfigError(
-            f"{type(model).__name__} of transformers has {name}, the checkpoint has not: its "
-            "tensors have other names there, and cannot be written back"
-        )
-    return found
+    for name_of in (str, stored_name):
+        if {name_of(name) for name in wanted} <= there:
+            return name_of
+    name = min(wanted - there)
+    raise ConfigError(
+        f"{type(model).__name__} of transformers has {name}, the checkpoint has not: its "
+        "tensors have other names there, and cannot be written back"
+    )
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:

@@ -34,9 +34,8 @@ class OwnBlock(nn.Module):
         )
         self.down_proj = block.down_proj
         self._gelu = gelu
-        named = nn.ModuleDict({"block": self.gate_up_proj})
         load_weights(
-            named,
+            self.gate_up_proj,
             (
                 (f"{name}.{own}", tensor.detach())
                 for name, product in (("gate_proj", gate), ("up_proj", up))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +11,6 @@ from torch import Tensor, nn
 from jackfield.compute.layers.moe import ExpertsConfig, make_experts
 from jackfield.contracts.model import BuildContext
 
-# Mixtral's names and those of its kin, which transformers renames.
-_STORED = re.compile(r"(.*\.)block_sparse_moe(\.experts\.\d+\.)(w[123])(\..*)")
-_RENAMED = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
 _LEAST = 1e-30
 
 
@@ -25,15 +21,6 @@ def experts_like(layer: Any, top_k: int, context: BuildContext, prefix: str) -> 
     experts = make_experts(hidden, config, activation="silu", context=context, prefix=prefix)
     experts.forward = _by_choice(experts.forward, count)  # type: ignore[method-assign]
     return experts
-
-
-def own_name(name: str) -> str:
-    """A checkpoint's name as our experts have it."""
-    found = _STORED.fullmatch(name)
-    if found is None:
-        return name
-    before, expert, projection, after = found.groups()
-    return f"{before}mlp{expert}{_RENAMED[projection]}{after}"
 
 
 def _by_choice(mix: Callable[[Tensor, Tensor], Tensor], count: int) -> Callable[..., Tensor]:

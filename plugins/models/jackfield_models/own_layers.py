@@ -15,13 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jackfield.checkpoint.renamed import loaded_name
 from jackfield.compute.layers.embedding import VocabParallelEmbedding
 from jackfield.compute.layers.linear import ColumnParallelLinear
 from jackfield.compute.layers.stacked_experts import are_stacked, unstacked
 from jackfield.compute.weights import find_slots, load_weights
 from jackfield.contracts.model import BuildContext, QuantizesEmbeddings
 from jackfield.errors import ConfigError
-from jackfield_models.own_experts import experts_like, own_name
+from jackfield_models.own_experts import experts_like
 
 
 class OwnLinear(ColumnParallelLinear):
@@ -139,9 +140,10 @@ def load_own(
 
     def own() -> Iterator[tuple[str, Tensor]]:
         for name, tensor in weights:
-            owner, _, _ = own_name(name).rpartition(".")
+            own_name = loaded_name(name)
+            owner, _, _ = own_name.rpartition(".")
             if owner in ours:
-                yield own_name(name), tensor
+                yield own_name, tensor
             else:
                 others[name] = tensor
 
@@ -192,17 +194,20 @@ def take_over(model: Any, found: Replaceable, context: BuildContext) -> None:
     """Our layers in the place of all that may be replaced, with the weights that are there."""
     for name in found.linears:
         linear = model.get_submodule(name)
-        weights = linear.named_parameters(prefix=name.rpartition(".")[2])
-        layer = _linear_like(linear, context, name)
-        load_weights(layer, ((own, tensor.detach()) for own, tensor in weights))
-        model.set_submodule(name, layer)
+        _replace(model, name, _linear_like(linear, context, name), linear.named_parameters())
     for name, top_k in found.experts.items():
         stacked = model.get_submodule(name)
-        experts = experts_like(stacked, top_k, context, name)
-        # Their tensors have names below theirs, and a module by itself has none.
-        named = nn.ModuleDict({"experts": experts})
-        load_weights(named, ((f"experts.{own}", tensor) for own, tensor in unstacked(stacked)))
-        model.set_submodule(name, experts)
+        _replace(model, name, experts_like(stacked, top_k, context, name), unstacked(stacked))
+
+
+def _replace(
+    model: Any, name: str, layer: nn.Module, weights: Iterable[tuple[str, Tensor]]
+) -> None:
+    """``layer`` at ``name``; ``weights`` by their names below that."""
+    own = name.rpartition(".")[2]
+    alone = nn.ModuleDict({own: layer})
+    load_weights(alone, ((f"{own}.{below}", tensor.detach()) for below, tensor in weights))
+    model.set_submodule(name, layer)
 
 
 def _linear_like(linear: nn.Linear, context: BuildContext, prefix: str) -> OwnLinear:
