@@ -63,10 +63,10 @@ class WorkerPlan(msgspec.Struct, frozen=True, kw_only=True):
     gpu_memory_utilization: float = 0.9
     """A share up to 1, or bytes."""
     cpu_kv_cache_bytes: int | None = None
+    """None: as much as the machine's memory suggests."""
     kv_cache_bytes: int | None = None
     """Of the KV cache, on any device; goes before ``cpu_kv_cache_bytes`` and
     ``gpu_memory_utilization``."""
-    """None: as much as the machine's memory suggests."""
     cpu_offload_bytes: int = 0
     """Weights that stay in the host's memory, for each device."""
     kv_dtype: str | None = None
