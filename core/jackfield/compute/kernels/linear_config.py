@@ -25,9 +25,10 @@ class LinearConfig:
 
 
 _PROCESSORS = 132
-_ROOM, _SHARED_ROOM = 200 << 10, 80 << 10
-"""Bytes of shared memory for tiles, where a processor has one program and where it has two: those
-of a wide weight with few inputs are so short that one loads while the other ends."""
+_ROOM, _SHARED_ROOM, _THIRD_ROOM = 200 << 10, 80 << 10, 75 << 10
+"""Bytes of shared memory for tiles, where a processor has one program, two or three: those of a
+wide weight with few inputs are so short that one loads while the other ends, and a third of what
+makes no second round for a part of the processors is not waited for."""
 
 
 @cache
@@ -42,6 +43,8 @@ def _few_rows(m: int, n: int, k: int) -> LinearConfig:
     if tiles > 2 * _PROCESSORS and k <= 2048:
         block_k = 256 if m <= 16 else 64 if m <= 32 else 128
         return _fitted(block_m, 64, block_k, 1, k, _SHARED_ROOM, pending=False)
+    if tiles > 2 * _PROCESSORS and m <= 32:
+        return _fitted(block_m, 64, 128, 1, k, _THIRD_ROOM, pending=False)
     split = 1
     if tiles <= 16 and k >= 1024:
         split = 4 if m <= 16 and k > 2048 else 2
