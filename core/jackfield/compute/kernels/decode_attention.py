@@ -2,10 +2,10 @@
 
 The KV of all sequences and heads is a line of tiles, and each program takes an equal stretch of
 it, found from the lengths in device memory: the grid depends on no length, so that a captured
-graph serves all of them. A (sequence, KV head) pair that lies within one stretch is written
-directly; of one that lies in several, each program leaves its part in a workspace and the last
-to arrive merges them (split-KV: FlashDecoding, crfm.stanford.edu, 2023-10-12). The query heads
-of a group are the rows of one tensor-core tile.
+graph serves all of them. Where there are few (sequence, KV head) pairs no program takes of two.
+A pair that lies within one stretch is written directly; of one that lies in several, each program
+leaves its part in a workspace and the last to arrive merges them (split-KV: FlashDecoding,
+crfm.stanford.edu, 2023-10-12). The query heads of a group are the rows of one tensor-core tile.
 """
 
 from math import gcd
@@ -18,6 +18,8 @@ from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig, dec
 from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, power_of_2
 
 MAX_PROGRAMS_PER_PROCESSOR = 4
+_MOST_PAIRS = 64
+"""Sequences times KV heads of which each has programs of its own."""
 
 
 class DecodeWorkspace:
@@ -31,7 +33,8 @@ class DecodeWorkspace:
         self._device = device
         self._width = 0
         self._outgrown: list[Tensor] = []
-        self.max_programs = num_processors(device) * MAX_PROGRAMS_PER_PROCESSOR
+        programs = num_processors(device) * MAX_PROGRAMS_PER_PROCESSOR
+        self.max_programs = max(programs, 2 * _MOST_PAIRS)
         self.arrivals = torch.zeros(self.max_programs, dtype=torch.int32, device=device)
         self.partial = self.stats = torch.empty(0, device=device)
 
@@ -78,8 +81,14 @@ def decode_attention(
     group = num_heads // num_kv_heads
     if config is None:
         config = decode_config(head_dim, key_pages.element_size(), num_seqs)
-    max_tiles = num_seqs * num_kv_heads * cdiv(block_table.shape[1] * block_size, config.tile)
-    programs = min(num_processors(q.device) * config.programs_per_processor, max_tiles)
+    programs = num_processors(q.device) * config.programs_per_processor
+    pairs = num_seqs * num_kv_heads
+    own_programs = pairs <= _MOST_PAIRS and num_seqs < MANY_SEQS
+    if own_programs:
+        programs = max(programs, 2 * pairs)
+    else:
+        max_tiles = pairs * cdiv(block_table.shape[1] * block_size, config.tile)
+        programs = min(programs, max_tiles)
     workspace.reserve(group, head_dim)
     pdl = overlaps(q)
     decode_kernel[(programs,)](
@@ -97,7 +106,7 @@ def decode_attention(
         workspace.arrivals,
         num_seqs,
         config.ahead,
-        config.pair_cost,
+        0 if own_programs else config.pair_cost,
         q.stride(0),
         block_table.stride(0),
         scale * 1.4426950408889634,
@@ -115,6 +124,7 @@ def decode_attention(
         TILE=config.tile,
         STAGES=config.stages,
         PIECE=gcd(config.tile, block_size),
+        OWN_PROGRAMS=own_programs,
         PDL=pdl,
         num_warps=config.warps,
         launch_pdl=pdl,

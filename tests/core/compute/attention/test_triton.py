@@ -9,6 +9,7 @@ from tests.interpreter import DEVICE, MATRIX_DTYPES
 
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
+from jackfield.compute.kernels import decode_attention as decodes
 from jackfield.compute.kernels.decode_attention import decode_attention
 from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig
 from jackfield.compute.kernels.kv_widen import widen_pages
@@ -59,6 +60,14 @@ def test_decodes_of_any_length_agree_with_float64(
     shape: tuple[int, int, int, int, int | None, float | None],
 ) -> None:
     assert run(DECODES, shape, torch.float32) < TOLERANCE[torch.float32]
+
+
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[1] > 1])
+def test_decodes_too_many_for_programs_of_their_own_agree_with_float64(
+    shape: tuple[int, int, int, int, int | None, float | None],
+) -> None:
+    lens = [(1, n) for n in range(0, 165, 5)]
+    assert run(lens, shape, torch.float32) < TOLERANCE[torch.float32]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -159,16 +168,36 @@ def test_widened_pages_hold_the_same_numbers(kv_dtype: torch.dtype) -> None:
     assert case.error(out) < 1e-5
 
 
-def _decode_case(lens: list[int]) -> tuple[Case, TritonAttention]:
+def _decode_case(lens: list[int], block_size: int = 16) -> tuple[Case, TritonAttention]:
     torch.manual_seed(0)
     spec = AttentionSpec(0, 4, 2, 64, 0.125)
-    backend = backend_for(16, torch.float32)
-    return make_case(backend, [(1, n) for n in lens], spec, 16, torch.float32, DEVICE), backend
+    backend = backend_for(block_size, torch.float32)
+    case = make_case(backend, [(1, n) for n in lens], spec, block_size, torch.float32, DEVICE)
+    return case, backend
 
 
-@pytest.mark.parametrize("programs_per_processor", [1, 4])
-def test_any_division_of_the_work_gives_the_same_result(programs_per_processor: int) -> None:
-    case, backend = _decode_case([129, 1, 300, 0, 7])
+# Sequences of few and of many tiles, with programs of their own (up to 32 of two heads) and
+# without, whose parts are merged at once or not (132 processors).
+@pytest.mark.parametrize("block_size", [16, 32])
+@pytest.mark.parametrize(
+    ("lens", "processors", "programs_per_processor"),
+    [
+        ([129, 1, 300, 0, 7], 4, 1),
+        ([129, 1, 300, 0, 7], 4, 4),
+        ([64, 33], 4, 2),
+        ([1200, 40], 132, 1),
+        ([n * 13 % 150 for n in range(33)], 4, 3),
+    ],
+)
+def test_any_division_of_the_work_gives_the_same_result(
+    lens: list[int],
+    processors: int,
+    programs_per_processor: int,
+    block_size: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decodes, "num_processors", lambda device: processors)
+    case, backend = _decode_case(lens, block_size)
     out = torch.full_like(case.q, float("nan"))
     # Twice in one workspace: the first run must leave it as it found it.
     for _ in range(2):
