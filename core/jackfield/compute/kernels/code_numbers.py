@@ -165,6 +165,14 @@ def _four_bytes(values: torch.Tensor) -> list[int]:
     ]
 
 
+PAIRS_OF_E4M3 = (
+    "{ .reg .b16 low, high; mov.b32 {low, high}, $2; "
+    "cvt.rn.f16x2.e4m3x2 $0, low; cvt.rn.f16x2.e4m3x2 $1, high; }"
+)
+"""Two words of two E4M3 codes to float16, without scales; unlike the others it gives the first
+word's codes, lowest first, in the place of both words' lowest, and the second word's."""
+
+
 @triton.jit
 def _looked_up(
     words,

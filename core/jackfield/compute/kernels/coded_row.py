@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from triton.experimental.gluon import language as gl
 
-from jackfield.compute.kernels.code_numbers import Scaling
+from jackfield.compute.kernels.code_numbers import PAIRS_OF_E4M3, Scaling
 from jackfield.compute.kernels.coded_layout import BLOCK, STRIP, DeviceCodes
 from jackfield.compute.kernels.coded_row_kernel import coded_row_kernel
 from jackfield.compute.kernels.launch import cdiv, power_of_2
@@ -28,8 +30,11 @@ _WARPS = 4
 _LEAST_BLOCKS = 9
 """A kernel has two steps at least, of two blocks for each warp."""
 
-_SOME_STRIPS, _MANY_STRIPS = 264, 1024
-"""With more, a processor has some programs; and with more, they follow each other there."""
+_SOME_BLOCKS, _MANY_BLOCKS = 8 * _WARPS, 32 * _WARPS
+
+_PAIRED_STRIPS, _SOME_STRIPS, _MANY_STRIPS = 200, 264, 1024
+"""Two strips a program are a program a processor; with more, a processor has some programs; and
+with more, they follow each other there."""
 
 
 def takes(codes: DeviceCodes) -> bool:
@@ -40,26 +45,32 @@ def takes(codes: DeviceCodes) -> bool:
 
 
 def row_config(codes: DeviceCodes) -> RowConfig:
-    """What did best on an H200 for the layers of Qwen3 8B, within a whole step: a kernel that takes
-    less of a processor leaves room for the next one's codes."""
-    blocks, many = codes.num_blocks, codes.num_strips > _MANY_STRIPS
+    """What did best on an H200 for the layers of Qwen3 8B, within a whole step: there a program
+    begins to read early if it fits beside those of the kernel before, and a kernel of one large
+    program a processor leaves the same room for the next one everywhere."""
+    blocks, strips = codes.num_blocks, codes.num_strips
     unroll = 4 if blocks > 4 * _WARPS else 2
+    paired = _PAIRED_STRIPS < strips <= _SOME_STRIPS
     if codes.bits == 8:
-        if many and unroll == 4:
+        if strips > _MANY_STRIPS and unroll == 4:
             return RowConfig(2, 2, 2 * _WARPS, 2)
-        if codes.num_strips > _SOME_STRIPS and blocks > 8 * _WARPS:
-            return RowConfig(1, 4, 2 * _WARPS, 2)
+        if strips > _SOME_STRIPS and blocks > _SOME_BLOCKS:
+            return RowConfig(1, 2, 2 * _WARPS, 2)
+        if paired and _SOME_BLOCKS < blocks <= _MANY_BLOCKS:
+            return RowConfig(2, 2, 2 * _WARPS, 4)
         return RowConfig(1, unroll, _WARPS, 4)
-    if not many and blocks > 8 * _WARPS:
-        return RowConfig(1, 4, 2 * _WARPS, 4)
-    return RowConfig(1, unroll, _WARPS, 2 if many else 4)
+    if strips > _MANY_STRIPS or blocks <= _SOME_BLOCKS:
+        return RowConfig(1, unroll, _WARPS, 2 if strips > _MANY_STRIPS else 4)
+    if strips > _SOME_STRIPS or (paired and blocks > _MANY_BLOCKS):
+        return RowConfig(2, 4, 2 * _WARPS, 2)
+    return RowConfig(1, 4, 2 * _WARPS, 4)
 
 
 def gated_config(codes: DeviceCodes) -> RowConfig:
     """The same for ``gated_row``."""
     if codes.num_blocks <= 4 * _WARPS:
         return RowConfig(2, 2, _WARPS, 2)
-    return RowConfig(2, 4, _WARPS, 2) if codes.bits == 4 else RowConfig(2, 1, 2 * _WARPS, 4)
+    return RowConfig(2, 2, _WARPS, 4) if codes.bits == 4 else RowConfig(2, 1, 2 * _WARPS, 4)
 
 
 def linear_row(
@@ -100,6 +111,15 @@ def add_row(
     return ScaledRows(rows, squares, eps)
 
 
+def _numbers(codes: DeviceCodes, dtype: torch.dtype) -> tuple[Any, str]:
+    """What codes are multiplied as, and how they become that. Two codes of E4M3 take one
+    instruction to float16, four and a half to bfloat16."""
+    if codes.kind == "e4m3":
+        return gl.float16, PAIRS_OF_E4M3
+    own = gl.float16 if dtype is torch.float16 else gl.bfloat16
+    return own, codes.asm(dtype, Scaling.NONE)
+
+
 def _product(
     x: Tensor | ScaledRows,
     codes: DeviceCodes,
@@ -117,6 +137,7 @@ def _product(
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
     steps = cdiv(num_blocks, c.unroll * c.warps)
     programs = cdiv(codes.num_strips, c.strips)
+    numbers, asm = _numbers(codes, row.dtype)
     coded_row_kernel[(programs,)](
         row,
         codes.words,
@@ -136,7 +157,9 @@ def _product(
         codes.num_groups,
         0 if squares is None else len(squares),
         eps,
-        ASM=codes.asm(row.dtype, Scaling.NONE),
+        ASM=asm,
+        NUMBERS=numbers,
+        PAIRS=asm is PAIRS_OF_E4M3,
         BITS=codes.bits,
         GROUP=codes.group,
         HAS_SHIFTS=codes.shifts is not None,

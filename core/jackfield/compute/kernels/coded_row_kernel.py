@@ -3,8 +3,9 @@
 A program multiplies STRIPS strips of 16 outputs. It requests its codes, all of them or as many as
 its share of shared memory holds, while the kernel before it still runs, and waits for the row then:
 that hides most of what a kernel of a few microseconds waits for. Each thread copies the 16 bytes
-that it will multiply itself, in the order of ``coded_layout``; warps share out the inputs. Written
-in Gluon; the interpreter does not run it, so that it is checked on a GPU only.
+that it will multiply itself, in the order of ``coded_layout``; warps share out the inputs. Codes
+that are sooner float16 than bfloat16 are multiplied so, and the row is scaled to fit. Written in
+Gluon; the interpreter does not run it, so that it is checked on a GPU only.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _column(inputs, X: gl.constexpr):
 
 
 @gluon.jit
-def _columns(inputs, BITS: gl.constexpr, X: gl.constexpr):
+def _columns(inputs, BITS: gl.constexpr, PAIRS: gl.constexpr, X: gl.constexpr):
     # A step's inputs [blocks, 64] as what codes of the same places are multiplied with.
     B: gl.constexpr = inputs.shape[0]
     if BITS == 4:
@@ -93,8 +94,9 @@ def _columns(inputs, BITS: gl.constexpr, X: gl.constexpr):
         c, d = second.split()
         return _column(a, X), _column(b, X), _column(c, X), _column(d, X)
     else:
-        # [blocks, 4, 2 (k + 8), 2 (k + 4), 2 (k + 2), 2 (k + 1)].
-        f = inputs.reshape([B, 4, 2, 2, 2, 2]).permute([0, 2, 3, 1, 4, 5])
+        # [blocks, 4, 2 (k + 8), 2 (k + 4), 2 (k + 2), 2 (k + 1)]; PAIRS: words' codes lie together.
+        f = inputs.reshape([B, 4, 2, 2, 2, 2])
+        f = f.permute([0, 2, 3, 1, 5, 4]) if PAIRS else f.permute([0, 2, 3, 1, 4, 5])
         a, b = f.reshape([B, 32, 2]).split()
         return _column(a, X), _column(b, X)
 
@@ -233,7 +235,7 @@ def _request(source, tiles, step, stage, num_blocks, num_groups, shape: gl.const
 @gluon.jit
 def _fetch_row(x, x_tiles, K, LINE: gl.constexpr, EVEN: gl.constexpr):
     # The row to shared memory: all of it is on the way before the first part is stored. Parts are
-    # as large as they can be: each store waits for all warps.
+    # as large as they can be: each store waits for all warps. Returns what undoes the row's scale.
     STEPS: gl.constexpr = x_tiles.shape[0]
     PART: gl.constexpr = STEPS & -STEPS
     BLOCKS: gl.constexpr = PART * x_tiles.shape[1]
@@ -248,8 +250,28 @@ def _fetch_row(x, x_tiles, K, LINE: gl.constexpr, EVEN: gl.constexpr):
         else:
             inputs = gl.load(x + (first + k), mask=first + k < K, other=0.0)
         row += (inputs,)  # type: ignore[assignment]
-    for part in gl.static_range(STEPS // PART):
-        places.index(part).store(row[part])
+    if x_tiles.dtype == x.dtype.element_ty:
+        for part in gl.static_range(STEPS // PART):
+            places.index(part).store(row[part])
+        return 1.0
+    else:
+        factor, unit = _room_in_float16(row)
+        for part in gl.static_range(STEPS // PART):
+            places.index(part).store((row[part].to(gl.float32) * factor).to(gl.float16))
+        return unit
+
+
+@gluon.jit
+def _room_in_float16(row):
+    # A power of two that makes a row of bfloat16 fit, exactly but for numbers 2 ** 28 times smaller
+    # than the largest, and what undoes it.
+    largest = gl.abs(row[0].to(gl.float32))
+    for part in gl.static_range(1, len(row)):
+        largest = gl.maximum(largest, gl.abs(row[part].to(gl.float32)))
+    bits = gl.max(gl.max(largest, 1), 0).to(gl.int32, bitcast=True)
+    exponent = gl.minimum(127 + 14 - ((bits >> 23) - 127), 127 + 100)
+    factor, unit = exponent << 23, (254 - exponent) << 23
+    return factor.to(gl.float32, bitcast=True), unit.to(gl.float32, bitcast=True)
 
 
 @gluon.jit
@@ -261,6 +283,7 @@ def _multiply(
     num_groups,
     shape: gl.constexpr,
     ASM: gl.constexpr,
+    PAIRS: gl.constexpr,
     ACC: gl.constexpr,
 ):
     # Sums [outputs], in every warp.
@@ -284,7 +307,7 @@ def _multiply(
         codes = code_tiles.index(stage).load(source[0].type.layout)
         inputs = x_tiles.index(s).load(INPUTS)
         operands = _operands(codes, inputs, ASM, BITS, A)
-        columns = _columns(inputs, BITS, X)
+        columns = _columns(inputs, BITS, PAIRS, X)
         if GROUP > 0:
             factors = factor_tiles.index(stage).load(source[1].type.layout)
             terms = term_tiles.index(stage).load(source[1].type.layout)
@@ -347,6 +370,8 @@ def coded_row_kernel(
     num_squares,
     eps,
     ASM: gl.constexpr,
+    NUMBERS: gl.constexpr,
+    PAIRS: gl.constexpr,
     BITS: gl.constexpr,
     GROUP: gl.constexpr,
     HAS_SHIFTS: gl.constexpr,
@@ -364,9 +389,9 @@ def coded_row_kernel(
     """What ``coded_row`` launches; a program makes STRIPS strips of outputs.
 
     A step is UNROLL blocks of 64 inputs for each of W warps; STAGES steps are there at once.
-    MAX_SQUARES, if not 0: x is divided by its rms, which num_squares sums say. GATED: SiLU of the
-    first half of the outputs times the second. ADDS: the residual, which keeps the sum; out is
-    that times the norm's weight.
+    NUMBERS: what ASM makes codes to; PAIRS: it is ``PAIRS_OF_E4M3``. MAX_SQUARES, if not 0: x is
+    divided by its rms, which num_squares sums say. GATED: SiLU of the first half of the outputs
+    times the second. ADDS: the residual, which keeps the sum; out is that times the norm's weight.
     """
     B: gl.constexpr = UNROLL * W
     P: gl.constexpr = 1 if BITS == 4 else 2
@@ -393,7 +418,7 @@ def coded_row_kernel(
             gl.float16, [STAGES, B, STRIPS, H, 8, 2], FACTOR_TILE
         )
     x_tiles = gl.allocate_shared_memory(
-        x.dtype.element_ty, [STEPS, B, 64], gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
+        NUMBERS, [STEPS, B, 64], gl.SwizzledSharedLayout(1, 1, 1, [1, 0])
     )
     tile = gl.program_id(0)
     source = (
@@ -417,8 +442,8 @@ def coded_row_kernel(
     if MAX_SQUARES > 0:
         p = gl.arange(0, MAX_SQUARES, layout=gl.BlockedLayout([1], [32], [W], [0]))
         sums = gl.load(squares + p, mask=p < num_squares, other=0.0)
-    _fetch_row(x, x_tiles, K, LINE, EVEN)
-    y = _multiply(source, tiles, x_tiles, num_blocks, num_groups, shape, ASM, ACC) * factor
+    factor *= _fetch_row(x, x_tiles, K, LINE, EVEN)
+    y = _multiply(source, tiles, x_tiles, num_blocks, num_groups, shape, ASM, PAIRS, ACC) * factor
     if MAX_SQUARES > 0:
         y *= gl.rsqrt(gl.sum(sums, 0) / K + eps)
     if HAS_BIAS:
