@@ -81,12 +81,17 @@ def run(program: str, inputs: dict[str, int], dtype: torch.dtype) -> dict[str, i
         "sub": subtract,
         "mul": multiply,
         "fma": multiply,
+        "cvt": lambda a: register(expected("e4m3")[[a & 0xFF, a >> 8]], torch.float16),
     }
     registers = dict(inputs)
     for line in program.strip("{} ").split(";"):
         if not line.strip() or line.strip().startswith(".reg"):
             continue
         name, rest = line.split(maxsplit=1)
+        if rest.startswith("{"):
+            low, high, source = (part.strip("{} ") for part in rest.split(","))
+            registers |= {low: registers[source] & 0xFFFF, high: registers[source] >> 16}
+            continue
         target, *operands = (part.strip() for part in rest.split(","))
         values = (registers[o] if o in registers else int(o, 0) for o in operands)
         registers[target] = instructions[name.split(".")[0]](*values)
@@ -113,6 +118,17 @@ def test_every_code_becomes_its_number(kind: str, dtype: torch.dtype) -> None:
             wanted = numbers[[words[0][o], words[1][o]]].to(dtype).double()
             known = torch.tensor([is_number(kind, words[w][o]) for w in range(2)])
             assert torch.equal(got[known], wanted[known]), (kind, words, o)
+
+
+def test_words_of_two_e4m3_become_pairs_of_float16() -> None:
+    numbers = expected("e4m3")
+    for first in range(256):
+        codes = [(first + 67 * i) % 256 for i in range(4)]
+        packed = sum(code << 8 * i for i, code in enumerate(codes))
+        after = run(code_numbers.PAIRS_OF_E4M3, {"$2": packed}, torch.float16)
+        for word in range(2):
+            wanted = numbers[codes[2 * word : 2 * word + 2]]
+            assert torch.equal(halves(after[f"${word}"], torch.float16), wanted)
 
 
 def is_number(kind: str, code: int) -> bool:
