@@ -31,6 +31,7 @@ _LEAST_BLOCKS = 9
 """A kernel has two steps at least, of two blocks for each warp."""
 
 _SOME_BLOCKS, _MANY_BLOCKS = 8 * _WARPS, 32 * _WARPS
+"""More than these are more than 2,048 inputs and more than 8,192."""
 
 _PAIRED_STRIPS, _SOME_STRIPS, _MANY_STRIPS = 200, 264, 1024
 """Two strips a program are a program a processor; with more, a processor has some programs; and

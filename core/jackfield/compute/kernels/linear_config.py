@@ -26,9 +26,9 @@ class LinearConfig:
 
 _PROCESSORS = 132
 _ROOM, _SHARED_ROOM, _THIRD_ROOM = 200 << 10, 80 << 10, 75 << 10
-"""Bytes of shared memory for tiles, where a processor has one program, two or three: those of a
-wide weight with few inputs are so short that one loads while the other ends, and a third of what
-makes no second round for a part of the processors is not waited for."""
+"""Bytes of shared memory for a program's tiles where a processor has one, two or three programs.
+Two: those of a wide weight with few inputs are so short that one loads while the other ends. Three:
+wide weights of large models take one round, not three of which the last is for some processors."""
 
 
 @cache
