@@ -107,7 +107,8 @@ class TritonAttention:
         qkv = torch.zeros((max_num_seqs, packed_heads, spec.head_dim), dtype=dtype, device=device)
         q, k, v = torch.split(qkv, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], 1)
         sinks = torch.zeros(spec.num_heads, device=device) if spec.sinks else None
-        # The numbers of sequences at which a kernel's own bound on them doubles.
+        # The numbers of sequences at which a kernel's own bound on them doubles, or from which on
+        # they are many.
         bounds = (1, 17, MANY_SEQS - 1, 65, 257, 513)
         for num_seqs in {min(n, max_num_seqs) for n in (*bounds, max_num_seqs)}:
             for fresh, long, decodes in itertools.product((True, False), repeat=3):

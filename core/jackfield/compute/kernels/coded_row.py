@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
-from triton.experimental.gluon import language as gl
 
 from jackfield.compute.kernels.code_numbers import PAIRS_OF_E4M3, Scaling
 from jackfield.compute.kernels.coded_layout import BLOCK, STRIP, DeviceCodes
@@ -112,15 +110,6 @@ def add_row(
     return ScaledRows(rows, squares, eps)
 
 
-def _numbers(codes: DeviceCodes, dtype: torch.dtype) -> tuple[Any, str]:
-    """What codes are multiplied as, and how they become that. Two codes of E4M3 take one
-    instruction to float16, four and a half to bfloat16."""
-    if codes.kind == "e4m3":
-        return gl.float16, PAIRS_OF_E4M3
-    own = gl.float16 if dtype is torch.float16 else gl.bfloat16
-    return own, codes.asm(dtype, Scaling.NONE)
-
-
 def _product(
     x: Tensor | ScaledRows,
     codes: DeviceCodes,
@@ -138,7 +127,8 @@ def _product(
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
     steps = cdiv(num_blocks, c.unroll * c.warps)
     programs = cdiv(codes.num_strips, c.strips)
-    numbers, asm = _numbers(codes, row.dtype)
+    # Two codes take one instruction to float16, four and a half to bfloat16.
+    pairs = codes.kind == "e4m3"
     coded_row_kernel[(programs,)](
         row,
         codes.words,
@@ -158,9 +148,8 @@ def _product(
         codes.num_groups,
         0 if squares is None else len(squares),
         eps,
-        ASM=asm,
-        NUMBERS=numbers,
-        PAIRS=asm is PAIRS_OF_E4M3,
+        ASM=PAIRS_OF_E4M3 if pairs else codes.asm(row.dtype, Scaling.NONE),
+        PAIRS=pairs,
         BITS=codes.bits,
         GROUP=codes.group,
         HAS_SHIFTS=codes.shifts is not None,

@@ -85,6 +85,7 @@ def decode_attention(
     pairs = num_seqs * num_kv_heads
     own_programs = pairs <= _MOST_PAIRS and num_seqs < MANY_SEQS
     if own_programs:
+        # One at least for each pair's last part, and as many for the others.
         programs = max(programs, 2 * pairs)
     else:
         max_tiles = pairs * cdiv(block_table.shape[1] * block_size, config.tile)

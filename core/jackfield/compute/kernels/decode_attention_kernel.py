@@ -3,7 +3,11 @@
 import triton
 import triton.language as tl
 
-from jackfield.compute.kernels.decode_parts import PARTS_AT_ONCE, write_or_leave
+from jackfield.compute.kernels.decode_parts import (
+    PARTS_AT_ONCE,
+    PARTS_OF_MANY_AT_ONCE,
+    write_or_leave,
+)
 from jackfield.compute.kernels.decode_shares import pair_at, shares, tokens_of
 from jackfield.compute.kernels.kv_write import load_scale
 from jackfield.compute.kernels.launch import quick
@@ -12,6 +16,7 @@ from jackfield.compute.kernels.softmax import (
     as_factor,
     before_any_key,
     page_places,
+    places_in_page,
 )
 
 _KNOWN_BLOCKS = tl.constexpr(4)
@@ -37,8 +42,7 @@ def _places(
         which = t // BLOCK_SIZE - start // BLOCK_SIZE
         page = tl.sum(tl.where(tl.arange(0, _KNOWN_BLOCKS) == which, known, 0), 0)
         page += tl.load(table + t // BLOCK_SIZE, mask=which >= _KNOWN_BLOCKS, other=0)
-        row = (page.to(tl.int64) * NUM_KV_HEADS + head) * BLOCK_SIZE
-        return row + t % BLOCK_SIZE + tl.arange(0, TILE)
+        return places_in_page(page, t, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
     else:
         return page_places(table, t, tokens, valid, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
 
@@ -277,7 +281,7 @@ def decode_kernel(
             *(partial, stats, arrivals, program),
             *(pair_start // share, (pair_start + head_tiles - 1) // share, skipped == 0),
             *(GROUP, HEAD_DIM, BLOCK_G, BLOCK_ROWS, BLOCK_D),
-            PARTS_AT_ONCE if OWN_PROGRAMS else 4,
+            PARTS_AT_ONCE if OWN_PROGRAMS else PARTS_OF_MANY_AT_ONCE,
         )
         here += count
         if BLOCK_SEQS <= 64 and not OWN_PROGRAMS:

@@ -13,7 +13,7 @@ class DecodeConfig:
     """``tile`` tokens a step of the loop, ``stages`` of its pipeline (Triton gives the loads behind
     a block table half of them), ``warps`` a program, programs a processor; ``ahead`` of
     a program's tiles are on their way to L2 before the newest key is written: 32 pages at most. The
-    beginning of a sequence's head counts as ``pair_cost`` tiles where work is shared out."""
+    beginning of a sequence's head counts as ``pair_cost`` tiles where programs take of several."""
 
     tile: int
     stages: int

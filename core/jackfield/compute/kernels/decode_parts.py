@@ -6,26 +6,8 @@ import triton.language as tl
 from jackfield.compute.kernels.softmax import MASKED
 
 PARTS_AT_ONCE = tl.constexpr(8)
-"""Parts that are merged at once where few sequences leave the registers for it."""
-
-
-@triton.jit
-def _leave(
-    partial,
-    stats,
-    slot,
-    m,
-    denom,
-    acc,
-    rows,
-    mask,
-    HEAD_DIM: tl.constexpr,
-    BLOCK_D: tl.constexpr,
-):
-    tl.store(stats + 2 * slot, m, mask=rows)
-    tl.store(stats + 2 * slot + 1, denom, mask=rows)
-    dims = tl.arange(0, BLOCK_D)[None, :]
-    tl.store(partial + slot[:, None] * HEAD_DIM + dims, acc, mask=mask)
+PARTS_OF_MANY_AT_ONCE = tl.constexpr(4)
+"""Parts that are merged at once, of few pairs and of many, which leave fewer registers for it."""
 
 
 @triton.jit
@@ -129,7 +111,9 @@ def write_or_leave(
         tl.store(out + g[:, None] * HEAD_DIM + dims, y, mask=mask)
     else:
         slot = (2 * program + begins.to(tl.int32)) * GROUP + g
-        _leave(partial, stats, slot, m, denom, acc, g < GROUP, mask, HEAD_DIM, BLOCK_D)
+        tl.store(stats + 2 * slot, m, mask=g < GROUP)
+        tl.store(stats + 2 * slot + 1, denom, mask=g < GROUP)
+        tl.store(partial + slot[:, None] * HEAD_DIM + dims, acc, mask=mask)
         # The barrier orders this program's stores before its one releasing increment.
         tl.debug_barrier()
         if tl.atomic_add(arrivals + first, 1, sem="acq_rel") == last - first:

@@ -70,6 +70,21 @@ def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MAS
 
 
 @triton.jit
+def places_in_page(
+    page,
+    start,
+    head,
+    NUM_KV_HEADS: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Row of [N * K * block_size, D] of each token of the tile that begins at ``start``, in
+    ``page``, which has all of it."""
+    row = (page.to(tl.int64) * NUM_KV_HEADS + head) * BLOCK_SIZE
+    return row + start % BLOCK_SIZE + tl.arange(0, TILE)
+
+
+@triton.jit
 def page_places(
     table,
     start,
@@ -80,10 +95,10 @@ def page_places(
     BLOCK_SIZE: tl.constexpr,
     TILE: tl.constexpr,
 ):
-    """Row of [N * K * block_size, D] of each token of the tile that begins at ``start``."""
+    """The same of whatever pages ``table`` says."""
     if BLOCK_SIZE % TILE == 0:
-        page = tl.load(table + start // BLOCK_SIZE).to(tl.int64) * NUM_KV_HEADS + head
-        return page * BLOCK_SIZE + start % BLOCK_SIZE + tl.arange(0, TILE)
+        page = tl.load(table + start // BLOCK_SIZE)
+        return places_in_page(page, start, head, NUM_KV_HEADS, BLOCK_SIZE, TILE)
     else:
         pages = tl.load(table + tokens // BLOCK_SIZE, mask=valid, other=0).to(tl.int64)
         return (pages * NUM_KV_HEADS + head) * BLOCK_SIZE + tokens % BLOCK_SIZE
