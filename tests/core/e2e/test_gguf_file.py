@@ -10,7 +10,7 @@ import openai
 import torch
 from tests.checkpoints import make, reference
 from tests.gguf_files import convert, write
-from tests.serving import serving
+from tests.serving import free_port, serving
 from transformers import AutoTokenizer
 
 
@@ -52,7 +52,8 @@ def test_a_truncated_file_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write(path, metadata, tensors)
     path.write_bytes(path.read_bytes()[:-5000])
-    done = subprocess.run(serve(path), capture_output=True, text=True, timeout=60, check=False)
+    command = [*serve(path), "--port", str(free_port())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 2
     assert len(lines) == 1 and str(path) in lines[0] and "is truncated: tensor blk." in lines[0]
