@@ -3,9 +3,9 @@
 A program multiplies STRIPS strips of 16 outputs. It requests its codes, all of them or as many as
 its share of shared memory holds, while the kernel before it still runs, and waits for the row then:
 that hides most of what a kernel of a few microseconds waits for. Each thread copies the 16 bytes
-that it will multiply itself, in the order of ``coded_layout``; warps share out the inputs. E4M3,
-which is sooner float16 than bfloat16, is multiplied so, and the row is scaled to fit. Written in
-Gluon; the interpreter does not run it, so that it is checked on a GPU only.
+that it will multiply itself, in the order of ``coded_layout``; warps share out the inputs. Codes of
+8 bits, which are sooner float16 than bfloat16, are multiplied so, and the row is scaled to fit.
+Written in Gluon; the interpreter does not run it, so that it is checked on a GPU only.
 """
 
 from __future__ import annotations
@@ -370,6 +370,7 @@ def coded_row_kernel(
     num_squares,
     eps,
     ASM: gl.constexpr,
+    FLOAT16: gl.constexpr,
     PAIRS: gl.constexpr,
     BITS: gl.constexpr,
     GROUP: gl.constexpr,
@@ -388,9 +389,10 @@ def coded_row_kernel(
     """What ``coded_row`` launches; a program makes STRIPS strips of outputs.
 
     A step is UNROLL blocks of 64 inputs for each of W warps; STAGES steps are there at once.
-    PAIRS: ASM is ``PAIRS_OF_E4M3``. MAX_SQUARES, if not 0: x is divided by its rms, which
-    num_squares sums say. GATED: SiLU of the first half of the outputs times the second. ADDS: the
-    residual, which keeps the sum; out is that times the norm's weight.
+    FLOAT16: ASM makes float16, whatever x is. PAIRS: it is ``PAIRS_OF_E4M3``. MAX_SQUARES, if not
+    0: x is divided by its rms, which num_squares sums say. GATED: SiLU of the first half of the
+    outputs times the second. ADDS: the residual, which keeps the sum; out is that times the norm's
+    weight.
     """
     B: gl.constexpr = UNROLL * W
     P: gl.constexpr = 1 if BITS == 4 else 2
@@ -417,7 +419,7 @@ def coded_row_kernel(
             gl.float16, [STAGES, B, STRIPS, H, 8, 2], FACTOR_TILE
         )
     x_tiles = gl.allocate_shared_memory(
-        gl.float16 if PAIRS else x.dtype.element_ty,
+        gl.float16 if FLOAT16 else x.dtype.element_ty,
         [STEPS, B, 64],
         gl.SwizzledSharedLayout(1, 1, 1, [1, 0]),
     )
