@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from jackfield.compute.kernels.kv_write import as_stored, load_scale
+from jackfield.compute.kernels.kv_write import as_stored, load_unit
 from jackfield.compute.kernels.launch import cdiv, overlaps, power_of_2, quick
 
 _FEW_HEADS, _SOME_HEADS, _MANY_HEADS = 2048, 4096, 1 << 18
@@ -35,8 +35,7 @@ def _store(
     k_out,
     key_pages,
     value_pages,
-    k_scale,
-    v_scale,
+    unit,
     slot,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
@@ -52,12 +51,13 @@ def _store(
     k_place = (token * NUM_KV_HEADS + kv_heads) * HEAD_DIM + dims
     tl.store(k_out + k_place, y, mask=live & is_k)
     if WRITE:
+        # A head is of keys or of values: it is made ready once, and stored once.
+        is_kv = (heads >= NUM_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
+        kv_heads = tl.where(is_k, kv_heads, kv_heads - NUM_KV_HEADS)
         page = slot // BLOCK_SIZE * NUM_KV_HEADS
         place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
-        tl.store(key_pages + place, as_stored(y, k_scale, key_pages), mask=live & is_k)
-        place -= NUM_KV_HEADS * BLOCK_SIZE * HEAD_DIM
-        is_v = (heads >= NUM_HEADS + NUM_KV_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
-        tl.store(value_pages + place, as_stored(raw, v_scale, value_pages), mask=live & is_v)
+        new = as_stored(tl.where(is_k, y, raw), unit, key_pages)
+        tl.store(tl.where(is_k, key_pages, value_pages) + place, new, mask=live & is_kv)
 
 
 @quick
@@ -108,7 +108,8 @@ def _qk_norm_rope_kernel(
     cos = tl.load(angles, mask=dims < HALF, other=1.0)
     sin = tl.load(angles + HALF, mask=dims < HALF, other=0.0)
     slot = tl.load(slots + token) if WRITE else token
-    k_scale, v_scale = load_scale(scales, key_pages), load_scale(scales + 1, value_pages)
+    is_v = heads >= NUM_HEADS + NUM_KV_HEADS
+    unit = load_unit(scales + is_v.to(tl.int32), key_pages)
     weight_a = _weights(q_weight, k_weight, is_q, dims, live, NORM_Q, NORM_K)
     weight_b = _weights(q_weight, k_weight, is_q, HALF + dims, live, NORM_Q, NORM_K)
     weight_c = _weights(q_weight, k_weight, is_q, rest, live_rest, NORM_Q, NORM_K)
@@ -148,8 +149,7 @@ def _qk_norm_rope_kernel(
             k_out,
             key_pages,
             value_pages,
-            k_scale,
-            v_scale,
+            unit,
             slot,
             NUM_HEADS,
             NUM_KV_HEADS,
