@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jackfield.compute.eight_bit_kv import KV_DTYPES, measure
 from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_attention
-from jackfield.compute.kernels.decode_config import MANY_SEQS
+from jackfield.compute.kernels.decode_config import FEW_SEQS, MANY_SEQS
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.compute.kernels.kv_write import kv_write
 from jackfield.compute.kernels.launch import cdiv, runs_hopper_kernels
@@ -108,8 +108,8 @@ class TritonAttention:
         q, k, v = torch.split(qkv, [spec.num_heads, spec.num_kv_heads, spec.num_kv_heads], 1)
         sinks = torch.zeros(spec.num_heads, device=device) if spec.sinks else None
         # The numbers of sequences at which a kernel's own bound on them doubles, or from which on
-        # they are many.
-        bounds = (1, 17, MANY_SEQS - 1, 65, 257, 513)
+        # they are not few, or many.
+        bounds = (1, FEW_SEQS + 1, 17, MANY_SEQS - 1, 65, 257, 513)
         for num_seqs in {min(n, max_num_seqs) for n in (*bounds, max_num_seqs)}:
             for fresh, long, decodes in itertools.product((True, False), repeat=3):
                 batch = AttentionBatch(

@@ -165,6 +165,12 @@ def _four_bytes(values: torch.Tensor) -> list[int]:
     ]
 
 
+E4M3_AS_FLOAT16 = (
+    "{ .reg .b32 t; .reg .b16 low, high; prmt.b32 t, $2, $2, 0x3120; mov.b32 {low, high}, t; "
+    "cvt.rn.f16x2.e4m3x2 $0, low; cvt.rn.f16x2.e4m3x2 $1, high; }"
+)
+"""``floats_of_8_bits`` of float16 and 4 bits on a device that converts E4M3 itself: sm_89."""
+
 PAIRS_OF_E4M3 = (
     "{ .reg .b16 low, high; mov.b32 {low, high}, $2; "
     "cvt.rn.f16x2.e4m3x2 $0, low; cvt.rn.f16x2.e4m3x2 $1, high; }"

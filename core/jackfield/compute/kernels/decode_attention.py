@@ -11,8 +11,10 @@ crfm.stanford.edu, 2023-10-12). The query heads of a group are the rows of one t
 from math import gcd
 
 import torch
+import triton
 from torch import Tensor
 
+from jackfield.compute.kernels.code_numbers import E4M3_AS_FLOAT16, Scaling, floats_of_8_bits
 from jackfield.compute.kernels.decode_attention_kernel import decode_kernel
 from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig, decode_config
 from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, power_of_2
@@ -20,6 +22,11 @@ from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, pow
 MAX_PROGRAMS_PER_PROCESSOR = 4
 _MOST_PAIRS = 64
 """Sequences times KV heads of which each has programs of its own."""
+
+_ASM_OF_VALUES = {
+    torch.float8_e4m3fn: E4M3_AS_FLOAT16,
+    torch.float8_e5m2: floats_of_8_bits(torch.float16, 5, Scaling.NONE),
+}
 
 
 class DecodeWorkspace:
@@ -108,6 +115,7 @@ def decode_attention(
         num_seqs,
         config.ahead,
         0 if own_programs else config.pair_cost,
+        config.least,
         q.stride(0),
         block_table.stride(0),
         scale * 1.4426950408889634,
@@ -126,7 +134,15 @@ def decode_attention(
         STAGES=config.stages,
         PIECE=gcd(config.tile, block_size),
         OWN_PROGRAMS=own_programs,
+        ASM=_asm_of_values(q, value_pages),
         PDL=pdl,
         num_warps=config.warps,
         launch_pdl=pdl,
     )
+
+
+def _asm_of_values(q: Tensor, pages: Tensor) -> str:
+    # How two values of 8 bits become float16, as queries do; "" where they are taken one by one.
+    if q.dtype is torch.float32 or triton.knobs.runtime.interpret:
+        return ""
+    return _ASM_OF_VALUES.get(pages.dtype, "")

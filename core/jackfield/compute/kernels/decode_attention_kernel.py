@@ -3,6 +3,7 @@
 import triton
 import triton.language as tl
 
+from jackfield.compute.kernels.code_numbers import numbers_of
 from jackfield.compute.kernels.decode_parts import (
     PARTS_AT_ONCE,
     PARTS_OF_MANY_AT_ONCE,
@@ -71,9 +72,16 @@ def _attend(
     TILE: tl.constexpr,
     STAGES: tl.constexpr,
     KNOWS: tl.constexpr,
+    ASM: tl.constexpr,
 ):
+    # ASM: two values of 8 bits are loaded as one number of 16, because bytes come out of shared
+    # memory one at a time for a product. Even dimensions are added up apart from odd ones then.
+    PARTS: tl.constexpr = 1 if ASM == "" else 2
     dims = tl.arange(0, BLOCK_D)[None, :]
-    acc = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
+    parts = tl.arange(0, BLOCK_D // PARTS)[None, :]
+    accs = (tl.zeros((BLOCK_G, BLOCK_D // PARTS), tl.float32),) * PARTS
+    if PARTS == 2:
+        value = value.to(tl.pointer_type(tl.int16), bitcast=True)
     for t in tl.range(start, stop, TILE, num_stages=STAGES):
         tokens = t + tl.arange(0, TILE)
         valid = tokens < seq_len
@@ -83,12 +91,16 @@ def _attend(
             *(table, t, start, tokens, valid, head, known),
             *(NUM_KV_HEADS, BLOCK_SIZE, TILE, KNOWS),
         )
-        offsets = places[:, None] * HEAD_DIM + dims
         # What a page holds beyond the sequence is undefined, and 0 * NaN is NaN: mask the load.
         mask = valid[:, None] & (dims < HEAD_DIM)
-        k = tl.load(key + offsets, mask=mask, other=0.0)
-        v = tl.load(value + offsets, mask=mask, other=0.0)
-        m, denom, acc = add_tile(q, k, v, m, denom, acc, valid[None, :], scale, SOFT_CAP, True)
+        k = tl.load(key + places[:, None] * HEAD_DIM + dims, mask=mask, other=0.0)
+        mask = valid[:, None] & (parts < HEAD_DIM // PARTS)
+        v = tl.load(value + places[:, None] * (HEAD_DIM // PARTS) + parts, mask=mask, other=0.0)
+        values = (v,) if PARTS == 1 else numbers_of(v, (), (), q, None, ASM, 8, 0)
+        m, denom, accs = add_tile(
+            q, k, values, m, denom, accs, valid[None, :], scale, SOFT_CAP, True
+        )
+    acc = accs[0] if PARTS == 1 else tl.join(*accs).reshape(BLOCK_G, BLOCK_D)
     return m, denom, acc
 
 
@@ -162,7 +174,7 @@ def _prefetch(
 # The step's index tensors are views into uploads, at any offset: one variant serves all.
 @quick
 @triton.jit(
-    do_not_specialize=["num_seqs", "ahead", "pair_cost", "table_stride"],
+    do_not_specialize=["num_seqs", "ahead", "pair_cost", "least", "table_stride"],
     do_not_specialize_on_alignment=["rows", "seq_lens", "block_table", "scales"],
 )
 def decode_kernel(
@@ -181,6 +193,7 @@ def decode_kernel(
     num_seqs,
     ahead,
     pair_cost,
+    least,
     q_stride,
     table_stride,
     scale,
@@ -199,6 +212,7 @@ def decode_kernel(
     STAGES: tl.constexpr,
     PIECE: tl.constexpr,
     OWN_PROGRAMS: tl.constexpr,
+    ASM: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """A program's stretch of the line of tiles; arguments as ``decode_attention`` gives them."""
@@ -208,7 +222,8 @@ def decode_kernel(
     ids = tl.arange(0, BLOCK_SEQS)
     lens = tl.load(seq_lens + ids, mask=ids < num_seqs, other=0)
     share, tiles = shares(
-        *(lens, num_seqs, num_programs, pair_cost, NUM_KV_HEADS, WINDOW, TILE, OWN_PROGRAMS)
+        *(lens, num_seqs, num_programs, pair_cost, least),
+        *(NUM_KV_HEADS, WINDOW, TILE, OWN_PROGRAMS),
     )
     ends, total = tl.cumsum(tiles, 0), tl.sum(tiles, 0)
     here = program * share
@@ -274,6 +289,7 @@ def decode_kernel(
             TILE,
             STAGES,
             KNOWS,
+            ASM,
         )
         write_or_leave(
             *(m, denom, acc, value_scale),

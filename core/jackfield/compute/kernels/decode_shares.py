@@ -48,21 +48,24 @@ def shares(
     num_seqs,
     num_programs,
     pair_cost,
+    least,
     NUM_KV_HEADS: tl.constexpr,
     WINDOW: tl.constexpr,
     TILE: tl.constexpr,
     OWN_PROGRAMS: tl.constexpr,
 ):
     """Tiles of a program, and how many each sequence's heads count for together. The beginning of a
-    pair counts as ``pair_cost`` tiles, which is nothing where it has programs of its own."""
+    pair counts as ``pair_cost`` tiles, which is nothing where it has programs of its own; elsewhere
+    programs take ``least`` tiles or the longest pair at least."""
     tiles = _tiles_of(lens, pair_cost, WINDOW, TILE)
     if OWN_PROGRAMS:
         share = _own_share(tiles, num_seqs, num_programs, NUM_KV_HEADS)
         # What a pair's last program lacks of its share counts too.
         return share, tl.cdiv(tiles, share) * share * NUM_KV_HEADS
     else:
+        share = tl.minimum(tl.max(tiles, 0), least)
         tiles *= NUM_KV_HEADS
-        return tl.cdiv(tl.sum(tiles, 0), num_programs), tiles
+        return tl.maximum(tl.cdiv(tl.sum(tiles, 0), num_programs), share), tiles
 
 
 @triton.jit

@@ -73,7 +73,8 @@ def _attend_tiles(
         visible = tokens[None, :] <= positions[:, None]
         if WINDOW > 0:
             visible = visible & (tokens[None, :] > positions[:, None] - WINDOW)
-        m, denom, acc = add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP, MASK)
+        m, denom, accs = add_tile(q, k, (v,), m, denom, (acc,), visible, scale, SOFT_CAP, MASK)
+        acc = accs[0]
     return m, denom, acc
 
 

@@ -44,13 +44,15 @@ def before_any_key(sinks, heads, has_sink, HAS_SINKS: tl.constexpr):
 
 
 @triton.jit
-def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MASK: tl.constexpr):
-    """Takes keys k and values v [N, D] into the running m [M], denom [M] and acc [M, D].
+def add_tile(
+    q, k, values, m, denom, accs, visible, scale, SOFT_CAP: tl.constexpr, MASK: tl.constexpr
+):
+    """Takes keys k [N, D] and values into the running m [M], denom [M] and sums.
 
-    ``visible`` [M, N] or broadcastable; read only where MASK. float32 is split in three tf32
-    parts for the tensor cores (``tf32x3``). Keys and values of 8 bits become what q is."""
-    k, v = k.to(q.dtype), v.to(q.dtype)
-    scores = tl.dot(q, tl.trans(k), input_precision="tf32x3")
+    ``values`` [N, D / n] are n tensors that have some dimensions each, ``accs`` [M, D / n] are
+    their sums. ``visible`` [M, N] or broadcastable; read only where MASK. float32 is split in three
+    tf32 parts for the tensor cores (``tf32x3``). Keys and values of 8 bits become what q is."""
+    scores = tl.dot(q, tl.trans(k.to(q.dtype)), input_precision="tf32x3")
     if SOFT_CAP > 0:
         scores = soft_capped(scores, scale, SOFT_CAP)
         scale = 1.0
@@ -65,8 +67,13 @@ def add_tile(q, k, v, m, denom, acc, visible, scale, SOFT_CAP: tl.constexpr, MAS
         p = tl.exp2(scores * scale - new_m[:, None])
     alpha = tl.exp2(m - new_m)
     denom = denom * alpha + tl.sum(p, 1)
-    acc = tl.dot(p.to(v.dtype), v, acc * alpha[:, None], input_precision="tf32x3")
-    return new_m, denom, acc
+    p = p.to(q.dtype)
+    added = ()
+    for i in tl.static_range(len(accs)):
+        acc = accs[i] * alpha[:, None]
+        acc = tl.dot(p, values[i].to(q.dtype), acc, input_precision="tf32x3")
+        added += (acc,)  # type: ignore[assignment]
+    return new_m, denom, added
 
 
 @triton.jit

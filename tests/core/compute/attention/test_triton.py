@@ -180,19 +180,22 @@ def _decode_case(lens: list[int], block_size: int = 16) -> tuple[Case, TritonAtt
 # without, whose parts are merged at once or not (132 processors).
 @pytest.mark.parametrize("block_size", [16, 32])
 @pytest.mark.parametrize(
-    ("lens", "processors", "programs_per_processor"),
+    ("lens", "processors", "programs_per_processor", "least"),
     [
-        ([129, 1, 300, 0, 7], 4, 1),
-        ([129, 1, 300, 0, 7], 4, 4),
-        ([64, 33], 4, 2),
-        ([1200, 40], 132, 1),
-        ([n * 13 % 150 for n in range(33)], 4, 3),
+        ([129, 1, 300, 0, 7], 4, 1, 1),
+        ([129, 1, 300, 0, 7], 4, 4, 1),
+        ([64, 33], 4, 2, 1),
+        ([1200, 40], 132, 1, 1),
+        ([n * 13 % 150 for n in range(33)], 4, 3, 1),
+        ([n * 13 % 150 for n in range(33)], 132, 4, 4),
+        ([n * 13 % 150 for n in range(33)], 132, 4, 60),
     ],
 )
 def test_any_division_of_the_work_gives_the_same_result(
     lens: list[int],
     processors: int,
     programs_per_processor: int,
+    least: int,
     block_size: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -211,7 +214,7 @@ def test_any_division_of_the_work_gives_the_same_result(
             out,
             backend._workspace,
             scale=case.spec.scale,
-            config=DecodeConfig(32, 3, 4, programs_per_processor),
+            config=DecodeConfig(32, 3, 4, programs_per_processor, least=least),
         )
         assert case.error(out) < 1e-5
 

@@ -131,6 +131,17 @@ def test_words_of_two_e4m3_become_pairs_of_float16() -> None:
             assert torch.equal(halves(after[f"${word}"], torch.float16), wanted)
 
 
+def test_a_device_that_knows_e4m3_makes_the_same_float16() -> None:
+    numbers = expected("e4m3")
+    for first in range(256):
+        codes = [(first + 67 * i) % 256 for i in range(4)]
+        packed = sum(code << 8 * i for i, code in enumerate(codes))
+        after = run(code_numbers.E4M3_AS_FLOAT16, {"$2": packed}, torch.float16)
+        for place in range(2):
+            wanted = numbers[codes[place::2]]
+            assert torch.equal(halves(after[f"${place}"], torch.float16), wanted)
+
+
 def is_number(kind: str, code: int) -> bool:
     magnitude = code & 0x7F
     return not (kind == "e4m3" and magnitude == 0x7F) and not (kind == "e5m2" and magnitude > 0x7B)
