@@ -171,12 +171,19 @@ def _too_small(plan: WorkerPlan, num_blocks: int, block_bytes: int, on_cpu: bool
 
 
 def check_kv_dtype(backend: AttentionBackend, dtype: torch.dtype) -> None:
-    """``ConfigError`` where the backend has no kernels for pages of 8 bits."""
-    if is_eight_bit(dtype) and dtype not in getattr(backend, "kv_dtypes", ()):
+    """``ConfigError`` where the backend has no kernels for pages of 8 bits, on its device."""
+    taken: tuple[torch.dtype, ...] = getattr(backend, "kv_dtypes", ())
+    if is_eight_bit(dtype) and dtype not in taken:
+        choices = " or ".join(["the model's dtype by name", *map(_flag, taken)])
         raise ConfigError(
-            f"attention backend {backend.name!r} keeps keys and values in the model's dtype, not "
-            f"as {str(dtype).removeprefix('torch.')}: choose another --kv-cache-dtype"
+            f"attention backend {backend.name!r} has no kernels for keys and values as "
+            f"{_flag(dtype)} on this device: set --kv-cache-dtype to {choices}"
         )
+
+
+def _flag(dtype: torch.dtype) -> str:
+    # float8_e4m3fn is --kv-cache-dtype fp8_e4m3.
+    return str(dtype).removeprefix("torch.").replace("float8", "fp8").removesuffix("fn")
 
 
 def allocate_kv(

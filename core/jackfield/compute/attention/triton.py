@@ -14,7 +14,7 @@ from jackfield.compute.kernels.decode_attention import DecodeWorkspace, decode_a
 from jackfield.compute.kernels.decode_config import FEW_SEQS, MANY_SEQS
 from jackfield.compute.kernels.kv_widen import widen_pages
 from jackfield.compute.kernels.kv_write import kv_write
-from jackfield.compute.kernels.launch import cdiv, runs_hopper_kernels
+from jackfield.compute.kernels.launch import cdiv, converts_e4m3, runs_hopper_kernels
 from jackfield.compute.kernels.prefill_attention import prefill_attention
 from jackfield.compute.kernels.rotary import qk_norm_rope, qk_norm_rope_write
 from jackfield.contracts.attention import AttentionBatch, AttentionSpec, KVLayer
@@ -36,10 +36,12 @@ class TritonAttention:
     api_version: ClassVar[int] = 1
     supports_graphs: ClassVar[bool] = True
     supports_sinks: ClassVar[bool] = True
-    kv_dtypes: ClassVar[tuple[torch.dtype, ...]] = KV_DTYPES
+    kv_dtypes: tuple[torch.dtype, ...] = KV_DTYPES
     kv_workspace_bytes: ClassVar[int] = 128 << 20
 
     def __init__(self, device: torch.device, dtype: torch.dtype, block_size: int) -> None:
+        if not converts_e4m3(device):
+            self.kv_dtypes = tuple(x for x in KV_DTYPES if x is not torch.float8_e4m3fn)
         self._dtype = dtype
         self._block_size = block_size
         self._workspace = DecodeWorkspace(device)

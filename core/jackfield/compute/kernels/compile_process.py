@@ -29,6 +29,7 @@ from jackfield.compute import kernels
 from jackfield.compute.kernels import shapes
 from jackfield.config.bytecode import keep_bytecode
 from jackfield.config.plan import WorkerPlan
+from jackfield.errors import ConfigError
 
 if TYPE_CHECKING:
     from jackfield.compute.kernels.variant import Variant
@@ -73,6 +74,8 @@ def _prepare(plan: WorkerPlan) -> tuple[bool, list[Variant]]:
         return False, []
     try:
         return True, predicted(plan, capability)
+    except ConfigError:  # the engine says so
+        return True, []
     except Exception:  # whatever is not like torch: the engine asks for the same a little later
         log.warning("no kernel is compiled before it is asked for", exc_info=True)
         return True, []

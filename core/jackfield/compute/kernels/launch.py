@@ -102,6 +102,13 @@ def overlaps(x: Tensor) -> bool:
 
 
 @cache
+def converts_e4m3(device: torch.device) -> bool:
+    """Whether kernels on the device make other numbers of E4M3, and it of them: GPUs from Ada and
+    Hopper on do."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
+
+
+@cache
 def runs_hopper_kernels(device: torch.device) -> bool:
     """Whether the kernels in Gluon run on the device: they use what only Hopper has, and are
     written for one version of Triton, in which that language is an experiment."""

@@ -7,13 +7,17 @@ import torch
 from tests.core.compute.attention.reference import Case, make_case
 from tests.interpreter import DEVICE, MATRIX_DTYPES
 
+from jackfield.compute.attention import triton as triton_backend
 from jackfield.compute.attention.triton import TritonAttention
 from jackfield.compute.eight_bit_kv import KV_DTYPES
 from jackfield.compute.kernels import decode_attention as decodes
+from jackfield.compute.kernels import launch
 from jackfield.compute.kernels.decode_attention import decode_attention
 from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig
 from jackfield.compute.kernels.kv_widen import widen_pages
+from jackfield.compute.kv_cache import check_kv_dtype
 from jackfield.contracts.attention import AttentionSpec, KVLayer
+from jackfield.errors import ConfigError
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -288,3 +292,19 @@ def test_queries_that_do_not_lie_together_are_read_right() -> None:
     apart = case.q.transpose(0, 1).contiguous().transpose(0, 1)
     out = backend.attend(apart, case.k, case.v, case.kv, case.spec, case.batch)
     assert case.error(out) < 1e-5
+
+
+def test_a_gpu_that_knows_no_e4m3_says_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_backend, "converts_e4m3", lambda device: False)
+    backend = backend_for(16, torch.bfloat16)
+    check_kv_dtype(backend, torch.float8_e5m2)
+    with pytest.raises(ConfigError, match=r"fp8_e4m3 on this device: set .* or fp8_e5m2$"):
+        check_kv_dtype(backend, torch.float8_e4m3fn)
+
+
+@pytest.mark.parametrize(("capability", "converts"), [((8, 0), False), ((8, 9), True)])
+def test_gpus_from_ada_on_convert_e4m3(
+    capability: tuple[int, int], converts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert launch.converts_e4m3.__wrapped__(torch.device("cuda", 0)) is converts
