@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.functional import ScalingType
 
 from jackfield.compute.kernels.coded_layout import DeviceCodes
-from jackfield.compute.kernels.launch import runs_hopper_kernels
+from jackfield.compute.kernels.launch import converts_e4m3, runs_hopper_kernels
 from jackfield.compute.kernels.quantize_rows import E4M3, quantize_rows
 from jackfield.compute.kernels.scaled_rows import RoundedRows, Rounding
 
@@ -30,13 +32,24 @@ def takes(
     codes: DeviceCodes, num_rows: int, dtype: torch.dtype, block_scales: Tensor | None
 ) -> bool:
     """Whether so many rows are meant to be multiplied here, by a weight with a scale for each
-    output, or one for each block."""
+    output, or one for each block, and the device can."""
+    device = codes.words.device
     aligned = codes.outputs % _ALIGNED == 0 and codes.words.shape[1] * 2 == codes.inputs
     if codes.kind != "e4m3" or not aligned or dtype is not torch.bfloat16:
         return False
+    if not converts_e4m3(device):
+        return False
     if codes.group:
-        return block_scales is not None and num_rows >= _LEAST_ROWS_OF_BLOCKS
+        has_blocks = block_scales is not None and multiplies_blocks(device)
+        return has_blocks and num_rows >= _LEAST_ROWS_OF_BLOCKS
     return num_rows >= _LEAST_ROWS
+
+
+@cache
+def multiplies_blocks(device: torch.device) -> bool:
+    """Whether torch multiplies weights with a scale for each block on the device: of GPUs Hopper
+    alone (``aten/src/ATen/native/cuda/ScaledBlas.cpp``)."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device)[0] == 9
 
 
 def multiply_float8(

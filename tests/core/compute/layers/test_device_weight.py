@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from jackfield.compute.kernels import float8
 from jackfield.compute.kernels.scaled_rows import RoundedRows
 from jackfield.compute.layers.coded_weight import CodedWeight
 from jackfield.compute.layers.device_weight import DeviceWeight
@@ -71,3 +72,31 @@ def test_a_row_alone_is_not_rounded() -> None:
     assert weight.rounding(1, torch.bfloat16) is None
     assert weight.rounding(2, torch.bfloat16) is not None
     assert weight.rounding(2, torch.float16) is None
+
+
+def test_a_gpu_that_knows_no_e4m3_rounds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, _ = weight_of(HIDDEN, HIDDEN)
+    assert weight.rounding(5, torch.bfloat16) is not None
+    monkeypatch.setattr(float8, "converts_e4m3", lambda device: False)
+    assert weight.rounding(5, torch.bfloat16) is None
+
+
+def test_only_hopper_multiplies_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = torch.zeros(256, 256, dtype=torch.uint8)
+    table = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    coded = CodedWeight.pack(codes, torch.ones(256, 2), bits=8, table=table)
+    weight = DeviceWeight.rounding_inputs(coded, None)
+    assert weight is not None
+    assert weight.rounding(512, torch.bfloat16) is not None
+    monkeypatch.setattr(float8, "multiplies_blocks", lambda device: False)
+    assert weight.rounding(512, torch.bfloat16) is None
+
+
+@pytest.mark.parametrize(
+    ("capability", "blocks"), [((8, 9), False), ((9, 0), True), ((12, 0), False)]
+)
+def test_what_a_gpu_multiplies(
+    capability: tuple[int, int], blocks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert float8.multiplies_blocks.__wrapped__(torch.device("cuda", 0)) is blocks
