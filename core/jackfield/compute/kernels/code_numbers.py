@@ -32,12 +32,31 @@ def _program(outputs: int, lines: Sequence[str], scaling: Scaling, kind: str) ->
     scale, shift = outputs + 1, outputs + 1 + outputs // 2
     for o in range(outputs if scaling else 0):
         factor, term = f"${scale + o // 2}", f"${shift + o // 2}"
-        line = f"mul.{kind} ${o}, ${o}, {factor};"
         if scaling is Scaling.SHIFT:
             line = f"fma.rn.{kind} ${o}, ${o}, {factor}, {term};"
+        else:
+            line = _multiply(kind, f"${o}", f"${o}", factor)
         lines = (*lines, line)
     body = " ".join(lines).replace("CODES", f"${outputs}")
-    return "{ .reg .b32 t, u, " + ", ".join(f"r{i}" for i in range(8)) + "; " + body + " }"
+    names = ", ".join(("t", "u", "zero", "less", *(f"r{i}" for i in range(8))))
+    constants = f"mov.b32 zero, {_MINUS_ZERO:#x}; mov.b32 less, {_MINUS_ONE:#x}; "
+    return f"{{ .reg .b32 {names}; {constants if kind == _BFLOAT16 else ''}{body} }}"
+
+
+# Before Hopper two bfloat16 are only multiplied and added in one instruction, which rounds once.
+_BFLOAT16, _MINUS_ZERO, _MINUS_ONE = "bf16x2", 0x80008000, 0xBF80BF80
+
+
+def _multiply(kind: str, out: str, a: str, b: str) -> str:
+    if kind == _BFLOAT16:
+        return f"fma.rn.{kind} {out}, {a}, {b}, zero;"
+    return f"mul.{kind} {out}, {a}, {b};"
+
+
+def _subtract(kind: str, out: str, a: str, b: str) -> str:
+    if kind == _BFLOAT16:
+        return f"fma.rn.{kind} {out}, {b}, less, {a};"
+    return f"sub.{kind} {out}, {a}, {b};"
 
 
 def integers_of_4_bits(dtype: torch.dtype, scaling: Scaling) -> str:
@@ -50,7 +69,7 @@ def integers_of_4_bits(dtype: torch.dtype, scaling: Scaling) -> str:
         if o:
             lines.append(f"shr.b32 t, CODES, {4 * o};")
         lines.append(f"lop3.b32 t, {source}, 0x000f000f, {magic:#x}, {_AND_OR:#x};")
-        lines.append(f"sub.{kind} ${o}, t, u;")
+        lines.append(_subtract(kind, f"${o}", "t", "u"))
     return _program(4, lines, scaling, kind)
 
 
@@ -67,13 +86,13 @@ def integers_of_8_bits(dtype: torch.dtype, scaling: Scaling) -> str:
             lines += (
                 f"lop3.b32 u, {source}, 0x007f007f, 0x43004300, {_AND_OR:#x};",
                 f"lop3.b32 t, {source}, 0x00800080, 0x43004300, {_AND_OR:#x};",
-                f"sub.{kind} ${o}, u, t;",
+                _subtract(kind, f"${o}", "u", "t"),
             )
         else:
             lines += (
                 f"lop3.b32 t, {source}, 0x00ff00ff, 0x64806480, {_AND_XOR:#x};",
                 "mov.b32 u, 0x64806480;",
-                f"sub.{kind} ${o}, t, u;",
+                _subtract(kind, f"${o}", "t", "u"),
             )
     return _program(2, lines, scaling, kind)
 
@@ -95,7 +114,7 @@ def floats_of_8_bits(dtype: torch.dtype, exponent_bits: int, scaling: Scaling) -
                 f"and.b32 t, {source}, 0x7f007f00;",
                 f"shr.b32 t, t, {shift};",
                 f"lop3.b32 t, {source}, 0x80008000, t, {_AND_OR:#x};",
-                f"mul.{kind} ${o}, t, u;",
+                _multiply(kind, f"${o}", "t", "u"),
             )
         else:
             lines.append(f"and.b32 ${o}, {source}, 0xff00ff00;")
@@ -116,7 +135,7 @@ def floats_of_4_bits(dtype: torch.dtype, scaling: Scaling) -> str:
             f"and.b32 t, t, {(7 << place) * 0x10001:#x};",
             f"shl.b32 r0, CODES, {sign};",
             f"lop3.b32 t, r0, 0x80008000, t, {_AND_OR:#x};",
-            f"mul.{kind} ${o}, t, u;",
+            _multiply(kind, f"${o}", "t", "u"),
         )
     return _program(4, lines, scaling, kind)
 
@@ -150,7 +169,7 @@ def table_of_16(entries: Sequence[float], dtype: torch.dtype, scaling: Scaling) 
 
 
 def _kind(dtype: torch.dtype) -> str:
-    return "bf16x2" if dtype is torch.bfloat16 else "f16x2"
+    return _BFLOAT16 if dtype is torch.bfloat16 else "f16x2"
 
 
 def _magic(dtype: torch.dtype, bfloat16: int, float16: int, zero: int) -> tuple[int, int]:

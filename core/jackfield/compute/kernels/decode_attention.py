@@ -17,7 +17,13 @@ from torch import Tensor
 from jackfield.compute.kernels.code_numbers import E4M3_AS_FLOAT16, Scaling, floats_of_8_bits
 from jackfield.compute.kernels.decode_attention_kernel import decode_kernel
 from jackfield.compute.kernels.decode_config import MANY_SEQS, DecodeConfig, decode_config
-from jackfield.compute.kernels.launch import cdiv, num_processors, overlaps, power_of_2
+from jackfield.compute.kernels.launch import (
+    cdiv,
+    num_processors,
+    overlaps,
+    power_of_2,
+    shared_bytes,
+)
 
 MAX_PROGRAMS_PER_PROCESSOR = 4
 _MOST_PAIRS = 64
@@ -87,7 +93,8 @@ def decode_attention(
     _, num_kv_heads, block_size, _ = key_pages.shape
     group = num_heads // num_kv_heads
     if config is None:
-        config = decode_config(head_dim, key_pages.element_size(), num_seqs)
+        room = shared_bytes(q.device)
+        config = decode_config(head_dim, key_pages.element_size(), num_seqs, room)
     programs = num_processors(q.device) * config.programs_per_processor
     pairs = num_seqs * num_kv_heads
     own_programs = pairs <= _MOST_PAIRS and num_seqs < MANY_SEQS

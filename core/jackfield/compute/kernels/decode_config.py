@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jackfield.compute.kernels.launch import power_of_2
+from jackfield.compute.kernels.launch import LARGE_ROOM, power_of_2
 
 FEW_SEQS, MANY_SEQS = 4, 48
 """Up to so many sequences leave most programs without work; from so many on a program may have
@@ -26,12 +26,18 @@ class DecodeConfig:
     least: int = 1
 
 
-def decode_config(head_dim: int, itemsize: int, num_seqs: int) -> DecodeConfig:
-    """What measured best on an H200 for keys of this size; wide heads and float32 take fewer tokens
-    a tile. Many sequences want many small programs, one of which loads while another computes. Few
-    want large ones, of which no processor takes more than two: all are given out while the product
-    before still holds half of the processors, and the others would get three."""
+def decode_config(
+    head_dim: int, itemsize: int, num_seqs: int, room: int = LARGE_ROOM
+) -> DecodeConfig:
+    """For keys of this size, where a program may have ``room`` bytes of shared memory.
+
+    What measured best on an H200; wide heads and float32 take fewer tokens a tile. Many sequences
+    want many small programs, one of which loads while another computes. Few want large ones, of
+    which no processor takes more than two: all are given out while the product before still holds
+    half of the processors, and the others would get three."""
     row_bytes = power_of_2(head_dim) * itemsize
+    if room < LARGE_ROOM:
+        return _in_less_room(row_bytes, num_seqs, room)
     if itemsize == 1 and row_bytes <= 256:
         return _of_eight_bits(row_bytes, num_seqs)
     if row_bytes > 256:
@@ -47,3 +53,15 @@ def _of_eight_bits(row_bytes: int, num_seqs: int) -> DecodeConfig:
     if num_seqs <= FEW_SEQS:
         return DecodeConfig(64, 5, 4, 3, least=6)
     return DecodeConfig(64, 5, 2, 4, least=6)
+
+
+def _in_less_room(row_bytes: int, num_seqs: int, room: int) -> DecodeConfig:
+    # Two programs a processor, with two buffers if they have room; not measured.
+    tile = 64 if row_bytes <= 256 else max(16, 16384 // row_bytes)
+    warps = 2 if num_seqs >= MANY_SEQS and row_bytes <= 256 else 4
+    two_buffers = 4 * tile * row_bytes
+    return DecodeConfig(tile, 5 if two_buffers < room // 2 - _BESIDE_BUFFERS else 3, warps, 2)
+
+
+_BESIDE_BUFFERS = 8 << 10
+"""Queries, probabilities and what else lies in shared memory, of heads of up to 512 bytes."""

@@ -108,6 +108,29 @@ def converts_e4m3(device: torch.device) -> bool:
     return device.type != "cuda" or torch.cuda.get_device_capability(device) >= (8, 9)
 
 
+_SHARED_KIB = {
+    (7, 5): 64,
+    (8, 0): 163,
+    (8, 7): 163,
+    (9, 0): 227,
+    (10, 0): 227,
+    (10, 3): 227,
+    (11, 0): 227,
+}
+"""By compute capability, where it is not 99: CUDA's programming guide, technical specifications."""
+
+LARGE_ROOM = 227 << 10
+"""What an H200 has, and where no GPU is asked."""
+
+
+@cache
+def shared_bytes(device: torch.device) -> int:
+    """Shared memory that a program may have on the device."""
+    if device.type != "cuda":
+        return LARGE_ROOM
+    return _SHARED_KIB.get(torch.cuda.get_device_capability(device), 99) << 10
+
+
 @cache
 def runs_hopper_kernels(device: torch.device) -> bool:
     """Whether the kernels in Gluon run on the device: they use what only Hopper has, and are

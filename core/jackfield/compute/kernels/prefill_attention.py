@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from jackfield.compute.kernels.kv_write import load_scale
-from jackfield.compute.kernels.launch import cdiv, power_of_2, quick
+from jackfield.compute.kernels.launch import LARGE_ROOM, cdiv, power_of_2, quick, shared_bytes
 from jackfield.compute.kernels.softmax import add_tile, as_factor, before_any_key, page_places
 
 
@@ -241,16 +241,27 @@ class PrefillConfig:
 
 
 def prefill_config(
-    head_dim: int, itemsize: int, max_query_len: int, *, eight_bit: bool = False
+    head_dim: int,
+    itemsize: int,
+    max_query_len: int,
+    *,
+    eight_bit: bool = False,
+    room: int = LARGE_ROOM,
 ) -> PrefillConfig:
-    """What measured best on an H200 at head_dim 128; wide heads and float32 take smaller tiles,
-    keys of 8 bits large ones, so that each is converted less often."""
+    """Where a program may have ``room`` bytes of shared memory. What measured best on an H200 at
+    head_dim 128; wide heads and float32 take smaller tiles, keys of 8 bits large ones, so that each
+    is converted less often."""
     row_bytes = power_of_2(head_dim) * itemsize
+    if room < LARGE_ROOM and row_bytes > 256:
+        # Not measured.
+        if itemsize > 2:
+            return PrefillConfig(16, 16, 4, 2) if row_bytes > 512 else PrefillConfig(32, 32, 4, 2)
+        return PrefillConfig(64, 32, 4, 2)
     if itemsize > 2:
         return PrefillConfig(32, 32, 4, 2) if row_bytes > 512 else PrefillConfig(64, 32, 4, 2)
     if row_bytes > 256:
         return PrefillConfig(128, 64, 8, 2)
-    if max_query_len >= (128 if eight_bit else 16384):
+    if max_query_len >= (128 if eight_bit else 16384) and room >= LARGE_ROOM:
         return PrefillConfig(128, 128, 8, 3)
     return PrefillConfig(64, 64, 4, 3)
 
@@ -289,7 +300,13 @@ def prefill_attention(
     group = num_heads // num_kv_heads
     if config is None:
         eight_bit = key.element_size() == 1
-        config = prefill_config(head_dim, q.element_size(), max_query_len, eight_bit=eight_bit)
+        config = prefill_config(
+            head_dim,
+            q.element_size(),
+            max_query_len,
+            eight_bit=eight_bit,
+            room=shared_bytes(q.device),
+        )
     block_m = max(config.block_m, power_of_2(group))
     num_prefills = num_seqs - first_seq
     blocks = cdiv(num_tokens, block_m // group) + num_prefills - 1
