@@ -41,8 +41,9 @@ def load_scale(scales, pages):
 
 @triton.jit
 def load_unit(scales, pages):
-    """1 / ``load_scale``: exact for the powers of 2 that are measured. Divisions, of each number,
-    took as long as all the rest of a kernel that writes a row."""
+    """1 / ``load_scale``, by which a product is what a quotient is for the powers of 2 that are
+    measured, and within one float32 of it for others. Dividing each number took as long as all the
+    rest of a kernel that writes a row."""
     return tl.div_rn(1.0, tl.load(scales)) if pages.dtype.element_ty.is_fp8() else 1.0
 
 
