@@ -31,8 +31,8 @@ from jackfield.compute.kernels import (
 from jackfield.compute.kernels.scaled_rows import Rounding
 
 BF16, CPU = torch.bfloat16, torch.device("cpu")
-SHARED = {(8, 0): 163 << 10, (8, 9): 99 << 10, (12, 0): 99 << 10}
-"""What such a GPU lets a program have, for which the launches below are."""
+SHARED = 99 << 10
+"""What the GPUs with least of it let a program have."""
 
 
 @contextmanager
@@ -52,15 +52,17 @@ def gpu(capability: tuple[int, int]) -> Iterator[list[Compiled]]:
 
 
 def attentions(capability: tuple[int, int]) -> Iterator[Callable[[], None]]:
-    for lens in (variants.DECODES, [(1, 9)] * 60, variants.LONG_CHUNKS):
-        for head_dim, dtype in ((128, BF16), (256, BF16), (128, torch.float32)):
-            yield partial(variants.attention, lens, 4, head_dim, 64, dtype)
-        yield partial(variants.attention, lens, 4, 128, 64, BF16, torch.float8_e5m2)
-        if capability >= (8, 9):
-            yield partial(variants.attention, lens, 4, 128, 64, BF16, torch.float8_e4m3fn)
-    yield partial(variants.attention, variants.FRESH, 4, 128, 64, BF16)
-    for lens in (variants.DECODES, variants.FRESH):
-        yield partial(variants.attention, lens, 4, 256, 16, torch.float32)
+    shapes = [(128, BF16, 64)]
+    # What these take is the same on any: once is enough.
+    if capability < (9, 0):
+        shapes += [(256, BF16, 64), (128, torch.float32, 64), (256, torch.float32, 16)]
+    for head_dim, dtype, block_size in shapes:
+        for lens in (variants.DECODES, variants.LONG_CHUNKS):
+            yield partial(variants.attention, lens, 4, head_dim, block_size, dtype)
+    yield partial(variants.attention, [(1, 9)] * 60, 4, 128, 64, BF16)
+    kv_dtype = torch.float8_e4m3fn if capability >= (8, 9) else torch.float8_e5m2
+    for lens in (variants.DECODES, variants.CHUNKS):
+        yield partial(variants.attention, lens, 4, 128, 64, BF16, kv_dtype)
 
 
 def products() -> Iterator[Callable[[], object]]:
@@ -69,10 +71,10 @@ def products() -> Iterator[Callable[[], object]]:
         one, many = (torch.empty((rows, 512), dtype=BF16) for rows in (1, 200))
         yield partial(coded.linear_codes, one, codes, None)
         yield partial(coded_wide.linear_wide, many, codes, None)
-        yield partial(coded_decode.decoded, codes, BF16)
+    yield partial(coded_decode.decoded, codes, BF16)
     picked = partial(experts.experts, top_k=2, renormalize=True)
     first, second = torch.empty(8, 1536, 2048, dtype=BF16), torch.empty(8, 2048, 768, dtype=BF16)
-    for num_tokens in (1, 40, 4000):
+    for num_tokens in (1, 4000):
         x, logits = (torch.empty(num_tokens, n, dtype=BF16) for n in (2048, 8))
         yield partial(picked, x, logits, first, second)
 
@@ -91,7 +93,7 @@ def main() -> int:
             except Exception as error:
                 failures.append(f"{run}: {type(error).__name__}: {str(error)[-300:]}")
     for row in compiled:
-        if row.shared_bytes > SHARED[capability]:
+        if row.shared_bytes > SHARED:
             failures.append(f"{row.kernel} takes {row.shared_bytes} bytes of shared memory")
     print("\n".join(sorted(set(failures))))
     print(len(compiled), "variants", file=sys.stderr)

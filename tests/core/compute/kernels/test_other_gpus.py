@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("capability", ["8 0", "8 9", "12 0"])
+@pytest.mark.parametrize("capability", ["8 6", "12 0"])
 def test_kernels_compile_and_find_room(capability: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.core.compute.kernels.other_gpus", *capability.split()],
