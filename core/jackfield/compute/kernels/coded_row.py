@@ -127,7 +127,10 @@ def _product(
     c, num_blocks, inputs = config, codes.num_blocks, row.shape[1]
     steps = cdiv(num_blocks, c.unroll * c.warps)
     programs = cdiv(codes.num_strips, c.strips)
-    through, pairs = _multiplied_as(codes, row.dtype), codes.kind == "e4m3"
+    # Two codes of 8 bits take fewer instructions to float16 than to bfloat16: E4M3 1 and 4.5, E5M2
+    # 1.5 and 4.5, integers 2.5 and 3.5. Of 4 bits they take the same.
+    through = torch.float16 if codes.bits == 8 else row.dtype
+    pairs = codes.kind == "e4m3"
     coded_row_kernel[(programs,)](
         row,
         codes.words,
@@ -148,7 +151,6 @@ def _product(
         0 if squares is None else len(squares),
         eps,
         ASM=PAIRS_OF_E4M3 if pairs else codes.asm(through, Scaling.NONE),
-        FLOAT16=through is torch.float16,
         PAIRS=pairs,
         BITS=codes.bits,
         GROUP=codes.group,
@@ -167,9 +169,3 @@ def _product(
         launch_pdl=True,
     )
     return out
-
-
-def _multiplied_as(codes: DeviceCodes, dtype: torch.dtype) -> torch.dtype:
-    # Two codes of 8 bits take fewer instructions to float16 than to bfloat16: E4M3 1 and 4.5, E5M2
-    # 1.5 and 4.5, integers 2.5 and 3.5. Of 4 bits they take the same.
-    return torch.float16 if codes.bits == 8 else dtype

@@ -370,7 +370,6 @@ def coded_row_kernel(
     num_squares,
     eps,
     ASM: gl.constexpr,
-    FLOAT16: gl.constexpr,
     PAIRS: gl.constexpr,
     BITS: gl.constexpr,
     GROUP: gl.constexpr,
@@ -389,7 +388,7 @@ def coded_row_kernel(
     """What ``coded_row`` launches; a program makes STRIPS strips of outputs.
 
     A step is UNROLL blocks of 64 inputs for each of W warps; STAGES steps are there at once.
-    FLOAT16: ASM makes float16, whatever x is. PAIRS: it is ``PAIRS_OF_E4M3``. MAX_SQUARES, if not
+    ASM makes float16 of 8 bits, of 4 what x is. PAIRS: it is ``PAIRS_OF_E4M3``. MAX_SQUARES, if not
     0: x is divided by its rms, which num_squares sums say. GATED: SiLU of the first half of the
     outputs times the second. ADDS: the residual, which keeps the sum; out is that times the norm's
     weight.
@@ -419,7 +418,7 @@ def coded_row_kernel(
             gl.float16, [STAGES, B, STRIPS, H, 8, 2], FACTOR_TILE
         )
     x_tiles = gl.allocate_shared_memory(
-        gl.float16 if FLOAT16 else x.dtype.element_ty,
+        gl.float16 if BITS == 8 else x.dtype.element_ty,
         [STEPS, B, 64],
         gl.SwizzledSharedLayout(1, 1, 1, [1, 0]),
     )

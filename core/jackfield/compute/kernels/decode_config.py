@@ -26,9 +26,7 @@ class DecodeConfig:
     least: int = 1
 
 
-def decode_config(
-    head_dim: int, itemsize: int, num_seqs: int, room: int = LARGE_ROOM
-) -> DecodeConfig:
+def decode_config(head_dim: int, itemsize: int, num_seqs: int, room: int) -> DecodeConfig:
     """For keys of this size, where a program may have ``room`` bytes of shared memory.
 
     What measured best on an H200; wide heads and float32 take fewer tokens a tile. Many sequences

@@ -211,9 +211,7 @@ _MEASURED = (
 )
 
 
-def experts_config(
-    num_picks: int, num_experts: int, itemsize: int, room: int = LARGE_ROOM
-) -> ExpertsConfig:
+def experts_config(num_picks: int, num_experts: int, itemsize: int, room: int) -> ExpertsConfig:
     """Where a program may have ``room`` bytes of shared memory. What measured best on an H200 for
     experts of 2048 x 768 in bfloat16."""
     if itemsize > 2:

@@ -123,12 +123,17 @@ LARGE_ROOM = 227 << 10
 """What an H200 has, and where no GPU is asked."""
 
 
+def shared_bytes_of(capability: tuple[int, int]) -> int:
+    """Shared memory that a program may have on GPUs of this compute capability."""
+    return _SHARED_KIB.get(capability, 99) << 10
+
+
 @cache
 def shared_bytes(device: torch.device) -> int:
-    """Shared memory that a program may have on the device."""
+    """The same of a device."""
     if device.type != "cuda":
         return LARGE_ROOM
-    return _SHARED_KIB.get(torch.cuda.get_device_capability(device), 99) << 10
+    return shared_bytes_of(torch.cuda.get_device_capability(device))
 
 
 @cache

@@ -245,8 +245,8 @@ def prefill_config(
     itemsize: int,
     max_query_len: int,
     *,
-    eight_bit: bool = False,
-    room: int = LARGE_ROOM,
+    eight_bit: bool,
+    room: int,
 ) -> PrefillConfig:
     """Where a program may have ``room`` bytes of shared memory. What measured best on an H200 at
     head_dim 128; wide heads and float32 take smaller tiles, keys of 8 bits large ones, so that each

@@ -51,13 +51,14 @@ def _store(
     k_place = (token * NUM_KV_HEADS + kv_heads) * HEAD_DIM + dims
     tl.store(k_out + k_place, y, mask=live & is_k)
     if WRITE:
-        # A head is of keys or of values: it is made ready once, and stored once.
-        is_kv = (heads >= NUM_HEADS) & (heads < NUM_HEADS + 2 * NUM_KV_HEADS)
+        # Another head is of keys or of values: it is made ready once, and stored once.
         kv_heads = tl.where(is_k, kv_heads, kv_heads - NUM_KV_HEADS)
         page = slot // BLOCK_SIZE * NUM_KV_HEADS
         place = ((page + kv_heads) * BLOCK_SIZE + slot % BLOCK_SIZE) * HEAD_DIM + dims
         new = as_stored(tl.where(is_k, y, raw), unit, key_pages)
-        tl.store(tl.where(is_k, key_pages, value_pages) + place, new, mask=live & is_kv)
+        tl.store(
+            tl.where(is_k, key_pages, value_pages) + place, new, mask=live & (heads >= NUM_HEADS)
+        )
 
 
 @quick

@@ -39,7 +39,7 @@ SHARED = 99 << 10
 def gpu(capability: tuple[int, int]) -> Iterator[list[Compiled]]:
     """As ``compiling``, for a GPU of this compute capability."""
     target = GPUTarget("cuda", capability[0] * 10 + capability[1], 32)
-    room = launch._SHARED_KIB.get(capability, 99) << 10
+    room = launch.shared_bytes_of(capability)
     with (
         compiling() as compiled,
         mock.patch.object(Driver, "get_current_target", lambda self: target),

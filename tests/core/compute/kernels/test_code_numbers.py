@@ -120,25 +120,22 @@ def test_every_code_becomes_its_number(kind: str, dtype: torch.dtype) -> None:
             assert torch.equal(got[known], wanted[known]), (kind, words, o)
 
 
-def test_words_of_two_e4m3_become_pairs_of_float16() -> None:
+@pytest.mark.parametrize(
+    ("program", "together"),
+    [
+        # A word's codes, or the lowest of both words and the others.
+        (code_numbers.PAIRS_OF_E4M3, [slice(0, 2), slice(2, 4)]),
+        (code_numbers.E4M3_AS_FLOAT16, [slice(0, 4, 2), slice(1, 4, 2)]),
+    ],
+)
+def test_a_device_that_knows_e4m3_makes_float16(program: str, together: list[slice]) -> None:
     numbers = expected("e4m3")
     for first in range(256):
         codes = [(first + 67 * i) % 256 for i in range(4)]
         packed = sum(code << 8 * i for i, code in enumerate(codes))
-        after = run(code_numbers.PAIRS_OF_E4M3, {"$2": packed}, torch.float16)
-        for word in range(2):
-            wanted = numbers[codes[2 * word : 2 * word + 2]]
-            assert torch.equal(halves(after[f"${word}"], torch.float16), wanted)
-
-
-def test_a_device_that_knows_e4m3_makes_the_same_float16() -> None:
-    numbers = expected("e4m3")
-    for first in range(256):
-        codes = [(first + 67 * i) % 256 for i in range(4)]
-        packed = sum(code << 8 * i for i, code in enumerate(codes))
-        after = run(code_numbers.E4M3_AS_FLOAT16, {"$2": packed}, torch.float16)
-        for place in range(2):
-            wanted = numbers[codes[place::2]]
+        after = run(program, {"$2": packed}, torch.float16)
+        for place, some in enumerate(together):
+            wanted = numbers[codes[some]]
             assert torch.equal(halves(after[f"${place}"], torch.float16), wanted)
 
 
